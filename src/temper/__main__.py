@@ -1,0 +1,137 @@
+"""`python -m temper STAGE`: the door through which DVC runs a stage.
+
+Reads params.yaml, hands the stage only the sections and artifacts its row in the table names, lets it write into a
+partial folder, and publishes that folder in one rename. Training stages run through torchrun, one process per rank.
+What a user can mend is printed as one paragraph; `TEMPER_DEBUG=1` adds the traceback.
+"""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from temper import artifacts
+from temper.params import Params, digest_value, load, select
+from temper.stages import STAGES, Stage
+from temper.stages.closure import PACKAGE, stage_sources
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+Project = Annotated[Path, typer.Option(help="Folder with params.yaml and dvc.yaml.")]
+HERE = Path()
+
+
+def run_stage(stage: Stage, project: Path) -> None:
+    """Run one stage of a project and publish its artifact."""
+    params = load(project)
+    inputs = {name: artifacts.load(name, project / "artifacts" / name) for name in stage.inputs}
+    partial = project / ".temper" / "partial" / stage.name
+    final = project / "artifacts" / stage.name
+    record: dict[str, Any] = {
+        "made_from": {name: artifact.digest for name, artifact in inputs.items()},
+        "params": artifacts.digest_json(digest_value(params, stage.params)),
+        "code": artifacts.digest_files(stage_sources(stage.name), PACKAGE),
+    }
+    work = project / ".temper" / "work" / stage.name
+    rank = os.environ.get("RANK")
+    if rank is None:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        final.parent.mkdir(exist_ok=True)
+        work.mkdir(parents=True, exist_ok=True)
+    facts_file = work / "facts.json"
+    if stage.ranked and rank is None:
+        facts_file.unlink(missing_ok=True)
+        _launch(stage, project, params)
+        facts = json.loads(facts_file.read_text(encoding="utf-8"))
+    else:
+        module = import_module(f"temper.stages.{stage.name}")
+        workspace: dict[str, Any] = {"project": project, "work": work}
+        if stage.ranked:
+            workspace["checkpoints"] = project / ".temper" / "checkpoints" / _fingerprint(stage, params, record)
+        facts = module.run(select(params, stage.params), inputs, partial, **workspace)
+        if stage.ranked:
+            if rank == "0":
+                artifacts.write_atomically(facts_file, json.dumps(facts))
+            return
+    artifacts.write(stage.name, partial, facts=facts, **record)
+    shutil.rmtree(final, ignore_errors=True)
+    partial.replace(final)
+
+
+def _launch(stage: Stage, project: Path, params: Params) -> None:
+    """Run a stage as the ranks of one training, through torchrun."""
+    from temper.engine.ranks import count_ranks
+
+    ranks = count_ranks(getattr(params, stage.name).ranks)
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // ranks)),
+        # Threads that wait for each other by spinning stand still for whole time slices when another process wants a
+        # core: 10 to 25 times slower with one busy neighbour on two cores. Spinning briefly costs 5 % when alone.
+        "GOMP_SPINCOUNT": "20000",
+        "LOGLEVEL": "CRITICAL",
+    }
+    command = [sys.executable, "-m", "temper.engine.launch", "--standalone", f"--nproc-per-node={ranks}"]
+    command += ["-m", "temper", stage.name, "--project", str(project)]
+    code = subprocess.run(command, env=environment, check=False).returncode
+    if code:
+        raise SystemExit(code)
+
+
+def _fingerprint(stage: Stage, params: Params, record: dict[str, Any]) -> str:
+    """What a checkpoint belongs to: code, data and parameters, but not the number of ranks."""
+    sections = digest_value(params, stage.params)
+    sections[stage.name] = {key: value for key, value in sections[stage.name].items() if key != "ranks"}
+    return artifacts.digest_json([stage.name, sections, record["code"], record["made_from"]])[:16]
+
+
+def explain(error: OSError) -> str:
+    """An error of the file system as a paragraph with a way out."""
+    where = f" at {error.filename}" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"no space left on the disk{where}; free some (`dvc gc -w`, `make clean`) and run the same command again"
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return f"cannot write{where}: {error.strerror}; make it writable and run the same command again"
+    return f"{error.strerror or error}{where}"
+
+
+@app.command("dvc-yaml")
+def write_dvc_yaml(project: Project = HERE) -> None:
+    """Write the project's dvc.yaml from the table of stages."""
+    from temper.stages.dvc import FILE, dvc_yaml
+
+    artifacts.write_atomically(project / FILE, dvc_yaml(project, load(project)))
+
+
+def _add(stage: Stage) -> None:
+    def command(project: Project = HERE) -> None:
+        run_stage(stage, project)
+
+    app.command(stage.name, help=f"{stage.summary[0].upper()}{stage.summary[1:]}.")(command)
+
+
+for _stage in STAGES:
+    _add(_stage)
+
+
+def main() -> None:
+    """Run the command line; errors a user can mend end with status 2 and one paragraph."""
+    try:
+        app()
+    except (ValueError, OSError) as error:
+        if os.environ.get("TEMPER_DEBUG"):
+            raise
+        text = explain(error) if isinstance(error, OSError) else str(error)
+        print(f"error: {text}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""Hand-overs between stages: a folder of files plus one frozen record, written last.
+
+`artifact.json` says which stage made the folder, from what, and what every file in it must hash to. It is written into
+a temporary name and renamed, so a folder without it is an unfinished one. `load` believes nothing: it checks the stage, the
+digests of the files and that the inputs it was made from are the ones that lie there now.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+RECORD = "artifact.json"
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a stage left behind."""
+
+    stage: str
+    digest: str
+    """Over the stage's name and the digests of its files: equal contents have equal digests."""
+    made_from: Mapping[str, str]
+    """Input stage -> digest of its artifact."""
+    params: str
+    """Digest of the parameters it was made with."""
+    code: str
+    """Digest of the source files it was made with."""
+    files: Mapping[str, str]
+    """Relative path -> SHA-256."""
+    facts: Mapping[str, Any]
+    """The stage's own: JSON values only."""
+    folder: Path = field(default=Path(), compare=False)
+
+    def path(self, name: str) -> Path:
+        """Where one of its files lies.
+
+        Raises:
+            ValueError: If the artifact holds no such file.
+        """
+        if name not in self.files:
+            raise ValueError(f"{self.folder} holds no file {name!r}; it holds {', '.join(sorted(self.files))}")
+        return self.folder / name
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    sha = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            sha.update(chunk)
+    return sha.hexdigest()
+
+
+def digest_json(value: Any) -> str:
+    """SHA-256 of a JSON value, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def digest_files(paths: Iterable[Path], root: Path) -> str:
+    """SHA-256 over names (relative to `root`) and contents of files."""
+    return digest_json({path.relative_to(root).as_posix(): digest_file(path) for path in paths})
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees the old one or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write(
+    stage: str, folder: Path, *, made_from: Mapping[str, str], params: str, code: str, facts: Mapping[str, Any]
+) -> Artifact:
+    """Seal a folder: hash every file in it and write its record last."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != RECORD)
+    files = {path.relative_to(folder).as_posix(): digest_file(path) for path in paths}
+    artifact = Artifact(
+        stage=stage,
+        digest=digest_json({"stage": stage, "files": files, "facts": facts}),
+        made_from=dict(made_from),
+        params=params,
+        code=code,
+        files=files,
+        facts=facts,
+        folder=folder,
+    )
+    record = {key: value for key, value in asdict(artifact).items() if key != "folder"}
+    write_atomically(folder / RECORD, json.dumps(record, indent=2, sort_keys=True) + "\n")
+    return artifact
+
+
+def load(stage: str, folder: Path, *, check_files: bool = True) -> Artifact:
+    """Read an artifact's record and check that the folder is what the record says.
+
+    Args:
+        stage: The stage that must have made it.
+        folder: Where it lies.
+        check_files: Hash every file again; False trusts names and sizes to be as they were.
+
+    Raises:
+        ValueError: If it is missing, unfinished, of another stage, damaged, or made from inputs other than those beside it.
+    """
+    remedy = "run `make pipeline`"
+    path = folder / RECORD
+    if not path.is_file():
+        state = "is unfinished: it has no artifact.json" if folder.is_dir() else "does not exist"
+        raise ValueError(f"{folder} {state}; {remedy}")
+    try:
+        artifact = Artifact(**json.loads(path.read_text(encoding="utf-8")), folder=folder)
+    except (json.JSONDecodeError, TypeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); delete {folder} and {remedy}") from error
+    if artifact.stage != stage:
+        raise ValueError(f"{folder} was made by stage {artifact.stage!r}, expected {stage!r}; {remedy}")
+    if artifact.digest != digest_json({"stage": stage, "files": artifact.files, "facts": artifact.facts}):
+        raise ValueError(f"{path} was edited: its digest does not match; delete {folder} and {remedy}")
+    for name, expected in artifact.files.items():
+        file = folder / name
+        if not file.is_file():
+            raise ValueError(f"{file} is missing; delete {folder} and {remedy}")
+        if check_files and digest_file(file) != expected:
+            raise ValueError(f"{file} is damaged: its SHA-256 is not the recorded one; delete {folder} and {remedy}")
+    for name, expected in artifact.made_from.items():
+        parent = folder.parent / name / RECORD
+        if parent.is_file():
+            found = json.loads(parent.read_text(encoding="utf-8"))["digest"]
+            if found != expected:
+                raise ValueError(
+                    f"{folder} was made from {name} {expected[:12]}, but {parent.parent} is {found[:12]}; {remedy}"
+                )
+    return artifact

@@ -1,0 +1,70 @@
+"""What a deployable file costs: bytes, parameters, multiply-adds. Counted from the file itself."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from temper.artifacts import digest_file
+from temper.problem import Facts
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Size and work of one file."""
+
+    bytes: int
+    params: int
+    """Weights of convolutions and matrix products, and their biases."""
+    macs: int
+    """Multiply-adds of convolutions and matrix products for one picture of the trained size."""
+    digest: str
+    """SHA-256 of the file."""
+
+
+_PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+def measure_cost(path: Path, facts: Facts) -> Cost:
+    """Read the cost off an ONNX file, fp32 or int8."""
+    model = onnx.load(path)
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    for dim, size in zip(dims, (1, facts.height_px, facts.width_px, facts.channels), strict=True):
+        dim.ClearField("dim_param")
+        dim.dim_value = size
+    for output in model.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    shapes = {value.name: _shape(value) for value in (*inferred.value_info, *inferred.output, *inferred.input)}
+    weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    origin = _weights_behind(model, weights)
+    params = macs = 0
+    for node in model.graph.node:
+        if node.op_type not in _PRODUCTS:
+            continue
+        behind = [origin[name] for name in node.input[1:] if name in origin]
+        params += sum(int(np.prod(weights[name])) for name in behind)
+        macs += _multiply_adds(node, shapes[node.output[0]], weights[behind[0]])
+    return Cost(bytes=path.stat().st_size, params=params, macs=macs, digest=digest_file(path))
+
+
+def _weights_behind(model: onnx.ModelProto, weights: dict[str, tuple[int, ...]]) -> dict[str, str]:
+    """Value name -> initializer that it holds, seen through dequantization and reshaping."""
+    origin = {name: name for name in weights}
+    for node in model.graph.node:
+        if node.op_type in ("DequantizeLinear", "Transpose", "Reshape", "Identity", "Cast") and node.input[0] in origin:
+            origin[node.output[0]] = origin[node.input[0]]
+    return origin
+
+
+def _multiply_adds(node: onnx.NodeProto, output: tuple[int, ...], weight: tuple[int, ...]) -> int:
+    if node.op_type == "Conv":
+        return int(np.prod(output)) * int(np.prod(weight[1:]))
+    if node.op_type == "ConvTranspose":
+        return int(np.prod(output)) * int(np.prod(weight)) // max(output[1], 1)
+    return int(np.prod(weight)) * int(np.prod(output)) // max(output[-1], 1)
+
+
+def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
+    return tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)

@@ -1,0 +1,146 @@
+"""Whole batches of a training split that lies as tensors on the training device.
+
+There is no per-example Python object and no worker process: a batch is a handful of whole-tensor operations. Order,
+views and mixing depend on the seed and the step alone; each rank cuts its part out of the same global batch.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from temper.data.params import ViewParams
+from temper.data.views import boxes, cutout, mix_plan, shift_and_flip
+from temper.maths.random import derive, permutation, uniform
+from temper.problem import Batch, Inputs, Targets
+
+
+def to_tensors(columns: Mapping[str, np.ndarray], device: torch.device) -> dict[str, Tensor]:
+    """Packed columns as tensors on a device, types as packed."""
+    return {name: torch.from_numpy(np.array(column)).to(device) for name, column in columns.items()}
+
+
+def as_batch(columns: Mapping[str, Tensor]) -> tuple[Inputs, Targets]:
+    """Columns [batch, ...] as what the network sees and what is true.
+
+    Pictures become [batch, channels, height, width]; among the targets whole numbers become int64, the rest float32.
+    """
+    inputs = {"image": columns["image"].permute(0, 3, 1, 2)}
+    rest = {name: value for name, value in columns.items() if name != "image"}
+    return inputs, {name: value.float() if value.is_floating_point() else value.long() for name, value in rest.items()}
+
+
+@final
+class TrainLoader:
+    """Batches of a training split.
+
+    Args:
+        columns: The split, from `to_tensors`.
+        repeats: How often each example is drawn in an epoch, [examples].
+        weights: How much each example counts, [examples].
+        batch_size: Examples of a global batch; a last smaller one is left out.
+        views: Augmentation.
+        spatial: Columns that move along with the picture.
+        mean: Mean of the pixels per channel, 0..255; what cutout fills with.
+        seed: Of the training.
+        rank: This process's number.
+        num_ranks: How many processes share a global batch.
+
+    Raises:
+        ValueError: If there are fewer examples than one batch, or a batch cannot be shared evenly.
+    """
+
+    def __init__(
+        self,
+        columns: Mapping[str, Tensor],
+        repeats: np.ndarray,
+        weights: np.ndarray,
+        *,
+        batch_size: int,
+        views: ViewParams,
+        spatial: frozenset[str],
+        mean: tuple[float, ...],
+        seed: int,
+        rank: int = 0,
+        num_ranks: int = 1,
+    ) -> None:
+        if batch_size % num_ranks:
+            raise ValueError(f"fit.batch_size {batch_size} cannot be shared by {num_ranks} ranks; make it a multiple")
+        self.order = torch.from_numpy(np.repeat(np.arange(len(repeats)), repeats))
+        if len(self.order) < batch_size:
+            raise ValueError(
+                f"fit.batch_size is {batch_size}, but an epoch has {len(self.order)} examples; make it smaller"
+            )
+        self.columns, self.weights = dict(columns), torch.from_numpy(weights.astype(np.float32))
+        self.batch_size, self.views, self.seed = batch_size, views, seed
+        self.moving = frozenset({"image"}) | spatial
+        self.fill = torch.tensor(mean).round().to(torch.uint8)
+        part = batch_size // num_ranks
+        self.mine = slice(rank * part, (rank + 1) * part)
+        self.num_batches = len(self.order) // batch_size
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """This rank's parts of an epoch's batches, from batch number `start` on."""
+        order = self.order[permutation(len(self.order), seed=self.seed, stream=f"order {epoch}")]
+        for number in range(start, self.num_batches):
+            yield self._batch(order, epoch, number)
+
+    def _batch(self, order: Tensor, epoch: int, number: int) -> Batch:
+        step = epoch * self.num_batches + number
+        rows = order[number * self.batch_size : (number + 1) * self.batch_size]
+        draws = torch.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        kind, shares = mix_plan(self.views, step, self.batch_size, seed=self.seed)
+        columns = self._view(rows[self.mine], draws[self.mine], epoch)
+        weights = self.weights[rows[self.mine]].to(columns["image"].device)
+        if kind == "none":
+            inputs, targets = as_batch(columns)
+            return Batch(inputs=inputs, targets=targets, weights=weights)
+        # Everybody is mixed with the next one of the global batch.
+        others = self._view(rows.roll(-1)[self.mine], draws.roll(-1)[self.mine], epoch)
+        share = torch.from_numpy(shares[self.mine].astype(np.float32)).to(columns["image"].device)
+        mix = self._paste if kind == "cutmix" else self._blend
+        columns, others, share = mix(columns, others, share, draws[self.mine])
+        inputs, targets = as_batch(columns)
+        return Batch(inputs=inputs, targets=targets, weights=weights, others=as_batch(others)[1], shares=share)
+
+    def _view(self, rows: Tensor, draws: Tensor, epoch: int) -> dict[str, Tensor]:
+        moving = {name: self.columns[name] for name in self.moving}
+        columns = shift_and_flip(moving, rows, draws, self.views, seed=self.seed, epoch=epoch)
+        if self.views.cutout_px:
+            columns["image"] = cutout(columns["image"], draws, self.views.cutout_px, self.fill, seed=self.seed)
+        still = {name: value[rows.to(value.device)] for name, value in self.columns.items() if name not in self.moving}
+        return {**columns, **still}
+
+    def _blend(
+        self, columns: dict[str, Tensor], others: dict[str, Tensor], share: Tensor, draws: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+        """Mixup (Zhang et al. 2018, arXiv:1710.09412): each pixel a weighted mean of two pictures."""
+        mine = share.view(-1, 1, 1, 1)
+        image = columns["image"].float() * mine + others["image"].float() * (1 - mine)
+        return {**columns, "image": image}, others, share
+
+    def _paste(
+        self, columns: dict[str, Tensor], others: dict[str, Tensor], share: Tensor, draws: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+        """CutMix (Yun et al. 2019, arXiv:1905.04899): a box of another picture, with all that is laid out like it."""
+        height, width = columns["image"].shape[1:3]
+        sides = (1 - share).sqrt()[:, None].cpu() * torch.tensor([height, width])
+        inside = boxes(uniform(draws, 2, seed=derive(self.seed, "cutmix"), stream="box"), sides, height, width)
+        inside = inside.to(share.device)
+        pasted = {
+            name: torch.where(inside.view(*inside.shape, *(1,) * (value.dim() - 3)), others[name], value)
+            for name, value in columns.items()
+            if name in self.moving
+        }
+        return {**columns, **pasted}, {**others, **pasted}, 1 - inside.flatten(1).float().mean(dim=1)
+
+
+def whole_batches(
+    columns: Mapping[str, Tensor], size: int, rank: int = 0, num_ranks: int = 1
+) -> Iterator[tuple[Inputs, Targets]]:
+    """A split in order, as batches without views; with several ranks each gets every `num_ranks`-th batch."""
+    total = len(columns["image"])
+    for start in range(rank * size, total, size * num_ranks):
+        yield as_batch({name: value[start : start + size] for name, value in columns.items()})

@@ -1,0 +1,150 @@
+"""Parameters of the data room: where pictures come from, how they are checked, split, rebalanced and augmented."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+
+def _known_transforms(policy: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+    # Late: albumentations takes seconds to import, and most projects have no policy.
+    if policy:
+        from temper.data.policy import build
+
+        build(policy)
+    return policy
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FashionMnist:
+    """70,000 grey pictures of clothes, 28x28, with an official test split."""
+
+    source: Literal["fashion-mnist"]
+    folder: str | None = None
+    """Folder with the four gzipped IDX files; tried first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Digits:
+    """scikit-learn's 1,797 grey handwritten digits, 8x8; needs no network."""
+
+    source: Literal["digits"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFolder:
+    """A folder of class-named folders of pictures, optionally under `train/`, `validation/` and `test/`."""
+
+    source: Literal["imagefolder"]
+    folder: str
+    """Relative to the project, or absolute."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A CSV or Parquet file with a row per picture: path, labels or mask, optionally split and group."""
+
+    source: Literal["table"]
+    file: str
+    """Relative to the project, or absolute; its pictures' paths are relative to its folder."""
+    path: str = "path"
+    """Name of the column of pictures' paths."""
+    labels: str | None = "labels"
+    """Name of the column of labels (several joined by `;`), or null."""
+    mask: str | None = None
+    """Name of the column of masks' paths, or null."""
+    split: str | None = None
+    """Name of the column of splits (train, validation, test), or null."""
+    group: str | None = None
+    """Name of the column of groups that never cross splits, or null."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toys:
+    """Generated pictures of simple shapes, made to try the machinery without data."""
+
+    source: Literal["toys"]
+    truth: Literal["class", "labels", "mask"] = "class"
+    """What is told about each picture: its one shape, all its shapes, or a mask of them."""
+    count: Annotated[int, Field(ge=20)] = 300
+    size_px: Annotated[int, Field(ge=12)] = 24
+    channels: Literal[1, 3] = 3
+    seed: int = 0
+
+
+AnySource = Annotated[FashionMnist | Digits | ImageFolder | Table | Toys, Field(discriminator="source")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareParams:
+    """How pictures are checked, unified and split."""
+
+    height_px: Annotated[int, Field(ge=8)]
+    width_px: Annotated[int, Field(ge=8)]
+    mode: Literal["auto", "grey", "colour"] = "auto"
+    """`auto` keeps grey only where every picture is grey."""
+    validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the training examples that serves every choice, where the source fixes no validation split."""
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Share of all examples kept for the last measurement, where the source fixes no test split."""
+    max_bad_share: Share = 0.01
+    """More unreadable pictures than this stop the chain."""
+    max_pixels: Annotated[int, Field(ge=1)] = 50_000_000
+    """A picture with more pixels is refused unread."""
+    max_side_px: Annotated[int, Field(ge=1)] = 20_000
+    """A picture wider or higher than this is refused unread."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BalanceParams:
+    """What is done about classes of unlike size."""
+
+    method: Literal["none", "oversample", "undersample", "weights", "costs", "logit-adjustment"] = "none"
+    strength: Share = 1.0
+    """0 leaves the counts as they are, 1 makes them equal (oversample, undersample); scales offsets (logit-adjustment)."""
+    beta: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Of the effective number (1 - beta^n) / (1 - beta), for `weights`."""
+    costs: dict[str, dict[str, float]] = field(default_factory=dict)
+    """`{true class: {said class: cost}}`, for `costs`; what is not named costs 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentParams:
+    """Rebalancing, and pictures made from the training pictures before training starts."""
+
+    balance: BalanceParams = field(default_factory=BalanceParams)
+    views: Count = 0
+    """Augmented pictures materialised per training picture."""
+    policy: Annotated[tuple[dict[str, Any], ...], AfterValidator(_known_transforms)] = ()
+    """albumentations transforms in order, each `{name: ..., <argument>: ...}`."""
+    workers: Count = 0
+    """Worker processes; 0 takes one per core. The pictures are the same whatever it is."""
+
+    def __post_init__(self) -> None:
+        if self.views and not self.policy:
+            raise ValueError(
+                f"views = {self.views}, but the policy is empty: the views would be plain copies; "
+                "name transforms in augment.policy or set augment.views to 0"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewParams:
+    """Whole-batch augmentation while training; cheap, fresh in every epoch."""
+
+    flip: bool = False
+    """Mirror left-right: each picture in every other epoch."""
+    crop_px: Count = 0
+    """Shift by up to so many pixels in both directions."""
+    cutout_px: Count = 0
+    """Side of the square that is wiped out."""
+    mixup: Annotated[float, Field(ge=0)] = 0.0
+    """Beta-distribution parameter; 0 turns mixup off."""
+    cutmix: Annotated[float, Field(ge=0)] = 0.0
+    """Beta-distribution parameter; 0 turns cutmix off."""
+    mix_share: Share = 0.5
+    """Share of the batches that are mixed, where mixup or cutmix is on."""

@@ -1,0 +1,68 @@
+"""Optimisers, schedules and the moving average of the weights."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from temper.engine.params import FitParams
+
+
+def build_optimizer(network: nn.Module, params: FitParams) -> torch.optim.Optimizer:
+    """The optimiser the parameters name; biases and normalisation are not decayed.
+
+    Source:
+        He et al. 2019, arXiv:1812.01187, section 3.1 ("no bias decay").
+    """
+    named = [(name, value) for name, value in network.named_parameters() if value.requires_grad]
+    groups = [
+        {"params": [value for _, value in named if value.dim() > 1], "weight_decay": params.weight_decay},
+        {"params": [value for _, value in named if value.dim() <= 1], "weight_decay": 0.0},
+    ]
+    if params.optimizer == "sgd":
+        return torch.optim.SGD(
+            groups, lr=params.lr, momentum=params.momentum, nesterov=params.momentum > 0, foreach=True
+        )
+    return torch.optim.AdamW(groups, lr=params.lr, betas=(params.momentum, 0.999), foreach=True)
+
+
+def learning_rate(params: FitParams, step: int, num_steps: int) -> float:
+    """The learning rate of a step: a linear climb to the peak, then down to nearly zero.
+
+    Args:
+        params: Of the fit.
+        step: From 0.
+        num_steps: Of the whole training.
+
+    Example:
+        >>> fit = FitParams(epochs=1, batch_size=1, lr=1.0, warmup_share=0.5)
+        >>> [learning_rate(fit, step, 4) for step in range(4)]
+        [0.5, 1.0, 1.0, 0.5]
+    """
+    warmup = round(params.warmup_share * num_steps)
+    if step < warmup:
+        return params.lr * (step + 1) / warmup
+    done = (step - warmup) / max(1, num_steps - warmup)
+    left = 1 - done if params.schedule == "one-cycle" else (1 + math.cos(math.pi * done)) / 2
+    return params.lr * left
+
+
+class WeightAverage:
+    """Exponential moving average of a network's weights; its statistics are averaged alike.
+
+    Early on the decay is lower, so that the average forgets the start: at most (1 + steps) / (10 + steps).
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.values: dict[str, Tensor] = {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, step: int) -> None:
+        """Take in the network's weights after `step` finished steps."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        now = network.state_dict()
+        floats = [name for name, value in now.items() if value.is_floating_point()]
+        torch._foreach_lerp_([self.values[name] for name in floats], [now[name] for name in floats], 1 - decay)
+        for name in now.keys() - set(floats):
+            self.values[name].copy_(now[name])

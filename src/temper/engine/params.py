@@ -1,0 +1,39 @@
+"""Parameters of the training loop."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitParams:
+    """How a network is fitted, whatever its objective."""
+
+    epochs: Positive
+    batch_size: Positive
+    """Examples per optimiser step over all ranks."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """`sgd` is with Nesterov momentum."""
+    lr: Annotated[float, Field(gt=0)]
+    """Peak learning rate at this batch size."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Of sgd; the first beta of adamw."""
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    """Not applied to biases and normalisation."""
+    schedule: Literal["one-cycle", "cosine"] = "one-cycle"
+    """After the warm-up: linearly, or along a cosine, to zero."""
+    warmup_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Share of the steps in which the learning rate climbs to its peak."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Of the moving average of the weights, per step; 0 turns averaging off."""
+    max_grad_norm: Annotated[float, Field(ge=0)] = 0.0
+    """0 turns clipping off."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto` times both on this machine and takes bf16 only where it is clearly faster and agrees."""
+    layout: Literal["auto", "contiguous", "channels-last"] = "auto"
+    checkpoint_s: Annotated[float, Field(gt=0)] = 30.0
+    """Seconds between checkpoints; one is also written after every epoch."""

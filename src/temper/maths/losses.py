@@ -1,0 +1,90 @@
+"""Losses: how wrong an output is, per example, in nats."""
+
+from collections.abc import Sequence
+
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+IGNORED = 255
+"""Class number of positions that do not count, as in PASCAL VOC masks."""
+
+
+def mean_over_space(values: Float[Tensor, "batch *space"], valid: Tensor | None = None) -> Float[Tensor, "batch"]:
+    """The mean of each example's positions; positions that are not valid do not count, and none at all means 0."""
+    flat = values.reshape(values.shape[0], -1)
+    if valid is None:
+        return flat.mean(dim=1)
+    counted = valid.reshape(flat.shape).to(flat.dtype)
+    return (flat * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
+
+
+def cross_entropy(
+    logits: Float[Tensor, "batch classes *space"],
+    labels: Int[Tensor, "batch *space"],
+    *,
+    smoothing: float = 0.0,
+    offsets: Sequence[float] = (),
+    costs: Sequence[Sequence[float]] = (),
+) -> Float[Tensor, "batch"]:
+    """How unlikely the true classes are under the logits, averaged over `space`.
+
+    Args:
+        logits: Not normalised.
+        labels: True class numbers; `IGNORED` positions do not count.
+        smoothing: Share of the truth that is spread evenly over the classes, 0..1.
+        offsets: Added to the logits (logit adjustment: log of the class's share), one per class, or none.
+        costs: `costs[true][said]`; the expected cost under the logits is added. Square, or none.
+
+    Returns:
+        Nats per example.
+
+    Source:
+        Smoothing: Szegedy et al. 2016, arXiv:1512.00567, section 7. Offsets: Menon et al. 2021, arXiv:2007.07314,
+        equation 10.
+
+    Example:
+        >>> cross_entropy(torch.zeros(1, 4), torch.tensor([2]))
+        tensor([1.3863])
+    """
+    logits = logits.float()
+    valid = labels != IGNORED
+    safe = labels.where(valid, labels.new_zeros(()))
+    shape = (1, -1) + (1,) * (logits.dim() - 2)
+    log_shares = functional.log_softmax(logits + logits.new_tensor(offsets).view(shape) if offsets else logits, dim=1)
+    loss = -log_shares.gather(1, safe.unsqueeze(1)).squeeze(1)
+    if smoothing:
+        loss = (1 - smoothing) * loss - smoothing * log_shares.mean(dim=1)
+    if costs:
+        shares = functional.softmax(logits, dim=1).movedim(1, -1)
+        loss = loss + (shares * logits.new_tensor(costs)[safe]).sum(dim=-1)
+    return mean_over_space(loss, valid)
+
+
+def binary_cross_entropy(
+    logits: Float[Tensor, "batch classes"],
+    labels: Float[Tensor, "batch classes"],
+    *,
+    smoothing: float = 0.0,
+    offsets: Sequence[float] = (),
+) -> Float[Tensor, "batch"]:
+    """How unlikely the true yes and no of each class are under the logits, averaged over the classes.
+
+    Args:
+        logits: Log-odds of yes.
+        labels: 1 for yes, 0 for no.
+        smoothing: Share of the truth that is spread evenly over yes and no, 0..1.
+        offsets: Added to the logits, one per class, or none.
+
+    Returns:
+        Nats per example and class.
+
+    Example:
+        >>> binary_cross_entropy(torch.zeros(1, 2), torch.tensor([[0.0, 1.0]]))
+        tensor([0.6931])
+    """
+    logits = logits.float()
+    if offsets:
+        logits = logits + logits.new_tensor(offsets)
+    targets = labels * (1 - smoothing) + smoothing / 2
+    return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(dim=1)

@@ -1,0 +1,67 @@
+"""Meters that add up: scores are functions of summed tallies, so parts may be merged in any order."""
+
+from collections.abc import Callable
+from typing import final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from temper.problem import Answer, Targets
+
+
+@final
+class TallyMeter:
+    """Sums an example's tallies in float64 and turns the sum into scores.
+
+    Args:
+        tally: `(answer, targets) -> [batch, counts]`.
+        score: `[counts] -> {name: scalar}`.
+    """
+
+    def __init__(
+        self, tally: Callable[[Answer, Targets], Tensor], score: Callable[[Tensor], dict[str, Tensor]]
+    ) -> None:
+        self._tally, self._score = tally, score
+        self.totals: Tensor = torch.zeros((), dtype=torch.float64)
+
+    def update(self, answer: Answer, targets: Targets) -> None:
+        """Count a batch."""
+        self.totals = self.totals + self._tally(answer, targets).double().sum(dim=0).cpu()
+
+    def merge(self, other: "TallyMeter") -> None:
+        """Add what another meter counted."""
+        self.totals = self.totals + other.totals
+
+    def compute(self) -> dict[str, float]:
+        """Scores by name.
+
+        Raises:
+            ValueError: If nothing was counted.
+        """
+        if self.totals.dim() == 0:
+            raise ValueError("the meter has counted nothing; call update first")
+        return {name: float(value) for name, value in self._score(self.totals).items()}
+
+
+def share(part: Float[Tensor, "*sums"], whole: Float[Tensor, "*sums"]) -> Float[Tensor, "*sums"]:
+    """`part / whole`, and 0 where whole is 0."""
+    return part / whole.clamp(min=1e-12) * (whole > 0)
+
+
+def mean_where(values: Float[Tensor, "*sums classes"], counted: Tensor) -> Float[Tensor, "*sums"]:
+    """Mean over the last axis of the values that count; 0 where none does."""
+    return share((values * counted).sum(dim=-1), counted.to(values.dtype).sum(dim=-1))
+
+
+def count_pairs(
+    true: Int[Tensor, "count"], said: Int[Tensor, "count"], num_classes: int
+) -> Int[Tensor, "num_classes num_classes"]:
+    """How often each class (row) was answered with each class (column).
+
+    Example:
+        >>> count_pairs(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1]), 2)
+        tensor([[1, 1],
+                [0, 1]])
+    """
+    return torch.bincount(true * num_classes + said, minlength=num_classes**2).reshape(num_classes, num_classes)

@@ -1,0 +1,30 @@
+"""Whole networks: built from parameters, stored as safetensors, loaded again."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from temper.networks.backbones import build_backbone
+from temper.networks.params import AnyBackbone
+from temper.problem import Facts, Problem
+
+
+def build_network(problem: Problem, params: AnyBackbone, facts: Facts, *, seed: int, project: Path) -> nn.Module:
+    """A fresh network for a problem; equal seeds give equal weights and leave torch's own random state alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return problem.network(build_backbone(params, facts, project))
+
+
+def save_network(network: nn.Module, path: Path) -> None:
+    """Write weights and statistics of a network as safetensors."""
+    save_file({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}, path)
+
+
+def load_network(problem: Problem, params: AnyBackbone, facts: Facts, weights: Path, *, project: Path) -> nn.Module:
+    """The network that `save_network` wrote, in evaluation mode and frozen."""
+    network = build_network(problem, params, facts, seed=0, project=project)
+    network.load_state_dict(load_file(weights))
+    return network.eval().requires_grad_(False)

@@ -1,0 +1,60 @@
+"""Heads: what turns feature maps into the outputs of a problem."""
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from temper.networks.backbones import convolution
+from temper.problem import Backbone, Inputs, Outputs
+
+
+class Classifier(nn.Module):
+    """The mean of the coarsest feature map, and one linear layer. Output `logits` [batch, classes]."""
+
+    def __init__(self, backbone: Backbone, *, num_classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(backbone.num_channels[-1], num_classes)
+
+    def forward(self, inputs: Inputs) -> Outputs:
+        maps = self.backbone(inputs["image"])[-1]
+        return {"logits": self.head(maps.mean(dim=(2, 3)))}
+
+
+class Segmenter(nn.Module):
+    """Feature maps merged from coarse to fine, as in a feature pyramid. Output `logits` [batch, classes, height, width].
+
+    Source:
+        Lin et al. 2017, arXiv:1612.03144, section 3; the decoder's width is that of the finest map, at least 16.
+    """
+
+    def __init__(self, backbone: Backbone, *, num_classes: int) -> None:
+        super().__init__()
+        width = max(16, backbone.num_channels[0])
+        self.backbone = backbone
+        self.laterals = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in backbone.num_channels)
+        self.smooth = nn.ModuleList(
+            nn.Sequential(convolution(width, width, 3), nn.ReLU()) for _ in backbone.num_channels
+        )
+        self.head = nn.Conv2d(width, num_classes, 1)
+
+    def forward(self, inputs: Inputs) -> Outputs:
+        image = inputs["image"]
+        merged: Tensor | None = None
+        maps = self.backbone(image)
+        for lateral, smooth, level in reversed(list(zip(self.laterals, self.smooth, maps, strict=True))):
+            here = lateral(level)
+            merged = smooth(here if merged is None else here + resize(merged, here))
+        assert merged is not None
+        return {"logits": resize(self.head(merged), image)}
+
+
+def resize(maps: Tensor, like: Tensor) -> Tensor:
+    """Feature maps in the height and width of another tensor, bilinear."""
+    if maps.shape[-2:] == like.shape[-2:]:
+        return maps
+    return functional.interpolate(maps, size=like.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def count_parameters(network: nn.Module) -> int:
+    """How many numbers training may change."""
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)

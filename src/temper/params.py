@@ -1,0 +1,151 @@
+"""Table of contents of params.yaml: parsed once, frozen, handed down.
+
+Each section is a frozen dataclass beside the code that reads it, in the room's own `params.py`, which imports no torch;
+so the flow and the stages that only move files can read parameters without waiting for it.
+"""
+
+import difflib
+import io
+import json
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Annotated, Any, Literal, get_args, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from temper.compress.params import DistillationTerms, QuantizeParams
+from temper.data.params import AnySource, AugmentParams, PrepareParams, ViewParams
+from temper.engine.params import FitParams
+from temper.networks.params import AnyBackbone
+from temper.problems import AnyProblem
+from temper.stress.params import EvaluateParams
+
+FILE = "params.yaml"
+Ranks = Literal["auto"] | Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainParams:
+    """The teacher."""
+
+    ranks: Ranks = "auto"
+    """Processes that train together; `auto` takes one per GPU, else 1."""
+    backbone: AnyBackbone
+    views: ViewParams
+    fit: FitParams
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillParams:
+    """The student."""
+
+    ranks: Ranks = "auto"
+    backbone: AnyBackbone
+    views: ViewParams
+    fit: FitParams
+    terms: DistillationTerms
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegistryParams:
+    """What happens to the quantized model at the end."""
+
+    max_drop: Annotated[float, Field(ge=0)] = 0.0
+    """The alias `champion` moves to the new version unless its headline is worse than the champion's by more than this."""
+
+
+class Params(BaseModel):
+    """Everything a project decides."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    project: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    """Name of the registered model."""
+    seed: int
+    problem: AnyProblem
+    ingest: AnySource
+    prepare: PrepareParams
+    augment: AugmentParams
+    train: TrainParams
+    distill: DistillParams
+    quantize: QuantizeParams
+    evaluate: EvaluateParams
+    registry: RegistryParams
+
+
+def load(project: Path) -> Params:
+    """Read a project's params.yaml.
+
+    Raises:
+        ValueError: If the file is missing, is no YAML, or breaks a rule; names the key, the value and the rule.
+    """
+    path = project / FILE
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist; copy one from examples/ or give another folder with PROJECT=...")
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def parse(text: str) -> Params:
+    """Parse the text of a params.yaml; errors name the key, the value and the rule."""
+    tree = YAML(typ="safe", pure=True).load(io.StringIO(text))
+    if not isinstance(tree, dict):
+        raise ValueError(f"expected a mapping of sections, found {type(tree).__name__}")
+    try:
+        # As JSON: strict mode refuses YAML's lists for tuples, but takes JSON's.
+        return Params.model_validate_json(json.dumps(tree, allow_nan=False))
+    except ValidationError as error:
+        raise ValueError("; ".join(_explain(dict(detail)) for detail in error.errors())) from None
+    except TypeError as error:
+        raise ValueError(f"holds a value that is no text, number, list or mapping: {error}") from error
+
+
+def digest_value(params: Params, sections: tuple[str, ...]) -> dict[str, Any]:
+    """The JSON value of some sections, for digests and records."""
+    tree = params.model_dump(mode="json")
+    return {name: tree[name] for name in sections}
+
+
+def select(params: Params, sections: tuple[str, ...]) -> SimpleNamespace:
+    """Only the sections a stage declared, so that reading another one fails instead of escaping the cache."""
+    return SimpleNamespace(**{name: getattr(params, name) for name in sections})
+
+
+def _explain(detail: dict[str, Any]) -> str:
+    where = [str(part) for part in detail["loc"]]
+    if detail["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        known = _known_keys()
+        near = difflib.get_close_matches(where[-1], known, n=1, cutoff=0.5)
+        hint = f"; the nearest known one is {near[0]!r}" if near else ""
+        return f"unknown key {'.'.join(where)}{hint}"
+    if detail["type"] in ("missing", "missing_argument"):
+        return f"{'.'.join(where)} is missing"
+    return f"{'.'.join(where)} = {detail['input']!r}: {detail['msg'][0].lower()}{detail['msg'][1:]}"
+
+
+def _known_keys() -> list[str]:
+    """Every key that may stand somewhere in params.yaml."""
+    known: dict[str, None] = {}
+
+    def visit(kind: Any) -> None:
+        for part in get_args(kind):
+            visit(part)
+        if is_dataclass(kind) and isinstance(kind, type):
+            hints = get_type_hints(kind, include_extras=True)
+            for item in fields(kind):
+                known[item.name] = None
+                visit(hints[item.name])
+
+    for name, info in Params.model_fields.items():
+        known[name] = None
+        visit(info.annotation)
+    return list(known)

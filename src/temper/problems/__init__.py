@@ -1,0 +1,26 @@
+"""Kinds of questions, one file each; `AnyProblem` is the whole registry."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter
+
+from temper.problem import Problem
+from temper.problems.multiclass import Multiclass
+from temper.problems.multilabel import Multilabel
+from temper.problems.segmentation import Segmentation
+
+AnyProblem = Annotated[Multiclass | Multilabel | Segmentation, Field(discriminator="kind")]
+
+
+def dump(problem: Problem) -> dict[str, Any]:
+    """A problem as a JSON value, as artifacts keep it."""
+    return _ADAPTER.dump_python(problem, mode="json")
+
+
+def load(value: Mapping[str, Any]) -> Problem:
+    """The problem that `dump` wrote."""
+    return _ADAPTER.validate_python({**value, "classes": tuple(value["classes"])})
+
+
+_ADAPTER: TypeAdapter[Any] = TypeAdapter(AnyProblem)

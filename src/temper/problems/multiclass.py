@@ -1,0 +1,116 @@
+"""Which one of several classes does the picture show?"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from temper.problem import PLAIN, Answer, Backbone, Columns, Emphasis, Headline, Meter, Outputs, Row, Targets
+from temper.problems.classes import bind_classes, without_labels
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Multiclass:
+    """Exactly one class per picture. Target `label` [batch], output `logits` and answer `probabilities` [batch, classes]."""
+
+    kind: Literal["multiclass"]
+    classes: tuple[str, ...] = ()
+    """Names in the order of the outputs; left out, they are read from the data and sorted."""
+
+    @property
+    def headline(self) -> Headline:
+        return Headline("accuracy")
+
+    @property
+    def spatial(self) -> frozenset[str]:
+        return frozenset()
+
+    def bind(self, rows: Sequence[Row]) -> "Multiclass":
+        if missing := without_labels(rows):
+            raise ValueError(f"no label for {missing}; multiclass needs exactly one per picture")
+        for row in rows:
+            if len(row.labels) > 1:
+                several = ", ".join(row.labels)
+                raise ValueError(f"{row.path} has {len(row.labels)} labels ({several}); set problem.kind to multilabel")
+        return replace(self, classes=bind_classes(self.classes, rows))
+
+    def pack(self, row: Row, pictures: Mapping[str, np.ndarray]) -> Columns:
+        return {"label": np.asarray(self.classes.index(row.labels[0]), dtype=np.int64)}
+
+    def strata(self, columns: Columns) -> frozenset[str]:
+        return frozenset({self.classes[int(columns["label"])]})
+
+    def network(self, backbone: Backbone) -> "nn.Module":
+        from temper.networks.heads import Classifier
+
+        return Classifier(backbone, num_classes=len(self.classes))
+
+    def loss(self, outputs: Outputs, targets: Targets, emphasis: Emphasis = PLAIN) -> "Tensor":
+        from temper.maths.losses import cross_entropy
+
+        return cross_entropy(
+            outputs["logits"],
+            targets["label"],
+            smoothing=emphasis.smoothing,
+            offsets=emphasis.offsets,
+            costs=emphasis.costs,
+        )
+
+    def distance(self, outputs: Outputs, reference: Outputs, *, temperature: float = 1.0) -> "Tensor":
+        from temper.maths.distances import softmax_kl
+
+        return softmax_kl(outputs["logits"], reference["logits"], temperature=temperature)
+
+    def soften(self, outputs: Outputs, temperature: float) -> Outputs:
+        return {"logits": outputs["logits"] / temperature}
+
+    def standardize(self, outputs: Outputs) -> Outputs:
+        from temper.maths.distances import z_score
+
+        return {"logits": z_score(outputs["logits"])}
+
+    def read(self, outputs: Outputs) -> Answer:
+        return {"probabilities": outputs["logits"].float().softmax(dim=1)}
+
+    def meter(self) -> Meter:
+        from temper.maths.meters import TallyMeter
+
+        return TallyMeter(self.tally, self.score)
+
+    def tally(self, answer: Answer, targets: Targets) -> "Tensor":
+        """Columns: right answers by true class, then examples by true class."""
+        import torch
+        from torch.nn.functional import one_hot
+
+        true = one_hot(targets["label"], len(self.classes)).double()
+        right = (answer["probabilities"].argmax(dim=1) == targets["label"]).double()
+        return torch.cat([true * right[:, None], true], dim=1)
+
+    def score(self, totals: "Tensor") -> "dict[str, Tensor]":
+        from temper.maths.meters import mean_where, share
+
+        right, count = totals.chunk(2, dim=-1)
+        recall = share(right, count)
+        return {
+            "accuracy": share(right.sum(dim=-1), count.sum(dim=-1)),
+            "balanced_accuracy": mean_where(recall, count > 0),
+            "worst_class_accuracy": recall.where(count > 0, recall.new_ones(())).amin(dim=-1),
+        }
+
+    def confusion(self, answer: Answer, targets: Targets) -> "Tensor":
+        from temper.maths.meters import count_pairs
+
+        return count_pairs(targets["label"], answer["probabilities"].argmax(dim=1), len(self.classes))
+
+    def error(self, answer: Answer, targets: Targets) -> "Tensor":
+        """1 minus the probability of the true class."""
+        return 1 - answer["probabilities"].gather(1, targets["label"][:, None]).squeeze(1)
+
+    def caption(self, answer: Answer, targets: Targets) -> str:
+        said = int(answer["probabilities"][0].argmax())
+        sure = float(answer["probabilities"][0, said])
+        return f"{self.classes[int(targets['label'][0])]}, said {self.classes[said]} {sure:.2f}"

@@ -1,0 +1,124 @@
+"""Which of several classes does the picture show? Any number of them may be right."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from temper.problem import PLAIN, Answer, Backbone, Columns, Emphasis, Headline, Meter, Outputs, Row, Targets
+from temper.problems.classes import bind_classes
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+NOTHING = "(none)"
+"""Stratum of the examples that show no class."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Multilabel:
+    """Any number of classes per picture. Target `labels` (0 or 1), output `logits`, answer `probabilities`: [batch, classes]."""
+
+    kind: Literal["multilabel"]
+    classes: tuple[str, ...] = ()
+    """Names in the order of the outputs; left out, they are read from the data and sorted."""
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Probability from which a class counts as said."""
+
+    @property
+    def headline(self) -> Headline:
+        return Headline("macro_f1")
+
+    @property
+    def spatial(self) -> frozenset[str]:
+        return frozenset()
+
+    def bind(self, rows: Sequence[Row]) -> "Multilabel":
+        return replace(self, classes=bind_classes(self.classes, rows))
+
+    def pack(self, row: Row, pictures: Mapping[str, np.ndarray]) -> Columns:
+        return {"labels": np.asarray([name in row.labels for name in self.classes], dtype=np.float32)}
+
+    def strata(self, columns: Columns) -> frozenset[str]:
+        said = frozenset(name for name, yes in zip(self.classes, columns["labels"], strict=True) if yes)
+        return said or frozenset({NOTHING})
+
+    def network(self, backbone: Backbone) -> "nn.Module":
+        from temper.networks.heads import Classifier
+
+        return Classifier(backbone, num_classes=len(self.classes))
+
+    def loss(self, outputs: Outputs, targets: Targets, emphasis: Emphasis = PLAIN) -> "Tensor":
+        from temper.maths.losses import binary_cross_entropy
+
+        if emphasis.costs:
+            raise ValueError(
+                "a cost matrix says nothing about several labels at once; set augment.balance.method to weights"
+            )
+        return binary_cross_entropy(
+            outputs["logits"],
+            targets["labels"],
+            smoothing=emphasis.smoothing,
+            offsets=emphasis.offsets,
+        )
+
+    def distance(self, outputs: Outputs, reference: Outputs, *, temperature: float = 1.0) -> "Tensor":
+        from temper.maths.distances import sigmoid_kl
+
+        return sigmoid_kl(outputs["logits"], reference["logits"], temperature=temperature)
+
+    def soften(self, outputs: Outputs, temperature: float) -> Outputs:
+        return {"logits": outputs["logits"] / temperature}
+
+    def standardize(self, outputs: Outputs) -> Outputs:
+        from temper.maths.distances import unit_scale
+
+        return {"logits": unit_scale(outputs["logits"])}
+
+    def read(self, outputs: Outputs) -> Answer:
+        return {"probabilities": outputs["logits"].float().sigmoid()}
+
+    def meter(self) -> Meter:
+        from temper.maths.meters import TallyMeter
+
+        return TallyMeter(self.tally, self.score)
+
+    def tally(self, answer: Answer, targets: Targets) -> "Tensor":
+        """Columns: rightly said, wrongly said and missed by class, then whether all was right, then 1."""
+        import torch
+
+        true = targets["labels"] > 0.5
+        said = answer["probabilities"] >= self.threshold
+        exact = (true == said).all(dim=1, keepdim=True)
+        counts = [true & said, ~true & said, true & ~said, exact, torch.ones_like(exact)]
+        return torch.cat(counts, dim=1).double()
+
+    def score(self, totals: "Tensor") -> "dict[str, Tensor]":
+        from temper.maths.meters import mean_where, share
+
+        size = len(self.classes)
+        hits, false, missed = (totals[..., start : start + size] for start in range(0, 3 * size, size))
+        shown = hits + missed
+        f1 = share(2 * hits, 2 * hits + false + missed)
+        return {
+            "macro_f1": mean_where(f1, (shown + false) > 0),
+            "micro_f1": share(2 * hits.sum(-1), (2 * hits + false + missed).sum(-1)),
+            "exact_match": share(totals[..., -2], totals[..., -1]),
+        }
+
+    def confusion(self, answer: Answer, targets: Targets) -> "Tensor":
+        """How often each shown class (row) came with each said class (column)."""
+        said = (answer["probabilities"] >= self.threshold).double()
+        return ((targets["labels"] > 0.5).double().T @ said).long()
+
+    def error(self, answer: Answer, targets: Targets) -> "Tensor":
+        """The largest distance of a probability from the truth."""
+        return (answer["probabilities"] - targets["labels"]).abs().amax(dim=1)
+
+    def caption(self, answer: Answer, targets: Targets) -> str:
+        true = [name for name, yes in zip(self.classes, targets["labels"][0], strict=True) if yes > 0.5]
+        chances = zip(self.classes, answer["probabilities"][0].tolist(), strict=True)
+        said = [f"{name} {chance:.2f}" for name, chance in chances if chance >= self.threshold]
+        return f"{' + '.join(true) or 'nothing'}, said {' + '.join(said) or 'nothing'}"

@@ -1,0 +1,135 @@
+"""Which class does each pixel show?"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from temper.problem import PLAIN, Answer, Backbone, Columns, Emphasis, Headline, Meter, Outputs, Row, Targets
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+IGNORED = 255
+"""Pixels of a mask that do not count; the same number as in `temper.maths.losses`."""
+NOTHING = "(all ignored)"
+"""Stratum of the examples whose every pixel is ignored."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segmentation:
+    """One class per pixel. Target `mask` and answer `classes` [batch, height, width], output `logits` [batch, classes, height, width]."""
+
+    kind: Literal["segmentation"]
+    classes: tuple[str, ...]
+    """Names of the class numbers in the masks, from 0; 255 in a mask marks pixels that do not count."""
+
+    @property
+    def headline(self) -> Headline:
+        return Headline("mean_iou")
+
+    @property
+    def spatial(self) -> frozenset[str]:
+        return frozenset({"mask"})
+
+    def bind(self, rows: Sequence[Row]) -> "Segmentation":
+        if len(self.classes) < 2:
+            raise ValueError(f"problem.classes names {len(self.classes)} class; name at least two, background first")
+        missing = [row.path for row in rows if row.mask is None]
+        if missing:
+            raise ValueError(
+                f"no mask for {missing[0]} and {len(missing) - 1} more; segmentation needs one per picture"
+            )
+        return self
+
+    def pack(self, row: Row, pictures: Mapping[str, np.ndarray]) -> Columns:
+        mask = pictures["mask"]
+        unknown = mask[(mask >= len(self.classes)) & (mask != IGNORED)]
+        if unknown.size:
+            raise ValueError(
+                f"the mask {row.mask} holds class number {int(unknown.flat[0])}, but problem.classes names "
+                f"{len(self.classes)} (0..{len(self.classes) - 1}; 255 is ignored); name it there or correct the mask"
+            )
+        return {"mask": mask}
+
+    def strata(self, columns: Columns) -> frozenset[str]:
+        shown = np.unique(columns["mask"])
+        return frozenset(self.classes[number] for number in shown if number != IGNORED) or frozenset({NOTHING})
+
+    def network(self, backbone: Backbone) -> "nn.Module":
+        from temper.networks.heads import Segmenter
+
+        return Segmenter(backbone, num_classes=len(self.classes))
+
+    def loss(self, outputs: Outputs, targets: Targets, emphasis: Emphasis = PLAIN) -> "Tensor":
+        from temper.maths.losses import cross_entropy
+
+        return cross_entropy(
+            outputs["logits"],
+            targets["mask"],
+            smoothing=emphasis.smoothing,
+            offsets=emphasis.offsets,
+            costs=emphasis.costs,
+        )
+
+    def distance(self, outputs: Outputs, reference: Outputs, *, temperature: float = 1.0) -> "Tensor":
+        from temper.maths.distances import softmax_kl
+
+        return softmax_kl(outputs["logits"], reference["logits"], temperature=temperature)
+
+    def soften(self, outputs: Outputs, temperature: float) -> Outputs:
+        return {"logits": outputs["logits"] / temperature}
+
+    def standardize(self, outputs: Outputs) -> Outputs:
+        from temper.maths.distances import z_score
+
+        return {"logits": z_score(outputs["logits"])}
+
+    def read(self, outputs: Outputs) -> Answer:
+        return {"classes": outputs["logits"].argmax(dim=1)}
+
+    def meter(self) -> Meter:
+        from temper.maths.meters import TallyMeter
+
+        return TallyMeter(self.tally, self.score)
+
+    def tally(self, answer: Answer, targets: Targets) -> "Tensor":
+        """Columns: by class, pixels that are it and were said to be (both), pixels said, pixels true."""
+        import torch
+
+        valid = targets["mask"] != IGNORED
+        by_class = []
+        for number in range(len(self.classes)):
+            true = (targets["mask"] == number) & valid
+            said = (answer["classes"] == number) & valid
+            by_class.append(torch.stack([(true & said).sum((1, 2)), said.sum((1, 2)), true.sum((1, 2))]))
+        return torch.stack(by_class, dim=-1).permute(1, 0, 2).flatten(1).double()
+
+    def score(self, totals: "Tensor") -> "dict[str, Tensor]":
+        from temper.maths.meters import mean_where, share
+
+        both, said, true = totals.chunk(3, dim=-1)
+        seen = (said + true) > 0
+        return {
+            "mean_iou": mean_where(share(both, said + true - both), seen),
+            "mean_dice": mean_where(share(2 * both, said + true), seen),
+            "pixel_accuracy": share(both.sum(dim=-1), true.sum(dim=-1)),
+        }
+
+    def confusion(self, answer: Answer, targets: Targets) -> "Tensor":
+        """How many pixels of each class (row) were said to be of each class (column)."""
+        from temper.maths.meters import count_pairs
+
+        valid = targets["mask"] != IGNORED
+        return count_pairs(targets["mask"][valid].long(), answer["classes"][valid].long(), len(self.classes))
+
+    def error(self, answer: Answer, targets: Targets) -> "Tensor":
+        """Share of the pixels that are wrong."""
+        valid = targets["mask"] != IGNORED
+        wrong = ((answer["classes"] != targets["mask"]) & valid).sum((1, 2)).double()
+        return wrong / valid.sum((1, 2)).clamp(min=1)
+
+    def caption(self, answer: Answer, targets: Targets) -> str:
+        shown = self.strata({name: value[0].numpy() for name, value in targets.items()})
+        return f"{' + '.join(sorted(shown))}, {float(self.error(answer, targets)[0]):.0%} of pixels wrong"

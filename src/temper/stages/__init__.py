@@ -1,0 +1,31 @@
+"""The STAGES table: what runs after what, on which parameters. dvc.yaml is generated from it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of the chain that DVC runs; its code is `temper.stages.<name>.run`."""
+
+    name: str
+    inputs: tuple[str, ...]
+    """Stages whose artifacts it reads."""
+    params: tuple[str, ...]
+    """Sections of params.yaml it may read; it is handed no other."""
+    summary: str
+    ranked: bool = False
+    """Runs through torchrun, one process per rank."""
+    external: tuple[str, ...] = ()
+    """Parameters (dotted) that name files or folders of the user's; DVC watches them where they are set."""
+
+
+STAGES = (
+    Stage("ingest", (), ("ingest",), "fetch the raw data", external=("ingest.folder", "ingest.file")),
+    Stage("prepare", ("ingest",), ("seed", "problem", "prepare"), "check, split and pack the pictures"),
+    Stage("augment", ("prepare",), ("seed", "augment"), "rebalance the training split and materialise views"),
+    Stage("train", ("prepare", "augment"), ("seed", "train"), "train the teacher", ranked=True),
+    Stage("distill", ("prepare", "augment", "train"), ("seed", "distill"), "distil the student", ranked=True),
+    Stage("quantize", ("prepare", "train", "distill"), ("seed", "quantize"), "export to ONNX and quantize the student"),
+    Stage("evaluate", ("prepare", "quantize"), ("seed", "evaluate"), "measure every candidate, clean and under stress"),
+)
+BY_NAME = {stage.name: stage for stage in STAGES}

@@ -1,0 +1,192 @@
+"""evaluate: every candidate, from the file that would be deployed, on the test split: clean, under stress, by stratum.
+
+The only stage that opens the test split. What it leaves holds no time and no machine: equal files, equal artifact. Speed is
+measured by `temper.stages.measure`, which writes the card again with it.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from temper.artifacts import Artifact
+from temper.data.packing import held_out, read_strata
+from temper.networks.deployed import Deployed
+from temper.problem import Problem, Targets
+from temper.problems import load as load_problem
+from temper.stress.card import Card, Plot, write_card, write_record
+from temper.stress.evaluation import STRATUM, Evaluation, evaluate, find_worst
+from temper.stress.pictures import Pictures
+from temper.stress.scores import Score, figures, pick, tabulate, write
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DEPLOYED = "quantized"
+"""The candidate that is registered; the others are its references."""
+_SPLITS = ("train", "validation", "test")
+_WORST = 24
+_SAMPLE_FROM = 64
+
+
+def run(
+    params: SimpleNamespace, inputs: Mapping[str, Artifact], out: Path, *, project: Path, work: Path
+) -> dict[str, Any]:
+    """Measure all candidates; leave the long table, plots and the model card.
+
+    Raises:
+        ValueError: If the test split is empty.
+    """
+    prepare, quantize = inputs["prepare"], inputs["quantize"]
+    problem = load_problem(prepare.facts["problem"])
+    # Largest first: teacher, student, quantized student.
+    costs = dict(sorted(quantize.facts["candidates"].items(), key=lambda item: (-item[1]["bytes"], item[0])))
+    candidates = {name: Deployed(quantize.path(found["file"])) for name, found in costs.items()}
+    columns = held_out(prepare)
+    pictures = Pictures(np.asarray(columns["image"]))
+    targets = as_targets(columns)
+    strata = read_strata(prepare, "test")
+    evaluation = evaluate(
+        problem, candidates, pictures, targets=targets, strata=strata, params=params.evaluate, seed=params.seed
+    )
+    scores = tabulate(evaluation.cells, confidence=params.evaluate.confidence)
+    write(scores, out)
+    mistakes = find_worst(
+        problem, candidates[DEPLOYED], pictures, targets=targets, errors=evaluation.errors[DEPLOYED], count=_WORST
+    )
+    plots = _draw(problem, evaluation, scores, mistakes, pictures, out, seed=params.seed)
+    headline = problem.headline.name
+    facts = {
+        "headline": headline,
+        "candidates": {
+            name: {**figures(scores, candidate=name, headline=headline), **_cost(found)}
+            for name, found in costs.items()
+        },
+        "images": {"clean": len(pictures), "stress": len(evaluation.subset)},
+    }
+    card = _fill_card(problem, facts, evaluation, scores, inputs, plots, confidence=params.evaluate.confidence)
+    write_record(out, card)
+    write_card(out, card)
+    return facts
+
+
+def as_targets(columns: Mapping[str, np.ndarray]) -> Targets:
+    """Packed truth as tensors: numbers with a point as float32, whole ones as int64."""
+    kinds = {name: np.float32 if column.dtype.kind == "f" else np.int64 for name, column in columns.items()}
+    return {name: torch.from_numpy(np.array(columns[name], kinds[name])) for name in columns if name != "image"}
+
+
+def _cost(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: found[name] for name in ("file", "bytes", "params", "macs", "digest")}
+
+
+def _draw(
+    problem: Problem,
+    evaluation: Evaluation,
+    scores: Sequence[Score],
+    mistakes: tuple[np.ndarray, list[str]],
+    pictures: Pictures,
+    out: Path,
+    *,
+    seed: int,
+) -> tuple[Plot, ...]:
+    """Write the plots; those without anything to show are left out."""
+    from temper.stress import plots, sheets
+
+    (out / "plots").mkdir()
+    written: list[Plot] = []
+
+    def keep(name: str, figure: "Figure", title: str, text: str) -> None:
+        plots.save(figure, out / "plots" / f"{name}.png")
+        written.append(Plot(f"plots/{name}.png", title, text))
+
+    headline, conditions = problem.headline.name, evaluation.conditions
+    if conditions:
+        families = list(dict.fromkeys(item.family for item in conditions))
+        text = "The mean over each family's conditions. Bands: bootstrap intervals over test pictures."
+        keep("families", plots.draw_families(scores, headline=headline, families=families), "Under stress", text)
+        figure = plots.draw_conditions(scores, headline=headline, conditions=conditions)
+        keep("conditions", figure, "Under each condition", "Bands: bootstrap intervals over test pictures.")
+    counts = evaluation.confusions[DEPLOYED].numpy()
+    figure = plots.draw_confusion(counts, classes=problem.classes, candidate=DEPLOYED)
+    keep("confusion", figure, "Confusions", "Rows add up to 100; a dot is less than half a per cent.")
+    if len(mistakes[0]):
+        figure = sheets.draw_mistakes(mistakes[0], captions=mistakes[1])
+        keep("mistakes", figure, "Worst mistakes", f"The clean test pictures on which {DEPLOYED} was most wrong.")
+    if conditions:
+        key = _richest(pictures, evaluation)
+        figure = sheets.draw_samples(pictures, key=key, conditions=conditions, seed=seed)
+        keep("samples", figure, "What the stress looks like", "One test picture; under each, the condition's strength.")
+    return tuple(written)
+
+
+def _richest(pictures: Pictures, evaluation: Evaluation) -> int:
+    """Of the first stressed pictures, the one with the most contrast: it shows best what conditions do."""
+    keys = evaluation.subset[:_SAMPLE_FROM]
+    return int(keys[pictures.take(keys).double().std(dim=(1, 2, 3)).argmax()])
+
+
+def _fill_card(
+    problem: Problem,
+    facts: Mapping[str, Any],
+    evaluation: Evaluation,
+    scores: Sequence[Score],
+    inputs: Mapping[str, Artifact],
+    plots: tuple[Plot, ...],
+    *,
+    confidence: float,
+) -> Card:
+    prepare, quantize = inputs["prepare"], inputs["quantize"]
+    headline, names = problem.headline, list(facts["candidates"])
+    found, examples, counts = (prepare.facts[key] for key in ("facts", "examples", "counts"))
+    return Card(
+        kind=problem.kind,
+        headline=headline.name,
+        greater_is_better=headline.greater_is_better,
+        confidence=confidence,
+        images=facts["images"],
+        data={
+            "digest": prepare.digest,
+            "size": f"{found['height_px']} × {found['width_px']} px in {'grey' if found['channels'] == 1 else 'colour'}",
+            "splits": {split: examples[split] for split in _SPLITS},
+            "strata": {name: {split: counts[split].get(name, 0) for split in _SPLITS} for name in counts["train"]},
+        },
+        candidates=facts["candidates"],
+        strata={
+            row.condition: {name: _stratum(scores, name, headline.name, row.condition) for name in names}
+            for row in scores
+            if row.family == STRATUM
+        },
+        conditions=tuple(
+            {"name": item.name, "family": item.family, "unit": item.unit, "strengths": list(item.strengths)}
+            for item in evaluation.conditions
+        ),
+        contract=_read_contract(quantize.path(facts["candidates"][DEPLOYED]["file"]), facts["candidates"][DEPLOYED]),
+        lineage={**dict(sorted(quantize.made_from.items())), "quantize": quantize.digest},
+        training=quantize.facts.get("training", {}),
+        plots=plots,
+    )
+
+
+def _stratum(scores: Sequence[Score], candidate: str, headline: str, name: str) -> dict[str, float]:
+    row = pick(scores, candidate=candidate, metric=headline, family=STRATUM, condition=name, severity=0)
+    return {"value": row.value, "low": row.low, "high": row.high}
+
+
+def _read_contract(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What the deployed file itself says goes in and comes out."""
+    deployed = Deployed(path)
+
+    def describe(values: Sequence[Any]) -> list[dict[str, Any]]:
+        return [{"name": item.name, "type": item.type, "shape": [str(size) for size in item.shape]} for item in values]
+
+    return {
+        "file": path.name,
+        "digest": facts["digest"],
+        "inputs": describe(deployed.session.get_inputs()),
+        "outputs": describe(deployed.session.get_outputs()),
+        "metadata": dict(sorted(deployed.metadata.items())),
+    }

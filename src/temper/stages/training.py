@@ -1,0 +1,145 @@
+"""What the two training stages share: from prepared artifacts to a fitted, calibrated network."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from temper.artifacts import Artifact
+from temper.data.loading import TrainLoader, as_batch, to_tensors, whole_batches
+from temper.data.packing import open_split, open_training
+from temper.engine.calibration import fit_temperature
+from temper.engine.checkpoints import Checkpoints
+from temper.engine.fit import FitResult, fit
+from temper.engine.journal import write_curves
+from temper.engine.ranks import Ranks, join_ranks, leave_ranks
+from temper.maths.random import derive
+from temper.networks.build import build_network, load_network, save_network
+from temper.networks.heads import count_parameters
+from temper.problem import Emphasis, Facts, Objective, Problem
+from temper.problems import load as load_problem
+
+if TYPE_CHECKING:
+    from temper.params import DistillParams, TrainParams
+
+_VALIDATION_BATCH = 512
+WEIGHTS = "network.safetensors"
+
+MakeObjective = Callable[[Problem, Emphasis, Ranks], Objective]
+
+
+def read_facts(prepare: Artifact) -> Facts:
+    """What the pictures are like, as prepare found them."""
+    found = dict(prepare.facts["facts"])
+    return Facts(**{**found, "mean": tuple(found["mean"]), "std": tuple(found["std"])})
+
+
+def read_network(artifact: Artifact, prepare: Artifact, project: Path) -> nn.Module:
+    """The frozen network that a training stage left behind."""
+    from pydantic import TypeAdapter
+
+    from temper.networks.params import AnyBackbone
+
+    backbone = TypeAdapter(AnyBackbone).validate_python(artifact.facts["backbone"])
+    problem = load_problem(prepare.facts["problem"])
+    return load_network(problem, backbone, read_facts(prepare), artifact.path(WEIGHTS), project=project)
+
+
+def train_network(
+    what: str,
+    params: "TrainParams | DistillParams",
+    make_objective: MakeObjective,
+    inputs: Mapping[str, Artifact],
+    out: Path,
+    *,
+    seed: int,
+    project: Path,
+    work: Path,
+    checkpoints: Path,
+) -> dict[str, Any]:
+    """Train a network on every rank; the first one writes it, its curves and its facts into `out`."""
+    ranks = join_ranks()
+    prepare = inputs["prepare"]
+    problem, facts = load_problem(prepare.facts["problem"]), read_facts(prepare)
+    emphasis = Emphasis(
+        smoothing=params.fit.label_smoothing,
+        offsets=tuple(inputs["augment"].facts["emphasis"]["offsets"]),
+        costs=tuple(tuple(row) for row in inputs["augment"].facts["emphasis"]["costs"]),
+    )
+    seed = derive(seed, what)
+    columns, repeats, weights = open_training(prepare, inputs["augment"])
+    loader = TrainLoader(
+        to_tensors(columns, ranks.device),
+        repeats,
+        weights,
+        batch_size=params.fit.batch_size,
+        views=params.views,
+        spatial=problem.spatial,
+        mean=facts.mean,
+        seed=seed,
+        rank=ranks.rank,
+        num_ranks=ranks.num,
+    )
+    network = build_network(problem, params.backbone, facts, seed=seed, project=project).to(ranks.device)
+    held = to_tensors(open_split(prepare, "validation"), ranks.device)
+    result = fit(
+        network,
+        make_objective(problem, emphasis, ranks),
+        loader,
+        lambda candidate: validate(candidate, problem, held, ranks),
+        params.fit,
+        what=what,
+        headline=problem.headline,
+        ranks=ranks,
+        checkpoints=Checkpoints(checkpoints),
+        journal=work / "journal.jsonl",
+    )
+    found: dict[str, Any] = {}
+    if ranks.first:
+        save_network(network, out / WEIGHTS)
+        write_curves(work / "journal.jsonl", out / "curves.csv")
+        found = _facts(result, network, problem, held, params)
+    leave_ranks(ranks)
+    return found
+
+
+def validate(network: nn.Module, problem: Problem, held: Mapping[str, Tensor], ranks: Ranks) -> dict[str, float]:
+    """Scores on the validation split, shared out over the ranks; the same on every rank."""
+    totals: Tensor | None = None
+    for inputs, targets in whole_batches(held, _VALIDATION_BATCH, ranks.rank, ranks.num):
+        tally = problem.tally(problem.read(network(inputs)), targets).double().sum(dim=0)
+        totals = tally if totals is None else totals + tally
+    if totals is None:
+        # More ranks than batches: this one has nothing to count, but must take part in the sum.
+        inputs, targets = as_batch({name: value[:1] for name, value in held.items()})
+        totals = torch.zeros_like(problem.tally(problem.read(network(inputs)), targets)[0]).double()
+    return {name: float(value) for name, value in problem.score(ranks.sum(totals)).items()}
+
+
+def _facts(
+    result: FitResult,
+    network: nn.Module,
+    problem: Problem,
+    held: Mapping[str, Tensor],
+    params: "TrainParams | DistillParams",
+) -> dict[str, Any]:
+    outputs, truths = [], []
+    network.eval()
+    with torch.inference_mode():
+        for inputs, targets in whole_batches(held, _VALIDATION_BATCH):
+            outputs.append(network(inputs))
+            truths.append(targets)
+        temperature = fit_temperature(problem, outputs, truths)
+    return {
+        "backbone": asdict(params.backbone),
+        "scores": result.scores,
+        "best_epoch": result.best_epoch,
+        "num_steps": result.num_steps,
+        "num_parameters": count_parameters(network),
+        "precision": result.mode.precision,
+        "layout": result.mode.layout,
+        "temperature": temperature,
+    }

@@ -1,0 +1,14 @@
+"""What every test stands on: shapes are checked, random states are fixed, nothing leaves the machine."""
+
+import os
+
+os.environ.update(NO_ALBUMENTATIONS_UPDATE="1", MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="1", MPLBACKEND="Agg")
+
+from jaxtyping import install_import_hook
+
+install_import_hook(["temper.maths", "temper.data.views", "temper.stress"], "beartype.beartype")
+
+import torch
+
+# Toy tensors are too small to share, and threads that wait for each other suffer from every busy neighbour.
+torch.set_num_threads(1)

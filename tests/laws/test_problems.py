@@ -1,0 +1,225 @@
+"""Laws that every problem keeps."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from temper.compress.cost import measure_cost
+from temper.compress.export import Deployable, export
+from temper.compress.quantize import quantize
+from temper.networks.deployed import Deployed
+from temper.networks.heads import count_parameters
+from temper.problem import Emphasis
+from temper.problems import dump, load
+from tests.toy import FACTS, TOYS, Toy
+
+
+@pytest.fixture(params=TOYS.values(), ids=TOYS.keys())
+def toy(request: pytest.FixtureRequest) -> Toy:
+    return request.param
+
+
+def test_outputs_are_finite_with_the_same_keys_in_training_and_evaluation(toy: Toy):
+    inputs, _ = toy.batch()
+    network = toy.network()
+    training, evaluation = network.train()(inputs), network.eval()(inputs)
+    assert training.keys() == evaluation.keys()
+    assert all(value.isfinite().all() for value in (*training.values(), *evaluation.values()))
+
+
+def test_loss_is_per_example_and_its_gradient_reaches_every_parameter(toy: Toy):
+    inputs, targets = toy.batch()
+    network = toy.network().train()
+    loss = toy.problem.loss(network(inputs), targets)
+    assert loss.shape == (16,)
+    assert (loss > 0).all()
+    loss.mean().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+def test_sixty_steps_on_one_batch_halve_the_loss(toy: Toy):
+    inputs, targets = toy.batch()
+    network = toy.network().train()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+    losses = []
+    for _ in range(60):
+        loss = toy.problem.loss(network(inputs), targets).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0] / 2
+
+
+def test_distance_is_nothing_to_itself_never_negative_and_moves_only_the_first(toy: Toy):
+    inputs, _ = toy.batch()
+    first = {key: value.detach().requires_grad_() for key, value in toy.network(0).eval()(inputs).items()}
+    second = {key: value.detach().requires_grad_() for key, value in toy.network(1).eval()(inputs).items()}
+    assert toy.problem.distance(first, first).abs().max() == 0
+    apart = toy.problem.distance(first, second, temperature=2.0)
+    assert apart.shape == (16,)
+    assert (apart >= 0).all() and apart.sum() > 0
+    apart.sum().backward()
+    assert all(value.grad is not None and value.grad.abs().sum() > 0 for value in first.values())
+    assert all(value.grad is None for value in second.values())
+
+
+def test_outputs_built_from_the_truth_score_best(toy: Toy):
+    _, targets = toy.batch()
+    answer = toy.problem.read(toy.say(targets))
+    meter = toy.problem.meter()
+    meter.update(answer, targets)
+    scores = meter.compute()
+    assert toy.problem.headline.name in scores
+    assert all(value == 1 for value in scores.values()), scores
+    assert (toy.problem.error(answer, targets) < 1e-6).all()
+    other = toy.problem.read(toy.network().eval()(toy.batch()[0]))
+    worse = toy.problem.score(toy.problem.tally(other, targets).sum(dim=0))
+    assert worse[toy.problem.headline.name] < 1
+
+
+def test_meters_merge_in_any_order(toy: Toy):
+    inputs, targets = toy.batch(18)
+    answer = toy.problem.read(toy.network().eval()(inputs))
+    parts = []
+    for start in (0, 6, 12):
+        meter = toy.problem.meter()
+        part = slice(start, start + 6)
+        meter.update({k: v[part] for k, v in answer.items()}, {k: v[part] for k, v in targets.items()})
+        parts.append(meter)
+    whole = toy.problem.meter()
+    whole.update(answer, targets)
+    for order in ((0, 1, 2), (2, 0, 1)):
+        merged = toy.problem.meter()
+        merged.update({k: v[:0] for k, v in answer.items()}, {k: v[:0] for k, v in targets.items()})
+        for number in order:
+            merged.merge(parts[number])
+        assert merged.compute() == pytest.approx(whole.compute(), abs=1e-12)
+
+
+def test_what_lies_beside_in_the_batch_changes_nothing(toy: Toy):
+    inputs, targets = toy.batch()
+    network = toy.network().eval()
+    together = network(inputs)
+    alone = network({key: value[3:4] for key, value in inputs.items()})
+    for key, value in alone.items():
+        torch.testing.assert_close(value, together[key][3:4], rtol=1e-4, atol=1e-4)
+    one = {key: value[3:4] for key, value in targets.items()}
+    torch.testing.assert_close(
+        toy.problem.loss(alone, one), toy.problem.loss(together, targets)[3:4], rtol=1e-3, atol=1e-4
+    )
+
+
+def test_padding_of_spatial_truth_changes_nothing(toy: Toy):
+    _, targets = toy.batch()
+    outputs = toy.say(targets)
+    padded_outputs, padded_targets = dict(outputs), dict(targets)
+    for key in toy.problem.spatial:
+        padded_targets[key] = torch.nn.functional.pad(targets[key], (0, 4, 0, 4), value=255)
+        padded_outputs = {
+            name: torch.nn.functional.pad(value, (0, 4, 0, 4), value=3.0) for name, value in outputs.items()
+        }
+    torch.testing.assert_close(
+        toy.problem.loss(padded_outputs, padded_targets), toy.problem.loss(outputs, targets), rtol=1e-5, atol=1e-7
+    )
+    tallies = [
+        toy.problem.tally(toy.problem.read(said), true)
+        for said, true in ((outputs, targets), (padded_outputs, padded_targets))
+    ]
+    assert torch.equal(*tallies)
+
+
+def test_softening_keeps_the_order_and_one_changes_nothing(toy: Toy):
+    inputs, _ = toy.batch()
+    outputs = toy.network().eval()(inputs)
+    for key, value in toy.problem.soften(outputs, 1.0).items():
+        assert torch.equal(value, outputs[key])
+    assert (toy.problem.distance(toy.problem.soften(outputs, 3.0), outputs) >= 0).all()
+    standard = toy.problem.standardize(outputs)
+    louder = toy.problem.standardize({key: 5 * value for key, value in outputs.items()})
+    for key, value in standard.items():
+        torch.testing.assert_close(louder[key], value, rtol=1e-3, atol=1e-3)
+
+
+def test_emphasis_moves_the_loss_and_plain_emphasis_does_not(toy: Toy):
+    inputs, targets = toy.batch()
+    outputs = toy.network().eval()(inputs)
+    plain = toy.problem.loss(outputs, targets)
+    assert torch.equal(plain, toy.problem.loss(outputs, targets, Emphasis()))
+    for emphasis in (Emphasis(smoothing=0.2), Emphasis(offsets=(1.0, -1.0, 0.0))):
+        assert not torch.equal(plain, toy.problem.loss(outputs, targets, emphasis))
+
+
+def test_confusion_counts_everything_and_captions_are_text(toy: Toy):
+    inputs, targets = toy.batch()
+    truthful = toy.problem.read(toy.say(targets))
+    matrix = toy.problem.confusion(truthful, targets)
+    assert matrix.shape == (3, 3) and matrix.sum() > 0
+    diagonal = matrix.diagonal()
+    assert (diagonal == matrix.max(dim=1).values).all()
+    with torch.inference_mode():
+        answer = toy.problem.read(toy.network().eval()(inputs))
+    error = toy.problem.error(answer, targets)
+    assert error.shape == (16,) and (error >= 0).all() and (error <= 1).all()
+    one = slice(0, 1)
+    assert toy.problem.caption({k: v[one] for k, v in answer.items()}, {k: v[one] for k, v in targets.items()})
+
+
+def test_dump_and_load_give_the_same_problem(toy: Toy):
+    assert load(json.loads(json.dumps(dump(toy.problem)))) == toy.problem
+
+
+def test_strata_are_never_empty(toy: Toy):
+    generator = np.random.default_rng(3)
+    for _ in range(30):
+        row, pictures = toy.truth(generator)
+        strata = toy.problem.strata(toy.problem.pack(row, pictures))
+        assert strata and all(isinstance(name, str) for name in strata)
+
+
+def test_binding_without_truth_is_an_error_with_a_way_out(toy: Toy):
+    generator = np.random.default_rng(0)
+    rows = [toy.truth(generator)[0] for _ in range(8)]
+    bare = [replace(row, labels=(), mask=None) for row in rows]
+    fresh = replace(toy.problem, classes=()) if not toy.problem.spatial else toy.problem
+    with pytest.raises(ValueError, match=r"needs|at least"):
+        fresh.bind(bare)
+
+
+def test_export_and_int8_keep_the_keys_and_stay_within_drift(toy: Toy, tmp_path: Path):
+    inputs, targets = toy.batch(64)
+    network = toy.network().train()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
+    for _ in range(40):
+        loss = toy.problem.loss(network(inputs), targets).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    deployable = Deployable(network.eval(), toy.problem, FACTS, 1.5).eval()
+    images = inputs["image"].permute(0, 2, 3, 1).contiguous()
+    export(deployable, FACTS, tmp_path / "fp32.onnx", {"hello": "world"})
+    metadata = {"hello": "int8"}
+    quantize(tmp_path / "fp32.onnx", tmp_path / "int8.onnx", images.numpy(), method="minmax", metadata=metadata)
+    exact, small = Deployed(tmp_path / "fp32.onnx"), Deployed(tmp_path / "int8.onnx")
+    assert (exact.metadata, small.metadata) == ({"hello": "world"}, metadata)
+    with torch.inference_mode():
+        wanted = toy.problem.read(toy.problem.soften(network(inputs), 1.5))
+    for deployed, gap in ((exact, 2e-3), (small, 0.1)):
+        answer = deployed(images.numpy())
+        assert answer.keys() == wanted.keys()
+        for key, value in wanted.items():
+            if value.is_floating_point():
+                assert (answer[key] - value).abs().mean() < gap
+            else:
+                assert (answer[key] != value).float().mean() < gap
+    costs = [measure_cost(tmp_path / name, FACTS) for name in ("fp32.onnx", "int8.onnx")]
+    assert costs[0].macs == costs[1].macs > 0
+    # Batch normalisation is folded into the convolutions: one number per channel stays of its two.
+    assert costs[1].params <= count_parameters(network)
+    one = small(images.numpy()[:1])
+    assert all(value.shape[0] == 1 for value in one.values())

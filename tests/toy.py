@@ -1,0 +1,96 @@
+"""One table of toy settings; the laws run over every member."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from temper.networks.build import build_network
+from temper.networks.params import SmallResNet
+from temper.problem import Facts, Inputs, Outputs, Problem, Row, Targets
+from temper.problems.multiclass import Multiclass
+from temper.problems.multilabel import Multilabel
+from temper.problems.segmentation import Segmentation
+
+SIZE = 12
+CLASSES = ("circle", "cross", "square")
+BACKBONE = SmallResNet(family="small-resnet", widths=(8, 16), depths=(1, 1))
+FACTS = Facts(SIZE, SIZE, 3, (127.0, 127.0, 127.0), (60.0, 60.0, 60.0))
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A problem with what the laws need to try it."""
+
+    problem: Problem
+    truth: Callable[[np.random.Generator], tuple[Row, dict[str, np.ndarray]]]
+    """A random row with its decoded pictures."""
+    say: Callable[[Targets], Outputs]
+    """Outputs that say the truth, loudly."""
+
+    def batch(self, size: int = 16, seed: int = 0) -> tuple[Inputs, Targets]:
+        """Random pictures with a truth that can be seen in them."""
+        generator = np.random.default_rng(seed)
+        packed = []
+        for _ in range(size):
+            row, pictures = self.truth(generator)
+            packed.append({"image": pictures["image"], **self.problem.pack(row, pictures)})
+        columns = {name: torch.from_numpy(np.stack([example[name] for example in packed])) for name in packed[0]}
+        targets = {
+            name: value.float() if value.is_floating_point() else value.long() for name, value in columns.items()
+        }
+        return {"image": targets.pop("image").permute(0, 3, 1, 2).to(torch.uint8)}, targets
+
+    def network(self, seed: int = 0) -> nn.Module:
+        """A small fresh network."""
+        return build_network(self.problem, BACKBONE, FACTS, seed=seed, project=".")  # type: ignore[arg-type]
+
+
+def _picture(generator: np.random.Generator, shades: list[int]) -> np.ndarray:
+    """Noise, with a bright band in the colour of each shade."""
+    image = generator.integers(0, 80, (SIZE, SIZE, 3), dtype=np.uint8)
+    for shade in shades:
+        image[:, :, shade] += 150
+    return image
+
+
+def _multiclass(generator: np.random.Generator) -> tuple[Row, dict[str, np.ndarray]]:
+    label = int(generator.integers(3))
+    return Row("x", "x", (CLASSES[label],)), {"image": _picture(generator, [label])}
+
+
+def _multilabel(generator: np.random.Generator) -> tuple[Row, dict[str, np.ndarray]]:
+    shown = [number for number in range(3) if generator.random() < 0.5]
+    return Row("x", "x", tuple(CLASSES[number] for number in shown)), {"image": _picture(generator, shown)}
+
+
+def _segmentation(generator: np.random.Generator) -> tuple[Row, dict[str, np.ndarray]]:
+    image, mask = _picture(generator, []), np.zeros((SIZE, SIZE), np.uint8)
+    top, left, number = *generator.integers(0, SIZE // 2, 2), int(generator.integers(1, 3))
+    place = (slice(top, top + SIZE // 2), slice(left, left + SIZE // 2))
+    image[(*place, number)] += 150
+    mask[place] = number
+    mask[0, 0] = 255
+    return Row("x", "x", mask="m"), {"image": image, "mask": mask}
+
+
+def _one_hot(labels: Tensor) -> Tensor:
+    safe = labels.where(labels != 255, labels.new_zeros(()))
+    return 20.0 * nn.functional.one_hot(safe, 3).movedim(-1, 1).float()
+
+
+TOYS = {
+    "multiclass": Toy(
+        Multiclass(kind="multiclass", classes=CLASSES), _multiclass, lambda true: {"logits": _one_hot(true["label"])}
+    ),
+    "multilabel": Toy(
+        Multilabel(kind="multilabel", classes=CLASSES), _multilabel, lambda true: {"logits": 40 * true["labels"] - 20}
+    ),
+    "segmentation": Toy(
+        Segmentation(kind="segmentation", classes=("background", *CLASSES[:2])),
+        _segmentation,
+        lambda true: {"logits": _one_hot(true["mask"])},
+    ),
+}
