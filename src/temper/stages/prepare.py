@@ -51,7 +51,7 @@ def run(
     dropped = _dropped(rows, unified, truth, pixel_digests)
     kept = [i for i in range(len(rows)) if i not in dropped]
     strata = [truth.strata[i] for i in kept]
-    _check_lost(truth, kept)
+    _check_classes(problem, strata, dropped)
     splits = assign_splits(
         [rows[i] for i in kept],
         strata,
@@ -97,12 +97,19 @@ def _summary(number: int, reason: str, unified: Unified) -> str:
     return "cannot be used" if number in unified.bad else reason
 
 
-def _check_lost(truth: Truth, kept: Sequence[int]) -> None:
-    left = {name for i in kept for name in truth.strata[i]}
-    for name in sorted({name for each in truth.strata for name in each} - left):
-        raise ValueError(
-            f"class {name!r} has no example left: all its pictures are equal to pictures of other classes; correct the labels"
-        )
+def _check_classes(problem: Problem, strata: Sequence[frozenset[str]], dropped: Mapping[int, str]) -> None:
+    """Every class has an example left.
+
+    Raises:
+        ValueError: Names the first class that has none.
+    """
+    left = {name for each in strata for name in each}
+    for name in problem.classes:
+        if name not in left:
+            raise ValueError(
+                f"class {name!r} has no example among the {len(strata)} usable ones ({len(dropped)} were dropped, because they "
+                "are damaged or because equal pictures carry different labels); add pictures of it, or remove the class"
+            )
 
 
 def _write_rows(

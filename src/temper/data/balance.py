@@ -1,0 +1,113 @@
+"""What is done about classes of unlike size: how often an epoch draws each example, and how much each counts.
+
+Counts are of strata; where a problem has classes, strata bear their names. An example with several strata follows its rarest one: the one with the largest factor wins, so that
+rare classes are never thinned out, nor frequent ones multiplied, for the company they keep (counts then come out equal only as
+far as the company allows).
+
+| method | repeats | weights | emphasis |
+|---|---|---|---|
+| none | 1 | 1 | |
+| oversample | up to the largest stratum | 1 | |
+| undersample | down to the smallest stratum | 1 | |
+| weights | 1 | 1 / effective number, mean 1 | |
+| costs | 1 | 1 | cost matrix |
+| logit-adjustment | 1 | 1 | strength x log prior |
+
+Sources: effective number, Cui et al. 2019, arXiv:1901.05555, equation 2; logit adjustment, Menon et al. 2021,
+arXiv:2007.07314, equation 10.
+"""
+
+import difflib
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from temper.data.params import BalanceParams
+
+Strata = Sequence[frozenset[str]]
+
+
+def count(strata: Strata) -> dict[str, int]:
+    """Examples per stratum, by name."""
+    return dict(sorted(Counter(name for each in strata for name in each).items()))
+
+
+def draw_repeats(strata: Strata, params: BalanceParams, *, seed: int) -> Int64[np.ndarray, "examples"]:
+    """How often an epoch draws each example.
+
+    The wanted count of a stratum lies between what it has and the largest (oversample) or smallest (undersample) one,
+    by `strength`. Whole repeats go to everybody; who gets the remaining ones is seeded.
+    """
+    counts = count(strata)
+    ends = {"oversample": max, "undersample": min}
+    if params.method not in ends:
+        return np.ones(len(strata), np.int64)
+    end = ends[params.method](counts.values())
+    factors = {name: 1 + params.strength * (end / number - 1) for name, number in counts.items()}
+    repeats = np.zeros(len(strata), np.int64)
+    rng = np.random.default_rng([seed, 0xBA1A])
+    for name, members in sorted(_by_rarest(strata, factors).items()):
+        wanted = int(len(members) * factors[name] + 0.5)
+        repeats[members] = wanted // len(members)
+        repeats[rng.permutation(members)[: wanted % len(members)]] += 1
+    return repeats
+
+
+def weigh(strata: Strata, params: BalanceParams) -> Float32[np.ndarray, "examples"]:
+    """How much each example counts, mean 1."""
+    if params.method != "weights":
+        return np.ones(len(strata), np.float32)
+    # (1 - beta) / (1 - beta^n) is 1 / effective number; for beta = 0 every stratum counts the same.
+    by_name = {name: (1 - params.beta) / (1 - params.beta**number) for name, number in count(strata).items()}
+    weights = np.array([max(by_name[name] for name in each) for each in strata])
+    return (weights / weights.mean()).astype(np.float32)
+
+
+def emphasize(strata: Strata, params: BalanceParams, classes: Sequence[str]) -> dict[str, Any]:
+    """`offsets` and `costs` for the loss, in the order of the classes; empty where the method asks for none.
+
+    Raises:
+        ValueError: If the costs are missing, negative or name an unknown class, or a class has no example.
+    """
+    emphasis: dict[str, Any] = {"offsets": [], "costs": []}
+    if params.method == "logit-adjustment":
+        counts = count(strata)
+        for name in classes:
+            if not counts.get(name):
+                raise ValueError(
+                    f"class {name!r} has no training example, so logit-adjustment knows no prior for it; "
+                    "add pictures of it or set augment.balance.method to weights"
+                )
+        total = sum(counts[name] for name in classes)
+        emphasis["offsets"] = [float(params.strength * np.log(counts[name] / total)) for name in classes]
+    if params.method == "costs":
+        emphasis["costs"] = _cost_matrix(params.costs, classes)
+    return emphasis
+
+
+def _by_rarest(strata: Strata, factors: Mapping[str, float]) -> dict[str, list[int]]:
+    members: dict[str, list[int]] = defaultdict(list)
+    for i, each in enumerate(strata):
+        members[max(sorted(each), key=lambda name: factors[name])].append(i)
+    return members
+
+
+def _cost_matrix(costs: Mapping[str, Mapping[str, float]], classes: Sequence[str]) -> list[list[float]]:
+    if not any(costs.values()):
+        raise ValueError(
+            "augment.balance.method is costs, but augment.balance.costs is empty; write {true class: {said class: cost}}"
+        )
+    for true, said in costs.items():
+        for name in (true, *said):
+            if name not in classes:
+                near = difflib.get_close_matches(name, classes, n=1, cutoff=0.4)
+                hint = f"the nearest is {near[0]!r}" if near else f"there are {', '.join(classes)}"
+                raise ValueError(f"augment.balance.costs names {name!r}, which is no class; {hint}")
+        for name, cost in said.items():
+            if cost < 0 or (name == true and cost):
+                rule = "a right answer costs 0" if name == true else "a cost is 0 or more"
+                raise ValueError(f"augment.balance.costs.{true}.{name} = {cost:g}; {rule}")
+    return [[float(costs.get(true, {}).get(said, 0.0)) for said in classes] for true in classes]

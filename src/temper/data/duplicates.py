@@ -1,0 +1,59 @@
+"""Equal pictures, found by their pixels after unifying: they must not stand on both sides of a split.
+
+What a careful person would do with each set of equal pictures:
+
+- some are in the official test split: those stay, all of them, since an official test split stays what it is; the others go;
+- they are labelled differently: all go, since nobody knows which is right;
+- some are in the official validation split: the first of those stays, the others go;
+- else the first stays, the others go.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import UInt8
+
+from temper.problem import Row
+
+IN_TEST = "the same picture is in the official test split"
+CONTRADICTION = "the same picture carries other labels elsewhere"
+IN_VALIDATION = "the same picture is in the official validation split"
+REPEATED = "the same picture comes earlier"
+
+
+def digest_pixels(images: UInt8[np.ndarray, "rows ..."]) -> list[str]:
+    """A digest of each picture's pixels, in hexadecimal."""
+    return [hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest() for image in images]
+
+
+def find_duplicates(rows: Sequence[Row], pixels: Sequence[str], truths: Sequence[object]) -> dict[int, str]:
+    """Which rows must go because an equal picture stays, and why.
+
+    Args:
+        rows: The examples; only their official splits are looked at.
+        pixels: Digest of each example's picture.
+        truths: What is true of each example, hashable: equal pictures with unequal truths contradict each other.
+
+    Returns:
+        Number of the row -> reason, as on the list of dropped ones.
+    """
+    equal: dict[str, list[int]] = defaultdict(list)
+    for number, digest in enumerate(pixels):
+        equal[digest].append(number)
+    dropped: dict[int, str] = {}
+    for numbers in equal.values():
+        if len(numbers) == 1:
+            continue
+        test = [i for i in numbers if rows[i].split == "test"]
+        validation = [i for i in numbers if rows[i].split == "validation"]
+        if test:
+            dropped |= {i: IN_TEST for i in numbers if i not in test}
+        elif len({truths[i] for i in numbers}) > 1:
+            dropped |= dict.fromkeys(numbers, CONTRADICTION)
+        else:
+            kept = (validation or numbers)[0]
+            reason = IN_VALIDATION if validation else REPEATED
+            dropped |= {i: REPEATED if rows[i].split == "validation" else reason for i in numbers if i != kept}
+    return dict(sorted(dropped.items()))

@@ -1,0 +1,91 @@
+"""The data report that prepare leaves: one HTML file that needs nothing beside it."""
+
+import base64
+import csv
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+from temper.problem import Facts, Row
+
+DROPPED = "dropped.csv"
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+table { border-collapse: collapse; margin: 1rem 0 } td, th { padding: .2rem .8rem; border-bottom: 1px solid #ddd }
+td.number { text-align: right; font-variant-numeric: tabular-nums } th { text-align: left }
+img { max-width: 100%; image-rendering: pixelated } .more { color: #777 }
+"""
+_SHOWN = 200
+"""Dropped examples that the page lists; dropped.csv has them all."""
+
+
+def write_dropped(rows: Sequence[Row], dropped: Mapping[int, str], path: Path) -> None:
+    """List what was left out, with the reasons, as CSV."""
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["id", "path", "split", "reason"])
+        for i, reason in dropped.items():
+            writer.writerow([rows[i].id, rows[i].path, rows[i].split or "", reason])
+
+
+def write_report(
+    path: Path,
+    *,
+    counts: Mapping[str, Mapping[str, int]],
+    examples: Mapping[str, int],
+    facts: Facts,
+    rows: Sequence[Row],
+    dropped: Mapping[int, str],
+    sheet: Path,
+) -> None:
+    """Write counts per split and class, the sheet of pictures and what was dropped."""
+    splits = list(counts)
+    header = ["class", *splits, "all"]
+    names = list(counts[splits[0]])
+    lines: list[list[str | int]] = [
+        [name, *(counts[split][name] for split in splits), sum(counts[split][name] for split in splits)]
+        for name in names
+    ]
+    lines.append(["examples", *(examples[split] for split in splits), sum(examples.values())])
+    picture = base64.b64encode(sheet.read_bytes()).decode()
+    colour = "grey" if facts.channels == 1 else "colour"
+    means = ", ".join(f"{mean:.1f} ± {std:.1f}" for mean, std in zip(facts.mean, facts.std, strict=True))
+    parts = [
+        "<h1>Data report</h1>",
+        f"<p>{sum(examples.values()):,} pictures, {facts.width_px} by {facts.height_px} px, {colour}; pixels of the training "
+        f"split (mean ± standard deviation per channel, 0..255): {means}.</p>",
+        "<h2>Counts</h2>",
+        _table(header, lines),
+        "<h2>Pictures</h2>",
+        f'<p>From the training split, by class.</p><img alt="pictures by class" src="data:image/png;base64,{picture}">',
+        "<h2>Dropped</h2>",
+        *_dropped(rows, dropped),
+    ]
+    page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Data report</title><style>{_STYLE}</style>'
+    path.write_text(page + "\n".join(parts) + "</html>\n", encoding="utf-8")
+
+
+def _dropped(rows: Sequence[Row], dropped: Mapping[int, str]) -> list[str]:
+    if not dropped:
+        return ["<p>Nothing: every picture was usable, and no two are equal.</p>"]
+    # Reasons of bad pictures differ in numbers; the table counts them as they are.
+    reasons = Counter(dropped.values()).most_common(20)
+    shown = list(dropped.items())[:_SHOWN]
+    parts = [
+        _table(["reason", "pictures"], [[reason, count] for reason, count in reasons]),
+        _table(["path", "split", "reason"], [[rows[i].path, rows[i].split or "", reason] for i, reason in shown]),
+    ]
+    if len(dropped) > _SHOWN:
+        parts.append(f'<p class="more">… and {len(dropped) - _SHOWN} more: {DROPPED}</p>')
+    return parts
+
+
+def _table(header: Sequence[str], lines: Sequence[Sequence[str | int]]) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in header)
+    body = "".join("<tr>" + "".join(_cell(value) for value in line) + "</tr>" for line in lines)
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _cell(value: str | int) -> str:
+    return f'<td class="number">{value:,}</td>' if isinstance(value, int) else f"<td>{escape(value)}</td>"

@@ -1,0 +1,68 @@
+"""A sheet of small pictures in lines, each line with its name: for the eye, before anything is trained."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+_CELL_PX = 64
+_GAP_PX = 4
+_NAME_PX = 150
+_COLOURS = np.array(
+    [
+        [0, 0, 0],
+        [230, 75, 60],
+        [60, 150, 230],
+        [80, 190, 90],
+        [245, 190, 60],
+        [160, 90, 200],
+        [60, 200, 200],
+        [240, 130, 190],
+    ],
+    np.float32,
+)
+"""Of class numbers in masks, in turn; 0 stays as it is."""
+
+
+def write_sheet(lines: Sequence[tuple[str, Sequence[np.ndarray]]], path: Path) -> None:
+    """Write lines of pictures (uint8 [height, width, channels]) as a PNG."""
+    columns = max((len(pictures) for _, pictures in lines), default=0)
+    step = _CELL_PX + _GAP_PX
+    sheet = Image.new("RGB", (_NAME_PX + columns * step + _GAP_PX, len(lines) * step + _GAP_PX), "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(12)
+    for line, (name, pictures) in enumerate(lines):
+        top = _GAP_PX + line * step
+        draw.text(
+            (_GAP_PX, top + _CELL_PX // 2 - 7), name if len(name) < 24 else name[:22] + "…", fill="black", font=font
+        )
+        for column, picture in enumerate(pictures):
+            cell = _fit(picture)
+            left = _NAME_PX + column * step
+            sheet.paste(cell, (left + (_CELL_PX - cell.width) // 2, top + (_CELL_PX - cell.height) // 2))
+    sheet.save(path, optimize=False)
+
+
+def tint(picture: np.ndarray, columns: Mapping[str, np.ndarray], spatial: frozenset[str]) -> np.ndarray:
+    """A picture with its masks laid over it in colours; as it is where it has none."""
+    for name in sorted(spatial & set(columns)):
+        numbers = np.asarray(columns[name])
+        if numbers.shape != picture.shape[:2]:
+            continue
+        marked = (numbers > 0) & (numbers != 255)
+        colour = np.repeat(picture, 3, axis=2) if picture.shape[2] == 1 else np.array(picture)
+        tone = _COLOURS[1 + (numbers[marked].astype(np.int64) - 1) % (len(_COLOURS) - 1)]
+        colour[marked] = (0.55 * colour[marked] + 0.45 * tone).astype(np.uint8)
+        picture = colour
+    return picture
+
+
+def _fit(picture: np.ndarray) -> Image.Image:
+    image = Image.fromarray(np.ascontiguousarray(picture[..., 0] if picture.shape[2] == 1 else picture))
+    longest = max(image.size)
+    if longest <= _CELL_PX:
+        times = _CELL_PX // longest
+        return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
+    size = (max(1, image.width * _CELL_PX // longest), max(1, image.height * _CELL_PX // longest))
+    return image.resize(size, Image.Resampling.BILINEAR)

@@ -1,0 +1,21 @@
+"""Where pictures come from, one file a source; each has `fetch(params, project, out) -> list[Row]`.
+
+A source writes raw files into `out`, unmodified and few, and describes each picture by a row. It decodes nothing:
+whether a picture is any good is for prepare to find out.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from temper.data.sources import digits, fashion_mnist, imagefolder, table, toys
+from temper.problem import Row
+
+SOURCES: dict[str, Callable[[Any, Path, Path], list[Row]]] = {
+    "fashion-mnist": fashion_mnist.fetch,
+    "digits": digits.fetch,
+    "imagefolder": imagefolder.fetch,
+    "table": table.fetch,
+    "toys": toys.fetch,
+}
+"""`source` in params.yaml -> what fetches it."""

@@ -1,0 +1,165 @@
+"""Fashion-MNIST: 70,000 grey pictures of clothes, 28x28, in ten classes; 60,000 to train, 10,000 to test.
+
+Four ways to come by it, tried in order: a folder named in params.yaml; the folder of Debian's package
+`dataset-fashion-mnist`; that package, fetched with `apt-get download` and unpacked without root; torchvision's mirror.
+Debian packed the same contents again, so the SHA-256 are those of the unpacked files, whichever way they came.
+
+Source: Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747; names of the classes from its README (MIT licence).
+"""
+
+import gzip
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from temper.data.params import FashionMnist
+from temper.data.pictures import parse_idx
+from temper.problem import Row
+
+CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+FILES = {
+    "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte.gz": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte.gz": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte.gz": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+"""File -> SHA-256 of what it unpacks to; computed from Debian's 0.0~git20200523.55506a9-1."""
+PACKAGE = "dataset-fashion-mnist"
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+MIRRORS = ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",)
+"""As in torchvision 0.29, `torchvision.datasets.FashionMNIST.mirrors`."""
+_PATIENCE_S = 30
+_APT_PATIENCE_S = 180
+
+
+def fetch(params: FashionMnist, project: Path, out: Path) -> list[Row]:
+    """Write the four gzipped IDX files as they came.
+
+    Raises:
+        ValueError: If no way worked; lists what was tried and the ways out.
+    """
+    attempts: list[tuple[str, Callable[[Path], Path]]] = []
+    if params.folder is not None:
+        named = project / params.folder
+        attempts.append((f"ingest.folder = {params.folder!r}", lambda scratch: named))
+    attempts.append((f"the folder of the Debian package, {DEBIAN}", lambda scratch: DEBIAN))
+    attempts.append((f"`apt-get download {PACKAGE}`", _download_package))
+    attempts += [(url, partial(_download_mirror, url)) for url in MIRRORS]
+    tried = []
+    for what, attempt in attempts:
+        with tempfile.TemporaryDirectory(prefix="temper-") as scratch:
+            try:
+                folder = attempt(Path(scratch))
+                _verify(folder)
+            except (ValueError, OSError) as error:
+                tried.append(f"{what}: {error}")
+                print(f"fashion-mnist is not to be had from {tried[-1]}", file=sys.stderr)
+                continue
+            for name in FILES:
+                shutil.copyfile(folder / name, out / name)
+            return _rows(out)
+    listed = "; ".join(f"({number}) {text}" for number, text in enumerate(tried, 1))
+    raise ValueError(
+        f"Fashion-MNIST could not be fetched. Tried: {listed}. Ways out: install it (`apt-get install {PACKAGE}`), or put its "
+        f"four files ({', '.join(FILES)}) into a folder and name that in ingest.folder, or try again with a network"
+    )
+
+
+def _rows(folder: Path) -> list[Row]:
+    rows = []
+    for split, prefix in (("train", "train"), ("test", "t10k")):
+        labels = parse_idx(gzip.decompress((folder / f"{prefix}-labels-idx1-ubyte.gz").read_bytes()))
+        names = [CLASSES[label] for label in labels.tolist()]
+        rows += [
+            Row(f"{split}-{i:05d}", f"{prefix}-images-idx3-ubyte.gz#{i}", labels=(name,), split=split)
+            for i, name in enumerate(names)
+        ]
+    return rows
+
+
+def _verify(folder: Path) -> None:
+    """Every file is there and unpacks to what it must.
+
+    Raises:
+        ValueError: If one is missing or damaged.
+    """
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(f"{folder} does not exist" if not folder.is_dir() else f"{folder} lacks {', '.join(missing)}")
+    for name, expected in FILES.items():
+        try:
+            content = gzip.decompress((folder / name).read_bytes())
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise ValueError(f"{folder / name} is damaged ({error})") from error
+        if hashlib.sha256(content).hexdigest() != expected:
+            raise ValueError(f"{folder / name} is not the published file: its content has another SHA-256")
+
+
+def _download_package(scratch: Path) -> Path:
+    """Fetch Debian's package and unpack it, both without root."""
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        raise ValueError("this machine has no apt-get and dpkg-deb")
+    download = [
+        "apt-get",
+        "-o",
+        "APT::Sandbox::User=root",
+        "-o",
+        "Acquire::http::Timeout=20",
+        "-o",
+        "Acquire::Retries=1",
+    ]
+    try:
+        _run([*download, "-q", "download", PACKAGE], scratch)
+    except ValueError:
+        # No package lists on this machine (usual in containers): fetch them into a folder of our own.
+        for name in ("lists/partial", "cache/archives/partial"):
+            (scratch / name).mkdir(parents=True)
+        download += ["-o", f"Dir::State::lists={scratch / 'lists'}", "-o", f"Dir::Cache={scratch / 'cache'}"]
+        _run([*download, "-q", "update"], scratch)
+        _run([*download, "-q", "download", PACKAGE], scratch)
+    found = sorted(scratch.glob(f"{PACKAGE}_*.deb"))
+    if not found:
+        raise ValueError("apt-get left no package")
+    _run(["dpkg-deb", "-x", str(found[0]), str(scratch / "unpacked")], scratch)
+    return scratch / "unpacked" / DEBIAN.relative_to("/")
+
+
+def _run(command: list[str], folder: Path) -> None:
+    """Run a command in a folder; its last words become the error.
+
+    Raises:
+        ValueError: If it fails or takes too long.
+    """
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_APT_PATIENCE_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ValueError(f"{command[0]} took longer than {_APT_PATIENCE_S} s") from error
+    if done.returncode:
+        words = [line for line in done.stderr.splitlines() if line.startswith("E:")] or done.stderr.splitlines()
+        raise ValueError(f"{command[0]} failed: {' '.join(words[:2]) or f'status {done.returncode}'}")
+
+
+def _download_mirror(url: str, scratch: Path) -> Path:
+    for name in FILES:
+        try:
+            with urlopen(url + name, timeout=_PATIENCE_S) as answer, (scratch / name).open("wb") as target:
+                shutil.copyfileobj(answer, target, 1 << 20)
+        except (URLError, OSError) as error:
+            raise ValueError(f"{name}: {getattr(error, 'reason', error)}") from error
+    return scratch

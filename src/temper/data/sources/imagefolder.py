@@ -1,0 +1,87 @@
+"""A folder of class-named folders of pictures, optionally below `train/`, `validation/` (or `val/`) and `test/`.
+
+Every regular file in a class folder is taken, at any depth; hidden files and folders are not. The files are kept byte for
+byte in one archive. Whether they are pictures is for prepare to find out.
+"""
+
+from pathlib import Path
+
+from temper.data.archive import NAME, write_archive
+from temper.data.params import ImageFolder
+from temper.problem import Row
+
+SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
+
+
+def fetch(params: ImageFolder, project: Path, out: Path) -> list[Row]:
+    """Write `pictures.zip`.
+
+    Raises:
+        ValueError: If the folder is missing, holds no class folders or only one, or a class folder is empty.
+    """
+    root = project / params.folder
+    if not root.is_dir():
+        state = "is a file" if root.exists() else "does not exist"
+        raise ValueError(
+            f"ingest.folder = {params.folder!r}: {root} {state}; name a folder of class-named folders of pictures"
+        )
+    files: dict[str, Path] = {}
+    rows = []
+    for split, folder in _splits(root):
+        for kind in _classes(root, folder):
+            for file in _pictures(kind):
+                name = file.relative_to(root).as_posix()
+                files[name] = file
+                rows.append(Row(name, f"{NAME}/{name}", labels=(kind.name,), split=split))
+    classes = sorted({label for row in rows for label in row.labels})
+    if len(classes) == 1:
+        raise ValueError(
+            f"{root} holds one class only, {classes[0]!r}; add a folder of pictures of another class beside it"
+        )
+    write_archive(files, out / NAME)
+    return rows
+
+
+def _splits(root: Path) -> list[tuple[str | None, Path]]:
+    """The folders that hold class folders, each with the split it fixes."""
+    children = _folders(root)
+    # A class may be called `train` too; it is a split only if folders, not pictures, lie in it.
+    split = [child for child in children if child.name in SPLITS and _folders(child) and not _files(child)]
+    if not split:
+        return [(None, root)]
+    for child in children:
+        if child not in split:
+            reason = "holds no class folders" if child.name in SPLITS else "is neither train, validation (val) nor test"
+            raise ValueError(f"{child} stands beside {split[0].name}/, but {reason}; move or remove it")
+    named = [SPLITS[child.name] for child in split]
+    if len(set(named)) < len(named):
+        raise ValueError(f"{root} holds both validation/ and val/; keep one of them")
+    if "train" not in named:
+        raise ValueError(f"{root} holds {', '.join(child.name for child in split)}, but no train/; add it")
+    return [(SPLITS[child.name], child) for child in split]
+
+
+def _classes(root: Path, folder: Path) -> list[Path]:
+    kinds = _folders(folder)
+    if not kinds:
+        found = len(_files(folder))
+        raise ValueError(
+            f"{folder} holds no class folders ({found} loose files); sort the pictures into folders named after their classes"
+        )
+    for kind in kinds:
+        if not _pictures(kind):
+            raise ValueError(f"the class folder {kind} is empty; put pictures of {kind.name!r} into it or remove it")
+    return kinds
+
+
+def _pictures(folder: Path) -> list[Path]:
+    found = [path for path in folder.rglob("*") if path.is_file()]
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]

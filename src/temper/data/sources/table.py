@@ -1,0 +1,140 @@
+"""A CSV or Parquet file with a row per picture: its path, labels or mask, optionally split and group.
+
+Paths are relative to the table's folder. Several labels are joined by `;`, or are lists in Parquet. The table decides what
+exists: a file it names must be there. Pictures and masks are kept byte for byte in one archive.
+"""
+
+import csv
+import difflib
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from temper.data.archive import NAME, write_archive
+from temper.data.params import Table
+from temper.problem import Row
+
+SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
+
+
+def fetch(params: Table, project: Path, out: Path) -> list[Row]:
+    """Write `pictures.zip`, masks included.
+
+    Raises:
+        ValueError: If the table or a column is missing, a row is incomplete, a split is unknown or a file does not exist.
+    """
+    file = project / params.file
+    if not file.is_file():
+        raise ValueError(f"ingest.file = {params.file!r}: {file} does not exist; name a .csv or .parquet file")
+    if params.labels is None and params.mask is None:
+        raise ValueError("ingest.labels and ingest.mask are both null; name the column that holds the truth")
+    table = _read(file)
+    for key in ("path", "labels", "mask", "split", "group"):
+        _require_column(params.file, key, getattr(params, key), list(table))
+    files: dict[str, Path] = {}
+    rows = []
+    for number in range(len(next(iter(table.values())))):
+        cells = {
+            key: table[name][number]
+            for key in ("path", "labels", "mask", "split", "group")
+            if (name := getattr(params, key))
+        }
+        rows.append(_row(cells, f"{params.file} row {number + 1}", file.parent, files))
+    _check(rows, files, params.file)
+    write_archive(files, out / NAME)
+    return rows
+
+
+def _read(file: Path) -> dict[str, list[Any]]:
+    """The table by columns."""
+    if file.suffix.lower() == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            columns: dict[str, list[Any]] = pq.read_table(file).to_pydict()
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"{file} is no Parquet file: {error}") from error
+    elif file.suffix.lower() == ".csv":
+        try:
+            with file.open(encoding="utf-8-sig", newline="") as stream:
+                lines = [line for line in csv.reader(stream, strict=True) if line]
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(f"{file} is no CSV file in UTF-8: {error}") from error
+        header = lines[0] if lines else []
+        for number, line in enumerate(lines[1:], 1):
+            if len(line) != len(header):
+                raise ValueError(
+                    f"{file} row {number} has {len(line)} cells, but the header has {len(header)}; correct it"
+                )
+        columns = {name.strip(): [line[i] for line in lines[1:]] for i, name in enumerate(header)}
+    else:
+        raise ValueError(f"ingest.file = {file.name!r} ends in {file.suffix!r}; a table is a .csv or a .parquet file")
+    if not columns or not next(iter(columns.values())):
+        raise ValueError(f"{file} has no rows; a table needs a header and a row per picture")
+    return columns
+
+
+def _require_column(file: str, key: str, name: str | None, found: Sequence[str]) -> None:
+    if name is None or name in found:
+        return
+    near = difflib.get_close_matches(name, found, n=1, cutoff=0.4)
+    hint = f"the nearest is {near[0]!r}" if near else f"it has {', '.join(found)}"
+    way = f"set ingest.{key}" + ("" if key == "path" else " (null for none)")
+    raise ValueError(f"{file} has no column {name!r} for ingest.{key}; {hint}; {way}")
+
+
+def _row(cells: dict[str, Any], where: str, root: Path, files: dict[str, Path]) -> Row:
+    """One row; the files it names are added to `files` under their names in the archive."""
+    path, mask = _text(cells["path"]), _text(cells.get("mask"))
+    if not path:
+        raise ValueError(f"{where} has no path; fill it in or remove the row")
+    if "mask" in cells and not mask:
+        raise ValueError(f"{where} ({path}) has no mask; fill it in or remove the row")
+    split = _text(cells.get("split"))
+    if split and split not in SPLITS:
+        near = difflib.get_close_matches(split, list(SPLITS), n=1, cutoff=0.4)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"{where} has split {split!r}{hint} Known are train, validation (val) and test, or nothing")
+    for name in (path, mask):
+        if name:
+            files[_member(name)] = root / name
+    return Row(
+        id=path,
+        path=f"{NAME}/{_member(path)}",
+        labels=_labels(cells.get("labels")),
+        mask=f"{NAME}/{_member(mask)}" if mask else None,
+        split=SPLITS[split] if split else None,
+        group=_text(cells.get("group")) or None,
+    )
+
+
+def _labels(cell: Any) -> tuple[str, ...]:
+    values = cell if isinstance(cell, list) else _text(cell).split(";")
+    return tuple(dict.fromkeys(text for value in values if (text := _text(value))))
+
+
+def _text(cell: Any) -> str:
+    return "" if cell is None else str(cell).strip()
+
+
+def _member(path: str) -> str:
+    """A path as a name inside the archive, which must not climb out of it."""
+    parts = PurePosixPath(path.replace("\\", "/")).parts
+    return "/".join("_up" if part == ".." else part for part in parts if part != "/")
+
+
+def _check(rows: Sequence[Row], files: dict[str, Path], table: str) -> None:
+    seen: set[str] = set()
+    for number, row in enumerate(rows, 1):
+        if row.path in seen:
+            raise ValueError(
+                f"{table} row {number} lists {row.id} a second time; one row per picture, several labels joined by `;`"
+            )
+        seen.add(row.path)
+    missing = [file for file in files.values() if not file.is_file()]
+    if missing:
+        listed = ", ".join(str(file) for file in missing[:5]) + (", ..." if len(missing) > 5 else "")
+        raise ValueError(
+            f"{table} names {len(missing)} files that do not exist: {listed}; paths are relative to the table's folder"
+        )

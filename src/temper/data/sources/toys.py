@@ -1,0 +1,79 @@
+"""Generated pictures of shapes: enough to try the whole machinery in seconds, easy enough for a tiny network.
+
+Each picture has a dim noisy ground and bright filled shapes of random size, place and tint. With `truth: class` there is
+one shape; otherwise one to three different ones, each in its own quarter of the picture so that none hides another.
+Masks number the ground 0 and the shapes 1.. in the order of `SHAPES`.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from temper.data.params import Toys
+from temper.problem import Row
+
+SHAPES = ("circle", "square", "triangle", "cross")
+
+
+def fetch(params: Toys, project: Path, out: Path) -> list[Row]:
+    """Write `images.npy` (uint8 [count, size, size] or [count, size, size, 3]) and, for `truth: mask`, `masks.npy`."""
+    rng = np.random.default_rng(params.seed)
+    size = params.size_px
+    images = np.empty((params.count, size, size, 3), np.uint8)
+    masks = np.zeros((params.count, size, size), np.uint8)
+    rows = []
+    for i in range(params.count):
+        shown = _choose(i, params.truth, rng)
+        images[i], masks[i] = _draw(shown, params.truth == "class", size, rng)
+        labels = tuple(SHAPES[shape] for shape in sorted(shown))
+        mask = f"masks.npy#{i}" if params.truth == "mask" else None
+        rows.append(Row(f"toy-{i:05d}", f"images.npy#{i}", labels=labels, mask=mask))
+    # Grey toys differ from coloured ones in the mean over channels only.
+    np.save(out / "images.npy", images if params.channels == 3 else images.mean(axis=3).astype(np.uint8))
+    if params.truth == "mask":
+        np.save(out / "masks.npy", masks)
+    return rows
+
+
+def _choose(i: int, truth: str, rng: np.random.Generator) -> list[int]:
+    """Numbers of the shapes shown; shapes take turns, so that every one is about equally frequent."""
+    first = i % len(SHAPES)
+    if truth == "class":
+        return [first]
+    others = rng.permutation([shape for shape in range(len(SHAPES)) if shape != first])
+    return [first, *(int(shape) for shape in others[: rng.integers(0, 3)])]
+
+
+def _draw(shown: list[int], alone: bool, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    ground = rng.integers(0, 80, 3)
+    picture = np.clip(rng.normal(ground, 12.0, (size, size, 3)), 0, 255)
+    mask = np.zeros((size, size), np.uint8)
+    for shape, place in zip(shown, rng.permutation(4), strict=False):
+        room = size if alone else size // 2
+        side = int(rng.integers(max(5, room // 2), room))
+        left, top = rng.integers(0, room - side + 1, 2) + (
+            0 if alone else (size - room) * np.array([place % 2, place // 2])
+        )
+        inside = _outline(shape, size, int(left), int(top), side)
+        tint = rng.integers(150, 256, 3)
+        picture[inside] = np.clip(rng.normal(tint, 12.0, (int(inside.sum()), 3)), 0, 255)
+        mask[inside] = shape + 1
+    return picture.astype(np.uint8), mask
+
+
+def _outline(shape: int, size: int, left: int, top: int, side: int) -> np.ndarray:
+    """Pixels of a shape, bool [size, size]."""
+    canvas = Image.new("1", (size, size))
+    draw = ImageDraw.Draw(canvas)
+    right, bottom, third = left + side - 1, top + side - 1, side // 3
+    if SHAPES[shape] == "circle":
+        draw.ellipse((left, top, right, bottom), fill=1)
+    elif SHAPES[shape] == "square":
+        draw.rectangle((left, top, right, bottom), fill=1)
+    elif SHAPES[shape] == "triangle":
+        draw.polygon(((left, bottom), (right, bottom), ((left + right) // 2, top)), fill=1)
+    else:
+        draw.rectangle((left + third, top, right - third, bottom), fill=1)
+        draw.rectangle((left, top + third, right, bottom - third), fill=1)
+    return np.asarray(canvas, dtype=bool)

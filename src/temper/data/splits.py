@@ -1,0 +1,139 @@
+"""Which examples train, which serve choices (validation), which are kept for the last measurement (test).
+
+Splits that the source fixes stay. Where it fixes no test split, a share of everything that is not validation becomes one;
+where it fixes no validation split, a share of what then trains becomes one. The choice is seeded, keeps groups whole, and
+is stratified greedily, rarest stratum first (after Sechidis, Tsoumakas and Vlahavas 2011, "On the stratification of
+multi-label data", section 3): with one stratum per example and no groups, each stratum's share is exact to rounding.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from temper.problem import Row
+
+SPLITS = ("train", "validation", "test")
+Strata = Sequence[frozenset[str]]
+
+
+def assign_splits(
+    rows: Sequence[Row], strata: Strata, *, validation_share: float, test_share: float, seed: int
+) -> list[str]:
+    """The split of each row, in order.
+
+    Raises:
+        ValueError: If a group stands in two official splits, or a stratum is missing in a split.
+    """
+    _check_groups(rows)
+    rng = np.random.default_rng([seed, 0x5B17])
+    splits = [row.split or "train" for row in rows]
+    for name, share in (("test", test_share), ("validation", validation_share)):
+        if not any(row.split == name for row in rows):
+            pool = [i for i, split in enumerate(splits) if split == "train"]
+            # Where validation is still to be cut from the rest, one example must be left for each of the two.
+            leave = 2 if name == "test" and not any(row.split == "validation" for row in rows) else 1
+            for i in hold_out([rows[i] for i in pool], [strata[i] for i in pool], share=share, leave=leave, rng=rng):
+                splits[pool[i]] = name
+    return splits
+
+
+def hold_out(rows: Sequence[Row], strata: Strata, *, share: float, leave: int, rng: np.random.Generator) -> list[int]:
+    """Choose about `share` of each stratum, whole groups only.
+
+    Args:
+        rows: The examples to choose from; only their groups are looked at.
+        strata: Of each example.
+        share: Wanted share of each stratum, at least one example.
+        leave: Examples of each stratum that stay in any case.
+        rng: Decides among equals.
+
+    Returns:
+        Numbers of the chosen rows, rising.
+    """
+    units: dict[str, list[int]] = defaultdict(list)
+    for i, row in enumerate(rows):
+        units[f"group {row.group}" if row.group is not None else f"row {i}"].append(i)
+    members = list(units.values())
+    counts = [Counter(name for i in unit for name in strata[i]) for unit in members]
+    total: Counter[str] = sum_counts(counts)
+    held: Counter[str] = Counter()
+    of_stratum: dict[str, list[int]] = defaultdict(list)
+    for unit in rng.permutation(len(members)).tolist():
+        for name in counts[unit]:
+            of_stratum[name].append(unit)
+    taken: set[int] = set()
+    passed: set[int] = set()
+    for name in sorted(total, key=lambda name: (total[name], name)):
+        wanted = max(1, int(share * total[name] + 0.5))
+        # Large groups first, small ones fill up; sorting is stable, so equal ones stay shuffled.
+        for unit in sorted(of_stratum[name], key=lambda unit: -counts[unit][name]):
+            if unit in taken or unit in passed:
+                continue
+            size = counts[unit][name]
+            fits = held[name] + size <= wanted or (
+                held[name] == 0 and size == min(counts[u][name] for u in of_stratum[name])
+            )
+            leaves = all(held[other] + count <= total[other] - leave for other, count in counts[unit].items())
+            if fits and leaves:
+                taken.add(unit)
+                held.update(counts[unit])
+            else:
+                passed.add(unit)
+    return sorted(i for unit in taken for i in members[unit])
+
+
+def sum_counts(counts: Sequence[Mapping[str, int]]) -> Counter[str]:
+    """Counts of all, added up."""
+    total: Counter[str] = Counter()
+    for each in counts:
+        total.update(each)
+    return total
+
+
+def count_strata(splits: Sequence[str], strata: Strata) -> dict[str, dict[str, int]]:
+    """Examples by split and stratum, in the order of `SPLITS` and of names; absent ones count 0."""
+    names = sorted({name for each in strata for name in each})
+    counts = {split: dict.fromkeys(names, 0) for split in SPLITS}
+    for split, each in zip(splits, strata, strict=True):
+        for name in each:
+            counts[split][name] += 1
+    return counts
+
+
+def check_strata(counts: Mapping[str, Mapping[str, int]], *, official: frozenset[str]) -> None:
+    """Every stratum must occur in every split.
+
+    Args:
+        counts: From `count_strata`.
+        official: The splits that the source fixed.
+
+    Raises:
+        ValueError: Names the class, the split, how many there are elsewhere, and the way out.
+    """
+    for split, by_name in counts.items():
+        for name, count in by_name.items():
+            if count:
+                continue
+            elsewhere = ", ".join(f"{counts[other][name]} in {other}" for other in counts if other != split)
+            total = sum(counts[other][name] for other in counts)
+            if split in official:
+                way = f"the source fixes this split, so add pictures of {name!r} to it"
+            elif total < len(counts):
+                way = f"each split needs one, so at least {len(counts)} are needed; add pictures or remove the class"
+            else:
+                way = "its pictures lie in too few groups, or come only with other classes; add pictures of it in further groups"
+            raise ValueError(f"class {name!r} has no example in the {split} split ({elsewhere}); {way}")
+
+
+def _check_groups(rows: Sequence[Row]) -> None:
+    seen: dict[str, Row] = {}
+    for row in rows:
+        if row.group is None:
+            continue
+        first = seen.setdefault(row.group, row)
+        if (first.split or "train") != (row.split or "train"):
+            raise ValueError(
+                f"group {row.group!r} stands in two official splits: {first.id} in {first.split or 'train'}, {row.id} in "
+                f"{row.split or 'train'}; a group may not cross splits, so move one of them"
+            )
