@@ -129,6 +129,8 @@ def _explain(detail: dict[str, Any]) -> str:
         return f"unknown key {'.'.join(where)}{hint}"
     if detail["type"] in ("missing", "missing_argument"):
         return f"{'.'.join(where)} is missing"
+    if detail["type"] == "value_error":
+        return f"{'.'.join(where)}: {detail['msg'].removeprefix('Value error, ')}"
     return f"{'.'.join(where)} = {detail['input']!r}: {detail['msg'][0].lower()}{detail['msg'][1:]}"
 
 

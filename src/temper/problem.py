@@ -136,7 +136,7 @@ class Problem(Protocol):
         """
 
     def strata(self, columns: Columns) -> frozenset[str]:
-        """What rebalancing and stratified splitting count: names, never empty."""
+        """What rebalancing and stratified splitting count: names of classes, or one name of its own for none; never empty."""
 
     def network(self, backbone: Backbone) -> "nn.Module":
         """Backbone and head as one module: `Inputs -> Outputs`."""

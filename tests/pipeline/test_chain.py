@@ -1,0 +1,137 @@
+"""The whole chain for every kind of problem, stage by stage, as DVC runs it but without DVC, Prefect and MLflow."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from temper import artifacts
+from temper.stages import STAGES
+from temper.stages.closure import stage_sources
+from tests.project import KINDS, ROOT, make_project, run_stage
+
+CHANCE = {"multiclass": 0.4, "multilabel": 0.4, "segmentation": 0.25}
+"""What the teacher must exceed on the test split: a quarter is chance for four classes."""
+AUGMENT = {
+    "multiclass": "{balance: {method: oversample}}",
+    "multilabel": "{balance: {method: weights}}",
+    "segmentation": "{views: 1, policy: [{name: HorizontalFlip, p: 1.0}, {name: GaussNoise, p: 0.5}], workers: 2}",
+}
+DOOR = {"temper", "temper.__main__", "temper.params", "temper.stages", "temper.stages.closure", "temper.engine.launch"}
+PROBE = """
+import atexit, os, sys
+def tell():
+    with open(os.environ["TEMPER_PROBE"], "a") as stream:
+        stream.write("\\n".join(name for name in sys.modules if name.startswith("temper")) + "\\n")
+atexit.register(tell)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_chain(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch):
+    project = make_project(tmp_path / "project", kind, count=400, epochs=12, augment=AUGMENT[kind])
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(PROBE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    made = {}
+    for stage in STAGES:
+        monkeypatch.setenv("TEMPER_PROBE", str(tmp_path / f"{stage.name}.txt"))
+        done = run_stage(project, stage.name)
+        assert done.returncode == 0, f"{stage.name}: {done.stderr[-3000:]}"
+        assert_watched(stage.name, set((tmp_path / f"{stage.name}.txt").read_text().split()))
+        made[stage.name] = artifacts.load(stage.name, project / "artifacts" / stage.name)
+    assert_candidates(kind, made)
+    assert_contract(made["quantize"], made["prepare"])
+    if kind == "multiclass":
+        assert_same_again(project, made)
+        assert_test_split_untouched(project, made)
+
+
+def assert_watched(stage: str, reached: set[str]) -> None:
+    """Every module the interpreter loaded while the stage ran is among those that DVC watches."""
+    watched = {
+        ".".join(path.relative_to(ROOT / "src").with_suffix("").parts).removesuffix(".__init__")
+        for path in stage_sources(stage)
+    }
+    rest = {name for name in reached - watched - DOOR if not only_read_at_the_door(name)}
+    assert not rest, f"{stage} reaches {sorted(rest)}, which DVC does not watch"
+
+
+def only_read_at_the_door(module: str) -> bool:
+    """params.py imports every section and every kind of problem to check what was written; DVC watches the values."""
+    package = ROOT / "src" / Path(*module.split(".")) / "__init__.py"
+    empty = package.is_file() and not package.read_text().strip()
+    named = ("temper.artifacts", "temper.engine.ranks", "temper.data.policy")
+    return empty or module.endswith(".params") or module.startswith("temper.problem") or module in named
+
+
+def assert_candidates(kind: str, made: dict[str, artifacts.Artifact]) -> None:
+    facts = made["evaluate"].facts
+    assert set(facts["candidates"]) == {"teacher", "student", "quantized"}
+    for candidate in facts["candidates"].values():
+        score = candidate[facts["headline"]]
+        assert 0 <= score["low"] <= score["value"] <= score["high"] <= 1
+        assert set(candidate["stress"]) == {"occlusion", "illumination", "noise"}
+    sizes = [facts["candidates"][name]["bytes"] for name in ("teacher", "student", "quantized")]
+    assert sizes == sorted(sizes, reverse=True)
+    assert facts["candidates"]["teacher"][facts["headline"]]["value"] > CHANCE[kind]
+
+
+def assert_contract(quantize: artifacts.Artifact, prepare: artifacts.Artifact) -> None:
+    from temper.networks.deployed import Deployed
+
+    for name in ("teacher", "student", "quantized"):
+        model = onnx.load(quantize.path(f"{name}.onnx"))
+        (image,) = model.graph.input
+        dims = [dim.dim_value or "free" for dim in image.type.tensor_type.shape.dim]
+        assert (image.name, image.type.tensor_type.elem_type, dims) == (
+            "image",
+            onnx.TensorProto.UINT8,
+            ["free"] * 3 + [3],
+        )
+        deployed = Deployed(quantize.path(f"{name}.onnx"))
+        assert json.loads(deployed.metadata["temper.classes"]) == prepare.facts["problem"]["classes"]
+        assert deployed.metadata["temper.data"] == prepare.digest
+        assert json.loads(deployed.metadata["temper.parents"])["train"] == quantize.made_from["train"]
+        assert deployed.outputs in (("probabilities",), ("classes",))
+        # Any height and width, any batch: resizing is part of the graph.
+        for shape in ((1, 16, 16, 3), (3, 33, 20, 3)):
+            answer = deployed(np.zeros(shape, np.uint8))[deployed.outputs[0]]
+            assert answer.shape[0] == shape[0]
+    int8 = onnx.load(quantize.path("quantized.onnx"))
+    weights = {tensor.name: tensor.data_type for tensor in int8.graph.initializer}
+    scales = [node for node in int8.graph.node if node.op_type == "DequantizeLinear" and node.input[0] in weights]
+    assert onnx.TensorProto.INT8 in {weights[node.input[0]] for node in scales}
+    assert not any(node.op_type == "BatchNormalization" for node in int8.graph.node)
+
+
+def assert_same_again(project: Path, made: dict[str, artifacts.Artifact]) -> None:
+    """The same seed gives the same files, whatever lay in the checkpoints."""
+    for name in ("train", "quantize", "evaluate"):
+        done = run_stage(project, name)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert artifacts.load(name, project / "artifacts" / name).digest == made[name].digest
+
+
+def assert_test_split_untouched(project: Path, made: dict[str, artifacts.Artifact]) -> None:
+    """Nothing but evaluate needs the test pictures: without them augment runs, and evaluate says what is missing."""
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom temper import artifacts\nfrom temper.stages.training import *\n"
+        "from temper.data.packing import open_split, open_training\n"
+        f"root = Path({str(project / 'artifacts')!r})\n"
+        "prepare = artifacts.load('prepare', root / 'prepare', check_files=False)\n"
+        "augment = artifacts.load('augment', root / 'augment', check_files=False)\n"
+        "open_split(prepare, 'validation'); open_training(prepare, augment)\n"
+        "for path in (root / 'prepare' / 'test').iterdir(): path.unlink()\n"
+        "open_split(prepare, 'train'); open_training(prepare, augment)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": ""})
+    done = run_stage(project, "evaluate")
+    assert done.returncode == 2
+    assert "test/image.npy is missing" in done.stderr

@@ -1,0 +1,64 @@
+"""Small projects on generated pictures, one for each kind of problem, in a folder of the test's own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from temper.stages import STAGES
+
+ROOT = Path(__file__).parents[1]
+TEMPLATE = """
+project: toys-{kind}
+seed: 0
+problem: {problem}
+ingest: {{source: toys, truth: {truth}, count: {count}, size_px: 16}}
+prepare: {{height_px: 16, width_px: 16, validation_share: 0.2, test_share: 0.25}}
+augment: {augment}
+train:
+  ranks: 1
+  backbone: {{family: small-resnet, widths: [8, 16], depths: [1, 1]}}
+  views: {{flip: true, crop_px: 1}}
+  fit: {{epochs: {epochs}, batch_size: 32, lr: 0.1, average_decay: 0.9, precision: fp32, layout: contiguous}}
+distill:
+  ranks: 1
+  backbone: {{family: small-resnet, widths: [8], depths: [1]}}
+  views: {{flip: true, crop_px: 1}}
+  fit: {{epochs: {epochs}, batch_size: 32, lr: 0.1, average_decay: 0.9, precision: fp32, layout: contiguous}}
+  terms: {{}}
+quantize: {{calibration_images: 64, parity_images: 32}}
+evaluate: {{stress_images: 40, bootstrap: 50}}
+registry: {{}}
+"""
+KINDS = {
+    "multiclass": ("class", "{kind: multiclass}"),
+    "multilabel": ("labels", "{kind: multilabel}"),
+    "segmentation": ("mask", "{kind: segmentation, classes: [background, circle, square, triangle, cross]}"),
+}
+
+
+def make_project(
+    folder: Path, kind: str, *, count: int = 240, epochs: int = 2, augment: str = "{balance: {method: none}}"
+) -> Path:
+    """Write the params.yaml of a toy project of some kind."""
+    truth, problem = KINDS[kind]
+    folder.mkdir(parents=True, exist_ok=True)
+    text = TEMPLATE.format(kind=kind, truth=truth, problem=problem, count=count, epochs=epochs, augment=augment)
+    (folder / "params.yaml").write_text(text, encoding="utf-8")
+    return folder
+
+
+def run_stage(project: Path, stage: str) -> subprocess.CompletedProcess[str]:
+    """Run one stage as DVC would, without DVC."""
+    command = [sys.executable, "-m", "temper", stage, "--project", str(project)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300)
+
+
+def run_until(project: Path, last: str) -> None:
+    """Run the stages up to and with `last`; each must succeed."""
+    for stage in STAGES:
+        done = run_stage(project, stage.name)
+        assert done.returncode == 0, f"{stage.name}: {done.stderr[-2000:]}"
+        if stage.name == last:
+            return

@@ -1,0 +1,40 @@
+"""Two ranks compute what one computes at an equal global batch."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.project import make_project, run_stage, run_until
+
+TOLERANCE = 2e-3
+"""Of the training loss, relative: sums in another order, over ten steps with momentum and batch statistics."""
+
+
+def curves(project: Path) -> dict[tuple[int, str], float]:
+    with (project / "artifacts" / "train" / "curves.csv").open() as stream:
+        return {(int(row["step"]), row["name"]): float(row["value"]) for row in csv.DictReader(stream)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("views", ["flip: true, crop_px: 1", "flip: true, crop_px: 1, mixup: 1.0, mix_share: 0.7"])
+def test_two_ranks_are_one(tmp_path: Path, views: str):
+    one = make_project(tmp_path / "one", "multiclass", epochs=4)
+    text = (one / "params.yaml").read_text().replace("flip: true, crop_px: 1", views)
+    (one / "params.yaml").write_text(text)
+    run_until(one, "augment")
+    two = tmp_path / "two"
+    shutil.copytree(one, two)
+    (two / "params.yaml").write_text(text.replace("ranks: 1", "ranks: 2"))
+    for project in (one, two):
+        done = run_stage(project, "train")
+        assert done.returncode == 0, done.stderr[-3000:]
+    alone, together = curves(one), curves(two)
+    assert alone.keys() == together.keys()
+    losses = [key for key in alone if key[1] == "train/loss"]
+    assert len(losses) >= 2
+    for key in losses:
+        assert together[key] == pytest.approx(alone[key], rel=TOLERANCE), key
+    first = min(losses)
+    assert together[first] == pytest.approx(alone[first], rel=1e-5)

@@ -1,0 +1,174 @@
+"""Rules of the house, each a test."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import pytest
+
+from temper.params import Params, load
+from temper.stages import BY_NAME, STAGES
+from temper.stages.closure import stage_sources
+from temper.stages.dvc import dvc_yaml
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted((ROOT / "src" / "temper").rglob("*.py"))
+CODE = [*SOURCES, *sorted((ROOT / "tasks").glob("*.py")), *sorted((ROOT / "flows").glob("*.py"))]
+PROJECTS = [ROOT, *sorted(path.parent for path in (ROOT / "examples").glob("*/params.yaml"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("project", PROJECTS, ids=lambda path: path.name)
+def test_dvc_yaml_is_the_table_of_stages(project: Path):
+    assert (project / "dvc.yaml").read_text(encoding="utf-8") == dvc_yaml(project, load(project)), "run `make dvc-yaml`"
+
+
+def test_every_section_of_the_parameters_belongs_to_a_stage_or_a_task():
+    read = {section for stage in STAGES for section in stage.params}
+    assert set(Params.model_fields) - read == {"project", "registry"}
+
+
+def leaves(kind: Any, seen: set[type]) -> Iterator[tuple[type, str]]:
+    """Every field of every section, however deep."""
+    for part in get_args(kind):
+        yield from leaves(part, seen)
+    if isinstance(kind, type) and is_dataclass(kind) and kind not in seen:
+        seen.add(kind)
+        hints = get_type_hints(kind, include_extras=True)
+        for item in fields(kind):
+            yield kind, item.name
+            yield from leaves(hints[item.name], seen)
+
+
+def names_read(path: Path) -> set[str]:
+    """Attributes a file reads; where it asks `getattr` for a name it computed, any text in it may be that name."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    read = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    calls = [node for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func) == "getattr"]
+    if any(not isinstance(call.args[1], ast.Constant) for call in calls):
+        read |= {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return read
+
+
+def test_every_parameter_is_read_by_a_stage_that_depends_on_it():
+    for section, info in Params.model_fields.items():
+        stages = [stage.name for stage in STAGES if section in stage.params]
+        paths = {path for stage in stages for path in stage_sources(stage)}
+        if not stages:
+            paths = {*(ROOT / "tasks").glob("*.py"), *(ROOT / "flows").glob("*.py")}
+        read = set[str]().union(*(names_read(path) for path in paths))
+        named = {"source", "family", "kind"}  # discriminators: pydantic reads them
+        for owner, name in leaves(info.annotation, set()):
+            assert name in read | named, f"{section}: nobody reads {owner.__name__}.{name}"
+
+
+@pytest.mark.parametrize("stage", ["ingest", "prepare", "augment"])
+def test_stages_that_move_files_never_import_torch(stage: str):
+    code = f"import sys, temper.__main__, temper.stages.{stage}; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize("module", ["temper.params", "temper.stages.dvc", "flows.pipeline"])
+def test_planning_needs_neither_torch_nor_prefect_nor_mlflow(module: str):
+    code = f"import sys, {module}; assert not {{'torch', 'prefect', 'mlflow'}} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def outside_problems() -> list[Path]:
+    return [path for path in CODE if path.parent.name != "problems"]
+
+
+def test_nobody_branches_on_a_kind_of_problem():
+    """A stage asks the problem; it never guesses from its kind, its class or its name."""
+    kinds = {"multiclass", "multilabel", "segmentation"}
+    for path in outside_problems():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            where = f"{path}:{getattr(node, 'lineno', 0)}"
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert node.value not in kinds, f"{where} names the kind {node.value!r}"
+            if isinstance(node, ast.Compare | ast.Match):
+                found = {ast.unparse(part) for part in ast.walk(node) if isinstance(part, ast.Attribute)}
+                assert not [text for text in found if text.endswith("problem.kind")], f"{where} branches on a kind"
+            if isinstance(node, ast.Name | ast.Attribute):
+                name = node.id if isinstance(node, ast.Name) else node.attr
+                assert name not in {"Multiclass", "Multilabel", "Segmentation"}, f"{where} names the class {name}"
+
+
+def test_only_evaluate_opens_the_test_split():
+    for path in CODE:
+        text = path.read_text(encoding="utf-8")
+        if path.name == "packing.py":
+            continue
+        if "held_out" in text:
+            assert path.relative_to(ROOT).as_posix() in ("src/temper/stages/evaluate.py",), path
+    for stage in ("train", "distill", "quantize", "augment"):
+        for path in stage_sources(stage):
+            if path.parent.name in ("stages", "engine", "compress"):
+                assert '"test"' not in path.read_text(encoding="utf-8"), path
+
+
+def test_weights_are_never_pickles():
+    for path in CODE:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = [alias.name for alias in node.names] + [getattr(node, "module", "") or ""]
+                assert not {"pickle", "joblib", "dill", "cloudpickle"} & set(names), path
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                assert (node.value.id, node.attr) not in {("torch", "load"), ("torch", "save")}, path
+
+
+def test_annotations_are_real():
+    assert [path for path in CODE if "from __future__ import annotations" in path.read_text(encoding="utf-8")] == []
+
+
+def test_files_and_functions_stay_small():
+    for path in CODE:
+        text = path.read_text(encoding="utf-8")
+        assert text.count("\n") <= 300, f"{path} has {text.count(chr(10))} lines"
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno is not None
+                documented = len((ast.get_docstring(node) or "").splitlines())
+                length = node.end_lineno - node.lineno + 1 - documented
+                assert length <= 60, f"{path}:{node.lineno} {node.name} has {length} lines"
+
+
+def test_names_of_files_say_something():
+    vague = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc"}
+    assert [path for path in CODE if path.stem in vague] == []
+
+
+def test_every_make_target_in_the_docs_exists():
+    targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    for page in PAGES:
+        for target in re.findall(r"`make ([a-z-]+)", page.read_text(encoding="utf-8")):
+            assert target in targets, f"{page.name} names `make {target}`"
+
+
+def test_every_command_of_the_library_in_the_docs_exists():
+    known = {*BY_NAME, "dvc-yaml", "measure"}
+    for page in PAGES:
+        for command in re.findall(r"python -m temper ([a-z-]+)", page.read_text(encoding="utf-8")):
+            assert command in known, f"{page.name} names `python -m temper {command}`"
+
+
+def test_every_file_in_the_docs_exists():
+    for page in PAGES:
+        for name in re.findall(
+            r"`((?:src|tasks|flows|tests|bench|docs|examples)/[\w./-]+)`", page.read_text(encoding="utf-8")
+        ):
+            assert (ROOT / name).exists(), f"{page.name} names {name}"
+
+
+def test_the_page_of_parameters_is_fresh():
+    sys.path.insert(0, str(ROOT / "docs"))
+    try:
+        from make_params import render
+    finally:
+        sys.path.pop(0)
+    assert (ROOT / "docs" / "params.md").read_text(encoding="utf-8") == render(), "run `make docs`"

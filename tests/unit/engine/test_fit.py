@@ -1,0 +1,146 @@
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from temper.engine.checkpoints import Checkpoints
+from temper.engine.fit import FitResult, fit
+from temper.engine.journal import read
+from temper.engine.objectives import distilled, supervised
+from temper.engine.params import FitParams
+from temper.engine.ranks import join_ranks
+from temper.problem import Batch, Emphasis, Headline, Objective
+from tests.toy import TOYS
+
+TOY = TOYS["multiclass"]
+PARAMS = FitParams(
+    epochs=4, batch_size=16, lr=0.05, average_decay=0.5, precision="fp32", layout="contiguous", checkpoint_s=1e-9
+)
+
+
+class ToyLoader:
+    """The same five batches in every epoch; stops dead at a step if told to."""
+
+    num_batches = 5
+
+    def __init__(self, die_at: int | None = None) -> None:
+        self.die_at = die_at
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        for number in range(start, self.num_batches):
+            if epoch * self.num_batches + number == self.die_at:
+                raise KeyboardInterrupt
+            inputs, targets = TOY.batch(seed=number)
+            yield Batch(inputs, targets, torch.ones(16))
+
+
+def train(
+    folder: Path, params: FitParams = PARAMS, objective: "Objective | None" = None, die_at: int | None = None
+) -> tuple[nn.Module, FitResult]:
+    network = TOY.network()
+    held, truth = TOY.batch(64, seed=99)
+
+    def validate(network: nn.Module) -> dict[str, float]:
+        meter = TOY.problem.meter()
+        meter.update(TOY.problem.read(network(held)), truth)
+        return meter.compute()
+
+    result = fit(
+        network,
+        objective or supervised(TOY.problem, Emphasis()),
+        ToyLoader(die_at),
+        validate,
+        params,
+        what="toy",
+        headline=TOY.problem.headline,
+        ranks=join_ranks(),
+        checkpoints=Checkpoints(folder / "checkpoints"),
+        journal=folder / "journal.jsonl",
+    )
+    return network, result
+
+
+def test_it_learns_and_reports_the_best_epoch(tmp_path: Path):
+    _, result = train(tmp_path)
+    assert result.scores["accuracy"] > 0.6
+    assert result.num_steps == 20 and 1 <= result.best_epoch <= 4
+    scores = [
+        entry["values"]["validation/accuracy"]
+        for entry in read(tmp_path / "journal.jsonl")
+        if "validation/accuracy" in entry["values"]
+    ]
+    assert len(scores) == 4 and max(scores) == result.scores["accuracy"]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("die_at", [3, 5, 12, 19])
+def test_a_resumed_training_ends_with_the_same_bits(tmp_path: Path, die_at: int, optimizer: str):
+    params = replace(PARAMS, optimizer=optimizer, lr=0.01)
+    whole, result = train(tmp_path / "whole", params)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "cut", params, die_at=die_at)
+    resumed, again = train(tmp_path / "cut", params)
+    assert again == result
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+    steps = [[entry["step"] for entry in read(tmp_path / name / "journal.jsonl")] for name in ("whole", "cut")]
+    assert steps[0] == steps[1]
+
+
+def test_a_lower_score_can_be_the_better_one(tmp_path: Path):
+    network = TOY.network()
+    values = iter([0.5, 0.2, 0.9, 0.4])
+    result = fit(
+        network,
+        supervised(TOY.problem, Emphasis()),
+        ToyLoader(),
+        lambda _: {"error": next(values)},
+        PARAMS,
+        what="toy",
+        headline=Headline("error", greater_is_better=False),
+        ranks=join_ranks(),
+        checkpoints=Checkpoints(tmp_path),
+        journal=tmp_path / "journal.jsonl",
+    )
+    assert (result.best_epoch, result.scores) == (2, {"error": 0.2})
+
+
+def test_a_loss_that_is_no_number_stops_with_the_step_and_the_way_out(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"the loss became (nan|inf) at step \d+ .*lower fit.lr"):
+        train(tmp_path, replace(PARAMS, lr=1e30, epochs=8))
+
+
+def test_a_student_that_only_listens_comes_closer_to_its_teacher(tmp_path: Path):
+    teacher, _ = train(tmp_path / "teacher", replace(PARAMS, epochs=8))
+    teacher.eval().requires_grad_(False)
+    objective = distilled(
+        TOY.problem, teacher, Emphasis(), share=1.0, temperature=2.0, teacher_temperature=1.0, standardized=False
+    )
+    student, _ = train(tmp_path / "student", replace(PARAMS, epochs=8), objective)
+    inputs, _ = TOY.batch(64, seed=5)
+    with torch.inference_mode():
+        wanted = teacher(inputs)
+        before, after = (
+            TOY.problem.distance(network.eval()(inputs), wanted).mean() for network in (TOY.network(seed=7), student)
+        )
+    assert after < before / 2
+    terms = [
+        entry["values"] for entry in read(tmp_path / "student" / "journal.jsonl") if "train/loss" in entry["values"]
+    ]
+    assert all(values["train/loss"] == pytest.approx(values["train/distance"]) for values in terms)
+
+
+def test_weights_and_mixing_count_examples_as_told():
+    inputs, targets = TOY.batch(2)
+    network = TOY.network().eval()
+    loss = TOY.problem.loss(network(inputs), targets)
+    objective = supervised(TOY.problem, Emphasis())
+    weighted = objective(network, Batch(inputs, targets, torch.tensor([2.0, 0.0])))["loss"]
+    torch.testing.assert_close(weighted, loss[0])
+    others = {key: value.flip(0) for key, value in targets.items()}
+    mixed = objective(network, Batch(inputs, targets, torch.ones(2), others, torch.tensor([0.25, 1.0])))["loss"]
+    crossed = TOY.problem.loss(network(inputs), others)
+    torch.testing.assert_close(mixed, (0.25 * loss[0] + 0.75 * crossed[0] + loss[1]) / 2)

@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import pytest
+
+from temper.params import load, parse
+
+DEFAULT = Path("params.yaml").read_text(encoding="utf-8")
+
+
+def change(old: str, new: str) -> str:
+    assert old in DEFAULT
+    return DEFAULT.replace(old, new)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("label_smoothing: 0.1", "label_smoothin: 0.1", r"unknown key train.fit.label_smoothin; .* 'label_smoothing'"),
+        ("project: fashion-mnist", "projekt: fashion-mnist", r"unknown key projekt; .*'project'"),
+        ("project: fashion-mnist", "project: Fashion MNIST", r"project = 'Fashion MNIST': string should match"),
+        ("epochs: 6", "epochs: six", r"train.fit.epochs = 'six': input should be a valid integer"),
+        ("epochs: 6", "epochs: 0", r"train.fit.epochs = 0: input should be greater than or equal to 1"),
+        ("seed: 0", "seed: 0.5", r"seed = 0.5: input should be a valid integer"),
+        ("seed: 0\n", "", r"seed is missing"),
+        ("flip: true, crop_px: 2", "flip: yes, crop_px: 2", r"views.flip = 'yes': input should be a valid boolean"),
+        ("kind: multiclass", "kind: multi-class", r"problem = .*'multiclass', 'multilabel', 'segmentation'"),
+        ("source: fashion-mnist", "source: imagefolder", r"ingest.imagefolder.folder is missing"),
+        ("seed: 0", "seed: 2026-01-01", r"no text, number, list or mapping"),
+    ],
+)
+def test_a_mistake_names_the_key_the_value_and_the_rule(old: str, new: str, message: str):
+    with pytest.raises(ValueError, match=message):
+        parse(change(old, new))
+
+
+def test_a_file_that_is_missing_or_no_yaml_is_named(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"params.yaml does not exist; copy one"):
+        load(tmp_path)
+    (tmp_path / "params.yaml").write_text("a: [1, 2")
+    with pytest.raises(ValueError, match=r"params.yaml is not valid YAML"):
+        load(tmp_path)
+    (tmp_path / "params.yaml").write_text("just words")
+    with pytest.raises(ValueError, match=r"expected a mapping of sections, found str"):
+        load(tmp_path)
+    (tmp_path / "params.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"params.yaml is not UTF-8"):
+        load(tmp_path)
+
+
+def test_numbers_are_read_as_dvc_reads_them():
+    assert parse(change("lr: 0.3, label_smoothing", "lr: 3e-1, label_smoothing")).train.fit.lr == 0.3
+
+
+def test_parameters_cannot_be_changed():
+    params = parse(DEFAULT)
+    with pytest.raises(Exception, match="frozen"):
+        params.seed = 1  # type: ignore[misc]
