@@ -110,6 +110,14 @@ def write_dvc_yaml(project: Project = HERE) -> None:
     artifacts.write_atomically(project / FILE, dvc_yaml(project, load(project)))
 
 
+@app.command("measure")
+def measure_candidates(project: Project = HERE) -> None:
+    """Time every candidate on this machine and write the reports."""
+    from temper.stages.measure import measure
+
+    measure(project, name=load(project).project)
+
+
 def _add(stage: Stage) -> None:
     def command(project: Project = HERE) -> None:
         run_stage(stage, project)

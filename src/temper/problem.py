@@ -7,7 +7,7 @@ through it. This module imports no torch, so that stages which only move files n
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, Self, TypeAlias
+from typing import TYPE_CHECKING, Protocol, Self, TypeAlias, runtime_checkable
 
 import numpy as np
 
@@ -105,6 +105,7 @@ class Meter(Protocol):
     def compute(self) -> dict[str, float]: ...
 
 
+@runtime_checkable
 class Problem(Protocol):
     """A kind of question put to a picture. Members are frozen dataclasses whose fields are their YAML."""
 

@@ -61,6 +61,7 @@ def run(
     headline = problem.headline.name
     facts = {
         "headline": headline,
+        "greater_is_better": problem.headline.greater_is_better,
         "candidates": {
             name: {**figures(scores, candidate=name, headline=headline), **_cost(found)}
             for name, found in costs.items()
@@ -124,9 +125,10 @@ def _draw(
 
 
 def _richest(pictures: Pictures, evaluation: Evaluation) -> int:
-    """Of the first stressed pictures, the one with the most contrast: it shows best what conditions do."""
+    """Of the first stressed pictures, the one whose shades are spread most evenly: it shows best what conditions do."""
     keys = evaluation.subset[:_SAMPLE_FROM]
-    return int(keys[pictures.take(keys).double().std(dim=(1, 2, 3)).argmax()])
+    shades = torch.stack([torch.bincount(image.flatten() // 16, minlength=16) for image in pictures.take(keys)])
+    return int(keys[torch.special.entr(shades / shades.sum(dim=1, keepdim=True)).sum(dim=1).argmax()])
 
 
 def _fill_card(
@@ -150,7 +152,7 @@ def _fill_card(
         images=facts["images"],
         data={
             "digest": prepare.digest,
-            "size": f"{found['height_px']} × {found['width_px']} px in {'grey' if found['channels'] == 1 else 'colour'}",
+            "size": f"{found['height_px']} x {found['width_px']} px in {'grey' if found['channels'] == 1 else 'colour'}",
             "splits": {split: examples[split] for split in _SPLITS},
             "strata": {name: {split: counts[split].get(name, 0) for split in _SPLITS} for name in counts["train"]},
         },

@@ -49,19 +49,20 @@ def measure(project: Path, *, name: str | None = None) -> dict[str, Any]:
     evaluation = artifacts.load("evaluate", project / "artifacts" / "evaluate")
     prepare = artifacts.load("prepare", project / "artifacts" / "prepare", check_files=False)
     size = [prepare.facts["facts"][key] for key in ("height_px", "width_px", "channels")]
-    files = {name: quantize.path(found["file"]) for name, found in evaluation.facts["candidates"].items()}
-    digests = {name: quantize.files[path.name] for name, path in files.items()}
+    card = read_card(evaluation.path(RECORD))
+    files = {candidate: quantize.path(found["file"]) for candidate, found in card.candidates.items()}
+    digests = {candidate: quantize.files[path.name] for candidate, path in files.items()}
     reports = project / "reports"
     reports.mkdir(exist_ok=True)
     machine = describe_machine()
     known = _read_known(reports / FILE, machine, digests)
-    fresh = time_candidates({name: path for name, path in files.items() if name not in known}, size)
-    timed = {**known, **{name: {"digest": digests[name], **found} for name, found in fresh.items()}}
-    latency = {"candidates": {name: timed[name] for name in files}, "machine": machine}
+    fresh = time_candidates({candidate: path for candidate, path in files.items() if candidate not in known}, size)
+    timed = {**known, **{candidate: {"digest": digests[candidate], **found} for candidate, found in fresh.items()}}
+    latency = {"candidates": {candidate: timed[candidate] for candidate in files}, "machine": machine}
     artifacts.write_atomically(reports / FILE, json.dumps(latency, indent=2) + "\n")
     shutil.rmtree(reports / "plots", ignore_errors=True)
     shutil.copytree(evaluation.folder / "plots", reports / "plots")
-    write_card(reports, read_card(evaluation.path(RECORD)), latency=latency, name=name)
+    write_card(reports, card, latency=latency, name=name)
     return latency
 
 

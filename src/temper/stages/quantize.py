@@ -51,7 +51,10 @@ def run(
     gaps["quantized"] = _gap(out / "quantized.onnx", deployables["student"], held, mean=True)
     _check("quantized", gaps["quantized"], settings.max_int8_gap, "quantize.max_int8_gap")
     costs = {name: asdict(measure_cost(out / f"{name}.onnx", facts)) for name in gaps}
-    return {"candidates": {name: {"file": f"{name}.onnx", **costs[name], "gap": round(gaps[name], 7)} for name in gaps}}
+    return {
+        "candidates": {name: {"file": f"{name}.onnx", **costs[name], "gap": round(gaps[name], 7)} for name in gaps},
+        "training": {name: dict(inputs[_PARENTS[name][-1]].facts) for name in deployables},
+    }
 
 
 def _deployable(name: str, inputs: Mapping[str, Artifact], problem: Problem, facts: Facts, project: Path) -> Deployable:

@@ -1,0 +1,110 @@
+"""The model card as Markdown (a Jinja template; a .py file, so that it is among the stage's sources)."""
+
+MARKDOWN = """# {{ title }}: model card
+
+A {{ card.kind }} model with {{ card.data.strata|length }} strata for pictures of {{ card.data.size }}, tried on
+{{ "{:,}".format(card.images.clean) }} test pictures, {{ "{:,}".format(card.images.stress) }} of them under stress. Every figure was measured from the
+file that is deployed.
+
+## Candidates
+
+{% set families = card.candidates.values()|map(attribute="stress")|first|list %}
+| candidate | {{ card.headline }}, % |{% for family in families %} under {{ family }}, % |{% endfor %} size | parameters | multiply-adds |
+{%- if latency %} latency, batch 1 | pictures/s |{% endif +%}
+|---|--:|{{ "--:|" * (families|length) }}--:|--:|--:|{{ "--:|--:|" if latency }}
+{% for name, found in card.candidates.items() %}
+| {{ name|cell }} | {{ found[card.headline]|spread }} |{% for part in found.stress.values() %} {{ part|spread }} |
+{%- endfor %} {{ found.bytes|bytes }} | {{ found.params|count }} | {{ found.macs|count }} |
+{%- if latency %} {{ "%.3g"|format(latency.candidates[name].latency_ms.median) }} ms |
+{{- " {:,.0f}".format(latency.candidates[name].images_per_s.median) }} |{% endif +%}
+{% endfor %}
+
+In brackets: {{ "%g"|format(100 * card.confidence) }} % bootstrap intervals over test pictures. Under a family: the mean over
+its conditions and five severities.
+{% if latency %}
+Latency: median on {{ latency.machine.cpu }}, {{ latency.machine.cores }} cores, ONNX Runtime
+{{ latency.machine.onnxruntime }}; pictures/s at batch 256.
+{% endif %}
+
+## Limits
+
+{% for limit in limits %}
+- {{ limit }}
+{% endfor %}
+
+## Figures
+
+{% for plot in card.plots %}
+### {{ plot.title }}
+
+![{{ plot.title }}]({{ plot.file }})
+
+{{ plot.text }}
+
+{% endfor %}
+## By stratum
+
+{{ card.headline }} in %, over the clean test pictures of each stratum.
+
+| stratum |{% for name in card.candidates %} {{ name|cell }} |{% endfor %}{% for split in card.data.splits %} {{ split }} pictures |{% endfor +%}
+|---|{{ "--:|" * (card.candidates|length + card.data.splits|length) }}
+{% for stratum, found in card.strata.items() %}
+| {{ stratum|cell }} |{% for name in card.candidates %} {{ found[name]|spread }} |{% endfor %}
+{%- for split in card.data.splits %} {{ "{:,}".format(card.data.strata[stratum][split]) }} |{% endfor +%}
+{% endfor %}
+
+## Conditions
+
+| family | condition | strength at severity 1 to 5 | unit |
+|---|---|---|---|
+{% for item in card.conditions %}
+| {{ item.family }} | {{ item.name }} | {{ item.strengths|join(", ") }} | {{ item.unit }} |
+{% endfor %}
+
+## Contract of the file
+
+`{{ card.contract.file }}`, SHA-256 `{{ card.contract.digest }}`
+
+| | name | type | shape |
+|---|---|---|---|
+{% for item in card.contract.inputs %}
+| input | {{ item.name }} | {{ item.type }} | {{ item.shape|join(" x ") }} |
+{% endfor %}
+{% for item in card.contract.outputs %}
+| output | {{ item.name }} | {{ item.type }} | {{ item.shape|join(" x ") }} |
+{% endfor %}
+
+Raw pixels go in: resizing, normalisation and read-out are inside the file. Its metadata:
+
+| key | value |
+|---|---|
+{% for key, value in card.contract.metadata.items() %}
+| {{ key|cell }} | {{ value|cell }} |
+{% endfor %}
+
+## Data and lineage
+
+| | |
+|---|---|
+{% for split, pictures in card.data.splits.items() %}
+| {{ split }} split | {{ "{:,}".format(pictures) }} pictures |
+{% endfor %}
+{% for stage, digest in card.lineage.items() %}
+| artifact of {{ stage }} | `{{ digest }}` |
+{% endfor %}
+{% if card.training %}
+
+## Training
+
+| | |
+|---|---|
+{% for key, value in card.training|rows %}
+| {{ key|cell }} | {{ value|cell }} |
+{% endfor %}
+{% endif %}
+
+## Licence
+
+Not stated. The licences of the data and of any weights that training started from apply; add them here before you pass the
+model on.
+"""

@@ -1,0 +1,259 @@
+"""Measure candidates, clean and under stress, from answers to raw pictures.
+
+Stressed batches are made once and shown to every candidate. What a batch leaves behind are tallies: what each picture adds
+to the scores. As soon as a cell (candidate, condition, severity) is complete, its tallies are resampled over source
+pictures into scores under each draw, and dropped; so memory does not grow with conditions.
+
+Left out: agreement between candidates; `Problem` has no question for it that answers from files could be put to.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import fmean
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64, UInt8
+from torch import Tensor
+
+from temper.maths.random import derive, permutation
+from temper.maths.statistics import draw, resample
+from temper.problem import Answer, Problem, Targets
+from temper.progress import Bar
+from temper.stress.conditions import SEVERITIES, Condition, applicable, stress
+from temper.stress.params import EvaluateParams
+from temper.stress.pictures import Pictures, as_served
+
+Candidate: TypeAlias = Callable[[np.ndarray], Answer]
+"""Takes uint8 pictures [batch, height, width, channels] as a deployed file does."""
+
+CLEAN = "clean"
+"""Family and condition of all test pictures as they are."""
+SUBSET = "clean, stressed pictures only"
+"""Condition of those test pictures that conditions are measured on, as they are: severity 0 of every curve."""
+MEAN = "mean"
+"""Condition of a mean over the conditions of a family."""
+STRATUM = "stratum"
+"""Family of the clean scores of each stratum; its conditions are the strata's names."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one candidate scored in one situation."""
+
+    candidate: str
+    family: str
+    condition: str
+    severity: int | None
+    """0 for clean pictures, 1 to 5 under stress, None for a mean over severities."""
+    images: int
+    """Source pictures behind it."""
+    values: Mapping[str, float]
+    """Scores by name."""
+    samples: Mapping[str, Float64[Tensor, "resamples"]]
+    """The same scores under each draw of source pictures; draws are shared by cells of equally many pictures."""
+
+
+@dataclass
+class Examples:
+    """What one candidate did with each clean test picture."""
+
+    tallies: list[Tensor] = field(default_factory=list)
+    errors: list[Tensor] = field(default_factory=list)
+    confusion: Tensor | int = 0
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything that was measured."""
+
+    cells: tuple[Cell, ...]
+    confusions: Mapping[str, Int64[Tensor, "classes classes"]]
+    """By candidate, on all clean test pictures."""
+    errors: Mapping[str, Float64[Tensor, "pictures"]]
+    """By candidate, how wrong it was on each clean test picture."""
+    subset: Int64[Tensor, "images"]
+    """Numbers of the pictures that conditions were measured on."""
+    conditions: tuple[Condition, ...]
+
+
+def choose(strata: Sequence[frozenset[str]], count: int, *, seed: int) -> Int64[Tensor, "count"]:
+    """Numbers of `count` examples, spread over the strata as evenly as they allow, sorted.
+
+    Takes turns: the stratum that has the fewest so far gives its next example, in a random order.
+    """
+    if count >= len(strata):
+        return torch.arange(len(strata))
+    waiting: dict[str, list[int]] = {}
+    for number in permutation(len(strata), seed=seed, stream="stress images").tolist():
+        for name in strata[number]:
+            waiting.setdefault(name, []).append(number)
+    taken = dict.fromkeys(sorted(waiting), 0)
+    chosen: set[int] = set()
+    while len(chosen) < count:
+        name = min(taken, key=taken.__getitem__)
+        while waiting[name] and waiting[name][-1] in chosen:
+            waiting[name].pop()
+        if not waiting[name]:
+            del taken[name]
+            continue
+        number = waiting[name].pop()
+        chosen.add(number)
+        for other in strata[number]:
+            if other in taken:
+                taken[other] += 1
+    return torch.tensor(sorted(chosen))
+
+
+def evaluate(
+    problem: Problem,
+    candidates: Mapping[str, Candidate],
+    pictures: Pictures,
+    *,
+    targets: Targets,
+    strata: Sequence[frozenset[str]],
+    params: EvaluateParams,
+    seed: int,
+) -> Evaluation:
+    """Measure every candidate on all test pictures, and on some of them under every condition and severity.
+
+    Args:
+        problem: What was asked.
+        candidates: Networks under test, by name.
+        pictures: The test pictures.
+        targets: What is true of them, in the same order.
+        strata: What each of them counts as.
+        params: How much is measured.
+        seed: The seed of the whole.
+
+    Raises:
+        ValueError: If there are no test pictures.
+    """
+    if not len(pictures):
+        raise ValueError("the test split is empty; give it pictures (prepare.test_share, or the source's own split)")
+    subset = choose(strata, params.stress_images, seed=seed)
+    conditions = applicable(params.families, channels=pictures.channels)
+    batches = -(-len(pictures) // params.batch_size)
+    stressed = -(-len(subset) // params.batch_size) * len(conditions) * len(SEVERITIES)
+    with Bar("evaluate", batches + stressed) as bar:
+        examples = _measure_clean(problem, candidates, pictures, targets, params.batch_size, bar)
+        cells = _clean_cells(problem, examples, strata, subset, params, seed)
+        draws = draw(len(subset), resamples=params.bootstrap, seed=derive(seed, "bootstrap"))
+        for condition in conditions:
+            for severity in SEVERITIES:
+                tallies: dict[str, list[Tensor]] = {name: [] for name in candidates}
+                for keys in subset.split(params.batch_size):
+                    images = pictures.take(keys)
+                    shown = as_served(stress(condition, images, keys=keys, severity=severity, seed=seed, pool=pictures))
+                    truth = condition.retarget({name: column[keys] for name, column in targets.items()})
+                    for name, candidate in candidates.items():
+                        tallies[name].append(problem.tally(candidate(shown), truth).double())
+                    bar.advance(note=f"{condition.name} {severity}")
+                for name in candidates:
+                    scored = _score(problem, torch.cat(tallies[name]), draws)
+                    cells.append(Cell(name, condition.family, condition.name, severity, len(subset), *scored))
+    return Evaluation(
+        cells=(*cells, *_means(cells, params.families)),
+        confusions={name: torch.as_tensor(found.confusion) for name, found in examples.items()},
+        errors={name: torch.cat(found.errors).double() for name, found in examples.items()},
+        subset=subset,
+        conditions=conditions,
+    )
+
+
+def _measure_clean(
+    problem: Problem,
+    candidates: Mapping[str, Candidate],
+    pictures: Pictures,
+    targets: Targets,
+    batch_size: int,
+    bar: Bar,
+) -> dict[str, Examples]:
+    examples = {name: Examples() for name in candidates}
+    for keys in torch.arange(len(pictures)).split(batch_size):
+        shown = as_served(pictures.take(keys))
+        truth = {name: column[keys] for name, column in targets.items()}
+        for name, candidate in candidates.items():
+            answer, found = candidate(shown), examples[name]
+            found.tallies.append(problem.tally(answer, truth).double())
+            found.errors.append(problem.error(answer, truth))
+            found.confusion = found.confusion + problem.confusion(answer, truth)
+        bar.advance(note="clean")
+    return examples
+
+
+def _clean_cells(
+    problem: Problem,
+    examples: Mapping[str, Examples],
+    strata: Sequence[frozenset[str]],
+    subset: Int64[Tensor, "images"],
+    params: EvaluateParams,
+    seed: int,
+) -> list[Cell]:
+    """Scores on all clean pictures, on those that will be stressed, and on those of each stratum (the headline alone)."""
+    members: dict[str, list[int]] = {}
+    for number, names in enumerate(strata):
+        for name in names:
+            members.setdefault(name, []).append(number)
+    situations = [(CLEAN, CLEAN, torch.arange(len(strata))), (CLEAN, SUBSET, subset)]
+    situations += [(STRATUM, name, torch.tensor(members[name])) for name in sorted(members)]
+    headline = problem.headline.name
+    cells = []
+    for family, condition, keys in situations:
+        draws = draw(len(keys), resamples=params.bootstrap, seed=derive(seed, "bootstrap"))
+        for name, found in examples.items():
+            values, samples = _score(problem, torch.cat(found.tallies)[keys], draws)
+            if family == STRATUM:
+                values, samples = {headline: values[headline]}, {headline: samples[headline]}
+            cells.append(Cell(name, family, condition, 0, len(keys), values, samples))
+    return cells
+
+
+def _score(
+    problem: Problem, tallies: Float64[Tensor, "images counts"], draws: UInt8[Tensor, "resamples images"]
+) -> tuple[dict[str, float], dict[str, Tensor]]:
+    """Scores of some pictures, and the same under each draw of them."""
+    values = {name: float(value) for name, value in problem.score(tallies.sum(dim=0)).items()}
+    return values, dict(problem.score(resample(draws, tallies)))
+
+
+def _means(cells: Sequence[Cell], families: Sequence[str]) -> list[Cell]:
+    """Means over the conditions of a family: at each severity, and over all severities (severity None)."""
+    means = []
+    for candidate in dict.fromkeys(cell.candidate for cell in cells):
+        for family in families:
+            ours = [cell for cell in cells if cell.candidate == candidate and cell.family == family]
+            for severity in (*SEVERITIES, None):
+                if group := [cell for cell in ours if severity in (None, cell.severity)]:
+                    values = {name: fmean(cell.values[name] for cell in group) for name in group[0].values}
+                    samples = {name: torch.stack([cell.samples[name] for cell in group]).mean(dim=0) for name in values}
+                    named = replace(group[0], condition=MEAN, severity=severity, values=values, samples=samples)
+                    means.append(named)
+    return means
+
+
+def find_worst(
+    problem: Problem,
+    candidate: Candidate,
+    pictures: Pictures,
+    *,
+    targets: Targets,
+    errors: Float64[Tensor, "pictures"],
+    count: int,
+) -> tuple[np.ndarray, list[str]]:
+    """The pictures on which a candidate was most wrong, worst first, and what to write under each.
+
+    Pictures that it answered without any error are no mistakes and are left out.
+    """
+    keys = errors.argsort(descending=True, stable=True)[:count]
+    keys = keys[errors[keys] > 0]
+    if not len(keys):
+        return pictures.packed[:0], []
+    shown = as_served(pictures.take(keys))
+    answer = candidate(shown)
+    captions = []
+    for place, key in enumerate(keys.tolist()):
+        alone = {name: value[place : place + 1] for name, value in answer.items()}
+        captions.append(problem.caption(alone, {name: column[key : key + 1] for name, column in targets.items()}))
+    return shown, captions

@@ -1,0 +1,132 @@
+"""Curves and matrices of the report. Colours by Okabe and Ito (2008), told apart by the colour-blind; marks tell them apart in grey."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from temper.stress.conditions import SEVERITIES, Condition
+from temper.stress.evaluation import CLEAN, MEAN, SUBSET
+from temper.stress.scores import Score, pick
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKS = ("o", "s", "D", "^", "v", "P")
+DOTS_PER_INCH = 130
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#888888",
+    "axes.labelcolor": "#333333",
+    "xtick.color": "#555555",
+    "ytick.color": "#555555",
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+}
+_MOST_NAMES = 30
+"""More classes than this leave a confusion matrix without names and numbers."""
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG that depends on the figure alone: no date, no version."""
+    figure.savefig(path, dpi=DOTS_PER_INCH, metadata={"Software": None})
+
+
+@rc_context(STYLE)
+def draw_families(scores: Sequence[Score], *, headline: str, families: Sequence[str]) -> Figure:
+    """The headline over severity, a panel per family: the mean of its conditions, with its interval as a band."""
+    return _draw_panels(scores, headline, [(family, family, MEAN) for family in families], columns=len(families))
+
+
+@rc_context(STYLE)
+def draw_conditions(scores: Sequence[Score], *, headline: str, conditions: Sequence[Condition]) -> Figure:
+    """The headline over severity, a panel per condition."""
+    panels = [(item.name, item.family, item.name) for item in conditions]
+    return _draw_panels(scores, headline, panels, columns=min(4, len(panels)))
+
+
+def _draw_panels(
+    scores: Sequence[Score], headline: str, panels: Sequence[tuple[str, str, str]], *, columns: int
+) -> Figure:
+    """Panels of (title, family, condition), filled row by row, on one scale."""
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(max(2.6 * columns, 5.2), 2.35 * rows + 0.75), layout="constrained")
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    candidates = list(dict.fromkeys(row.candidate for row in scores))
+    for axis, (title, family, condition) in zip(axes.flat, panels, strict=False):
+        for number, candidate in enumerate(candidates):
+            points = [_point(scores, candidate, headline, family, condition, severity) for severity in (0, *SEVERITIES)]
+            _draw_line(axis, points, number)
+        axis.set_title(title)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    for axis in axes.flat[: len(panels)]:
+        axis.tick_params(labelbottom=True)
+    axes[0, 0].set_ylim(0, 1)
+    axes[0, 0].set_xticks((0, *SEVERITIES))
+    axes[0, 0].yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+    figure.supylabel(headline.replace("_", " "), fontsize=9, color="#333333")
+    figure.supxlabel("severity (0: the same pictures, clean)", fontsize=9, color="#333333")
+    handles = axes[0, 0].get_lines()
+    figure.legend(handles, candidates, loc="outside upper center", ncols=len(candidates))
+    return figure
+
+
+def _point(scores: Sequence[Score], candidate: str, headline: str, family: str, condition: str, severity: int) -> Score:
+    """A point of a curve; at severity 0 it is the clean score of the same pictures."""
+    where = (family, condition) if severity else (CLEAN, SUBSET)
+    return pick(scores, candidate=candidate, metric=headline, family=where[0], condition=where[1], severity=severity)
+
+
+def _draw_line(axis: Axes, points: Sequence[Score], number: int) -> None:
+    colour, mark = PALETTE[number % len(PALETTE)], MARKS[number % len(MARKS)]
+    severities = [point.severity or 0 for point in points]
+    axis.fill_between(
+        severities, [point.low for point in points], [point.high for point in points], color=colour, alpha=0.2, lw=0
+    )
+    values = [point.value for point in points]
+    axis.plot(severities, values, color=colour, marker=mark, markersize=4, linewidth=1.6, clip_on=False)
+
+
+@rc_context({**STYLE, "axes.grid": False})
+def draw_confusion(counts: np.ndarray, *, classes: Sequence[str], candidate: str) -> Figure:
+    """How often each true class (row) was answered with each class, as shares of the row, in per cent.
+
+    Args:
+        counts: Whole numbers [classes, classes].
+        classes: Their names.
+        candidate: Whose answers they are.
+    """
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    named = len(classes) <= _MOST_NAMES
+    side = 0.46 * len(classes) + 2.2 if named else 8.0
+    figure = Figure(figsize=(side + 0.2, side), layout="constrained")
+    axis = figure.add_subplot()
+    axis.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)  # The root lets rare confusions be seen.
+    axis.set_title(f"{candidate}: answers per true class, %")
+    axis.set_xlabel("said")
+    axis.set_ylabel("true")
+    axis.spines[:].set_visible(False)
+    axis.tick_params(length=0)
+    if not named:
+        return figure
+    axis.set_xticks(range(len(classes)), classes, rotation=45, ha="right", rotation_mode="anchor")
+    axis.set_yticks(range(len(classes)), classes)
+    for row, column in np.argwhere(counts > 0):
+        share = 100 * shares[row, column]
+        text = f"{share:.0f}" if share >= 0.5 else "·"
+        dark = shares[row, column] > 0.3
+        axis.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if dark else "#333333")
+    return figure

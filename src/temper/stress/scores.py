@@ -1,0 +1,83 @@
+"""The long table of scores: a row for each candidate, situation and metric, with its interval; as Parquet and CSV."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+from temper.maths.statistics import interval
+from temper.stress.evaluation import CLEAN, MEAN, Cell
+
+
+@dataclass(frozen=True)
+class Score:
+    """One row of the long table."""
+
+    candidate: str
+    family: str
+    """`clean`, `stratum`, or a family of conditions."""
+    condition: str
+    """A condition, `clean`, a stratum, or `mean` over the family's conditions."""
+    severity: int | None
+    """0 clean, 1 to 5 under stress, None where it is a mean over severities."""
+    metric: str
+    value: float
+    low: float
+    """Lower end of the bootstrap interval over source pictures."""
+    high: float
+    images: int
+    """Source pictures behind the row."""
+
+
+def tabulate(cells: Sequence[Cell], *, confidence: float) -> tuple[Score, ...]:
+    """The long table of what was measured."""
+    rows = []
+    for cell in cells:
+        for metric, value in cell.values.items():
+            low, high = interval(cell.samples[metric], confidence=confidence)
+            where = (cell.candidate, cell.family, cell.condition, cell.severity)
+            rows.append(Score(*where, metric, value, float(low), float(high), cell.images))
+    return tuple(rows)
+
+
+def pick(
+    scores: Sequence[Score], *, candidate: str, metric: str, family: str, condition: str, severity: int | None
+) -> Score:
+    """The one row of the table that says this.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    wanted = (candidate, family, condition, severity, metric)
+    for row in scores:
+        if (row.candidate, row.family, row.condition, row.severity, row.metric) == wanted:
+            return row
+    raise ValueError(f"the table of scores has no row for {wanted}; run `make pipeline`")
+
+
+def figures(scores: Sequence[Score], *, candidate: str, headline: str) -> dict[str, object]:
+    """A candidate's headline, clean and as a mean over each family of conditions, each with its interval."""
+
+    def spread(family: str, condition: str, severity: int | None) -> dict[str, float]:
+        row = pick(scores, candidate=candidate, metric=headline, family=family, condition=condition, severity=severity)
+        return {"value": row.value, "low": row.low, "high": row.high}
+
+    families = dict.fromkeys(row.family for row in scores if row.condition == MEAN and row.severity is None)
+    stress = {family: spread(family, MEAN, None) for family in families}
+    return {headline: spread(CLEAN, CLEAN, 0), "stress": stress}
+
+
+def write(scores: Sequence[Score], folder: Path) -> None:
+    """Leave `scores.parquet` and `scores.csv` in a folder; equal scores, equal bytes."""
+    import pyarrow
+    from pyarrow import parquet
+
+    names = [item.name for item in fields(Score)]
+    kinds = [pyarrow.string()] * 3 + [pyarrow.int64(), pyarrow.string()] + [pyarrow.float64()] * 3 + [pyarrow.int64()]
+    columns = {name: [getattr(row, name) for row in scores] for name in names}
+    table = pyarrow.table(columns, schema=pyarrow.schema(list(zip(names, kinds, strict=True))))
+    parquet.write_table(table, folder / "scores.parquet")
+    with (folder / "scores.csv").open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows(astuple(row) for row in scores)

@@ -1,0 +1,177 @@
+"""The stage and the measurement of speed, from artifacts made by hand to a card."""
+
+import csv
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper, save
+
+from temper import artifacts
+from temper.data.packing import write_table
+from temper.problems import dump
+from temper.stages.evaluate import run
+from temper.stages.measure import measure
+from temper.stress.params import EvaluateParams
+from tests.toy import TOYS, Toy
+
+NO_LINEAGE = {"made_from": {}, "params": "", "code": ""}
+PARAMS = SimpleNamespace(
+    seed=0, evaluate=EvaluateParams(stress_images=8, bootstrap=50, batch_size=7, families=("noise",))
+)
+
+
+ANSWERS = {
+    "multiclass": [
+        ("GlobalAveragePool", {}, "pooled"),
+        ("Flatten", {}, "flat"),
+        ("Softmax", {"axis": 1}, "probabilities"),
+    ],
+    "multilabel": [("GlobalAveragePool", {}, "pooled"), ("Flatten", {}, "flat"), ("Sigmoid", {}, "probabilities")],
+    "segmentation": [("ArgMax", {"axis": 1, "keepdims": 0}, "classes")],
+}
+"""By kind: how a map of three logits becomes an answer."""
+
+
+def write_network(path: Path, kind: str, seed: int) -> None:
+    """A file that answers as a deployed one does: one random convolution and the read-out. Quicker than an export."""
+    kernel = np.random.default_rng(seed).normal(0, 0.02, (3, 3, 3, 3)).astype(np.float32)
+    nodes = [
+        helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["pixels"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["planes", "kernel"], ["logits"], pads=[1, 1, 1, 1]),
+    ]
+    before = "logits"
+    for kind_of_node, attributes, after in ANSWERS[kind]:
+        nodes.append(helper.make_node(kind_of_node, [before], [after], **attributes))
+        before = after
+    shape = ["N", "H", "W"] if kind == "segmentation" else ["N", 3]
+    element = TensorProto.INT64 if kind == "segmentation" else TensorProto.FLOAT
+    graph = helper.make_graph(
+        nodes,
+        "toy",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", "H", "W", 3])],
+        [helper.make_tensor_value_info(before, element, shape)],
+        [numpy_helper.from_array(kernel, "kernel")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    helper.set_model_props(model, {"temper.candidate": path.stem})
+    save(model, path)
+
+
+def make_inputs(project: Path, toy: Toy) -> dict[str, artifacts.Artifact]:
+    """Artifacts of prepare and quantize as the real stages leave them, around random networks."""
+    prepare, quantize = project / "artifacts" / "prepare", project / "artifacts" / "quantize"
+    inputs, targets = toy.batch(20)
+    (prepare / "test").mkdir(parents=True)
+    quantize.mkdir()
+    columns = {name: value.numpy() for name, value in targets.items()}
+    np.save(prepare / "test" / "image.npy", inputs["image"].permute(0, 2, 3, 1).numpy())
+    for name, value in columns.items():
+        np.save(prepare / "test" / f"{name}.npy", value)
+    strata = [sorted(toy.problem.strata({name: value[i] for name, value in columns.items()})) for i in range(20)]
+    write_table(prepare / "rows.parquet", {"split": ["test"] * 20, "index": list(range(20)), "strata": strata})
+    counts = dict(Counter(name for names in strata for name in names))
+    facts = {
+        "problem": dump(toy.problem),
+        "facts": {"height_px": 12, "width_px": 12, "channels": 3},
+        "examples": {"train": 30, "validation": 10, "test": 20},
+        "counts": dict.fromkeys(("train", "validation", "test"), counts),
+    }
+    found = {}
+    for number, name in enumerate(("teacher", "student", "quantized")):
+        path = quantize / f"{name}.onnx"
+        write_network(path, toy.problem.kind, seed=number)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        found[name] = {
+            "file": path.name,
+            "bytes": path.stat().st_size,
+            "params": 81,
+            "macs": 81 * 144,
+            "digest": digest,
+        }
+    return {
+        "prepare": artifacts.write("prepare", prepare, facts=facts, **NO_LINEAGE),
+        "quantize": artifacts.write("quantize", quantize, facts={"candidates": found}, **NO_LINEAGE),
+    }
+
+
+def evaluate(project: Path, toy: Toy, folder: str) -> tuple[dict[str, Any], Path]:
+    """Run the stage; its facts and its folder."""
+    out = project / "artifacts" / folder
+    inputs = {name: artifacts.load(name, project / "artifacts" / name) for name in ("prepare", "quantize")}
+    out.mkdir()
+    facts = run(PARAMS, inputs, out, project=project, work=project)
+    lineage = {name: artifact.digest for name, artifact in inputs.items()}
+    artifacts.write("evaluate", out, facts=facts, made_from=lineage, params="", code="")
+    return facts, out
+
+
+@pytest.fixture(scope="module", params=TOYS)
+def measured(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A project whose candidates were evaluated, and its kind."""
+    project = tmp_path_factory.mktemp(request.param)
+    make_inputs(project, TOYS[request.param])
+    evaluate(project, TOYS[request.param], "evaluate")
+    return project, request.param
+
+
+def test_leaves_scores_plots_and_a_card(measured: tuple[Path, str]):
+    project, _ = measured
+    artifact = artifacts.load("evaluate", project / "artifacts" / "evaluate")
+    plots = {f"plots/{name}.png" for name in ("families", "conditions", "confusion", "mistakes", "samples")}
+    assert {"scores.parquet", "scores.csv", "card.html", "card.md", "card.json"} | plots == set(artifact.files)
+    assert artifact.facts["images"] == {"clean": 20, "stress": 8}
+    for found in artifact.facts["candidates"].values():
+        score = found[artifact.facts["headline"]]
+        assert 0 <= score["low"] <= score["value"] <= score["high"] <= 1
+        assert set(found["stress"]) == {"noise"}
+        file = project / "artifacts" / "quantize" / found["file"]
+        assert found["digest"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    page = artifact.path("card.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == 5 and 'src="plots' not in page and "http" not in page
+
+
+def test_speed_is_measured_once_and_joins_the_card(measured: tuple[Path, str], monkeypatch: pytest.MonkeyPatch):
+    project, _ = measured
+    latency = measure(project, name="toys")
+    speed = latency["candidates"]["student"]
+    assert speed["latency_ms"]["n"] >= 200 and speed["images_per_s"]["n"] >= 5
+    assert speed["latency_ms"]["p10"] <= speed["latency_ms"]["median"] <= speed["latency_ms"]["p90"]
+    assert json.loads((project / "reports" / "latency.json").read_text()) == latency
+    text = (project / "reports" / "card.md").read_text()
+    assert text.startswith("# toys: model card") and f"{speed['latency_ms']['median']:.3g} ms" in text
+    assert (project / "reports" / "plots" / "families.png").is_file()
+
+    def refuse(files: dict[str, Path], size: list[int]) -> dict[str, Any]:
+        assert not files, "measured again although nothing changed"
+        return {}
+
+    monkeypatch.setattr("temper.stages.measure.time_candidates", refuse)
+    assert measure(project, name="toys") == latency
+
+
+def test_the_same_files_give_the_same_artifact(tmp_path: Path):
+    make_inputs(tmp_path, TOYS["multiclass"])
+    first, second = (evaluate(tmp_path, TOYS["multiclass"], name)[1] for name in ("first", "second"))
+    assert artifacts.load("evaluate", first).files == artifacts.load("evaluate", second).files
+
+
+def test_clean_accuracy_is_what_the_file_itself_says(tmp_path: Path):
+    make_inputs(tmp_path, TOYS["multiclass"])
+    facts, out = evaluate(tmp_path, TOYS["multiclass"], "evaluate")
+    test = tmp_path / "artifacts" / "prepare" / "test"
+    images, label = np.load(test / "image.npy"), np.load(test / "label.npy")
+    session = onnxruntime.InferenceSession(str(tmp_path / "artifacts" / "quantize" / "student.onnx"))
+    (said,) = session.run(None, {"image": images})
+    found = facts["candidates"]["student"]["accuracy"]
+    assert found["value"] == int((said.argmax(1) == label).sum()) / 20
+    with (out / "scores.csv").open() as stream:
+        rows = [row for row in csv.DictReader(stream) if row["candidate"] == "student" and row["condition"] == "clean"]
+    assert float(rows[0]["value"]) == found["value"]
