@@ -1,0 +1,62 @@
+# temper: from a folder of labelled pictures to a small, fast, stress-tested model in a registry.
+# `make help` lists what there is; each target's help stands behind its `##`.
+
+PROJECT ?= .
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.made
+TESTS ?= tests
+
+.DEFAULT_GOAL := help
+.PHONY: help setup pipeline plan dvc-yaml check test ui lock clean
+
+help: ## list the targets
+	@awk 'BEGIN { FS = ":.*## "; print "make TARGET [PROJECT=folder]\n" } \
+		/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@printf '\n  PROJECT=%-12s folder with params.yaml; everything a run leaves lies in it\n' '$(PROJECT)'
+	@printf '  PYTHON=%-13s interpreter the environment is made from, 3.11 or newer\n' '$(PYTHON)'
+
+setup: $(STAMP) ## make the environment in .venv, pinned by requirements.lock
+	@:
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "error: temper needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) --version 2>&1); make setup PYTHON=python3.12, for example" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/python || { echo "error: $(PYTHON) -m venv made no environment; install your system's venv package (Debian: python3-venv)" >&2; exit 2; }
+	@echo "making the environment in $(VENV): about 6 GB, some minutes the first time"
+	@test -x $(VENV)/uv/bin/uv && $(VENV)/uv/bin/uv --version | grep -q '^uv $(UV_VERSION)' \
+		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --prefix $(VENV)/uv uv==$(UV_VERSION)
+	VIRTUAL_ENV=$(VENV) $(VENV)/uv/bin/uv pip sync requirements.lock
+	VIRTUAL_ENV=$(VENV) $(VENV)/uv/bin/uv pip install --quiet --no-deps --editable .
+	@touch $@
+
+pipeline: setup ## run the whole chain: whatever is stale, then measure and register
+	@$(BIN)/python -m flows.pipeline --project "$(PROJECT)"
+
+plan: setup ## say which stages would run, and why
+	@$(BIN)/python -m flows.pipeline --project "$(PROJECT)" --plan
+
+dvc-yaml: setup ## write PROJECT's dvc.yaml from the table of stages
+	@$(BIN)/python -m temper dvc-yaml --project "$(PROJECT)"
+
+check: setup ## format, lint, types, import walls
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check ## all tiers: check, unit, laws, rules, pipeline, ranks (TESTS=tests/unit for one)
+	$(BIN)/python -m pytest $(TESTS)
+
+ui: setup ## show runs (MLflow, 127.0.0.1:5000) and flows (Prefect, 127.0.0.1:4200) of PROJECT until Ctrl-C
+	@$(BIN)/python -m tasks.ui --project "$(PROJECT)"
+
+lock: setup ## resolve pyproject.toml anew into requirements.lock
+	$(VENV)/uv/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-emit-index-url -o requirements.lock
+
+clean: ## remove PROJECT's results (artifacts, reports, runs); keeps the environment and DVC's cache
+	rm -rf -- "$(PROJECT)/artifacts" "$(PROJECT)/reports" "$(PROJECT)/.temper" "$(PROJECT)/mlruns"

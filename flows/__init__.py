@@ -1,0 +1,1 @@
+"""When and how the chain runs. `pipeline.py` is the first file to read."""

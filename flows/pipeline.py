@@ -1,0 +1,125 @@
+"""The whole chain, from a folder of pictures to a registered model: read it from the bottom up, or from `chain`.
+
+    ingest → prepare → augment → train → distill → quantize → evaluate     stages: DVC decides whether they run
+    → measure → register                                                   tasks: they touch the world
+
+`make pipeline PROJECT=folder` runs `python -m flows.pipeline --project folder`; `make plan` adds `--plan`. Prefect says when a step
+runs, DVC whether, `python -m temper STAGE` what it does, and MLflow keeps what came out. Prefect and MLflow are imported
+late: an unchanged project needs neither.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from tasks import catalogue, plan, summary, upkeep
+from tasks.project import Project
+from temper.params import Params
+
+if TYPE_CHECKING:
+    from tasks.stages import Run
+
+FLOW = "pipeline"
+OK, STOPPED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
+
+
+def chain(run: "Run") -> Any:
+    """The flow: every step in order; the first one that fails ends it."""
+    from prefect.states import Completed, Failed
+
+    from tasks.stages import make_tasks
+
+    done: dict[str, Any] = {}
+    for name, step in make_tasks().items():
+        done[name] = step(run, wait_for=[done[needed] for needed in plan.needs(name)], return_state=True)
+        if not done[name].is_completed():
+            return Failed(message=f"{name}: {run.failure or done[name].message}")
+    return Completed(message=done[name].message)
+
+
+def run_chain(project: Project, params: Params, steps: tuple[plan.Step, ...]) -> int:
+    """Run the chain under Prefect and record it in MLflow; returns the exit status."""
+    from tasks import server
+
+    name = time.strftime("%Y-%m-%d %H:%M:%S")
+    with server.serve(project) as prefect_server:
+        from prefect import flow
+
+        from tasks import stages, tracking
+
+        record = tracking.Record(project, params, name, note=f"Planned:\n```\n{plan.words(steps)}\n```")
+        prefect_server.wait()
+        if dead := stages.reap(FLOW) + record.reaped:
+            print(f"closed {dead} records of runs that were killed")
+        run = stages.Run(project, params, {step.name: step for step in steps}, record)
+
+        @flow(name=FLOW, flow_run_name=name, persist_result=False, validate_parameters=False)
+        def pipeline(project: str) -> Any:
+            return chain(run)
+
+        try:
+            state = pipeline(str(project.folder), return_state=True)
+        except BaseException:
+            record.end("KILLED", "interrupted")
+            raise
+        record.end("FINISHED" if state.is_completed() else "FAILED", run.failure or "")
+    if not state.is_completed() or run.registered is None:
+        return STOPPED
+    report = summary.make(project, params, run.registered)
+    summary.write(project, report)
+    summary.show(report, Console())
+    return OK
+
+
+def show_unchanged(project: Project, params: Params) -> int:
+    """Say that there is nothing to do, and what stands; returns the exit status."""
+    registered = catalogue.find(project, params.project, plan.candidates(project)[plan.CANDIDATE]["digest"])
+    if registered is None:
+        raise AssertionError("the plan said that the model is registered")
+    report = summary.make(project, params, registered)
+    summary.write(project, report)
+    summary.show(report, Console())
+    print("nothing to do: every stage is up to date and the model is registered")
+    return OK
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Check, plan, and run what is stale; returns the exit status: 0 only if a model is registered."""
+    parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description="Run the whole chain of a project.")
+    parser.add_argument("--project", type=Path, default=Path(), help="folder with params.yaml (default: here)")
+    parser.add_argument("--plan", action="store_true", help="only say which stages would run, and why")
+    options = parser.parse_args(arguments)
+    project = Project.at(options.project)
+    # `kill` means what Ctrl-C means: end the stage's processes, close the records, stop the server.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    os.environ.update(project.environment())
+    try:
+        with upkeep.alone(project):
+            params, said = upkeep.preflight(project)
+            said += upkeep.end_orphans(project)
+            steps = plan.make(project, params)
+            print("\n".join([*said, plan.words(steps)]), flush=True)
+            if options.plan:
+                return OK
+            if not any(step.runs for step in steps):
+                return show_unchanged(project, params)
+            return run_chain(project, params, steps)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USER_ERROR
+    except OSError as error:
+        print(f"error: {upkeep.explain(error)}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again to go on from the last checkpoint", file=sys.stderr)
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""What is registered, read straight from MLflow's database, so that an unchanged rerun need not import MLflow (3 s).
+
+Read only; everything that writes goes through MLflow itself (`registry.py`). The trap: these are MLflow's own tables and may
+change with its version. They are as of MLflow 3.17, pinned in requirements.lock; a deleted version keeps its row, with
+`current_stage = 'Deleted_Internal'`; alias and tags lie in tables of their own. `tests/unit/tasks/test_registry.py` holds
+this file against MLflow's client. A database that does not have the tables raises; it never counts as "not registered".
+"""
+
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+from tasks.project import Project
+
+_VERSION = """
+    SELECT v.version, COALESCE(v.storage_location, v.source)
+    FROM model_versions AS v JOIN model_version_tags AS t ON (t.name, t.version, t.workspace) = (v.name, v.version, v.workspace)
+    WHERE v.name = ? AND v.current_stage != 'Deleted_Internal' AND t.key = 'digest' AND t.value = ?
+    ORDER BY v.version DESC
+"""
+_ALIASES = "SELECT alias FROM registered_model_aliases WHERE name = ? AND version = ? ORDER BY alias"
+_TAGS = "SELECT key, value FROM model_version_tags WHERE name = ? AND version = ?"
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A version of a registered model."""
+
+    name: str
+    version: int
+    aliases: tuple[str, ...]
+    digest: str
+    """SHA-256 of its ONNX file."""
+    file: Path
+    """The ONNX file in MLflow's artifact folder."""
+    finished: bool
+    """The gate's verdict is on record: nothing was cut off between making the version and giving it its aliases."""
+
+    @property
+    def complete(self) -> bool:
+        """Nothing is left to do for it, and its file is where MLflow says."""
+        return self.finished and self.file.is_file()
+
+
+def find(project: Project, name: str, digest: str) -> Registered | None:
+    """The newest version of a registered model whose file has this digest, or None.
+
+    Raises:
+        sqlite3.Error: If the database is damaged or not of the schema this was written for.
+    """
+    if not project.database.is_file():
+        return None
+    with closing(sqlite3.connect(f"{project.database.as_uri()}?mode=ro", uri=True, timeout=30)) as database:
+        if not database.execute("SELECT 1 FROM sqlite_master WHERE type = 'table'").fetchone():
+            return None  # a first run was cut off before MLflow made its tables
+        row = database.execute(_VERSION, (name, digest)).fetchone()
+        if row is None:
+            return None
+        aliases = tuple(alias for (alias,) in database.execute(_ALIASES, (name, row[0])))
+        tags = dict(database.execute(_TAGS, (name, row[0])))
+    return Registered(name, row[0], aliases, digest, _local(row[1]) / "model.onnx", "gate" in tags)
+
+
+def _local(address: str) -> Path:
+    """The folder an artifact address names."""
+    parts = urlparse(address)
+    return Path(unquote(parts.path)) if parts.scheme == "file" else Path(address)

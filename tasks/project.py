@@ -1,0 +1,103 @@
+"""Where a project keeps what its runs leave, and the environment in which its processes run."""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).parents[1]
+"""The repository: where `flows`, `tasks` and `src` lie."""
+
+TELEMETRY_OFF = {
+    "DO_NOT_TRACK": "1",
+    "DVC_NO_ANALYTICS": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "NO_ALBUMENTATIONS_UPDATE": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
+"""The one place where what these libraries would send home is switched off."""
+
+MARK = "TEMPER_PIPELINE"
+"""Variable that every process of a pipeline carries, with the project's folder: how orphans are told from strangers."""
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with params.yaml and dvc.yaml; everything a run leaves lies in it."""
+
+    folder: Path
+    """Absolute: MLflow and Prefect keep addresses, not working directories."""
+
+    @classmethod
+    def at(cls, folder: Path) -> "Project":
+        """The project in a folder, given however the user wrote it."""
+        return cls(folder.resolve())
+
+    @property
+    def artifacts(self) -> Path:
+        """One folder per stage, DVC's outs."""
+        return self.folder / "artifacts"
+
+    @property
+    def hidden(self) -> Path:
+        """What only the machinery reads: work in progress, checkpoints, Prefect's home."""
+        return self.folder / ".temper"
+
+    @property
+    def prefect_home(self) -> Path:
+        """Prefect's database."""
+        return self.hidden / "prefect"
+
+    @property
+    def reports(self) -> Path:
+        """summary.json, latency.json, the card and the plots."""
+        return self.folder / "reports"
+
+    @property
+    def runs(self) -> Path:
+        """MLflow's database and artifact folder."""
+        return self.folder / "mlruns"
+
+    @property
+    def database(self) -> Path:
+        """MLflow's SQLite file."""
+        return self.runs / "mlflow.db"
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's address. Always given: its default turns into a file store if `mlruns/<digits>/meta.yaml` exists."""
+        return f"sqlite:///{self.database}"
+
+    def environment(self) -> dict[str, str]:
+        """Variables of every process that works on this project."""
+        return {
+            **TELEMETRY_OFF,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            "MLFLOW_TRACKING_URI": self.tracking_uri,
+            # Where its "Default" experiment would put files; without it, `mlruns` under the working directory.
+            "_MLFLOW_SERVER_ARTIFACT_ROOT": (self.runs / "artifacts").as_uri(),
+            "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+            "MLFLOW_LOGGING_LEVEL": "WARNING",
+            # Its pages would start seven processes that wait for jobs nobody gives them.
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "PREFECT_HOME": str(self.prefect_home),
+            # Stages speak for themselves in the terminal; Prefect's own log goes to its server only.
+            "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+            "PREFECT_CLI_WIKI_PROMPT": "false",
+        }
+
+    def child_environment(self) -> dict[str, str]:
+        """The environment of a process started for this project, marked so that a later run finds it if it is orphaned."""
+        return {**os.environ, **self.environment(), MARK: str(self.folder)}
+
+    def processes(self) -> list[psutil.Process]:
+        """Every living process that was started for this project, whoever its parent is now."""
+        return [process for process in psutil.process_iter() if self._owns(process)]
+
+    def _owns(self, process: psutil.Process) -> bool:
+        try:
+            return process.pid != os.getpid() and process.environ().get(MARK) == str(self.folder)
+        except psutil.Error:
+            return False

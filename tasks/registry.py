@@ -1,0 +1,181 @@
+"""The door to MLflow's registry: the quantized model becomes a version, and the gate decides about the champion.
+
+Idempotent by the SHA-256 of the ONNX file: a model that is registered is left alone; one whose registration was cut off
+is finished. The bytes that lie in the registry are the bytes that were measured.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import mlflow.onnx
+import numpy as np
+import onnx
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.tracking import MlflowClient
+from mlflow.types import Schema, TensorSpec
+
+from tasks import catalogue, store
+from tasks.catalogue import Registered
+from tasks.plan import CANDIDATE
+from tasks.project import Project
+from temper import artifacts, gate
+from temper.artifacts import Artifact, digest_file
+from temper.params import Params
+
+CHALLENGER, CHAMPION = "challenger", "champion"
+_REQUIREMENTS = ("onnx", "onnxruntime", "numpy")
+_FILE = "model.onnx"
+
+
+def register(client: MlflowClient, project: Project, params: Params, run: str) -> tuple[Registered, str]:
+    """Make the quantized model a version of the registered model, with its aliases.
+
+    Args:
+        client: MLflow on the project's store.
+        project: Whose artifacts are registered.
+        params: `project` names the registered model; `registry` sets the gate.
+        run: The child run of the quantized candidate.
+
+    Returns:
+        The version, and the gate's sentence.
+
+    Raises:
+        ValueError: If the file that lies there is not the one that was evaluated.
+    """
+    evaluated = artifacts.load("evaluate", project.artifacts / "evaluate", check_files=False)
+    facts = evaluated.facts["candidates"][CANDIDATE]
+    name, digest = params.project, facts["digest"]
+    found = catalogue.find(project, name, digest)
+    if found is not None and found.complete:
+        return found, "it was registered before"
+    if found is None or not found.file.is_file():
+        _create(client, project, params, evaluated, run)
+        found = catalogue.find(project, name, digest)
+    if found is None:
+        raise AssertionError(f"MLflow made a version of {name}, but its database does not show it")
+    sentence = _give_aliases(client, found, evaluated, params)
+    done = catalogue.find(project, name, digest)
+    return done or found, sentence
+
+
+def _create(client: MlflowClient, project: Project, params: Params, evaluated: Artifact, run: str) -> ModelVersion:
+    facts, headline = evaluated.facts["candidates"][CANDIDATE], evaluated.facts["headline"]
+    quantized = artifacts.load("quantize", project.artifacts / "quantize", check_files=False)
+    file = quantized.path(facts["file"])
+    if digest_file(file) != facts["digest"]:
+        raise ValueError(f"{file} is not the file that was evaluated; run `make pipeline` again")
+    model_id = _log_model(client, file, run)
+    score = facts[headline]
+    tags = {
+        "digest": facts["digest"],
+        "data": _data(project),
+        "candidate": CANDIDATE,
+        "dvc": str(store.out_digest(project, "quantize")),
+        "headline": headline,
+        headline: repr(score["value"]),
+    }
+    try:
+        client.create_registered_model(
+            params.project, description=f"Models of the project {params.project}, int8 ONNX."
+        )
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    words = (
+        f"{headline} {score['value']:.4f} ({score['low']:.4f}-{score['high']:.4f}) on the test split, "
+        f"{facts['bytes']} bytes, {facts['macs']} multiply-adds. Input `image`: uint8 pixels [N, H, W, C]."
+    )
+    source = f"models:/{model_id}"
+    return client.create_model_version(params.project, source, run, tags=tags, description=words, model_id=model_id)
+
+
+def _log_model(client: MlflowClient, file: Path, run: str) -> str:
+    """Log an ONNX file as a model of a run, byte for byte; returns the model's id."""
+    network = onnx.load(file)
+    info = mlflow.onnx.log_model(
+        network,
+        name=CANDIDATE,
+        signature=read_signature(network),
+        input_example=_example(network),
+        pip_requirements=[f"{package}=={_version(package)}" for package in _REQUIREMENTS],
+        onnx_execution_providers=["CPUExecutionProvider"],
+        save_as_external_data=False,
+        run_id=run,
+        model_type=CANDIDATE,
+    )
+    stored = Path(mlflow.artifacts.download_artifacts(info.model_uri)) / _FILE
+    if digest_file(stored) != digest_file(file):
+        # MLflow parses and writes the network anew; what is released must be what was measured.
+        shutil.copyfile(file, stored)
+    return str(info.model_id)
+
+
+def read_signature(network: onnx.ModelProto) -> ModelSignature:
+    """The tensors a network takes and gives, dynamic axes as -1."""
+    return ModelSignature(
+        inputs=Schema([_spec(value) for value in network.graph.input]),
+        outputs=Schema([_spec(value) for value in network.graph.output]),
+    )
+
+
+def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    tensor = value.type.tensor_type
+    return TensorSpec(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type), _shape(tensor, -1), value.name)
+
+
+def _shape(tensor: Any, dynamic: int) -> tuple[int, ...]:
+    return tuple(axis.dim_value if axis.HasField("dim_value") else dynamic for axis in tensor.shape.dim)
+
+
+def _example(network: onnx.ModelProto) -> dict[str, np.ndarray]:
+    """A grey picture for every input: valid for the signature, and nobody's data."""
+    example = {}
+    for value in network.graph.input:
+        shape = _shape(value.type.tensor_type, 32)
+        example[value.name] = np.full((1, *shape[1:]), 128, _spec(value).type)
+    return example
+
+
+def _give_aliases(client: MlflowClient, version: Registered, evaluated: Artifact, params: Params) -> str:
+    """Challenger, and champion if the gate opens; the verdict is written last and marks the version as finished."""
+    client.set_registered_model_alias(version.name, CHALLENGER, str(version.version))
+    headline = evaluated.facts["headline"]
+    mine = client.get_model_version(version.name, str(version.version))
+    greater = evaluated.facts["greater_is_better"]
+    challenger = _score(mine, headline, greater)
+    champion = _champion(client, version.name)
+    held = champion is not None and str(champion.version) == str(version.version)
+    rival = None if champion is None or held else _score(champion, headline, greater)
+    verdict = gate.judge(challenger, rival, max_drop=params.registry.max_drop)
+    if verdict.opens:
+        client.set_registered_model_alias(version.name, CHAMPION, str(version.version))
+    client.set_model_version_tag(version.name, str(version.version), "gate", verdict.reason)
+    return verdict.reason
+
+
+def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
+    try:
+        return client.get_model_version_by_alias(name, CHAMPION)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def _score(version: ModelVersion, headline: str, greater_is_better: bool) -> gate.Score:
+    name = version.tags.get("headline", headline)
+    value = version.tags.get(name)
+    return gate.Score(name, None if value is None else float(value), greater_is_better, version.tags.get("data"))
+
+
+def _data(project: Project) -> str:
+    return str(store.out_digest(project, "prepare"))
+
+
+def _version(package: str) -> str:
+    from importlib.metadata import version
+
+    return version(package)

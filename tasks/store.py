@@ -1,0 +1,145 @@
+"""The only door to DVC: which stages are stale, run one, and under which digest its result is kept.
+
+DVC's command line is used, not its Python objects: the command line is its stable side, and importing it takes a second.
+"""
+
+import json
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ruamel.yaml import YAML
+
+from tasks import terminal
+from tasks.project import Project
+from temper.params import FILE as PARAMS_FILE
+
+FILE = "dvc.yaml"
+LOCK_FILE = "dvc.lock"
+
+_RESTORED = "is cached - skipping run"
+_UNCHANGED = "didn't change, skipping"
+_CHATTER = (
+    "Running stage '",
+    "> python ",
+    "Stage '",
+    "Generating lock file",
+    "Updating lock file",
+    "Use `dvc push`",
+    "To track the changes with git",
+    "To enable auto staging",
+    "\tgit add",
+    "Data and pipelines are up to date",
+    "Adding '",
+    "ERROR: failed to reproduce",
+    "WARNING: Process '",
+)
+"""What DVC says around a stage, in the flow's own words elsewhere; the warning is that it cleared a dead process's lock."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of running one stage."""
+
+    state: Literal["ran", "restored", "up to date", "failed"]
+    """`restored`: the same result was made before and came back from DVC's cache."""
+    seconds: float
+    message: str = ""
+    """Why it failed: the stage's own paragraph."""
+    told: bool = False
+    """The stage has said so in the terminal."""
+
+
+def prepare(project: Project) -> bool:
+    """Make sure the project lies in a DVC repository; outside of any, the folder becomes one.
+
+    Returns:
+        Whether a repository was made.
+    """
+    if any((folder / ".dvc").is_dir() for folder in (project.folder, *project.folder.parents)):
+        return False
+    _dvc(project, "init", "--no-scm", "--quiet")
+    return True
+
+
+def status(project: Project) -> dict[str, list[Any]]:
+    """What `dvc status --json` says: stage -> its changes, stages without changes left out.
+
+    Raises:
+        ValueError: If DVC cannot tell; carries its words.
+    """
+    answer: dict[str, list[Any]] = json.loads(_dvc(project, "--wait-for-lock", "status", "--json", FILE) or "{}")
+    # A stage of a dvc.yaml elsewhere than in the working directory is called `folder/dvc.yaml:stage`.
+    return {name.rsplit(":", 1)[-1]: changes for name, changes in answer.items()}
+
+
+def repro(project: Project, stage: str) -> Outcome:
+    """Run one stage if DVC finds it stale; the terminal sees the stage, not DVC.
+
+    The stages before it are not looked at: the flow runs them first.
+    """
+    started = time.monotonic()
+    command = ["dvc", "--wait-for-lock", "repro", "--single-item", stage]
+    ended = terminal.run(command, cwd=project.folder, env=project.child_environment(), hide=_CHATTER)
+    seconds = time.monotonic() - started
+    if ended.code:
+        message, told = read_failure(stage, ended)
+        return Outcome("failed", seconds, message, told)
+    if any(_RESTORED in line for line in ended.out + ended.err):
+        return Outcome("restored", seconds)
+    if any(_UNCHANGED in line for line in ended.out + ended.err):
+        return Outcome("up to date", seconds)
+    return Outcome("ran", seconds)
+
+
+def recorded(project: Project) -> dict[str, Any]:
+    """The stages of dvc.lock: what each was last made from, and what it made. Empty if there is no lock yet."""
+    return _read(project.folder / LOCK_FILE).get("stages", {})
+
+
+def recorded_params(entry: dict[str, Any]) -> dict[str, Any]:
+    """The parameters a stage of dvc.lock was made with, section -> value."""
+    return entry.get("params", {}).get(PARAMS_FILE, {})
+
+
+def current_params(project: Project) -> dict[str, Any]:
+    """The sections of params.yaml as they are written, to be held against dvc.lock's."""
+    return _read(project.folder / PARAMS_FILE)
+
+
+def out_digest(project: Project, stage: str) -> str | None:
+    """Under which digest DVC keeps a stage's result (32 hexadecimal digits and `.dir`); None if it never ran."""
+    for out in recorded(project).get(stage, {}).get("outs", []):
+        return str(out["md5"])
+    return None
+
+
+def read_failure(step: str, ended: terminal.Ended) -> tuple[str, bool]:
+    """The paragraph a failed command ended with, DVC's own words if the step did not get to speak; and who said it."""
+    for line in reversed(ended.err):
+        if line.startswith("error: "):
+            return line.removeprefix("error: "), True
+    for line in reversed(ended.err):
+        if line.startswith("ERROR: ") and "failed to run:" not in line:
+            return line.removeprefix("ERROR: "), False
+    return f"{step} failed with status {ended.code}; the lines above say why", False
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8") as stream:
+        return YAML(typ="safe").load(stream) or {}
+
+
+def _dvc(project: Project, *arguments: str) -> str:
+    environment = project.child_environment()
+    done = subprocess.run(
+        ["dvc", *arguments], cwd=project.folder, env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        words = " ".join(done.stderr.split()).removeprefix("ERROR: ") or f"status {done.returncode}"
+        raise ValueError(f"`dvc {' '.join(arguments)}` in {project.folder} failed: {words}")
+    return done.stdout

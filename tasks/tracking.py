@@ -1,0 +1,288 @@
+"""The door to MLflow tracking: one parent run per pipeline run, a child run per candidate.
+
+Children carry the same metric names, so that MLflow's chart compares teacher, student and quantized. A child is made when
+its training starts (its curves grow while it trains) or, where nothing was trained, when it is measured. MLflow is imported
+here and in `registry.py` only, and both are imported only when there is something to record.
+"""
+
+import csv
+import getpass
+import json
+import logging
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from mlflow import set_experiment
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from mlflow.tracking import MlflowClient, set_tracking_uri
+
+from tasks import store
+from tasks.journal import Curve, Point, follow, read_curves
+from tasks.plan import CANDIDATE, CANDIDATES
+from tasks.project import ROOT, Project
+from temper import artifacts
+from temper.artifacts import Artifact
+from temper.params import Params
+
+_TRAINED = {stage: candidate for candidate, stage in CANDIDATES.items() if stage != "quantize"}
+_MAX_PARAM = 6000
+_BATCH = 1000
+_SYSTEM_EVERY_S = 2.0
+_MINE = "temper.run"
+"""Tag of the runs that this file makes; its value is `pipeline` or the candidate's name."""
+
+
+def connect(project: Project) -> MlflowClient:
+    """MLflow on the project's own store; makes the database if there is none, which takes seconds."""
+    for name in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    project.runs.mkdir(parents=True, exist_ok=True)
+    set_tracking_uri(project.tracking_uri)
+    return MlflowClient(project.tracking_uri)
+
+
+def open_experiment(client: MlflowClient, project: Project, name: str) -> str:
+    """The experiment's id; made with its artifact folder inside the project if there is none."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        folder = (project.runs / "artifacts").as_uri()
+        # The tag makes the pages open on training runs instead of on conversations with language models.
+        made = client.create_experiment(name, folder, tags={"mlflow.experimentKind": "custom_model_development"})
+        found = client.get_experiment(made)
+    elif found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    # Logging a model looks at the experiment of the moment, not at that of the run it is given.
+    set_experiment(experiment_id=found.experiment_id)
+    return str(found.experiment_id)
+
+
+def reap(client: MlflowClient, experiment: str) -> int:
+    """Mark this pipeline's runs that still say RUNNING as killed; call it while holding the project, so none is alive.
+
+    Returns:
+        How many there were.
+    """
+    dead = client.search_runs([experiment], f"attributes.status = 'RUNNING' AND tags.`{_MINE}` LIKE '%'")
+    for run in dead:
+        client.set_terminated(run.info.run_id, "KILLED")
+    return len(dead)
+
+
+class Record:
+    """One pipeline run in MLflow; nothing is written before `begin`.
+
+    Args:
+        project: Whose store it is.
+        params: What the run was made with.
+        name: Of the parent run.
+        note: Its description, Markdown.
+    """
+
+    def __init__(self, project: Project, params: Params, name: str, note: str = "") -> None:
+        self.project, self.params, self.name, self.note = project, params, name, note
+        self.client = connect(project)
+        self.experiment = open_experiment(self.client, project, params.project)
+        self.reaped = reap(self.client, self.experiment)
+        self.parent: str | None = None
+        self.children: dict[str, str] = {}
+        self._curves: dict[str, Curve] = {}
+        self._trained_here: set[str] = set()
+        self._monitors: dict[str, SystemMetricsMonitor] = {}
+
+    def begin(self) -> str:
+        """Make the parent run, if it was not made yet; returns its id."""
+        if self.parent is None:
+            self.parent = self._start(self.name, {_MINE: "pipeline", "mlflow.note.content": self.note})
+            self._log_params(self.parent, flatten(self.params.model_dump(mode="json")))
+            self._watch(self.parent)
+        return self.parent
+
+    def child(self, candidate: str) -> str:
+        """The child run of a candidate, made when first asked for; returns its id."""
+        if self.parent is None:
+            raise AssertionError("a child before its parent: call begin first")
+        if candidate not in self.children:
+            tags = {_MINE: candidate, "candidate": candidate, "mlflow.parentRunId": self.parent}
+            if candidate in _TRAINED.values() and candidate not in self._trained_here:
+                tags["mlflow.note.content"] = "Trained by an earlier run, measured by this one; its curves are copied."
+            run = self.children[candidate] = self._start(candidate, tags)
+            self._curves[candidate] = Curve(lambda points: self._log_points(run, points))
+            # Without the section's name, so that teacher and student stand side by side in MLflow's comparison.
+            tree = self.params.model_dump(mode="json")
+            self._log_params(
+                run, flatten({"seed": tree["seed"], "problem": tree["problem"], **tree[CANDIDATES[candidate]]})
+            )
+            self._add_data(run, "calibration" if candidate == CANDIDATE else "training")
+        return self.children[candidate]
+
+    @contextmanager
+    def training(self, stage: str) -> Iterator[None]:
+        """Show a stage's curves and the machine's load while it runs; stages that do not train have neither."""
+        candidate = _TRAINED.get(stage)
+        if candidate is None:
+            yield
+            return
+        with follow(
+            self.project.hidden / "work" / stage / "journal.jsonl", lambda points: self._live(candidate).add(points)
+        ):
+            try:
+                yield
+            finally:
+                self._unwatch(self.children.get(candidate))
+
+    def finish_child(self, stage: str) -> None:
+        """A training that really ran is over: send what is missing of its curves and end its run."""
+        if candidate := _TRAINED.get(stage):
+            self._trained_here.add(candidate)
+            self._add_curves(candidate)
+            self.client.set_terminated(self.children[candidate])
+
+    def add_evaluation(self) -> None:
+        """What was measured about each candidate, onto its run, and the report onto the parent's."""
+        evaluated = artifacts.load("evaluate", self.project.artifacts / "evaluate", check_files=False)
+        for candidate in CANDIDATES:
+            self._add_curves(candidate)
+            values, by_severity = self._scores(evaluated, candidate)
+            self._log_values(self.child(candidate), values)
+            self._log_points(self.child(candidate), by_severity)
+            if candidate == CANDIDATE:
+                # So that pipeline runs can be compared without unfolding them.
+                brief = {name: value for name, value in values.items() if "severity" not in name}
+                self._log_values(self.begin(), {f"{candidate}/{name}": value for name, value in brief.items()})
+        self._add_data(self.begin(), "pipeline")
+        for run in filter(None, (self.parent, self.children.get(CANDIDATE))):
+            for name in ("card.html", "card.md", "latency.json"):
+                self.client.log_artifact(run, str(self.project.reports / name))
+            if (self.project.reports / "plots").is_dir():
+                self.client.log_artifacts(run, str(self.project.reports / "plots"), "plots")
+
+    def add_seconds(self, step: str, seconds: float) -> None:
+        """How long a step of this run took, onto the parent."""
+        self._log_values(self.begin(), {f"seconds/{step}": seconds})
+
+    def end(self, status: str, why: str = "") -> None:
+        """End every run that was begun: FINISHED, FAILED or KILLED."""
+        for run in list(self._monitors):
+            self._unwatch(run)
+        for run in (*self.children.values(), self.parent):
+            if run is None or self.client.get_run(run).info.status != "RUNNING":
+                continue
+            if why:
+                self.client.set_tag(run, "error", why[:5000])
+            self.client.set_terminated(run, status)
+
+    def _live(self, candidate: str) -> Curve:
+        """The curve of a candidate that shows signs of life."""
+        self._trained_here.add(candidate)
+        run = self.child(candidate)
+        self._watch(run)
+        return self._curves[candidate]
+
+    def _add_curves(self, candidate: str) -> None:
+        self.child(candidate)
+        path = self.project.artifacts / CANDIDATES[candidate] / "curves.csv"
+        if path.is_file():
+            self._curves[candidate].add(read_curves(path))
+
+    def _scores(self, evaluated: Artifact, candidate: str) -> tuple[dict[str, float], list[Point]]:
+        """Everything known about a candidate, under names that read well in a chart.
+
+        Returns:
+            Single values, and its score over severity (as the step) for each condition.
+        """
+        entry, headline = evaluated.facts["candidates"][candidate], evaluated.facts["headline"]
+        values: dict[str, float] = {headline: entry[headline]["value"]}
+        values |= {f"{headline}_{bound}": entry[headline][bound] for bound in ("low", "high")}
+        values |= {f"stress/{family}": score["value"] for family, score in entry["stress"].items()}
+        values |= {name: entry[name] for name in ("bytes", "params", "macs")}
+        timed = json.loads((self.project.reports / "latency.json").read_text(encoding="utf-8"))["candidates"][candidate]
+        values |= {name: timed[name]["median"] for name in ("latency_ms", "images_per_s")}
+        by_severity = []
+        with evaluated.path("scores.csv").open(newline="", encoding="utf-8") as stream:
+            for row in csv.DictReader(stream):
+                # Rows without a severity are a family's mean, which is there already.
+                wanted = row["candidate"] == candidate and row["metric"] == headline and row["severity"]
+                if wanted and row["family"] in entry["stress"]:
+                    name = f"{row['family']}/{row['condition'].replace(' ', '_')}"
+                    values[f"{name}/severity_{row['severity']}"] = float(row["value"])
+                    by_severity.append(Point(name, int(row["severity"]), float(row["value"]), None))
+        return values, by_severity
+
+    def _add_data(self, run: str, context: str) -> None:
+        """The data set as an input of a run, under the digest by which DVC finds it again."""
+        digest = store.out_digest(self.project, "prepare")
+        prepared = artifacts.load("prepare", self.project.artifacts / "prepare", check_files=False)
+        data = Dataset(
+            name=self.params.project,
+            digest=digest or prepared.digest[:36],
+            source_type="dvc",
+            source=json.dumps({"uri": "artifacts/prepare", "raw": store.out_digest(self.project, "ingest")}),
+            schema=json.dumps({"problem": prepared.facts["problem"]}),
+            profile=json.dumps(prepared.facts["examples"]),
+        )
+        self.client.log_inputs(run, [DatasetInput(data, [InputTag("mlflow.data.context", context)])])
+
+    def _start(self, name: str, tags: dict[str, str]) -> str:
+        tags = {**tags, **_source(), "mlflow.user": getpass.getuser()}
+        return str(self.client.create_run(self.experiment, run_name=name, tags=tags).info.run_id)
+
+    def _log_params(self, run: str, values: dict[str, str]) -> None:
+        self.client.log_batch(run, params=[Param(legal(name), value[:_MAX_PARAM]) for name, value in values.items()])
+
+    def _log_values(self, run: str, values: dict[str, float]) -> None:
+        now = round(time.time() * 1000)
+        self._log_points(
+            run, [Point(name, 0, float(value), now) for name, value in values.items() if value is not None]
+        )
+
+    def _log_points(self, run: str, points: list[Point]) -> None:
+        now = round(time.time() * 1000)
+        metrics = [Metric(legal(point.name), point.value, point.time_ms or now, point.step) for point in points]
+        for start in range(0, len(metrics), _BATCH):
+            self.client.log_batch(run, metrics=metrics[start : start + _BATCH])
+
+    def _watch(self, run: str) -> None:
+        """Log the machine's load onto a run from now on."""
+        if run not in self._monitors:
+            self._monitors[run] = SystemMetricsMonitor(
+                run, sampling_interval=_SYSTEM_EVERY_S, tracking_uri=self.project.tracking_uri
+            )
+            self._monitors[run].start()
+
+    def _unwatch(self, run: str | None) -> None:
+        if run in self._monitors:
+            self._monitors.pop(run).finish()
+
+
+def flatten(tree: Any, where: str = "") -> dict[str, str]:
+    """A tree of parameters as `train.fit.epochs` -> `12`; lists of plain values become `16, 32, 64`."""
+    if isinstance(tree, dict) and tree:
+        parts = [flatten(value, f"{where}.{name}" if where else str(name)) for name, value in tree.items()]
+        return {name: value for part in parts for name, value in part.items()}
+    if isinstance(tree, list) and not any(isinstance(item, list | dict) for item in tree):
+        return {where: ", ".join(map(str, tree)) or "none"}
+    return {where: json.dumps(tree, ensure_ascii=False) if isinstance(tree, list | dict) else str(tree)}
+
+
+def legal(name: str) -> str:
+    """A name MLflow accepts: letters, digits, `_ - . : /` and spaces, no empty parts between slashes."""
+    return re.sub(r"/+", "/", re.sub(r"[^\w\-. :/]", "_", name, flags=re.ASCII)).strip("/") or "_"
+
+
+def _source() -> dict[str, str]:
+    """Tags that say which code ran; empty outside git."""
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if head.returncode:
+        return {}
+    changed = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=False)
+    return {
+        "mlflow.source.git.commit": head.stdout.strip(),
+        "git.uncommitted_files": str(len(changed.stdout.splitlines())),
+        "mlflow.source.name": "flows/pipeline.py",
+        "mlflow.source.type": "LOCAL",
+    }

@@ -1,0 +1,70 @@
+"""The door to DVC, on a repository of two commands."""
+
+from pathlib import Path
+
+import pytest
+
+from tasks import store
+from tasks.project import Project
+
+DVC_YAML = """
+stages:
+  one:
+    cmd: python one.py
+    deps: [code]
+    params: [seed]
+    outs: [artifacts/one]
+"""
+ONE = """
+import pathlib, sys
+code = pathlib.Path("code").read_text()
+if code == "bad":
+    sys.exit("error: code is bad; mend it")
+pathlib.Path("artifacts/one").mkdir(parents=True)
+pathlib.Path("artifacts/one/code").write_text(code)
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    folder = tmp_path_factory.mktemp("repository")
+    (folder / "dvc.yaml").write_text(DVC_YAML)
+    (folder / "one.py").write_text(ONE)
+    (folder / "params.yaml").write_text("seed: 1e-3\n")
+    (folder / "code").write_text("good")
+    return Project.at(folder)
+
+
+def test_a_stage_runs_once_and_comes_back_from_the_cache(project: Project, capfd: pytest.CaptureFixture[str]):
+    assert store.prepare(project)
+    assert not store.prepare(project)
+    assert store.out_digest(project, "one") is None
+    assert list(store.status(project)) == ["one"]
+
+    assert store.repro(project, "one").state == "ran"
+    assert capfd.readouterr() == ("", ""), "DVC's own chatter stays out of sight"
+    assert store.status(project) == {}
+    digest = store.out_digest(project, "one")
+    assert digest is not None and digest.endswith(".dir") and len(digest) == 36
+    assert store.recorded_params(store.recorded(project)["one"]) == {"seed": 0.001} == store.current_params(project)
+    assert store.repro(project, "one").state == "up to date"
+
+    (project.folder / "code").write_text("bad")
+    outcome = store.repro(project, "one")
+    assert (outcome.state, outcome.message, outcome.told) == ("failed", "code is bad; mend it", True)
+    assert capfd.readouterr().err == "error: code is bad; mend it\n"
+
+    (project.folder / "code").write_text("good")
+    assert store.repro(project, "one").state == "restored"
+    assert store.out_digest(project, "one") == digest
+
+    (project.folder / "code").unlink()
+    outcome = store.repro(project, "one")
+    assert outcome.state == "failed" and not outcome.told and "code" in outcome.message
+
+
+def test_what_dvc_cannot_read_is_said(tmp_path: Path):
+    (tmp_path / "dvc.yaml").write_text("stages: {one: {cmd: [}}")
+    store.prepare(Project.at(tmp_path))
+    with pytest.raises(ValueError, match=r"dvc .*status.* failed: .*dvc\.yaml"):
+        store.status(Project.at(tmp_path))
