@@ -11,7 +11,7 @@ STAMP := $(VENV)/.made
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pipeline plan dvc-yaml check test ui lock clean
+.PHONY: help setup pipeline plan dvc-yaml docs check test ui lock clean
 
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## "; print "make TARGET [PROJECT=folder]\n" } \
@@ -42,6 +42,9 @@ plan: setup ## say which stages would run, and why
 
 dvc-yaml: setup ## write PROJECT's dvc.yaml from the table of stages
 	@$(BIN)/python -m temper dvc-yaml --project "$(PROJECT)"
+
+docs: setup ## write the generated pages (docs/params.md)
+	@$(BIN)/python docs/make_params.py
 
 check: setup ## format, lint, types, import walls
 	$(BIN)/ruff format --check .

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import itertools
 import re
 import textwrap
 from dataclasses import MISSING, fields, is_dataclass
@@ -25,7 +26,7 @@ def render() -> str:
     notes = _notes(Params)
     for name, info in Params.model_fields.items():
         parts.append(f"\n## {name}\n")
-        kinds = [kind for kind in _dataclasses(info.annotation)]
+        kinds = list(_dataclasses(info.annotation))
         if not kinds:
             parts.append(f"\n{notes.get(name, 'Every random choice comes from it.')}\n")
         for kind in kinds:
@@ -87,7 +88,7 @@ def _notes(kind: type) -> dict[str, str]:
     """Attribute -> the string under it in the source."""
     body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0].body  # type: ignore[attr-defined]
     notes = {}
-    for first, second in zip(body, body[1:], strict=False):
+    for first, second in itertools.pairwise(body):
         if isinstance(first, ast.AnnAssign) and isinstance(second, ast.Expr) and isinstance(second.value, ast.Constant):
             text = re.sub(r"\s+", " ", str(second.value.value)).replace("|", "\\|").strip()
             notes[first.target.id] = text  # type: ignore[union-attr]

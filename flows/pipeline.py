@@ -20,6 +20,7 @@ from rich.console import Console
 
 from tasks import catalogue, plan, summary, upkeep
 from tasks.project import Project
+from temper import artifacts
 from temper.params import Params
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def run_chain(project: Project, params: Params, steps: tuple[plan.Step, ...]) ->
         return STOPPED
     report = summary.make(project, params, run.registered)
     summary.write(project, report)
-    summary.show(report, Console())
+    summary.show(report, Console(highlight=False))
     return OK
 
 
@@ -84,7 +85,7 @@ def show_unchanged(project: Project, params: Params) -> int:
         raise AssertionError("the plan said that the model is registered")
     report = summary.make(project, params, registered)
     summary.write(project, report)
-    summary.show(report, Console())
+    summary.show(report, Console(highlight=False))
     print("nothing to do: every stage is up to date and the model is registered")
     return OK
 
@@ -114,7 +115,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR
     except OSError as error:
-        print(f"error: {upkeep.explain(error)}", file=sys.stderr)
+        print(f"error: {artifacts.explain(error)}", file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt:
         print("interrupted: run the same command again to go on from the last checkpoint", file=sys.stderr)

@@ -17,14 +17,14 @@ from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter, TaskRunFilter
-from prefect.logging import get_run_logger
 from prefect.states import Completed, Crashed, Failed, State
 
-from tasks import catalogue, plan, registry, store, summary, terminal, upkeep
+from tasks import catalogue, plan, registry, store, summary, terminal
 from tasks.catalogue import Registered
 from tasks.plan import CANDIDATE, CANDIDATES, MEASURE, REGISTER, Step
 from tasks.project import Project
 from tasks.tracking import Record
+from temper import artifacts
 from temper.params import Params
 from temper.stages import STAGES, Stage
 
@@ -87,7 +87,7 @@ def _as_task(name: str, description: str, body: "Callable[[Run], State[Any]]") -
         except ValueError as error:
             return run.fail(str(error))
         except OSError as error:
-            return run.fail(upkeep.explain(error))
+            return run.fail(artifacts.explain(error))
         except Exception:
             traceback.print_exc()  # a fault of ours: Prefect would keep the traceback to itself
             raise
@@ -117,7 +117,6 @@ def _run_stage(stage: Stage, run: Run) -> State[Any]:
         outcome.state
     )
     run.say(stage.name, message or outcome.state)
-    get_run_logger().info(message or outcome.state)
     return Completed(message=message or outcome.state)
 
 

@@ -31,6 +31,7 @@ _CHATTER = (
     "To track the changes with git",
     "To enable auto staging",
     "\tgit add",
+    "\tdvc config",
     "Data and pipelines are up to date",
     "Adding '",
     "ERROR: failed to reproduce",

@@ -155,8 +155,9 @@ class _Relay:
         for piece in re.split(r"(?<=[\r\n])", self._decoder.decode(data)):
             self._line += piece
             clean = _ESCAPES.sub("", self._line).strip("\r\n")
-            hidden = clean.startswith(self._hide) if self._hide else False
             whole = self._line.endswith(("\n", "\r"))
+            # What is hidden stands among blank lines of its own.
+            hidden = bool(self._hide) and (clean.startswith(self._hide) or (whole and not clean.strip()))
             if not hidden and (whole or not any(start.startswith(clean) for start in self._hide)):
                 self._sink.write(self._line[self._shown :])
                 self._shown = len(self._line)

@@ -92,6 +92,7 @@ class Record:
         self.children: dict[str, str] = {}
         self._curves: dict[str, Curve] = {}
         self._trained_here: set[str] = set()
+        self._began_ms: dict[str, int] = {}
         self._monitors: dict[str, SystemMetricsMonitor] = {}
 
     def begin(self) -> str:
@@ -110,7 +111,8 @@ class Record:
             tags = {_MINE: candidate, "candidate": candidate, "mlflow.parentRunId": self.parent}
             if candidate in _TRAINED.values() and candidate not in self._trained_here:
                 tags["mlflow.note.content"] = "Trained by an earlier run, measured by this one; its curves are copied."
-            run = self.children[candidate] = self._start(candidate, tags)
+            began_ms = self._began_ms.get(candidate) if candidate in self._trained_here else None
+            run = self.children[candidate] = self._start(candidate, tags, began_ms)
             self._curves[candidate] = Curve(lambda points: self._log_points(run, points))
             # Without the section's name, so that teacher and student stand side by side in MLflow's comparison.
             tree = self.params.model_dump(mode="json")
@@ -227,9 +229,9 @@ class Record:
         )
         self.client.log_inputs(run, [DatasetInput(data, [InputTag("mlflow.data.context", context)])])
 
-    def _start(self, name: str, tags: dict[str, str]) -> str:
+    def _start(self, name: str, tags: dict[str, str], began_ms: int | None = None) -> str:
         tags = {**tags, **_source(), "mlflow.user": getpass.getuser()}
-        return str(self.client.create_run(self.experiment, run_name=name, tags=tags).info.run_id)
+        return str(self.client.create_run(self.experiment, began_ms, tags, name).info.run_id)
 
     def _log_params(self, run: str, values: dict[str, str]) -> None:
         self.client.log_batch(run, params=[Param(legal(name), value[:_MAX_PARAM]) for name, value in values.items()])
@@ -241,7 +243,7 @@ class Record:
         )
 
     def _log_points(self, run: str, points: list[Point]) -> None:
-        now = round(time.time() * 1000)
+        now = _now_ms()
         metrics = [Metric(legal(point.name), point.value, point.time_ms or now, point.step) for point in points]
         for start in range(0, len(metrics), _BATCH):
             self.client.log_batch(run, metrics=metrics[start : start + _BATCH])
@@ -286,3 +288,7 @@ def _source() -> dict[str, str]:
         "mlflow.source.name": "flows/pipeline.py",
         "mlflow.source.type": "LOCAL",
     }
+
+
+def _now_ms() -> int:
+    return round(time.time() * 1000)

@@ -3,7 +3,6 @@
 All of it is quick and imports neither Prefect nor MLflow; what a user can mend is a ValueError of one paragraph.
 """
 
-import errno
 import fcntl
 import os
 import shutil
@@ -61,14 +60,7 @@ def check_writable(project: Project) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
-            raise ValueError(f"cannot write to {folder}: {explain(error)}") from error
-
-
-def explain(error: OSError) -> str:
-    """What the file system complains about, with the way out."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "no space is left on the disk; free some (`make clean`, `dvc gc -w`) and run the same command again"
-    return f"{error.strerror or error}; make it writable (`ls -ld` shows whose it is) and run the same command again"
+            raise ValueError(f"cannot write to {folder}: {artifacts.explain(error)}") from error
 
 
 @contextmanager

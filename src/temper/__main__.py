@@ -5,7 +5,6 @@ partial folder, and publishes that folder in one rename. Training stages run thr
 What a user can mend is printed as one paragraph; `TEMPER_DEBUG=1` adds the traceback.
 """
 
-import errno
 import json
 import os
 import shutil
@@ -92,16 +91,6 @@ def _fingerprint(stage: Stage, params: Params, record: dict[str, Any]) -> str:
     return artifacts.digest_json([stage.name, sections, record["code"], record["made_from"]])[:16]
 
 
-def explain(error: OSError) -> str:
-    """An error of the file system as a paragraph with a way out."""
-    where = f" at {error.filename}" if error.filename else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"no space left on the disk{where}; free some (`dvc gc -w`, `make clean`) and run the same command again"
-    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-        return f"cannot write{where}: {error.strerror}; make it writable and run the same command again"
-    return f"{error.strerror or error}{where}"
-
-
 @app.command("dvc-yaml")
 def write_dvc_yaml(project: Project = HERE) -> None:
     """Write the project's dvc.yaml from the table of stages."""
@@ -136,7 +125,7 @@ def main() -> None:
     except (ValueError, OSError) as error:
         if os.environ.get("TEMPER_DEBUG"):
             raise
-        text = explain(error) if isinstance(error, OSError) else str(error)
+        text = artifacts.explain(error) if isinstance(error, OSError) else str(error)
         print(f"error: {text}", file=sys.stderr)
         raise SystemExit(2) from None
 

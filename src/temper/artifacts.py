@@ -5,6 +5,7 @@ a temporary name and renamed, so a folder without it is an unfinished one. `load
 digests of the files and that the inputs it was made from are the ones that lie there now.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -77,6 +78,16 @@ def write_atomically(path: Path, text: str) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def explain(error: OSError) -> str:
+    """What the file system complains about, as a paragraph with a way out."""
+    where = f" at {error.filename}" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"no space left on the disk{where}; free some (`make clean`, `dvc gc -w`) and run the same command again"
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return f"no permission{where}: {error.strerror}; mend that (`ls -ld` shows whose it is) and run the same command again"
+    return f"{error.strerror or error}{where}"
 
 
 def write(

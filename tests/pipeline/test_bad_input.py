@@ -134,14 +134,16 @@ def test_a_missing_artifact_names_the_way_out(pictures: Path, run: Run):
 
 
 @pytest.mark.parametrize(
-    ("number", "words"), [(errno.ENOSPC, "no space left on the disk"), (errno.EROFS, "cannot write")]
+    ("number", "words"), [(errno.ENOSPC, "no space left on the disk"), (errno.EROFS, "no permission")]
 )
 def test_a_full_or_read_only_disk(pictures: Path, run: Run, monkeypatch: pytest.MonkeyPatch, number: int, words: str):
     def fail(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number), "artifacts/ingest/rows.parquet")
 
     monkeypatch.setattr("temper.artifacts.write_atomically", fail)
-    assert_refused(pictures, run(pictures, "ingest"), "ingest", words, "artifacts/ingest/rows.parquet", "same command again")
+    assert_refused(
+        pictures, run(pictures, "ingest"), "ingest", words, "artifacts/ingest/rows.parquet", "same command again"
+    )
 
 
 def test_a_failed_stage_keeps_what_was_there(pictures: Path, run: Run):

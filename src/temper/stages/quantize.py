@@ -78,7 +78,8 @@ def _metadata(name: str, problem: Problem, facts: Facts, inputs: Mapping[str, Ar
 
 def _gap(path: Path, deployable: Deployable, images: np.ndarray, *, mean: bool = False) -> float:
     """How far a file's answers are from torch's: the largest difference, or the mean over pictures of the largest."""
-    deployed, batch = Deployed(path), np.ascontiguousarray(images)
+    # A copy: the packed pictures are mapped read-only, and torch wants to own what it is given.
+    deployed, batch = Deployed(path), np.array(images)
     with torch.inference_mode():
         wanted = dict(zip(deployed.outputs, deployable(torch.from_numpy(batch)), strict=True))
     gaps = _differences(deployed(batch), wanted)
