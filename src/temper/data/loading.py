@@ -1,13 +1,15 @@
-"""Whole batches of a training split that lies as tensors on the training device.
+"""Whole batches of a training split that lies as tensors on the training device, or mapped from its files.
 
 There is no per-example Python object and no worker process: a batch is a handful of whole-tensor operations. Order,
 views and mixing depend on the seed and the step alone; each rank cuts its part out of the same global batch.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import final
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 
@@ -16,10 +18,22 @@ from temper.data.views import boxes, cutout, mix_plan, shift_and_flip
 from temper.maths.random import derive, permutation, uniform
 from temper.problem import Batch, Inputs, Targets
 
+_SHARE_OF_MEMORY = 0.5
+
 
 def to_tensors(columns: Mapping[str, np.ndarray], device: torch.device) -> dict[str, Tensor]:
-    """Packed columns as tensors on a device, types as packed."""
-    return {name: torch.from_numpy(np.array(column)).to(device) for name, column in columns.items()}
+    """Packed columns as tensors, types as packed: on the device where they fit, else mapped from their files.
+
+    They fit if they take up to half of what is free there; the network needs the rest.
+    """
+    size = sum(column.nbytes for column in columns.values())
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    if size <= free * _SHARE_OF_MEMORY:
+        return {name: torch.from_numpy(np.array(column)).to(device) for name, column in columns.items()}
+    with warnings.catch_warnings():
+        # The files are mapped read-only; nothing here writes to a column.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return {name: torch.from_numpy(column) for name, column in columns.items()}
 
 
 def as_batch(columns: Mapping[str, Tensor]) -> tuple[Inputs, Targets]:
@@ -41,6 +55,7 @@ class TrainLoader:
         repeats: How often each example is drawn in an epoch, [examples].
         weights: How much each example counts, [examples].
         batch_size: Examples of a global batch; a last smaller one is left out.
+        device: Where batches are needed.
         views: Augmentation.
         spatial: Columns that move along with the picture.
         mean: Mean of the pixels per channel, 0..255; what cutout fills with.
@@ -59,6 +74,7 @@ class TrainLoader:
         weights: np.ndarray,
         *,
         batch_size: int,
+        device: torch.device,
         views: ViewParams,
         spatial: frozenset[str],
         mean: tuple[float, ...],
@@ -74,7 +90,7 @@ class TrainLoader:
                 f"fit.batch_size is {batch_size}, but an epoch has {len(self.order)} examples; make it smaller"
             )
         self.columns, self.weights = dict(columns), torch.from_numpy(weights.astype(np.float32))
-        self.batch_size, self.views, self.seed = batch_size, views, seed
+        self.batch_size, self.device, self.views, self.seed = batch_size, device, views, seed
         self.moving = frozenset({"image"}) | spatial
         self.fill = torch.tensor(mean).round().to(torch.uint8)
         part = batch_size // num_ranks
@@ -93,13 +109,13 @@ class TrainLoader:
         draws = torch.arange(step * self.batch_size, (step + 1) * self.batch_size)
         kind, shares = mix_plan(self.views, step, self.batch_size, seed=self.seed)
         columns = self._view(rows[self.mine], draws[self.mine], epoch)
-        weights = self.weights[rows[self.mine]].to(columns["image"].device)
+        weights = self.weights[rows[self.mine]].to(self.device)
         if kind == "none":
             inputs, targets = as_batch(columns)
             return Batch(inputs=inputs, targets=targets, weights=weights)
         # Everybody is mixed with the next one of the global batch.
         others = self._view(rows.roll(-1)[self.mine], draws.roll(-1)[self.mine], epoch)
-        share = torch.from_numpy(shares[self.mine].astype(np.float32)).to(columns["image"].device)
+        share = torch.from_numpy(shares[self.mine].astype(np.float32)).to(self.device)
         mix = self._paste if kind == "cutmix" else self._blend
         columns, others, share = mix(columns, others, share, draws[self.mine])
         inputs, targets = as_batch(columns)
@@ -111,7 +127,7 @@ class TrainLoader:
         if self.views.cutout_px:
             columns["image"] = cutout(columns["image"], draws, self.views.cutout_px, self.fill, seed=self.seed)
         still = {name: value[rows.to(value.device)] for name, value in self.columns.items() if name not in self.moving}
-        return {**columns, **still}
+        return {name: value.to(self.device) for name, value in {**columns, **still}.items()}
 
     def _blend(
         self, columns: dict[str, Tensor], others: dict[str, Tensor], share: Tensor, draws: Tensor
@@ -138,9 +154,9 @@ class TrainLoader:
 
 
 def whole_batches(
-    columns: Mapping[str, Tensor], size: int, rank: int = 0, num_ranks: int = 1
+    columns: Mapping[str, Tensor], size: int, device: torch.device, rank: int = 0, num_ranks: int = 1
 ) -> Iterator[tuple[Inputs, Targets]]:
     """A split in order, as batches without views; with several ranks each gets every `num_ranks`-th batch."""
     total = len(columns["image"])
     for start in range(rank * size, total, size * num_ranks):
-        yield as_batch({name: value[start : start + size] for name, value in columns.items()})
+        yield as_batch({name: value[start : start + size].to(device) for name, value in columns.items()})

@@ -9,7 +9,8 @@ from temper.artifacts import Artifact
 from temper.engine.objectives import distilled
 from temper.engine.ranks import Ranks
 from temper.problem import Emphasis, Objective, Problem
-from temper.stages.training import read_network, train_network
+from temper.stages.trained import read_network
+from temper.stages.training import train_network
 
 
 def run(

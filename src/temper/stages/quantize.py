@@ -20,7 +20,7 @@ from temper.maths.random import derive
 from temper.networks.deployed import Deployed
 from temper.problem import Answer, Facts, Problem
 from temper.problems import load as load_problem
-from temper.stages.training import read_facts, read_network
+from temper.stages.trained import read_facts, read_network
 
 _PARENTS = {"teacher": ("train",), "student": ("train", "distill"), "quantized": ("train", "distill")}
 

@@ -17,35 +17,18 @@ from temper.engine.fit import FitResult, fit
 from temper.engine.journal import write_curves
 from temper.engine.ranks import Ranks, join_ranks, leave_ranks
 from temper.maths.random import derive
-from temper.networks.build import build_network, load_network, save_network
+from temper.networks.build import build_network, save_network
 from temper.networks.heads import count_parameters
-from temper.problem import Emphasis, Facts, Objective, Problem
+from temper.problem import Emphasis, Objective, Problem
 from temper.problems import load as load_problem
+from temper.stages.trained import WEIGHTS, read_facts
 
 if TYPE_CHECKING:
     from temper.params import DistillParams, TrainParams
 
 _VALIDATION_BATCH = 512
-WEIGHTS = "network.safetensors"
 
 MakeObjective = Callable[[Problem, Emphasis, Ranks], Objective]
-
-
-def read_facts(prepare: Artifact) -> Facts:
-    """What the pictures are like, as prepare found them."""
-    found = dict(prepare.facts["facts"])
-    return Facts(**{**found, "mean": tuple(found["mean"]), "std": tuple(found["std"])})
-
-
-def read_network(artifact: Artifact, prepare: Artifact, project: Path) -> nn.Module:
-    """The frozen network that a training stage left behind."""
-    from pydantic import TypeAdapter
-
-    from temper.networks.params import AnyBackbone
-
-    backbone = TypeAdapter(AnyBackbone).validate_python(artifact.facts["backbone"])
-    problem = load_problem(prepare.facts["problem"])
-    return load_network(problem, backbone, read_facts(prepare), artifact.path(WEIGHTS), project=project)
 
 
 def train_network(
@@ -76,6 +59,7 @@ def train_network(
         repeats,
         weights,
         batch_size=params.fit.batch_size,
+        device=ranks.device,
         views=params.views,
         spatial=problem.spatial,
         mean=facts.mean,
@@ -101,7 +85,7 @@ def train_network(
     if ranks.first:
         save_network(network, out / WEIGHTS)
         write_curves(work / "journal.jsonl", out / "curves.csv")
-        found = _facts(result, network, problem, held, params)
+        found = _facts(result, network, problem, held, params, ranks.device)
     leave_ranks(ranks)
     return found
 
@@ -109,12 +93,12 @@ def train_network(
 def validate(network: nn.Module, problem: Problem, held: Mapping[str, Tensor], ranks: Ranks) -> dict[str, float]:
     """Scores on the validation split, shared out over the ranks; the same on every rank."""
     totals: Tensor | None = None
-    for inputs, targets in whole_batches(held, _VALIDATION_BATCH, ranks.rank, ranks.num):
+    for inputs, targets in whole_batches(held, _VALIDATION_BATCH, ranks.device, ranks.rank, ranks.num):
         tally = problem.tally(problem.read(network(inputs)), targets).double().sum(dim=0)
         totals = tally if totals is None else totals + tally
     if totals is None:
         # More ranks than batches: this one has nothing to count, but must take part in the sum.
-        inputs, targets = as_batch({name: value[:1] for name, value in held.items()})
+        inputs, targets = as_batch({name: value[:1].to(ranks.device) for name, value in held.items()})
         totals = torch.zeros_like(problem.tally(problem.read(network(inputs)), targets)[0]).double()
     return {name: float(value) for name, value in problem.score(ranks.sum(totals)).items()}
 
@@ -125,11 +109,12 @@ def _facts(
     problem: Problem,
     held: Mapping[str, Tensor],
     params: "TrainParams | DistillParams",
+    device: torch.device,
 ) -> dict[str, Any]:
     outputs, truths = [], []
     network.eval()
     with torch.inference_mode():
-        for inputs, targets in whole_batches(held, _VALIDATION_BATCH):
+        for inputs, targets in whole_batches(held, _VALIDATION_BATCH, device):
             outputs.append(network(inputs))
             truths.append(targets)
         temperature = fit_temperature(problem, outputs, truths)

@@ -1,3 +1,6 @@
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -24,6 +27,7 @@ def loader(
         np.ones(NUM, int) if repeats is None else repeats,
         np.arange(NUM) / NUM,
         batch_size=8,
+        device=torch.device("cpu"),
         views=views or ViewParams(flip=True, crop_px=2, cutout_px=2, mixup=1.0, cutmix=1.0),
         spatial=frozenset({"mask"}),
         mean=(1.0, 2.0, 3.0),
@@ -139,7 +143,21 @@ def test_too_few_examples_and_uneven_ranks_are_refused():
 
 
 def test_whole_batches_cover_a_split_once_over_all_ranks():
-    seen = [targets["label"] for rank in range(3) for _, targets in whole_batches(columns(), 7, rank, 3)]
+    seen = [
+        targets["label"]
+        for rank in range(3)
+        for _, targets in whole_batches(columns(), 7, torch.device("cpu"), rank, 3)
+    ]
     assert sorted(torch.cat(seen).tolist()) == list(range(NUM))
     inputs, targets = as_batch(columns())
     assert inputs["image"].shape == (NUM, 3, 6, 5) and targets["mask"].dtype == torch.int64
+
+
+def test_columns_that_do_not_fit_stay_in_their_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    np.save(tmp_path / "image.npy", columns()["image"].numpy())
+    mapped = np.load(tmp_path / "image.npy", mmap_mode="r")
+    copied = to_tensors({"image": mapped}, torch.device("cpu"))["image"]
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=mapped.nbytes))
+    kept = to_tensors({"image": mapped}, torch.device("cpu"))["image"]
+    assert kept.data_ptr() == mapped.ctypes.data != copied.data_ptr()
+    assert torch.equal(kept, copied)
