@@ -8,7 +8,7 @@ UV_VERSION := 0.13.9
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made
-TESTS ?= tests
+TESTS ?= tests src/temper
 
 .DEFAULT_GOAL := help
 .PHONY: help setup pipeline plan dvc-yaml docs check test ui lock clean

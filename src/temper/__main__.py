@@ -38,7 +38,8 @@ def run_stage(stage: Stage, project: Path) -> None:
         "code": artifacts.digest_files(stage_sources(stage.name), PACKAGE),
     }
     work = project / ".temper" / "work" / stage.name
-    rank = os.environ.get("RANK")
+    checkpoints = project / ".temper" / "checkpoints" / _fingerprint(stage, params, record)
+    rank = os.environ.get("RANK") if "TORCHELASTIC_RUN_ID" in os.environ else None  # else it is another launcher's
     if rank is None:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -53,7 +54,7 @@ def run_stage(stage: Stage, project: Path) -> None:
         module = import_module(f"temper.stages.{stage.name}")
         workspace: dict[str, Any] = {"project": project, "work": work}
         if stage.ranked:
-            workspace["checkpoints"] = project / ".temper" / "checkpoints" / _fingerprint(stage, params, record)
+            workspace["checkpoints"] = checkpoints
         facts = module.run(select(params, stage.params), inputs, partial, **workspace)
         if stage.ranked:
             if rank == "0":
@@ -62,6 +63,7 @@ def run_stage(stage: Stage, project: Path) -> None:
     artifacts.write(stage.name, partial, facts=facts, **record)
     shutil.rmtree(final, ignore_errors=True)
     partial.replace(final)
+    shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 def _launch(stage: Stage, project: Path, params: Params) -> None:

@@ -112,7 +112,8 @@ def assert_contract(quantize: artifacts.Artifact, prepare: artifacts.Artifact) -
 
 
 def assert_same_again(project: Path, made: dict[str, artifacts.Artifact]) -> None:
-    """The same seed gives the same files, whatever lay in the checkpoints."""
+    """The same seed gives the same files; a finished training leaves no checkpoint to start from."""
+    assert list((project / ".temper" / "checkpoints").iterdir()) == []
     for name in ("train", "quantize", "evaluate"):
         done = run_stage(project, name)
         assert done.returncode == 0, done.stderr[-2000:]

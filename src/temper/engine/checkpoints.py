@@ -69,11 +69,5 @@ class Checkpoints:
                 print(f"checkpoint {path} is damaged ({error}); trying the one before", file=sys.stderr)
         return None
 
-    def clear(self) -> None:
-        """Forget all checkpoints, once the training they belong to is finished and published."""
-        for record in self._records():
-            record.unlink(missing_ok=True)
-            record.with_suffix(".safetensors").unlink(missing_ok=True)
-
     def _records(self) -> list[Path]:
         return sorted(self.folder.glob("step-*.json"), reverse=True)

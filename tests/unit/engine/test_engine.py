@@ -57,8 +57,6 @@ def test_a_checkpoint_comes_back_as_it_was_and_two_are_kept(tmp_path: Path):
     assert found is not None and (found.step, found.state) == (3, {"best": 3})
     assert found.tensors["w"].tolist() == [3, 3]
     assert len(list(tmp_path.glob("*.safetensors"))) == 2
-    checkpoints.clear()
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(
