@@ -44,6 +44,7 @@ def cross_entropy(
         equation 10.
 
     Example:
+        >>> import torch
         >>> cross_entropy(torch.zeros(1, 4), torch.tensor([2]))
         tensor([1.3863])
     """
@@ -80,6 +81,7 @@ def binary_cross_entropy(
         Nats per example and class.
 
     Example:
+        >>> import torch
         >>> binary_cross_entropy(torch.zeros(1, 2), torch.tensor([[0.0, 1.0]]))
         tensor([0.6931])
     """

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from temper.problem import PLAIN, Answer, Backbone, Columns, Emphasis, Headline, Meter, Outputs, Row, Targets
+from temper.problems import choices
 from temper.problems.classes import bind_classes, without_labels
 
 if TYPE_CHECKING:
@@ -50,28 +51,16 @@ class Multiclass:
         return Classifier(backbone, num_classes=len(self.classes))
 
     def loss(self, outputs: Outputs, targets: Targets, emphasis: Emphasis = PLAIN) -> "Tensor":
-        from temper.maths.losses import cross_entropy
-
-        return cross_entropy(
-            outputs["logits"],
-            targets["label"],
-            smoothing=emphasis.smoothing,
-            offsets=emphasis.offsets,
-            costs=emphasis.costs,
-        )
+        return choices.loss(outputs, targets["label"], emphasis)
 
     def distance(self, outputs: Outputs, reference: Outputs, *, temperature: float = 1.0) -> "Tensor":
-        from temper.maths.distances import softmax_kl
-
-        return softmax_kl(outputs["logits"], reference["logits"], temperature=temperature)
+        return choices.distance(outputs, reference, temperature)
 
     def soften(self, outputs: Outputs, temperature: float) -> Outputs:
         return {"logits": outputs["logits"] / temperature}
 
     def standardize(self, outputs: Outputs) -> Outputs:
-        from temper.maths.distances import z_score
-
-        return {"logits": z_score(outputs["logits"])}
+        return choices.standardize(outputs)
 
     def read(self, outputs: Outputs) -> Answer:
         return {"probabilities": outputs["logits"].float().softmax(dim=1)}
