@@ -62,4 +62,5 @@ lock: setup ## resolve pyproject.toml anew into requirements.lock
 	$(VENV)/uv/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-emit-index-url -o requirements.lock
 
 clean: ## remove PROJECT's results (artifacts, reports, runs); keeps the environment and DVC's cache
+	@test -f "$(PROJECT)/params.yaml" || { echo "error: PROJECT='$(PROJECT)' is no project: it has no params.yaml; nothing was removed" >&2; exit 2; }
 	rm -rf -- "$(PROJECT)/artifacts" "$(PROJECT)/reports" "$(PROJECT)/.temper" "$(PROJECT)/mlruns"

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,9 +102,12 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.environ.update(project.environment())
     try:
-        with upkeep.alone(project):
+        upkeep.load_params(project.folder)  # before anything is written: a mistyped folder must not come into being
+        # A plan touches nothing, so it may be asked for beside a run.
+        with nullcontext() if options.plan else upkeep.alone(project):
             params, said = upkeep.preflight(project)
-            said += upkeep.end_orphans(project)
+            if not options.plan:
+                said += upkeep.end_orphans(project)
             steps = plan.make(project, params)
             print("\n".join([*said, plan.words(steps)]), flush=True)
             if options.plan:

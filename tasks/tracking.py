@@ -177,6 +177,9 @@ class Record:
             if why:
                 self.client.set_tag(run, "error", why[:5000])
             self.client.set_terminated(run, status)
+        if status == "FINISHED" and self.parent is not None and not self.children:
+            # Everything came back from DVC's cache and was registered before: there is nothing new to show.
+            self.client.delete_run(self.parent)
 
     def _live(self, candidate: str) -> Curve:
         """The curve of a candidate that shows signs of life."""

@@ -37,9 +37,10 @@ def preflight(project: Project) -> tuple[Params, list[str]]:
     if store.prepare(project):
         said.append(f"{project.folder} lies in no DVC repository: made it one (.dvc)")
     text, path = dvc_yaml(project.folder, params), project.folder / store.FILE
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+    known = path.is_file()
+    if not known or path.read_text(encoding="utf-8") != text:
         artifacts.write_atomically(path, text)
-        said.append(f"{store.FILE} did not match the table of stages: wrote it anew")
+        said.append(f"wrote {store.FILE}, which did not match the table of stages" if known else f"made {store.FILE}")
     return params, said
 
 

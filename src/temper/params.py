@@ -129,6 +129,12 @@ def _explain(detail: dict[str, Any]) -> str:
         return f"unknown key {'.'.join(where)}{hint}"
     if detail["type"] in ("missing", "missing_argument"):
         return f"{'.'.join(where)} is missing"
+    if detail["type"] == "union_tag_invalid":
+        found, known = detail["ctx"]["tag"], [tag.strip("'") for tag in detail["ctx"]["expected_tags"].split(", ")]
+        key = detail["ctx"]["discriminator"].strip("'")
+        near = difflib.get_close_matches(found, known, n=1)
+        hint = f"; the nearest is {near[0]!r}" if near else ""
+        return f"{'.'.join(where)}.{key} = {found!r}: must be one of {', '.join(known)}{hint}"
     if detail["type"] == "value_error":
         return f"{'.'.join(where)}: {detail['msg'].removeprefix('Value error, ')}"
     return f"{'.'.join(where)} = {detail['input']!r}: {detail['msg'][0].lower()}{detail['msg'][1:]}"

@@ -23,7 +23,11 @@ def change(old: str, new: str) -> str:
         ("seed: 0", "seed: 0.5", r"seed = 0.5: input should be a valid integer"),
         ("seed: 0\n", "", r"seed is missing"),
         ("flip: true, crop_px: 2", "flip: yes, crop_px: 2", r"views.flip = 'yes': input should be a valid boolean"),
-        ("kind: multiclass", "kind: multi-class", r"problem = .*'multiclass', 'multilabel', 'segmentation'"),
+        (
+            "kind: multiclass",
+            "kind: multi-class",
+            r"problem.kind = 'multi-class': must be one of multiclass, .*; the nearest is 'multiclass'",
+        ),
         ("source: fashion-mnist", "source: imagefolder", r"ingest.imagefolder.folder is missing"),
         ("seed: 0", "seed: 2026-01-01", r"no text, number, list or mapping"),
     ],

@@ -1,5 +1,6 @@
 """Check, split and pack the pictures: from raw files to a few large arrays and a readable table of rows."""
 
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -67,6 +68,9 @@ def run(
         write_split(out / name, columns, [i for i, split in zip(kept, splits, strict=True) if split == name])
     _write_rows(out / TABLE, rows, kept, splits, truth, pixel_digests)
     write_dropped(rows, dropped, out / DROPPED)
+    if dropped:
+        text = f"{len(dropped)} of {len(rows)} pictures were dropped; artifacts/prepare/{DROPPED} says which, and why"
+        print(text, file=sys.stderr)
     facts = measure(out / "train")
     _write_sheet(out, [each for each, split in zip(strata, splits, strict=True) if split == "train"], problem)
     sheet = out / "sheet.png"
