@@ -75,7 +75,7 @@ def _launch(stage: Stage, project: Path, params: Params) -> None:
         **os.environ,
         "OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // ranks)),
         # Threads that wait for each other by spinning stand still for whole time slices when another process wants a
-        # core: 10 to 25 times slower with one busy neighbour on two cores. Spinning briefly costs 5 % when alone.
+        # core: 10 to 25 times slower with one busy neighbour on two cores. Spinning briefly costs 7 % when alone.
         "GOMP_SPINCOUNT": "20000",
         "LOGLEVEL": "CRITICAL",
     }
