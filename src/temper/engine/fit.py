@@ -112,13 +112,13 @@ class _Fit:
     def run(
         self, validate: Callable[[nn.Module], dict[str, float]], headline: Headline, journal_path: Path, what: str
     ) -> FitResult:
-        timings = {} if self._resume() else self._choose_mode()
+        deviation = None if self._resume() else self._choose_mode()
         mode = self.state.mode
         assert mode is not None
         shared = self.ranks.share(mode.arrange(self.network))
         journal = Journal(journal_path if self.ranks.first else None, step=self.state.step)
-        if timings:
-            journal.write(0, 0.0, {f"speed/{name} ms per step": 1000 * taken for name, taken in timings.items()})
+        if deviation is not None:
+            journal.write(0, 0.0, {"probe/deviation of bf16": deviation})
         saved = time.monotonic()
         with Bar(what if self.ranks.first else "", self.num_steps if self.ranks.first else 0) as bar:
             bar.skip(self.state.step)
@@ -197,13 +197,13 @@ class _Fit:
         if not self.best or sign * scores[headline.name] > sign * before:
             self.best, self.state.best_scores, self.state.best_epoch = self.candidate, scores, epoch
 
-    def _choose_mode(self) -> dict[str, float]:
+    def _choose_mode(self) -> float | None:
         batch = next(self.loader.batches(0))
-        mode, timings = choose_mode(self.network, self.objective, batch, self.params, self.ranks.device)
+        mode, deviation = choose_mode(self.network, self.objective, batch, self.params, self.ranks.device)
         agreed = self.ranks.agree([mode.precision, mode.layout])
         assert isinstance(agreed, list)
         self.state.mode = Mode(*agreed)
-        return timings
+        return deviation
 
     def _save(self) -> None:
         if not self.ranks.first:

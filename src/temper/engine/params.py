@@ -33,7 +33,8 @@ class FitParams:
     max_grad_norm: Annotated[float, Field(ge=0)] = 0.0
     """0 turns clipping off."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """`auto` times both on this machine and takes bf16 only where it is clearly faster and agrees."""
+    """`auto` takes bf16 where the device has matrix units for it and a step on the real network agrees with fp32."""
     layout: Literal["auto", "contiguous", "channels-last"] = "auto"
+    """`auto` is channels-last."""
     checkpoint_s: Annotated[float, Field(gt=0)] = 30.0
     """Seconds between checkpoints; one is also written after every epoch."""

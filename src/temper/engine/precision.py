@@ -1,14 +1,13 @@
-"""Which precision and memory layout are fastest here, tried on the real network with a real batch.
+"""Which precision and memory layout a network trains in: by what the device has, and held against fp32 on a real batch.
 
-bf16 is several times faster on processors with matrix units for it and several times slower on others, and has had wrong
-kernels for some shapes; so it is timed and held against fp32 before it is taken. What is less usual must be clearly
-faster to be preferred, so that equal machines choose alike however noisy they are.
+No clock is asked. Timings waver with whatever else the machine does, and a mode chosen by them made another model of the
+same seed. The rule is: bf16 where the device multiplies matrices of it in hardware, channels-last always. What it costs or gains on a
+machine is what `bench/modes.py` measures; where it is wrong there, name `fit.precision` and `fit.layout`.
+bf16 has had wrong kernels for some shapes, so it is taken only if a step on the real network agrees with fp32.
 """
 
-import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from statistics import median
 from typing import Literal
 
 import torch
@@ -17,9 +16,7 @@ from torch import Tensor, nn
 from temper.engine.params import FitParams
 from temper.problem import Batch, Objective
 
-_CLEARLY = 1.25
 _MOST_DEVIATION = 0.05
-_TIMED_STEPS = 3
 
 
 @dataclass(frozen=True)
@@ -46,83 +43,43 @@ class Mode:
         return image.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
-MODES = (
-    Mode("fp32", "channels-last"),
-    Mode("fp32", "contiguous"),
-    Mode("bf16", "channels-last"),
-    Mode("bf16", "contiguous"),
-)
-
-
-def allowed_modes(params: FitParams) -> list[Mode]:
-    """The modes that the parameters leave open."""
-    return [
-        mode
-        for mode in MODES
-        if params.precision in ("auto", mode.precision) and params.layout in ("auto", mode.layout)
-    ]
-
-
 def choose_mode(
     network: nn.Module, objective: Objective, batch: Batch, params: FitParams, device: torch.device
-) -> tuple[Mode, dict[str, float]]:
-    """Time the allowed modes and take the fastest that agrees with fp32.
+) -> tuple[Mode, float | None]:
+    """The mode in which to train: as the parameters say; what they leave open, by the rule above.
 
     The network's weights and statistics are left as they were.
 
     Returns:
-        The mode, and seconds per step (median) of each mode tried, for the journal.
+        The mode, and by which share the loss of one step in bf16 deviates from fp32's; None where bf16 was not tried.
     """
-    modes = allowed_modes(params)
-    if len(modes) == 1:
-        return modes[0], {}
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    network.train()
-    exact = float(_step(network, objective, batch, MODES[0], device))
-    seconds: dict[Mode, float] = {}
-    for mode in modes:
-        mode.arrange(network)
-        network.load_state_dict(before)
-        value = float(_step(network, objective, batch, mode, device))
-        if abs(value - exact) > _MOST_DEVIATION * max(abs(exact), 1e-3):
-            continue
-        times = []
-        for _ in range(_TIMED_STEPS):
-            started = time.perf_counter()
-            _step(network, objective, batch, mode, device)
-            times.append(time.perf_counter() - started)
-        seconds[mode] = median(times)
-    network.load_state_dict(before)
-    network.zero_grad(set_to_none=True)
-    return prefer(seconds) if seconds else modes[0], {
-        f"{mode.precision} {mode.layout}": taken for mode, taken in seconds.items()
-    }
+    layout = "channels-last" if params.layout == "auto" else params.layout
+    exact = Mode("fp32", layout)
+    if params.precision != "auto":
+        return Mode(params.precision, layout), None
+    if not multiplies_bf16(device):
+        return exact, None
+    rough = Mode("bf16", layout)
+    wanted, found = (_loss(network, objective, batch, mode, device) for mode in (exact, rough))
+    deviation = abs(found - wanted) / max(abs(wanted), 1e-3)
+    return rough if deviation <= _MOST_DEVIATION else exact, deviation
 
 
-def prefer(seconds: dict[Mode, float]) -> Mode:
-    """The mode to take: fp32 unless bf16 is clearly faster, then channels-last unless contiguous is clearly faster.
-
-    Args:
-        seconds: Per step, of each mode that agreed with fp32; not empty.
-    """
-    fastest = {
-        precision: min((taken for mode, taken in seconds.items() if mode.precision == precision), default=float("inf"))
-        for precision in ("fp32", "bf16")
-    }
-    precision = "bf16" if fastest["bf16"] * _CLEARLY < fastest["fp32"] else "fp32"
-    layouts = {mode.layout: mode for mode in seconds if mode.precision == precision}
-    last, plain = layouts.get("channels-last"), layouts.get("contiguous")
-    if last is None or plain is None:
-        return next(iter(layouts.values()))
-    return plain if seconds[plain] * _CLEARLY < seconds[last] else last
-
-
-def _step(network: nn.Module, objective: Objective, batch: Batch, mode: Mode, device: torch.device) -> Tensor:
-    inputs = {**batch.inputs, "image": mode.arrange_input(batch.inputs["image"])}
-    arranged = Batch(inputs, batch.targets, batch.weights, batch.others, batch.shares)
-    with mode.autocast(device):
-        loss = objective(network, arranged)["loss"]
-    loss.backward()
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether a device has units that multiply bf16 matrices; bf16 on vector units alone is slower than fp32 (`docs/log.md`)."""
     if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return loss.detach()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
+
+
+def _loss(network: nn.Module, objective: Objective, batch: Batch, mode: Mode, device: torch.device) -> float:
+    """The loss of one step forward and backward, after which the network is as it was."""
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    inputs = {**batch.inputs, "image": mode.arrange_input(batch.inputs["image"])}
+    mode.arrange(network).train()
+    with mode.autocast(device):
+        loss = objective(network, Batch(inputs, batch.targets, batch.weights, batch.others, batch.shares))["loss"]
+    loss.backward()
+    network.zero_grad(set_to_none=True)
+    network.load_state_dict(before)
+    return float(loss.detach())

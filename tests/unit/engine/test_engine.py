@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from temper.engine.checkpoints import Checkpoint, Checkpoints
 from temper.engine.journal import Journal, read, write_curves
 from temper.engine.optimizers import WeightAverage, build_optimizer, learning_rate
 from temper.engine.params import FitParams
-from temper.engine.precision import MODES, Mode, allowed_modes, choose_mode, prefer
+from temper.engine.precision import Mode, choose_mode
 from temper.engine.ranks import count_ranks
 from temper.problem import Batch
 from tests.toy import TOYS
@@ -94,31 +95,49 @@ def test_a_resumed_journal_has_no_gap_and_no_double_step(tmp_path: Path):
     assert all(entry["time"] > 0 for entry in map(json.loads, path.read_text().splitlines()))
 
 
-def test_bf16_and_odd_layouts_are_taken_only_where_they_are_clearly_faster():
-    plain, last = Mode("fp32", "contiguous"), Mode("fp32", "channels-last")
-    half, half_last = Mode("bf16", "contiguous"), Mode("bf16", "channels-last")
-    assert prefer({last: 1.0, plain: 0.9, half_last: 0.85, half: 0.86}) == last
-    assert prefer({last: 1.0, plain: 0.7, half_last: 0.9, half: 0.9}) == plain
-    assert prefer({last: 1.0, plain: 0.9, half_last: 0.41, half: 0.4}) == half_last
-    assert prefer({plain: 1.0, half: 2.0}) == plain
+CPU = torch.device("cpu")
 
 
-def test_the_mode_is_tried_on_the_real_network_and_leaves_it_as_it_was():
+def _probe(params: FitParams, spoil: float = 1.0) -> tuple[Mode, float | None, list[torch.dtype]]:
+    """What is chosen for a toy, and in which types its head spoke while it was tried; `spoil` makes bf16 wrong."""
     toy = TOYS["multiclass"]
     inputs, targets = toy.batch()
     network = toy.network()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    batch = Batch(inputs, targets, torch.ones(16))
+    spoken = []
 
     def objective(network: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
-        return {"loss": toy.problem.loss(network(batch.inputs), batch.targets).mean()}
+        outputs = network(batch.inputs)
+        rough = torch.is_autocast_enabled("cpu")
+        spoken.append(torch.bfloat16 if rough else torch.float32)
+        return {"loss": toy.problem.loss(outputs, batch.targets).mean() * (spoil if rough else 1.0)}
 
-    mode, seconds = choose_mode(network, objective, batch, FIT, torch.device("cpu"))
-    assert mode in MODES and seconds
+    mode, deviation = choose_mode(network, objective, Batch(inputs, targets, torch.ones(16)), params, CPU)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())
-    fixed = FitParams(epochs=1, batch_size=8, lr=1.0, precision="fp32", layout="contiguous")
-    assert allowed_modes(fixed) == [Mode("fp32", "contiguous")]
+    return mode, deviation, spoken
+
+
+def test_bf16_is_taken_where_matrix_units_are_and_it_agrees(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    mode, deviation, spoken = _probe(FIT)
+    assert mode == Mode("bf16", "channels-last")
+    assert deviation is not None and deviation < 0.05
+    assert spoken == [torch.float32, torch.bfloat16]
+    mode, deviation, _ = _probe(FIT, spoil=1.2)
+    assert mode == Mode("fp32", "channels-last")
+    assert deviation == pytest.approx(0.2, abs=0.05)
+
+
+def test_bf16_on_vector_units_alone_is_not_even_tried(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    assert _probe(FIT) == (Mode("fp32", "channels-last"), None, [])
+
+
+def test_a_named_mode_is_taken_as_it_is():
+    for precision, layout in (("fp32", "contiguous"), ("bf16", "channels-last")):
+        assert _probe(replace(FIT, precision=precision, layout=layout)) == (Mode(precision, layout), None, [])
+    assert _probe(replace(FIT, precision="bf16", layout="auto"))[0] == Mode("bf16", "channels-last")
 
 
 @pytest.mark.parametrize("scale", [0.2, 5.0])
