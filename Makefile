@@ -3,6 +3,8 @@
 
 PROJECT ?= .
 PYTHON ?= python3
+BUSY ?= fail
+FORCE ?=
 UV_VERSION := 0.13.9
 
 VENV := .venv
@@ -11,12 +13,14 @@ STAMP := $(VENV)/.made
 TESTS ?= tests src/temper
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pipeline plan dvc-yaml docs check test ui lock clean
+.PHONY: help setup pipeline plan restore dvc-yaml docs check test ui lock clean
 
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## "; print "make TARGET [PROJECT=folder]\n" } \
 		/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@printf '\n  PROJECT=%-12s folder with params.yaml; everything a run leaves lies in it\n' '$(PROJECT)'
+	@printf '  FORCE=%-14s stages that pipeline runs though nothing changed, e.g. FORCE="train quantize"\n' '$(FORCE)'
+	@printf '  BUSY=%-15s if another run holds the project: fail, wait, or skip (exit status 75)\n' '$(BUSY)'
 	@printf '  PYTHON=%-13s interpreter the environment is made from, 3.11 or newer\n' '$(PYTHON)'
 
 setup: $(STAMP) ## make the environment in .venv, pinned by requirements.lock
@@ -35,10 +39,13 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $@
 
 pipeline: setup ## run the whole chain: whatever is stale, then measure and register
-	@$(BIN)/python -m flows.pipeline --project "$(PROJECT)"
+	@exec $(BIN)/python -m flows.pipeline --tied --project "$(PROJECT)" --busy $(BUSY) --force $(FORCE)
 
 plan: setup ## say which stages would run, and why
-	@$(BIN)/python -m flows.pipeline --project "$(PROJECT)" --plan
+	@exec $(BIN)/python -m flows.pipeline --tied --project "$(PROJECT)" --plan --force $(FORCE)
+
+restore: setup ## put back the last good copy of PROJECT's MLflow database, after damage
+	@exec $(BIN)/python -m flows.pipeline --project "$(PROJECT)" --restore
 
 dvc-yaml: setup ## write PROJECT's dvc.yaml from the table of stages
 	@$(BIN)/python -m temper dvc-yaml --project "$(PROJECT)"
@@ -56,7 +63,7 @@ test: check ## all tiers: check, unit, laws, rules, pipeline, ranks (TESTS=tests
 	$(BIN)/python -m pytest $(TESTS)
 
 ui: setup ## show runs (MLflow, 127.0.0.1:5000) and flows (Prefect, 127.0.0.1:4200) of PROJECT until Ctrl-C
-	@$(BIN)/python -m tasks.ui --project "$(PROJECT)"
+	@exec $(BIN)/python -m tasks.ui --project "$(PROJECT)"
 
 lock: setup ## resolve pyproject.toml anew into requirements.lock
 	$(VENV)/uv/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-emit-index-url -o requirements.lock

@@ -10,7 +10,6 @@ late: an unchanged project needs neither.
 
 import argparse
 import os
-import signal
 import sys
 import time
 from contextlib import nullcontext
@@ -19,16 +18,19 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from tasks import catalogue, plan, summary, upkeep
+from tasks import catalogue, interrupt, plan, summary, upkeep
+from tasks.owner import Owner
 from tasks.project import Project
 from temper import artifacts
+from temper.leash import end_with_parent
 from temper.params import Params
+from temper.stages import BY_NAME
 
 if TYPE_CHECKING:
     from tasks.stages import Run
 
 FLOW = "pipeline"
-OK, STOPPED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
+OK, STOPPED, USER_ERROR, SKIPPED, INTERRUPTED = 0, 1, 2, 75, 130
 
 
 def chain(run: "Run") -> Any:
@@ -45,13 +47,13 @@ def chain(run: "Run") -> Any:
     return Completed(message=done[name].message)
 
 
-def run_chain(project: Project, params: Params, steps: tuple[plan.Step, ...]) -> int:
+def run_chain(project: Project, params: Params, steps: tuple[plan.Step, ...], force: tuple[str, ...]) -> int:
     """Run the chain under Prefect and record it in MLflow; returns the exit status."""
     from tasks import server
 
     name = time.strftime("%Y-%m-%d %H:%M:%S")
     with server.serve(project) as prefect_server:
-        from prefect import flow
+        from prefect import flow, runtime
 
         from tasks import stages, tracking
 
@@ -59,20 +61,28 @@ def run_chain(project: Project, params: Params, steps: tuple[plan.Step, ...]) ->
         prefect_server.wait()
         if dead := stages.reap(FLOW) + record.reaped:
             print(f"closed {dead} records of runs that were killed")
-        run = stages.Run(project, params, {step.name: step for step in steps}, record)
+        run = stages.Run(project, params, {step.name: step for step in steps}, record, force)
+        cancellations: list[interrupt.Cancellation] = []
 
         @flow(name=FLOW, flow_run_name=name, persist_result=False, validate_parameters=False)
-        def pipeline(project: str) -> Any:
-            return chain(run)
+        def pipeline(project: str, process: str) -> Any:
+            interrupt.listen()  # Prefect has put its own handler in the place of ours
+            cancellations.append(interrupt.Cancellation(prefect_server.url, runtime.flow_run.id))
+            with cancellations[0].watch():
+                return chain(run)
 
         try:
-            state = pipeline(str(project.folder), return_state=True)
+            state = pipeline(str(project.folder), str(Owner.me()), return_state=True)
         except BaseException:
-            record.end("KILLED", "interrupted")
+            cancelled = [each for each in cancellations if each.asked]
+            record.end("KILLED", "cancelled in Prefect" if cancelled else "interrupted")
+            for each in cancelled:
+                each.confirm()
             raise
         record.end("FINISHED" if state.is_completed() else "FAILED", run.failure or "")
     if not state.is_completed() or run.registered is None:
         return STOPPED
+    upkeep.keep_database(project)
     report = summary.make(project, params, run.registered)
     summary.write(project, report)
     summary.show(report, Console(highlight=False))
@@ -91,30 +101,57 @@ def show_unchanged(project: Project, params: Params) -> int:
     return OK
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Check, plan, and run what is stale; returns the exit status: 0 only if a model is registered."""
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description="Run the whole chain of a project.")
     parser.add_argument("--project", type=Path, default=Path(), help="folder with params.yaml (default: here)")
     parser.add_argument("--plan", action="store_true", help="only say which stages would run, and why")
+    parser.add_argument("--force", nargs="*", default=[], metavar="STAGE", help="stages to run though nothing changed")
+    parser.add_argument(
+        "--busy",
+        choices=("fail", "wait", "skip"),
+        default="fail",
+        help=f"if another run holds the project: fail (default), wait for it, or skip this run (exit status {SKIPPED})",
+    )
+    parser.add_argument("--tied", action="store_true", help="end when the process that started this one ends")
+    parser.add_argument("--restore", action="store_true", help="put back the last good copy of MLflow's database")
     options = parser.parse_args(arguments)
+    if unknown := [name for name in options.force if name not in BY_NAME]:
+        parser.error(f"no stage is called {unknown[0]!r}; FORCE takes {', '.join(BY_NAME)}")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Check, plan, and run what is stale; returns the exit status: 0 only if a model is registered."""
+    options = parse(arguments)
+    if options.tied:
+        end_with_parent()
     project = Project.at(options.project)
-    # `kill` means what Ctrl-C means: end the stage's processes, close the records, stop the server.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupt.listen()
     os.environ.update(project.environment())
     try:
         upkeep.load_params(project.folder)  # before anything is written: a mistyped folder must not come into being
         # A plan touches nothing, so it may be asked for beside a run.
-        with nullcontext() if options.plan else upkeep.alone(project):
-            params, said = upkeep.preflight(project)
+        with nullcontext() if options.plan else upkeep.alone(project, wait=options.busy == "wait"):
+            if options.restore:
+                print(upkeep.restore_database(project))
+                return OK
+            params, said = upkeep.preflight(project, look=options.plan)
             if not options.plan:
                 said += upkeep.end_orphans(project)
-            steps = plan.make(project, params)
+            steps = plan.make(project, params, tuple(options.force))
             print("\n".join([*said, plan.words(steps)]), flush=True)
             if options.plan:
                 return OK
             if not any(step.runs for step in steps):
                 return show_unchanged(project, params)
-            return run_chain(project, params, steps)
+            return run_chain(project, params, steps, tuple(options.force))
+    except upkeep.Busy as error:
+        if options.busy == "skip":
+            print(f"skipped: {error}")
+            return SKIPPED
+        print(f"error: {error}", file=sys.stderr)
+        return USER_ERROR
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR

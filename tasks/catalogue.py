@@ -6,13 +6,16 @@ change with its version. They are as of MLflow 3.17, pinned in requirements.lock
 this file against MLflow's client. A database that does not have the tables raises; it never counts as "not registered".
 """
 
+import json
 import sqlite3
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 from tasks.project import Project
+from temper.artifacts import digest_file
 
 _VERSION = """
     SELECT v.version, COALESCE(v.storage_location, v.source)
@@ -37,11 +40,19 @@ class Registered:
     """The ONNX file in MLflow's artifact folder."""
     finished: bool
     """The gate's verdict is on record: nothing was cut off between making the version and giving it its aliases."""
+    beside: Mapping[str, str]
+    """The files that MLflow laid beside it, and what each must hash to (SHA-256)."""
 
     @property
-    def complete(self) -> bool:
-        """Nothing is left to do for it, and its file is where MLflow says."""
-        return self.finished and self.file.is_file()
+    def whole(self) -> bool:
+        """The ONNX file is where MLflow says, and is the one that was registered."""
+        return self.file.is_file() and digest_file(self.file) == self.digest
+
+    @property
+    def loadable(self) -> bool:
+        """What lies beside it is what MLflow wrote."""
+        found = {name: self.file.with_name(name) for name in self.beside}
+        return all(path.is_file() and digest_file(path) == self.beside[name] for name, path in found.items())
 
 
 def find(project: Project, name: str, digest: str) -> Registered | None:
@@ -60,7 +71,8 @@ def find(project: Project, name: str, digest: str) -> Registered | None:
             return None
         aliases = tuple(alias for (alias,) in database.execute(_ALIASES, (name, row[0])))
         tags = dict(database.execute(_TAGS, (name, row[0])))
-    return Registered(name, row[0], aliases, digest, _local(row[1]) / "model.onnx", "gate" in tags)
+    beside = json.loads(tags.get("files", "{}"))
+    return Registered(name, row[0], aliases, digest, _local(row[1]) / "model.onnx", "gate" in tags, beside)
 
 
 def _local(address: str) -> Path:

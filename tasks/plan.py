@@ -43,8 +43,10 @@ def needs(step: str) -> tuple[str, ...]:
     return behind[step] if step in behind else BY_NAME[step].inputs
 
 
-def make(project: Project, params: Params) -> tuple[Step, ...]:
+def make(project: Project, params: Params, force: tuple[str, ...] = ()) -> tuple[Step, ...]:
     """The plan of a run, in order.
+
+    Stages in `force` run whether or not anything changed.
 
     A stage behind one that will run is planned to run too; if the earlier one leaves the same result as before, DVC will
     find the later one up to date after all.
@@ -54,12 +56,13 @@ def make(project: Project, params: Params) -> tuple[Step, ...]:
     for stage in STAGES:
         running = {step.name for step in steps if step.runs}
         reasons = explain(stage, changes.get(stage.name, []), locked.get(stage.name), current, project)
+        reasons = ["FORCE asks for it", *reasons] if stage.name in force else reasons
         upstream = [name for name in stage.inputs if name in running]
         # That an input will be made anew says it all; how it lies there now says nothing more.
         reasons = [
             reason for reason in reasons if not reason.startswith(tuple(f"artifacts/{name} " for name in upstream))
         ]
-        if upstream and reasons != ["never ran"]:
+        if upstream and "never ran" not in reasons:
             reasons.append(f"made from {' and '.join(upstream)}, which will run")
         steps.append(Step(stage.name, tuple(reasons)))
     measure = ("evaluate will run",) if steps[-1].runs else unmeasured(project)
@@ -163,11 +166,13 @@ def unmeasured(project: Project) -> tuple[str, ...]:
     path = project.reports / "latency.json"
     if not path.is_file():
         return (f"{path.relative_to(project.folder)} missing",)
-    timed = json.loads(path.read_text(encoding="utf-8"))["candidates"]
-    found = candidates(project)
-    if {name: entry["digest"] for name, entry in timed.items()} != {
-        name: entry["digest"] for name, entry in found.items()
-    }:
+    try:
+        timed = {
+            name: entry["digest"] for name, entry in json.loads(path.read_text(encoding="utf-8"))["candidates"].items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return (f"{path.relative_to(project.folder)} is damaged",)
+    if timed != {name: entry["digest"] for name, entry in candidates(project).items()}:
         return ("the candidates are not the ones that were timed",)
     if not (project.reports / "card.html").is_file():
         return ("reports/card.html missing",)
@@ -180,6 +185,8 @@ def unregistered(project: Project, params: Params) -> tuple[str, ...]:
     version = catalogue.find(project, params.project, digest)
     if version is None:
         return (f"model {digest[:12]} is not registered",)
-    if not version.complete:
+    if not version.finished:
         return (f"version {version.version} of {version.name} is unfinished",)
+    if not (version.whole and version.loadable):
+        return (f"a file of version {version.version} of {version.name} is missing or damaged",)
     return ()

@@ -5,8 +5,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 ROOT = Path(__file__).parents[1]
 """The repository: where `flows`, `tasks` and `src` lie."""
 
@@ -91,13 +89,3 @@ class Project:
     def child_environment(self) -> dict[str, str]:
         """The environment of a process started for this project, marked so that a later run finds it if it is orphaned."""
         return {**os.environ, **self.environment(), MARK: str(self.folder)}
-
-    def processes(self) -> list[psutil.Process]:
-        """Every living process that was started for this project, whoever its parent is now."""
-        return [process for process in psutil.process_iter() if self._owns(process)]
-
-    def _owns(self, process: psutil.Process) -> bool:
-        try:
-            return process.pid != os.getpid() and process.environ().get(MARK) == str(self.folder)
-        except psutil.Error:
-            return False

@@ -4,6 +4,7 @@ Idempotent by the SHA-256 of the ONNX file: a model that is registered is left a
 is finished. The bytes that lie in the registry are the bytes that were measured.
 """
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from temper.params import Params
 CHALLENGER, CHAMPION = "challenger", "champion"
 _REQUIREMENTS = ("onnx", "onnxruntime", "numpy")
 _FILE = "model.onnx"
+_NOTE = "registered_model_meta"
+"""MLflow writes it anew whenever somebody loads the version."""
 
 
 def register(client: MlflowClient, project: Project, params: Params, run: str) -> tuple[Registered, str]:
@@ -49,9 +52,13 @@ def register(client: MlflowClient, project: Project, params: Params, run: str) -
     facts = evaluated.facts["candidates"][CANDIDATE]
     name, digest = params.project, facts["digest"]
     found = catalogue.find(project, name, digest)
-    if found is not None and found.complete:
+    if found is not None and not found.loadable:
+        found = None  # what MLflow wrote about it is lost: a new version of the same bytes takes its place
+    if found is not None and not found.whole:
+        _put_back(found, project)
+    if found is not None and found.finished:
         return found, "it was registered before"
-    if found is None or not found.file.is_file():
+    if found is None:
         _create(client, project, params, evaluated, run)
         found = catalogue.find(project, name, digest)
     if found is None:
@@ -61,18 +68,34 @@ def register(client: MlflowClient, project: Project, params: Params, run: str) -
     return done or found, sentence
 
 
+def _put_back(version: Registered, project: Project) -> None:
+    """A version's file was lost or damaged: the same bytes lie in the artifact of quantize."""
+    quantized = artifacts.load("quantize", project.artifacts / "quantize", check_files=False)
+    for name in quantized.files:
+        if digest_file(quantized.path(name)) == version.digest:
+            version.file.parent.mkdir(parents=True, exist_ok=True)
+            temporary = version.file.with_name(f".{version.file.name}")
+            shutil.copyfile(quantized.path(name), temporary)
+            temporary.replace(version.file)
+            return
+    raise ValueError(
+        f"{version.file} is missing or damaged, and artifacts/quantize does not hold it; delete it and run `make pipeline`"
+    )
+
+
 def _create(client: MlflowClient, project: Project, params: Params, evaluated: Artifact, run: str) -> ModelVersion:
     facts, headline = evaluated.facts["candidates"][CANDIDATE], evaluated.facts["headline"]
     quantized = artifacts.load("quantize", project.artifacts / "quantize", check_files=False)
     file = quantized.path(facts["file"])
     if digest_file(file) != facts["digest"]:
         raise ValueError(f"{file} is not the file that was evaluated; run `make pipeline` again")
-    model_id = _log_model(client, file, run)
+    model_id, beside = _log_model(client, file, run)
     score = facts[headline]
     tags = {
         "digest": facts["digest"],
         "data": _data(project),
         "candidate": CANDIDATE,
+        "files": json.dumps(beside),
         "dvc": str(store.out_digest(project, "quantize")),
         "headline": headline,
         headline: repr(score["value"]),
@@ -92,8 +115,12 @@ def _create(client: MlflowClient, project: Project, params: Params, evaluated: A
     return client.create_model_version(params.project, source, run, tags=tags, description=words, model_id=model_id)
 
 
-def _log_model(client: MlflowClient, file: Path, run: str) -> str:
-    """Log an ONNX file as a model of a run, byte for byte; returns the model's id."""
+def _log_model(client: MlflowClient, file: Path, run: str) -> tuple[str, dict[str, str]]:
+    """Log an ONNX file as a model of a run, byte for byte.
+
+    Returns:
+        The model's id, and the files that MLflow laid beside it with their SHA-256.
+    """
     network = onnx.load(file)
     info = mlflow.onnx.log_model(
         network,
@@ -110,7 +137,8 @@ def _log_model(client: MlflowClient, file: Path, run: str) -> str:
     if digest_file(stored) != digest_file(file):
         # MLflow parses and writes the network anew; what is released must be what was measured.
         shutil.copyfile(file, stored)
-    return str(info.model_id)
+    others = sorted(path for path in stored.parent.iterdir() if path.is_file() and path.name not in (_FILE, _NOTE))
+    return str(info.model_id), {path.name: digest_file(path) for path in others}
 
 
 def read_signature(network: onnx.ModelProto) -> ModelSignature:

@@ -3,38 +3,54 @@
 Prefect would start one itself (its "ephemeral" server), but only when the flow asks for it, with 20 s to make its database
 in (a slow machine needs more), and in our process group, so that Ctrl-C ends it before the run's last state is recorded.
 Started here it makes its database while MLflow is being imported. `make ui` starts the one with pages (`ui.py`).
+
+Should it die in mid-run it is started again at the same address; Prefect's client asks again for about a minute. Its database is a
+history that nothing depends on: a damaged one is put aside, and said.
 """
 
+import http.client
 import os
 import socket
 import subprocess
 import sys
+import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tasks import terminal
+from tasks import sqlite, terminal
 from tasks.project import Project
 
 START_S = 180.0
 """The first start makes the database: 11 s on a quiet machine with two cores."""
-_DRAIN_S = 10.0
+_DRAIN_S = 5.0
+_RESTARTS = 4
 
 
 class Server:
-    """A Prefect server that is starting up.
+    """A Prefect server that is starting up, and is started again if it dies.
 
     Args:
         project: Whose database it opens.
     """
 
     def __init__(self, project: Project) -> None:
+        self._project = project
         self._log = project.hidden / "prefect-server.log"
+        self._log.write_bytes(b"")
+        self._database = project.prefect_home / "prefect.db"
+        if found := sqlite.damage(self._database):
+            self._put_aside(found)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
+        self._answered, self._stopping = threading.Event(), threading.Event()
+        self._process = self._start()
+        self._keeper = threading.Thread(target=self._keep, name="prefect server", daemon=True)
+        self._keeper.start()
+
+    def _start(self) -> "subprocess.Popen[bytes]":
         arguments = [
             "--factory",
             "prefect.server.api.server:create_app",
@@ -45,15 +61,35 @@ class Server:
         ]
         # Marked ephemeral and final, as Prefect marks its own: no background services, no writing of settings.
         marks = {"PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1", "PREFECT_UI_ENABLED": "0"}
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "uvicorn", *arguments, "--log-level", "error", "--lifespan", "on"],
-                env={**project.child_environment(), **marks},
+        command = [sys.executable, "-m", "uvicorn", *arguments, "--log-level", "error", "--lifespan", "on"]
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                terminal.leashed(command),
+                env={**self._project.child_environment(), **marks},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
+
+    def _keep(self) -> None:
+        """Start it again when it dies; in this thread, which must outlive it: the leash is on the thread."""
+        for _ in range(_RESTARTS):
+            self._process.wait()
+            if self._stopping.is_set():
+                return
+            if self._answered.is_set():
+                print("Prefect's server died; starting it again", file=sys.stderr, flush=True)
+            elif self._database.is_file():
+                self._put_aside(f"the server ended with status {self._process.returncode}")
+            self._process = self._start()
+        self._process.wait()
+
+    def _put_aside(self, why: str) -> None:
+        kept = sqlite.put_aside(self._database)
+        print(
+            f"{self._database} is unusable ({why}); kept as {kept.name}, Prefect's history begins anew", file=sys.stderr
+        )
 
     @property
     def url(self) -> str:
@@ -68,19 +104,21 @@ class Server:
         """
         until = time.monotonic() + timeout_s
         while time.monotonic() < until:
-            if self._process.poll() is not None:
+            if not self._keeper.is_alive():
                 raise ValueError(f"Prefect's server ended with status {self._process.returncode}; see {self._log}")
             try:
                 with urllib.request.urlopen(f"{self.url}/health", timeout=5):
+                    self._answered.set()
                     return
-            except (urllib.error.URLError, TimeoutError):
+            except (OSError, http.client.HTTPException):
                 time.sleep(0.1)
         raise ValueError(f"Prefect's server did not answer within {timeout_s:.0f} s; see {self._log}")
 
     def stop(self) -> None:
         """End it."""
-        terminal.end_tree(self._process.pid, grace_s=5.0)
-        self._process.wait()
+        self._stopping.set()
+        terminal.end_tree(self._process.pid, grace_s=3.0)
+        self._keeper.join(timeout=5.0)
 
 
 @contextmanager

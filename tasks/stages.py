@@ -19,8 +19,9 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter, TaskRunFilter
 from prefect.states import Completed, Crashed, Failed, State
 
-from tasks import catalogue, plan, registry, store, summary, terminal
+from tasks import catalogue, plan, registry, store, summary, terminal, upkeep
 from tasks.catalogue import Registered
+from tasks.owner import Owner
 from tasks.plan import CANDIDATE, CANDIDATES, MEASURE, REGISTER, Step
 from tasks.project import Project
 from tasks.tracking import Record
@@ -40,6 +41,8 @@ class Run:
     params: Params
     plan: dict[str, Step]
     record: Record
+    force: tuple[str, ...] = ()
+    """Stages that run whether or not anything changed."""
     registered: Registered | None = None
     ran: set[str] = field(default_factory=set)
     """Steps that really ran."""
@@ -104,9 +107,10 @@ def _run_stage(stage: Stage, run: Run) -> State[Any]:
     run.record.begin()
     run.say(stage.name, f"{stage.summary} ({planned.reasons[0]})")
     with run.record.training(stage.name):
-        outcome = store.repro(run.project, stage.name)
+        outcome = store.repro(run.project, stage.name, force=stage.name in run.force)
     if outcome.state == "failed":
         return run.fail(outcome.message, told=outcome.told)
+    upkeep.forget_checkpoints(run.project, stage.name)
     if outcome.state == "ran":
         run.ran.add(stage.name)
         summary.note_seconds(run.project, stage.name, outcome.seconds)
@@ -159,24 +163,28 @@ def _register(run: Run) -> State[Any]:
 
 
 def reap(flow_name: str) -> int:
-    """Mark runs of a flow that still say they are running as crashed; call it while holding the project, so none is alive.
+    """Mark runs of a flow that still say they are running, though their process is dead, as crashed.
 
     Returns:
         How many there were.
     """
     alive = ["RUNNING", "PENDING", "SCHEDULED", "CANCELLING"]
-    dead = Crashed(message="its process ended without a word")
+    crashed, count = Crashed(message="its process ended without a word"), 0
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(
             flow_filter=FlowFilter(name=FlowFilterName(any_=[flow_name])),
             flow_run_filter=FlowRunFilter.model_validate({"state": {"type": {"any_": alive}}}),
         )
         for found in runs:
+            owner = Owner.read(found.parameters.get("process"))
+            if owner is not None and not owner.dead:
+                continue
             tasks = client.read_task_runs(
                 flow_run_filter=FlowRunFilter.model_validate({"id": {"any_": [found.id]}}),
                 task_run_filter=TaskRunFilter.model_validate({"state": {"type": {"any_": alive}}}),
             )
             for each in tasks:
-                client.set_task_run_state(each.id, dead, force=True)
-            client.set_flow_run_state(found.id, dead, force=True)
-    return len(runs)
+                client.set_task_run_state(each.id, crashed, force=True)
+            client.set_flow_run_state(found.id, crashed, force=True)
+            count += 1
+    return count

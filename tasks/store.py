@@ -4,6 +4,9 @@ DVC's command line is used, not its Python objects: the command line is its stab
 """
 
 import json
+import os
+import re
+import signal
 import subprocess
 import time
 from dataclasses import dataclass
@@ -11,9 +14,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from tasks import terminal
 from tasks.project import Project
+from temper import artifacts
 from temper.params import FILE as PARAMS_FILE
 
 FILE = "dvc.yaml"
@@ -23,6 +28,7 @@ _RESTORED = "is cached - skipping run"
 _UNCHANGED = "didn't change, skipping"
 _CHATTER = (
     "Running stage '",
+    "> exec python ",
     "> python ",
     "Stage '",
     "Generating lock file",
@@ -65,6 +71,27 @@ def prepare(project: Project) -> bool:
     return True
 
 
+def heal_lock(project: Project) -> str | None:
+    """Put a dvc.lock aside that is no YAML or not DVC's: DVC writes it in place, and a run may be killed in the midst of that.
+
+    Nothing is lost with it: DVC finds in its cache what the stages made from the same inputs.
+
+    Returns:
+        What was done, or None.
+    """
+    path = project.folder / LOCK_FILE
+    try:
+        stages = _read(path).get("stages", {})
+        whole = all(entry["outs"][0]["md5"] and entry["deps"] and entry["cmd"] for entry in stages.values())
+        if whole and (stages or not path.is_file()):
+            return None
+    except (YAMLError, AttributeError, KeyError, IndexError, TypeError, ValueError):
+        pass
+    target = project.hidden / f"{LOCK_FILE}.damaged"
+    path.replace(target)
+    return f"{path} was cut off; put it aside as {target}, DVC's cache has what it told of"
+
+
 def status(project: Project) -> dict[str, list[Any]]:
     """What `dvc status --json` says: stage -> its changes, stages without changes left out.
 
@@ -76,13 +103,13 @@ def status(project: Project) -> dict[str, list[Any]]:
     return {name.rsplit(":", 1)[-1]: changes for name, changes in answer.items()}
 
 
-def repro(project: Project, stage: str) -> Outcome:
-    """Run one stage if DVC finds it stale; the terminal sees the stage, not DVC.
+def repro(project: Project, stage: str, *, force: bool = False) -> Outcome:
+    """Run one stage if DVC finds it stale, or if told to; the terminal sees the stage, not DVC.
 
     The stages before it are not looked at: the flow runs them first.
     """
     started = time.monotonic()
-    command = ["dvc", "--wait-for-lock", "repro", "--single-item", stage]
+    command = ["dvc", "--wait-for-lock", "repro", "--single-item", *(["--force"] if force else []), stage]
     ended = terminal.run(command, cwd=project.folder, env=project.child_environment(), hide=_CHATTER)
     seconds = time.monotonic() - started
     if ended.code:
@@ -124,8 +151,17 @@ def read_failure(step: str, ended: terminal.Ended) -> tuple[str, bool]:
             return line.removeprefix("error: "), True
     for line in reversed(ended.err):
         if line.startswith("ERROR: ") and "failed to run:" not in line:
-            return line.removeprefix("ERROR: "), False
+            return _explain(line.removeprefix("ERROR: ")), False
+    if ended.code < 0:
+        killed = f"{step} was ended by {signal.Signals(-ended.code).name}"
+        return f"{killed}; run the same command again to go on from the last checkpoint", False
     return f"{step} failed with status {ended.code}; the lines above say why", False
+
+
+def _explain(words: str) -> str:
+    """DVC's words, with a way out where the disk is to blame."""
+    found = re.search(r"\[Errno (\d+)\] [^:]*(?:: '([^']*)')?", words)
+    return artifacts.explain(OSError(int(found[1]), os.strerror(int(found[1])), found[2])) if found else words
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """Run a command and let the terminal see it live, without the lines nobody needs.
 
 The child gets a terminal of its own where we have one, so that its progress bars stay bars, and a session of its own, so
-that it can be ended with everything it started. What passes by is kept: the last lines of a failure are its message.
+that Ctrl-C reaches it through us. It is ended with everything it started: when we are interrupted, when it was killed and left
+children behind, and by the kernel when we are killed. What passes by is kept: the last lines of a failure are its message.
 """
 
 import codecs
 import fcntl
+import itertools
 import os
 import pty
 import re
@@ -13,6 +15,7 @@ import selectors
 import subprocess
 import sys
 import termios
+import time
 import tty
 from collections import deque
 from collections.abc import Mapping
@@ -22,8 +25,14 @@ from typing import TextIO
 
 import psutil
 
-GRACE_S = 15.0
-"""Between asking a process tree to end and ending it; training writes a last checkpoint meanwhile."""
+from temper import leash
+
+GRACE_S = 8.0
+"""Between asking processes to end and ending them; training writes a last checkpoint meanwhile."""
+_LAST_WORDS_S = 1.0
+_MARK = "TEMPER_COMMAND"
+"""Variable that a command and everything it starts carry: how they are found once their parents are gone."""
+_count = itertools.count(1)
 _KEPT_LINES = 400
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
@@ -53,11 +62,12 @@ def run(command: list[str], *, cwd: Path, env: Mapping[str, str], hide: tuple[st
     out_read, out_write = os.pipe()
     err_read, err_write = _like(sys.stderr)
     relays = {out_read: _Relay(sys.stdout, hide), err_read: _Relay(sys.stderr, hide)}
+    mark = f"{os.getpid()}.{next(_count)}"
     try:
         process = subprocess.Popen(
-            command,
+            leashed(command),
             cwd=cwd,
-            env=dict(env),
+            env={**env, _MARK: mark},
             stdin=subprocess.DEVNULL,
             stdout=out_write,
             stderr=err_write,
@@ -69,11 +79,9 @@ def run(command: list[str], *, cwd: Path, env: Mapping[str, str], hide: tuple[st
     try:
         _pump(process, relays)
         code = process.wait()
-    except BaseException:
-        end_tree(process.pid)
-        process.wait()
-        raise
     finally:
+        end(marked(_MARK, mark))
+        process.wait()
         for relay in relays.values():
             relay.close()
         os.close(out_read)
@@ -81,17 +89,32 @@ def run(command: list[str], *, cwd: Path, env: Mapping[str, str], hide: tuple[st
     return Ended(code, tuple(relays[out_read].lines), tuple(relays[err_read].lines))
 
 
-def end_tree(pid: int, grace_s: float = GRACE_S) -> None:
-    """End a process and everything it started: ask, wait, insist.
+def leashed(command: list[str]) -> list[str]:
+    """The command, run so that the kernel ends it when this process ends, however that happens."""
+    return [sys.executable, "-I", "-S", str(leash.__file__), str(os.getpid()), *command]
 
-    The tree is listed first: torchrun gives its workers sessions of their own, so no one process group holds them all.
-    """
+
+def marked(name: str, value: str) -> list[psutil.Process]:
+    """Every living process but this one that carries a variable in its environment, whoever its parent is now."""
+    return [
+        process for process in psutil.process_iter() if process.pid != os.getpid() and _carries(process, name, value)
+    ]
+
+
+def _carries(process: psutil.Process, name: str, value: str) -> bool:
+    try:
+        return process.environ().get(name) == value and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def end_tree(pid: int, grace_s: float = GRACE_S) -> None:
+    """End a process and everything it started."""
     try:
         root = psutil.Process(pid)
-        tree = [root, *root.children(recursive=True)]
+        end([root, *root.children(recursive=True)], grace_s)
     except psutil.NoSuchProcess:
         return
-    end(tree, grace_s)
 
 
 def end(processes: list[psutil.Process], grace_s: float = GRACE_S) -> None:
@@ -123,13 +146,17 @@ def _like(stream: TextIO) -> tuple[int, int]:
 
 
 def _pump(process: subprocess.Popen[bytes], relays: "Mapping[int, _Relay]") -> None:
+    """Pass on what comes until the command has ended; what it left behind may hold the pipes, and talk, for ever."""
+    until: float | None = None
     with selectors.DefaultSelector() as selector:
         for source in relays:
             selector.register(source, selectors.EVENT_READ)
         while selector.get_map():
-            ready = selector.select(timeout=0.5)
-            if not ready and process.poll() is not None:
-                return  # something it left behind still holds the pipe; the command itself is done
+            ready = selector.select(timeout=0.2)
+            if until is None and process.poll() is not None:
+                until = time.monotonic() + _LAST_WORDS_S
+            if until is not None and (not ready or time.monotonic() > until):
+                return
             for key, _ in ready:
                 try:
                     data = os.read(key.fd, 1 << 16)
@@ -148,7 +175,7 @@ class _Relay:
         self.lines: deque[str] = deque(maxlen=_KEPT_LINES)
         self._sink, self._hide = sink, hide
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._line, self._shown = "", 0
+        self._line, self._shown, self._deaf = "", 0, False
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes."""
@@ -159,13 +186,21 @@ class _Relay:
             # What is hidden stands among blank lines of its own.
             hidden = bool(self._hide) and (clean.startswith(self._hide) or (whole and not clean.strip()))
             if not hidden and (whole or not any(start.startswith(clean) for start in self._hide)):
-                self._sink.write(self._line[self._shown :])
+                self._show(self._line[self._shown :])
                 self._shown = len(self._line)
             if whole:
                 if self._line.endswith("\n"):
                     self.lines.append(clean)
                 self._line, self._shown = "", 0
-        self._sink.flush()
+
+    def _show(self, text: str) -> None:
+        if self._deaf:
+            return
+        try:
+            self._sink.write(text)
+            self._sink.flush()
+        except OSError:  # the terminal was closed, or `| head` has seen enough: nobody reads, the work goes on
+            self._deaf = True
 
     def close(self) -> None:
         """Show what was still held back."""

@@ -2,13 +2,12 @@
 
 Children carry the same metric names, so that MLflow's chart compares teacher, student and quantized. A child is made when
 its training starts (its curves grow while it trains) or, where nothing was trained, when it is measured. MLflow is imported
-here and in `registry.py` only, and both are imported only when there is something to record.
+here, in `experiments.py` and in `registry.py` only, and all are imported only when there is something to record.
 """
 
 import csv
 import getpass
 import json
-import logging
 import re
 import subprocess
 import time
@@ -16,13 +15,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mlflow import set_experiment
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-from mlflow.tracking import MlflowClient, set_tracking_uri
 
-from tasks import store
+from tasks import experiments, store
 from tasks.journal import Curve, Point, follow, read_curves
+from tasks.owner import Owner
 from tasks.plan import CANDIDATE, CANDIDATES
 from tasks.project import ROOT, Project
 from temper import artifacts
@@ -33,44 +31,8 @@ _TRAINED = {stage: candidate for candidate, stage in CANDIDATES.items() if stage
 _MAX_PARAM = 6000
 _BATCH = 1000
 _SYSTEM_EVERY_S = 2.0
-_MINE = "temper.run"
-"""Tag of the runs that this file makes; its value is `pipeline` or the candidate's name."""
-
-
-def connect(project: Project) -> MlflowClient:
-    """MLflow on the project's own store; makes the database if there is none, which takes seconds."""
-    for name in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    project.runs.mkdir(parents=True, exist_ok=True)
-    set_tracking_uri(project.tracking_uri)
-    return MlflowClient(project.tracking_uri)
-
-
-def open_experiment(client: MlflowClient, project: Project, name: str) -> str:
-    """The experiment's id; made with its artifact folder inside the project if there is none."""
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        folder = (project.runs / "artifacts").as_uri()
-        # The tag makes the pages open on training runs instead of on conversations with language models.
-        made = client.create_experiment(name, folder, tags={"mlflow.experimentKind": "custom_model_development"})
-        found = client.get_experiment(made)
-    elif found.lifecycle_stage == "deleted":
-        client.restore_experiment(found.experiment_id)
-    # Logging a model looks at the experiment of the moment, not at that of the run it is given.
-    set_experiment(experiment_id=found.experiment_id)
-    return str(found.experiment_id)
-
-
-def reap(client: MlflowClient, experiment: str) -> int:
-    """Mark this pipeline's runs that still say RUNNING as killed; call it while holding the project, so none is alive.
-
-    Returns:
-        How many there were.
-    """
-    dead = client.search_runs([experiment], f"attributes.status = 'RUNNING' AND tags.`{_MINE}` LIKE '%'")
-    for run in dead:
-        client.set_terminated(run.info.run_id, "KILLED")
-    return len(dead)
+_CONTINUES, _CONTINUED = "temper.continues", "temper.continued_by"
+"""Tags that link a run that was cut off with the one that took up its work; values are run ids."""
 
 
 class Record:
@@ -85,9 +47,9 @@ class Record:
 
     def __init__(self, project: Project, params: Params, name: str, note: str = "") -> None:
         self.project, self.params, self.name, self.note = project, params, name, note
-        self.client = connect(project)
-        self.experiment = open_experiment(self.client, project, params.project)
-        self.reaped = reap(self.client, self.experiment)
+        self.client = experiments.connect(project)
+        self.experiment = experiments.open_experiment(self.client, project, params.project)
+        self.reaped = experiments.reap(self.client, self.experiment)
         self.parent: str | None = None
         self.children: dict[str, str] = {}
         self._curves: dict[str, Curve] = {}
@@ -98,17 +60,27 @@ class Record:
     def begin(self) -> str:
         """Make the parent run, if it was not made yet; returns its id."""
         if self.parent is None:
-            self.parent = self._start(self.name, {_MINE: "pipeline", "mlflow.note.content": self.note})
+            before = self._cut_off()
+            self.parent = self._start(
+                self.name, {experiments.MINE: "pipeline", "mlflow.note.content": self.note, **before}
+            )
+            if before:
+                self.client.set_tag(before[_CONTINUES], _CONTINUED, self.parent)
             self._log_params(self.parent, flatten(self.params.model_dump(mode="json")))
             self._watch(self.parent)
         return self.parent
+
+    def _cut_off(self) -> dict[str, str]:
+        """The tag that names the pipeline run before this one, if that one did not finish."""
+        last = self.client.search_runs([self.experiment], f"tags.`{experiments.MINE}` = 'pipeline'", max_results=1)
+        return {_CONTINUES: last[0].info.run_id} if last and last[0].info.status != "FINISHED" else {}
 
     def child(self, candidate: str) -> str:
         """The child run of a candidate, made when first asked for; returns its id."""
         if self.parent is None:
             raise AssertionError("a child before its parent: call begin first")
         if candidate not in self.children:
-            tags = {_MINE: candidate, "candidate": candidate, "mlflow.parentRunId": self.parent}
+            tags = {experiments.MINE: candidate, "candidate": candidate, "mlflow.parentRunId": self.parent}
             if candidate in _TRAINED.values() and candidate not in self._trained_here:
                 tags["mlflow.note.content"] = "Trained by an earlier run, measured by this one; its curves are copied."
             began_ms = self._began_ms.get(candidate) if candidate in self._trained_here else None
@@ -233,7 +205,7 @@ class Record:
         self.client.log_inputs(run, [DatasetInput(data, [InputTag("mlflow.data.context", context)])])
 
     def _start(self, name: str, tags: dict[str, str], began_ms: int | None = None) -> str:
-        tags = {**tags, **_source(), "mlflow.user": getpass.getuser()}
+        tags = {**tags, **_source(), "mlflow.user": getpass.getuser(), experiments.OWNER: str(Owner.me())}
         return str(self.client.create_run(self.experiment, began_ms, tags, name).info.run_id)
 
     def _log_params(self, run: str, values: dict[str, str]) -> None:

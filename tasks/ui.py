@@ -41,7 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tasks.ui", description="Show a project's runs and models.")
     parser.add_argument("--project", type=Path, default=Path(), help="folder with params.yaml (default: here)")
     project = Project.at(parser.parse_args(arguments).project)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.default_int_handler)
     busy = [port for port in (MLFLOW_PORT, PREFECT_PORT) if not _free(port)]
     if busy:
         print(f"error: port {busy[0]} is in use; end what listens there, perhaps another `make ui`", file=sys.stderr)
@@ -56,7 +57,9 @@ def main(arguments: list[str] | None = None) -> int:
         for address, command in commands(project).items():
             with (project.hidden / f"{command[0]}-ui.log").open("wb") as log:
                 processes.append(
-                    subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+                    subprocess.Popen(
+                        terminal.leashed(command), env=environment, stdout=log, stderr=log, start_new_session=True
+                    )
                 )
             _wait(address, processes[-1])
             print(f"{command[0]:<8}{address}", flush=True)

@@ -7,11 +7,13 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from tasks import store, terminal
-from tasks.project import Project
+from tasks import sqlite, store, terminal
+from tasks.project import MARK, Project
 from temper import artifacts
 from temper.params import Params
 from temper.params import load as load_params
@@ -21,8 +23,12 @@ MIN_FREE_BYTES = 1 << 30
 """Below this a run does not start: it would stop half-way, with the disk full for everyone else too."""
 
 
-def preflight(project: Project) -> tuple[Params, list[str]]:
+def preflight(project: Project, *, look: bool = False) -> tuple[Params, list[str]]:
     """Check a project before anything is started, and bring its dvc.yaml up to date.
+
+    Args:
+        project: Whose folder it is.
+        look: Nothing will run: leave out what only a run needs.
 
     Returns:
         Its parameters, and a line for everything that was changed on the way.
@@ -31,9 +37,13 @@ def preflight(project: Project) -> tuple[Params, list[str]]:
         ValueError: If something must be mended first; names it, and the way out.
     """
     params = load_params(project.folder)
-    check_space(project)
-    check_writable(project)
     said = []
+    if not look:
+        check_space(project)
+        check_writable(project)
+        if healed := store.heal_lock(project):
+            said.append(healed)
+    check_database(project)
     if store.prepare(project):
         said.append(f"{project.folder} lies in no DVC repository: made it one (.dvc)")
     text, path = dvc_yaml(project.folder, params), project.folder / store.FILE
@@ -64,14 +74,66 @@ def check_writable(project: Project) -> None:
             raise ValueError(f"cannot write to {folder}: {artifacts.explain(error)}") from error
 
 
+def check_database(project: Project) -> None:
+    """Raise ValueError if MLflow's database is damaged; names the way out."""
+    if found := sqlite.damage(project.database):
+        kept = _kept(project)
+        if kept.is_file():
+            when = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept.stat().st_mtime))
+            way = f"puts back the copy of {when}"
+        else:
+            way = "puts it aside and begins an empty one"
+        raise ValueError(
+            f"{project.database} is damaged ({found}); `make restore PROJECT={project.folder}` {way}, and the next "
+            "`make pipeline` registers again what the artifacts hold"
+        )
+
+
+def restore_database(project: Project) -> str:
+    """Put MLflow's database aside and the last good copy, if there is one, in its place; returns what was done."""
+    said = f"{project.database} is gone"
+    if project.database.exists():
+        said = f"kept {project.database} as {sqlite.put_aside(project.database).name}"
+    if not _kept(project).is_file() or sqlite.damage(_kept(project)):
+        return f"{said}; there is no good copy, the next run begins an empty one"
+    sqlite.copy(_kept(project), project.database)
+    return f"{said}; put back {_kept(project)}"
+
+
+def keep_database(project: Project) -> None:
+    """Keep a copy of MLflow's database, which is good: it was just written to without complaint."""
+    if sqlite.damage(project.database) is None:
+        sqlite.copy(project.database, _kept(project))
+
+
+def _kept(project: Project) -> Path:
+    return project.runs / "mlflow.backup.db"
+
+
+def forget_checkpoints(project: Project, stage: str) -> None:
+    """Remove what a stage kept to go on from: its result is on record."""
+    for folder in (project.hidden / "checkpoints").glob("*"):
+        mark = folder / artifacts.STAGE_OF_CHECKPOINTS
+        if mark.is_file() and mark.read_text(encoding="utf-8") == stage:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+class Busy(ValueError):
+    """Another run holds the project."""
+
+
 @contextmanager
-def alone(project: Project) -> Iterator[None]:
+def alone(project: Project, *, wait: bool = False) -> Iterator[None]:
     """Hold the project: two runs in one folder would tear each other's files.
 
     The lock is the kernel's, so it ends with the process that holds it, however that ends.
 
+    Args:
+        project: What is held.
+        wait: Until the other run ends, instead of failing.
+
     Raises:
-        ValueError: If another run holds it.
+        Busy: If another run holds it.
     """
     project.hidden.mkdir(parents=True, exist_ok=True)
     with (project.hidden / "lock").open("a+", encoding="utf-8") as stream:
@@ -79,10 +141,13 @@ def alone(project: Project) -> Iterator[None]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             stream.seek(0)
-            raise ValueError(
-                f"another run is working on {project.folder} (process {stream.read() or 'unknown'}); "
-                "wait for it or end it, then run the same command again"
-            ) from None
+            holder = f"another run is working on {project.folder} (process {stream.read() or 'unknown'})"
+            if not wait:
+                raise Busy(
+                    f"{holder}; wait for it or end it, then run the same command again (BUSY=wait waits)"
+                ) from None
+            print(f"{holder}; waiting for it to end", flush=True)
+            fcntl.flock(stream, fcntl.LOCK_EX)
         stream.truncate(0)
         stream.write(str(os.getpid()))
         stream.flush()
@@ -97,7 +162,7 @@ def end_orphans(project: Project) -> list[str]:
     Returns:
         A line for each process that was ended.
     """
-    orphans = project.processes()
+    orphans = terminal.marked(MARK, str(project.folder))
     said = [f"ended process {process.pid}, left over from a run that was killed" for process in orphans]
     terminal.end(orphans)
     return said

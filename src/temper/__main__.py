@@ -2,10 +2,11 @@
 
 Reads params.yaml, hands the stage only the sections and artifacts its row in the table names, lets it write into a
 partial folder, and publishes that folder in one rename. Training stages run through torchrun, one process per rank.
+Checkpoints are left for whoever started this to remove once the result is on record (`tasks/upkeep.py`): killed between
+publishing and DVC's writing it down, a stage starts again, and goes on from its last checkpoint.
 What a user can mend is printed as one paragraph; `TEMPER_DEBUG=1` adds the traceback.
 """
 
-import json
 import os
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from temper import artifacts
+from temper.leash import end_with_parent
 from temper.params import Params, digest_value, load, select
 from temper.stages import STAGES, Stage
 from temper.stages.closure import PACKAGE, stage_sources
@@ -24,6 +26,8 @@ from temper.stages.closure import PACKAGE, stage_sources
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 Project = Annotated[Path, typer.Option(help="Folder with params.yaml and dvc.yaml.")]
 HERE = Path()
+_STARTED_BY_US = {"DVC_STAGE", "TEMPER_PIPELINE", "TORCHELASTIC_RUN_ID"}
+"""Set by DVC, the flow and torchrun: without them a stage is somebody's own command, and may outlive its shell."""
 
 
 def run_stage(stage: Stage, project: Path) -> None:
@@ -31,7 +35,6 @@ def run_stage(stage: Stage, project: Path) -> None:
     params = load(project)
     inputs = {name: artifacts.load(name, project / "artifacts" / name) for name in stage.inputs}
     partial = project / ".temper" / "partial" / stage.name
-    final = project / "artifacts" / stage.name
     record: dict[str, Any] = {
         "made_from": {name: artifact.digest for name, artifact in inputs.items()},
         "params": artifacts.digest_json(digest_value(params, stage.params)),
@@ -43,27 +46,27 @@ def run_stage(stage: Stage, project: Path) -> None:
     if rank is None:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        final.parent.mkdir(exist_ok=True)
         work.mkdir(parents=True, exist_ok=True)
+        if stage.resumes:
+            checkpoints.mkdir(parents=True, exist_ok=True)
+            artifacts.write_atomically(checkpoints / artifacts.STAGE_OF_CHECKPOINTS, stage.name)
     facts_file = work / "facts.json"
     if stage.ranked and rank is None:
         facts_file.unlink(missing_ok=True)
         _launch(stage, project, params)
-        facts = json.loads(facts_file.read_text(encoding="utf-8"))
+        facts = artifacts.read_sealed(facts_file)
     else:
         module = import_module(f"temper.stages.{stage.name}")
         workspace: dict[str, Any] = {"project": project, "work": work}
-        if stage.ranked:
+        if stage.resumes:
             workspace["checkpoints"] = checkpoints
         facts = module.run(select(params, stage.params), inputs, partial, **workspace)
         if stage.ranked:
             if rank == "0":
-                artifacts.write_atomically(facts_file, json.dumps(facts))
+                artifacts.write_sealed(facts_file, facts)
             return
     artifacts.write(stage.name, partial, facts=facts, **record)
-    shutil.rmtree(final, ignore_errors=True)
-    partial.replace(final)
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    artifacts.publish(partial, project / "artifacts" / stage.name)
 
 
 def _launch(stage: Stage, project: Path, params: Params) -> None:
@@ -122,6 +125,8 @@ for _stage in STAGES:
 
 def main() -> None:
     """Run the command line; errors a user can mend end with status 2 and one paragraph."""
+    if not os.environ.keys().isdisjoint(_STARTED_BY_US):
+        end_with_parent()
     try:
         app()
     except (ValueError, OSError) as error:

@@ -9,12 +9,15 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 RECORD = "artifact.json"
+STAGE_OF_CHECKPOINTS = "stage"
+"""File in a folder of checkpoints that names the stage they are of."""
 _CHUNK_BYTES = 1 << 20
 
 
@@ -76,8 +79,38 @@ def write_atomically(path: Path, text: str) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
+        flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_sealed(path: Path, value: Any) -> None:
+    """Write a JSON value and its digest, atomically."""
+    write_atomically(path, json.dumps({"value": value, "digest": digest_json(value)}))
+
+
+def read_sealed(path: Path) -> Any:
+    """What `write_sealed` wrote.
+
+    Raises:
+        ValueError: If it is missing or damaged.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["digest"] != digest_json(found["value"]):
+            raise ValueError("its digest does not match")
+        return found["value"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); run `make pipeline` again") from error
+
+
+def flush(path: Path) -> None:
+    """Have the kernel put a file, or the list of names in a folder, onto the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def explain(error: OSError) -> str:
@@ -96,6 +129,8 @@ def write(
     """Seal a folder: hash every file in it and write its record last."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != RECORD)
     files = {path.relative_to(folder).as_posix(): digest_file(path) for path in paths}
+    for path in paths:
+        flush(path)
     artifact = Artifact(
         stage=stage,
         digest=digest_json({"stage": stage, "files": files, "facts": facts}),
@@ -109,6 +144,18 @@ def write(
     record = {key: value for key, value in asdict(artifact).items() if key != "folder"}
     write_atomically(folder / RECORD, json.dumps(record, indent=2, sort_keys=True) + "\n")
     return artifact
+
+
+def publish(partial: Path, final: Path) -> None:
+    """Put a sealed folder where everybody looks for it, in one rename; the one that lay there goes."""
+    old = partial.with_name(f"{partial.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    if final.exists():
+        final.replace(old)
+    partial.replace(final)
+    flush(final.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def load(stage: str, folder: Path, *, check_files: bool = True) -> Artifact:
@@ -129,7 +176,7 @@ def load(stage: str, folder: Path, *, check_files: bool = True) -> Artifact:
         raise ValueError(f"{folder} {state}; {remedy}")
     try:
         artifact = Artifact(**json.loads(path.read_text(encoding="utf-8")), folder=folder)
-    except (json.JSONDecodeError, TypeError, UnicodeDecodeError) as error:
+    except (ValueError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error}); delete {folder} and {remedy}") from error
     if artifact.stage != stage:
         raise ValueError(f"{folder} was made by stage {artifact.stage!r}, expected {stage!r}; {remedy}")
@@ -144,7 +191,10 @@ def load(stage: str, folder: Path, *, check_files: bool = True) -> Artifact:
     for name, expected in artifact.made_from.items():
         parent = folder.parent / name / RECORD
         if parent.is_file():
-            found = json.loads(parent.read_text(encoding="utf-8"))["digest"]
+            try:
+                found = json.loads(parent.read_text(encoding="utf-8"))["digest"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(f"{parent} is damaged ({error}); delete {parent.parent} and {remedy}") from error
             if found != expected:
                 raise ValueError(
                     f"{folder} was made from {name} {expected[:12]}, but {parent.parent} is {found[:12]}; {remedy}"

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.project import Project
+from tasks import terminal
+from tasks.project import MARK
 from temper.stages import STAGES
 from tests.project import ROOT, make_project
 
@@ -178,7 +179,7 @@ def test_ctrl_c_ends_everything_a_run_started(project: Path):
     assert cut_off(project, signal.SIGINT) == 130
     assert {status for _, status in mlflow_runs(project)} == {"FINISHED", "KILLED"}
     assert [state for _, state in prefect_runs(project)] == ["COMPLETED", "CRASHED"]
-    assert Project.at(project).processes() == []
+    assert terminal.marked(MARK, str(project)) == []
 
 
 def test_after_a_kill_the_next_run_clears_up(project: Path):

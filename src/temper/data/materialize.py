@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from temper.data.policy import albumentations, build
+from temper.leash import end_with_parent
 from temper.progress import Bar
 
 _CHUNK = 128
@@ -93,7 +94,7 @@ def materialize(
                 bar.advance(make_chunk(chunk))
             return
         # Spawned, not forked: a fork would copy threads' locks along.
-        with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_die_with_parent) as pool:
+        with ProcessPoolExecutor(workers, get_context("spawn"), initializer=end_with_parent) as pool:
             try:
                 for made in pool.map(make_chunk, chunks):
                     bar.advance(made)
@@ -180,14 +181,3 @@ def _boxes(made: Any, numbers: Any, example: Mapping[str, np.ndarray]) -> dict[s
 
 def _open(folder: Path, mode: Any) -> dict[str, np.ndarray]:
     return {path.stem: np.load(path, mmap_mode=mode) for path in sorted(folder.glob("*.npy"))}
-
-
-def _die_with_parent() -> None:
-    """Ask Linux to end this worker when its parent is killed; elsewhere nothing."""
-    import ctypes
-    import signal
-    import sys
-
-    if sys.platform == "linux":
-        set_death_signal = 1  # PR_SET_PDEATHSIG in <sys/prctl.h>
-        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGTERM)

@@ -37,7 +37,8 @@ def _stage(project: Path, stage: Stage, params: Params) -> dict[str, Any]:
             deps.append(value)
     return {
         "desc": stage.summary,
-        "cmd": f"python -m temper {stage.name}",
+        # `exec`: no shell stays between DVC and the stage, so that a stage notices when DVC is killed.
+        "cmd": f"exec python -m temper {stage.name}",
         "deps": deps,
         "params": list(stage.params),
         "outs": [f"artifacts/{stage.name}"],

@@ -3,15 +3,18 @@
 import shutil
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 
-from tasks import catalogue, plan, registry, store, summary
+from tasks import catalogue, experiments, plan, registry, store, summary
+from tasks.experiments import reap
+from tasks.owner import Owner
 from tasks.project import Project
-from tasks.tracking import Record, flatten, legal, reap
+from tasks.tracking import Record, flatten, legal
 from temper import artifacts
 from temper.params import Params, load
 from tests.unit.tasks.finished import make_finished
@@ -65,7 +68,7 @@ def test_a_model_is_registered_once_and_can_be_used(project: Project):
     assert plan.unregistered(project, params)
     record, version, reason = run_once(project, params)
     assert (version.version, version.aliases) == (1, ("challenger", "champion"))
-    assert version.complete
+    assert version.finished and version.whole
     assert "no champion" in reason
     assert not plan.unregistered(project, params)
 
@@ -126,12 +129,29 @@ def test_a_registration_that_was_cut_off_is_finished(project: Project):
     assert run_once(project, params)[1] == version
 
 
-def test_a_lost_file_is_registered_anew(project: Project):
+@pytest.mark.parametrize("how", ["lost", "damaged"])
+def test_a_lost_or_damaged_file_is_put_back(project: Project, how: str):
     params = load(project.folder)
     _, version, _ = run_once(project, params)
-    version.file.unlink()
+    whole = version.file.read_bytes()
+    if how == "lost":
+        version.file.unlink()
+    else:
+        version.file.write_bytes(whole[:100] + b"x" + whole[101:])
+    assert plan.unregistered(project, params) == (f"a file of version 1 of {params.project} is missing or damaged",)
+    assert run_once(project, params)[1].version == 1
+    assert version.file.read_bytes() == whole
+    assert not plan.unregistered(project, params)
+
+
+def test_what_mlflow_wrote_beside_it_is_watched_too(project: Project):
+    params = load(project.folder)
+    _, version, _ = run_once(project, params)
+    assert "MLmodel" in version.beside
+    version.file.with_name("MLmodel").write_text("nonsense")
     assert plan.unregistered(project, params)
     assert run_once(project, params)[1].version == 2
+    assert not plan.unregistered(project, params)
 
 
 def test_a_file_that_was_not_evaluated_is_not_registered(project: Project):
@@ -196,10 +216,32 @@ def test_a_training_is_followed_and_a_failure_closes_its_runs(project: Project):
 def test_dead_runs_are_closed(project: Project):
     record = Record(project, load(project.folder), "dead")
     run = record.begin()
-    record.end("KILLED")
-    record.client.update_run(run, "RUNNING")
-    assert reap(record.client, record.experiment) == 1
+    assert reap(record.client, record.experiment) == 0, "its process is this one, alive"
+    me = Owner.me()
+    record.client.set_tag(run, experiments.OWNER, str(replace(me, host="elsewhere")))
+    assert reap(record.client, record.experiment) == 0, "nobody here can say whether it is dead"
+    record.client.set_tag(run, experiments.OWNER, str(replace(me, started="1")))
+    assert reap(record.client, record.experiment) == 1, "the process id is of another process now"
     assert record.client.get_run(run).info.status == "KILLED"
+    record.client.update_run(run, "RUNNING")
+    record.client.set_tag(run, experiments.OWNER, str(replace(me, boot="before the last boot")))
+    assert Record(project, load(project.folder), "next").reaped == 1
+
+
+def test_what_was_cut_off_is_linked_with_what_went_on(project: Project):
+    params = load(project.folder)
+    first = Record(project, params, "first")
+    first.begin()
+    first.end("KILLED", "interrupted")
+    second = Record(project, params, "second")
+    after = second.begin()
+    runs = second.client.search_runs([second.experiment])
+    tags = {run.info.run_name: run.data.tags for run in runs}
+    assert tags["second"]["temper.continues"] == first.parent
+    assert tags["first"]["temper.continued_by"] == after
+    second.end("FINISHED")
+    third = Record(project, params, "third")
+    assert "temper.continues" not in third.client.get_run(third.begin()).data.tags
 
 
 def test_the_summary(project: Project):
