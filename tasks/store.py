@@ -111,6 +111,8 @@ def repro(project: Project, stage: str, *, force: bool = False) -> Outcome:
     started = time.monotonic()
     command = ["dvc", "--wait-for-lock", "repro", "--single-item", *(["--force"] if force else []), stage]
     ended = terminal.run(command, cwd=project.folder, env=project.child_environment(), hide=_CHATTER)
+    if ended.code and _sweep_run_cache(project):
+        ended = terminal.run(command, cwd=project.folder, env=project.child_environment(), hide=_CHATTER)
     seconds = time.monotonic() - started
     if ended.code:
         message, told = read_failure(stage, ended)
@@ -120,6 +122,23 @@ def repro(project: Project, stage: str, *, force: bool = False) -> Outcome:
     if any(_UNCHANGED in line for line in ended.out + ended.err):
         return Outcome("up to date", seconds)
     return Outcome("ran", seconds)
+
+
+def _sweep_run_cache(project: Project) -> bool:
+    """Remove what a killed DVC left in its run-cache: for ever after it stumbles over an entry without a file.
+
+    Returns:
+        Whether there was any.
+    """
+    empty = [folder for folder in (_root(project) / ".dvc" / "cache" / "runs").glob("*/*") if not any(folder.iterdir())]
+    for folder in empty:
+        folder.rmdir()
+    return bool(empty)
+
+
+def _root(project: Project) -> Path:
+    """The DVC repository that a project lies in."""
+    return next(folder for folder in (project.folder, *project.folder.parents) if (folder / ".dvc").is_dir())
 
 
 def recorded(project: Project) -> dict[str, Any]:

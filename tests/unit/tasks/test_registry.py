@@ -239,6 +239,7 @@ def test_what_was_cut_off_is_linked_with_what_went_on(project: Project):
     tags = {run.info.run_name: run.data.tags for run in runs}
     assert tags["second"]["temper.continues"] == first.parent
     assert tags["first"]["temper.continued_by"] == after
+    second.child("quantized")
     second.end("FINISHED")
     third = Record(project, params, "third")
     assert "temper.continues" not in third.client.get_run(third.begin()).data.tags

@@ -1,5 +1,6 @@
 """The door to DVC, on a repository of two commands."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,22 @@ def test_a_stage_runs_once_and_comes_back_from_the_cache(project: Project, capfd
     (project.folder / "code").unlink()
     outcome = store.repro(project, "one")
     assert outcome.state == "failed" and not outcome.told and "code" in outcome.message
+
+
+def test_what_a_killed_dvc_leaves_is_swept_away(project: Project):
+    """An entry of its run-cache that was begun and not written, and a lock that was cut off."""
+    (project.folder / "code").write_text("good, and new")
+    assert store.repro(project, "one").state == "ran"
+    for entry in (project.folder / ".dvc" / "cache" / "runs").glob("*/*/*"):
+        entry.unlink()
+    shutil.rmtree(project.folder / "artifacts", ignore_errors=True)
+    lock = project.folder / "dvc.lock"
+    assert store.heal_lock(project) is None
+    lock.write_text(lock.read_text()[:60])
+    project.hidden.mkdir(exist_ok=True)
+    assert "cut off" in str(store.heal_lock(project)) and not lock.exists()
+    assert store.heal_lock(project) is None
+    assert store.repro(project, "one").state == "ran"
 
 
 def test_what_dvc_cannot_read_is_said(tmp_path: Path):
