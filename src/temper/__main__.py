@@ -53,7 +53,7 @@ def run_stage(stage: Stage, project: Path) -> None:
     else:
         module = import_module(f"temper.stages.{stage.name}")
         workspace: dict[str, Any] = {"project": project, "work": work}
-        if stage.ranked:
+        if stage.resumes:
             workspace["checkpoints"] = checkpoints
         facts = module.run(select(params, stage.params), inputs, partial, **workspace)
         if stage.ranked:

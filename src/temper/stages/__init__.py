@@ -15,6 +15,8 @@ class Stage:
     summary: str
     ranked: bool = False
     """Runs through torchrun, one process per rank."""
+    resumes: bool = False
+    """Keeps half-finished work in a folder of checkpoints, and goes on from there."""
     external: tuple[str, ...] = ()
     """Parameters (dotted) that name files or folders of the user's; DVC watches them where they are set."""
 
@@ -23,9 +25,17 @@ STAGES = (
     Stage("ingest", (), ("ingest",), "fetch the raw data", external=("ingest.folder", "ingest.file")),
     Stage("prepare", ("ingest",), ("seed", "problem", "prepare"), "check, split and pack the pictures"),
     Stage("augment", ("prepare",), ("seed", "augment"), "rebalance the training split and materialise views"),
-    Stage("train", ("prepare", "augment"), ("seed", "train"), "train the teacher", ranked=True),
-    Stage("distill", ("prepare", "augment", "train"), ("seed", "distill"), "distil the student", ranked=True),
+    Stage("train", ("prepare", "augment"), ("seed", "train"), "train the teacher", ranked=True, resumes=True),
+    Stage(
+        "distill", ("prepare", "augment", "train"), ("seed", "distill"), "distil the student", ranked=True, resumes=True
+    ),
     Stage("quantize", ("prepare", "train", "distill"), ("seed", "quantize"), "export to ONNX and quantize the student"),
-    Stage("evaluate", ("prepare", "quantize"), ("seed", "evaluate"), "measure every candidate, clean and under stress"),
+    Stage(
+        "evaluate",
+        ("prepare", "quantize"),
+        ("seed", "evaluate"),
+        "measure every candidate, clean and under stress",
+        resumes=True,
+    ),
 )
 BY_NAME = {stage.name: stage for stage in STAGES}

@@ -33,7 +33,7 @@ _SAMPLE_FROM = 64
 
 
 def run(
-    params: SimpleNamespace, inputs: Mapping[str, Artifact], out: Path, *, project: Path, work: Path
+    params: SimpleNamespace, inputs: Mapping[str, Artifact], out: Path, *, project: Path, work: Path, checkpoints: Path
 ) -> dict[str, Any]:
     """Measure all candidates; leave the long table, plots and the model card.
 
@@ -50,7 +50,14 @@ def run(
     targets = as_targets(columns)
     strata = read_strata(prepare, "test")
     evaluation = evaluate(
-        problem, candidates, pictures, targets=targets, strata=strata, params=params.evaluate, seed=params.seed
+        problem,
+        candidates,
+        pictures,
+        targets=targets,
+        strata=strata,
+        params=params.evaluate,
+        seed=params.seed,
+        checkpoints=checkpoints,
     )
     scores = tabulate(evaluation.cells, confidence=params.evaluate.confidence)
     write(scores, out)

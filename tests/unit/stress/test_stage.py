@@ -107,7 +107,7 @@ def evaluate(project: Path, toy: Toy, folder: str) -> tuple[dict[str, Any], Path
     out = project / "artifacts" / folder
     inputs = {name: artifacts.load(name, project / "artifacts" / name) for name in ("prepare", "quantize")}
     out.mkdir()
-    facts = run(PARAMS, inputs, out, project=project, work=project)
+    facts = run(PARAMS, inputs, out, project=project, work=project, checkpoints=project / "checkpoints")
     lineage = {name: artifact.digest for name, artifact in inputs.items()}
     artifacts.write("evaluate", out, facts=facts, made_from=lineage, params="", code="")
     return facts, out
