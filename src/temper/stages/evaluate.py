@@ -17,7 +17,7 @@ from temper.data.packing import held_out, read_strata
 from temper.networks.deployed import Deployed
 from temper.problem import Problem, Targets
 from temper.problems import load as load_problem
-from temper.stress.card import Card, Plot, write_card, write_record
+from temper.stress.card import CLASSES, STRATA, Card, Plot, write_card, write_record
 from temper.stress.evaluation import STRATUM, Evaluation, evaluate, find_worst
 from temper.stress.pictures import Pictures
 from temper.stress.scores import Score, figures, pick, tabulate, write
@@ -161,7 +161,9 @@ def _fill_card(
             "digest": prepare.digest,
             "size": f"{found['height_px']} x {found['width_px']} px in {'grey' if found['channels'] == 1 else 'colour'}",
             "splits": {split: examples[split] for split in _SPLITS},
+            "classes": len(problem.classes),
             "strata": {name: {split: counts[split].get(name, 0) for split in _SPLITS} for name in counts["train"]},
+            "words": list(CLASSES if set(counts["train"]) <= set(problem.classes) else STRATA),
         },
         candidates=facts["candidates"],
         strata={

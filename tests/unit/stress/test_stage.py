@@ -123,10 +123,14 @@ def measured(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 def test_leaves_scores_plots_and_a_card(measured: tuple[Path, str]):
-    project, _ = measured
+    project, kind = measured
     artifact = artifacts.load("evaluate", project / "artifacts" / "evaluate")
     plots = {f"plots/{name}.png" for name in ("families", "conditions", "confusion", "mistakes", "samples")}
     assert {"scores.parquet", "scores.csv", "card.html", "card.md", "card.json"} | plots == set(artifact.files)
+    words = "By stratum" if kind == "multilabel" else "By class"  # Some of its toys show nothing.
+    assert (
+        "model with 3 classes" in artifact.path("card.md").read_text() and words in artifact.path("card.md").read_text()
+    )
     assert artifact.facts["images"] == {"clean": 20, "stress": 8}
     for found in artifact.facts["candidates"].values():
         score = found[artifact.facts["headline"]]
