@@ -19,7 +19,7 @@ import typer
 
 from temper import artifacts
 from temper.leash import end_with_parent
-from temper.params import Params, digest_value, load, select
+from temper.params import Params, check_ranks, digest_value, load, select
 from temper.stages import STAGES, Stage
 from temper.stages.closure import PACKAGE, stage_sources
 
@@ -73,6 +73,7 @@ def _launch(stage: Stage, project: Path, params: Params) -> None:
     """Run a stage as the ranks of one training, through torchrun."""
     from temper.engine.ranks import count_ranks
 
+    check_ranks(params, stage.name)
     ranks = count_ranks(getattr(params, stage.name).ranks)
     environment = {
         **os.environ,

@@ -7,6 +7,7 @@ so the flow and the stages that only move files can read parameters without wait
 import difflib
 import io
 import json
+import os
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +25,8 @@ from temper.problems import AnyProblem
 from temper.stress.params import EvaluateParams
 
 FILE = "params.yaml"
+_EXAMPLE = "examples/digits/params.yaml"
+_GPUS = Path("/proc/driver/nvidia/gpus")
 Ranks = Literal["auto"] | Annotated[int, Field(ge=1)]
 
 
@@ -98,6 +101,9 @@ def load(project: Path) -> Params:
 def parse(text: str) -> Params:
     """Parse the text of a params.yaml; errors name the key, the value and the rule."""
     tree = YAML(typ="safe", pure=True).load(io.StringIO(text))
+    if tree is None:
+        sections = ", ".join(Params.model_fields)
+        raise ValueError(f"the file is empty; it must hold the sections {sections}: copy an example, e.g. {_EXAMPLE}")
     if not isinstance(tree, dict):
         raise ValueError(f"expected a mapping of sections, found {type(tree).__name__}")
     try:
@@ -107,6 +113,22 @@ def parse(text: str) -> Params:
         raise ValueError("; ".join(_explain(dict(detail)) for detail in error.errors())) from None
     except TypeError as error:
         raise ValueError(f"holds a value that is no text, number, list or mapping: {error}") from error
+
+
+def check_ranks(params: Params, stage: str) -> None:
+    """Refuse more processes than this machine can let train together; apart from `parse`, since other machines may plan.
+
+    Raises:
+        ValueError: If there are fewer GPUs than ranks, or where there is no GPU fewer cores.
+    """
+    asked = getattr(params, stage).ranks
+    num_gpus = len(list(_GPUS.iterdir())) if _GPUS.is_dir() else 0
+    most, thing = (num_gpus, "GPU") if num_gpus else (len(os.sched_getaffinity(0)), "core")
+    if asked != "auto" and asked > most:
+        raise ValueError(
+            f"{stage}.ranks = {asked}: each rank needs a {thing} of its own, and this machine has {most}; "
+            f"set it to {most} or less, or to auto (one per GPU, else 1)"
+        )
 
 
 def digest_value(params: Params, sections: tuple[str, ...]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import io
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,9 @@ import pytest
 from PIL import Image
 
 from temper import __main__ as door
+from temper import artifacts
+from temper.params import load
+from temper.stages.training import train_network
 from tests.project import make_project
 
 Run = Callable[..., tuple[int, str]]
@@ -122,11 +126,90 @@ def spoil(name: str) -> bytes:
 def test_bad_pictures_are_named_and_too_many_stop(pictures: Path, run: Run, name: str):
     (pictures / "pictures" / "cat" / "bad.png").write_bytes(spoil(name))
     # One of 73 is more than the default 1 %.
-    assert_refused(pictures, run(pictures, "ingest", "prepare"), "prepare", "cat/bad.png", "max_bad_share")
+    assert_refused(pictures, run(pictures, "ingest", "prepare"), "prepare", " pictures/cat/bad.png: ", "max_bad_share")
     text = (pictures / "params.yaml").read_text()
     (pictures / "params.yaml").write_text(text.replace("prepare: {", "prepare: {max_bad_share: 0.05, "))
     assert run(pictures, "prepare")[0] == 0
     assert "cat/bad.png" in (pictures / "artifacts/prepare/dropped.csv").read_text()
+    assert "<td>cat/bad.png</td>" in (pictures / "artifacts/prepare/report.html").read_text()
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_messages_name_the_pictures_where_the_user_put_them(pictures: Path, run: Run, absolute: bool):
+    folder = str(pictures / "pictures") if absolute else "../project/pictures"
+    text = (pictures / "params.yaml").read_text().replace("folder: pictures", f"folder: {folder}")
+    text = text.replace("kind: multiclass", "kind: multiclass, classes: [cat, dog]")
+    (pictures / "params.yaml").write_text(text)
+    assert_refused(pictures, run(pictures, "ingest", "prepare"), "prepare", f"'owl' of {folder}/owl/0.jpg is not among")
+
+
+def test_messages_name_the_pictures_of_a_table(pictures: Path, run: Run):
+    lines = ["path,labels"] + [f"../pictures/{name}/{i}.png,{name}" for name in ("cat", "dog") for i in range(1, 24, 2)]
+    (pictures / "lists").mkdir()
+    (pictures / "lists/all.csv").write_text("\n".join([*lines, "bad.png,cat"]))
+    (pictures / "lists/bad.png").write_bytes(b"words")
+    text = (pictures / "params.yaml").read_text()
+    text = text.replace("source: imagefolder, folder: pictures", "source: table, file: lists/all.csv")
+    (pictures / "params.yaml").write_text(text)
+    assert_refused(pictures, run(pictures, "ingest", "prepare"), "prepare", " lists/bad.png: not a picture")
+
+
+def flip(path: Path) -> None:
+    """Change one bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("stage", ["augment", "train"])
+@pytest.mark.parametrize("name", ["train/image.npy", "train/label.npy", "rows.parquet"])
+def test_a_picture_or_a_label_that_changed_after_prepare_is_named(pictures: Path, run: Run, name: str, stage: str):
+    assert run(pictures, "ingest", "prepare", *(["augment"] if stage == "train" else []))[0] == 0
+    flip(pictures / "artifacts/prepare" / name)
+    words = (f"artifacts/prepare/{name} is damaged", "SHA-256", "delete", "`make pipeline`")
+    assert_refused(pictures, run(pictures, stage), stage, *words)
+
+
+@pytest.mark.parametrize("name", ["pictures.zip", "rows.parquet"])
+def test_raw_data_that_changed_after_ingest_are_named(pictures: Path, run: Run, name: str):
+    assert run(pictures, "ingest")[0] == 0
+    flip(pictures / "artifacts/ingest" / name)
+    words = (f"artifacts/ingest/{name} is damaged", "SHA-256", "delete", "`make pipeline`")
+    assert_refused(pictures, run(pictures, "prepare"), "prepare", *words)
+
+
+@pytest.mark.parametrize("stage", ["train", "distill"])
+def test_a_batch_larger_than_an_epoch_names_its_key_and_the_way_out(pictures: Path, run: Run, stage: str):
+    assert run(pictures, "ingest", "prepare", "augment")[0] == 0
+    inputs = {name: artifacts.load(name, pictures / "artifacts" / name) for name in ("prepare", "augment")}
+    params = getattr(load(pictures), stage)
+    params = replace(params, fit=replace(params.fit, batch_size=512))
+    drawn = inputs["prepare"].facts["examples"]["train"]
+    words = rf"{stage}.fit.batch_size = 512, but an epoch draws only {drawn} examples .* to {drawn} or less, or add pictures"
+    with pytest.raises(ValueError, match=words):
+        train_network(
+            stage,
+            params,
+            lambda *_: pytest.fail("too late"),
+            inputs,
+            pictures,
+            seed=0,
+            project=pictures,
+            work=pictures,
+            checkpoints=pictures,
+        )
+
+
+def test_more_ranks_than_the_machine_holds(pictures: Path, run: Run):
+    assert run(pictures, "ingest", "prepare", "augment")[0] == 0
+    text = (pictures / "params.yaml").read_text()
+    (pictures / "params.yaml").write_text(text.replace("ranks: 1", "ranks: 9999", 1))
+    assert_refused(pictures, run(pictures, "train"), "train", "train.ranks = 9999", "or less, or to auto")
+
+
+def test_an_empty_file_of_parameters(pictures: Path, run: Run):
+    (pictures / "params.yaml").write_text("")
+    assert_refused(pictures, run(pictures, "ingest"), "ingest", "params.yaml: the file is empty", "examples/digits")
 
 
 def test_a_missing_artifact_names_the_way_out(pictures: Path, run: Run):

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from temper.params import load, parse
+from temper.params import _EXAMPLE, check_ranks, load, parse
 
 DEFAULT = Path("params.yaml").read_text(encoding="utf-8")
 
@@ -46,9 +46,37 @@ def test_a_file_that_is_missing_or_no_yaml_is_named(tmp_path: Path):
     (tmp_path / "params.yaml").write_text("just words")
     with pytest.raises(ValueError, match=r"expected a mapping of sections, found str"):
         load(tmp_path)
+    for nothing in ("", "\n", "# a comment\n", "---\n"):
+        (tmp_path / "params.yaml").write_text(nothing)
+        with pytest.raises(
+            ValueError, match=r"params.yaml: the file is empty; .* project, seed, .*, registry: copy .*"
+        ):
+            load(tmp_path)
     (tmp_path / "params.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match=r"params.yaml is not UTF-8"):
         load(tmp_path)
+
+
+def test_the_example_that_an_empty_file_is_sent_to_exists():
+    assert load(Path("examples/digits")).seed == 0 and _EXAMPLE == "examples/digits/params.yaml"
+
+
+def test_more_ranks_than_the_machine_holds_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("temper.params._GPUS", tmp_path / "gpus")
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    params = parse(change("ranks: auto", "ranks: 99"))  # Another machine may plan with it.
+    with pytest.raises(
+        ValueError, match=r"train.ranks = 99: .* a core of its own, .* has 2; set it to 2 or less, or to auto"
+    ):
+        check_ranks(params, "train")
+    check_ranks(params, "distill")
+    for asked in ("2", "auto"):
+        check_ranks(parse(change("ranks: auto", f"ranks: {asked}")), "train")
+    for gpu in ("0000:00:01.0", "0000:00:02.0", "0000:00:03.0"):
+        (tmp_path / "gpus" / gpu).mkdir(parents=True)
+    check_ranks(parse(change("ranks: auto", "ranks: 3")), "train")
+    with pytest.raises(ValueError, match=r"a GPU of its own, and this machine has 3"):
+        check_ranks(params, "train")
 
 
 def test_numbers_are_read_as_dvc_reads_them():

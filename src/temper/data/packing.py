@@ -149,6 +149,25 @@ def open_training(prepare: Artifact, augment: Artifact) -> tuple[dict[str, np.nd
     return columns, repeats, weights
 
 
+def check_batch(batch_size: int, repeats: np.ndarray, *, key: str) -> None:
+    """An epoch has at least one whole batch.
+
+    Args:
+        batch_size: Examples of a global batch.
+        repeats: How often an epoch draws each example of the training split, views included.
+        key: Of the batch size in params.yaml.
+
+    Raises:
+        ValueError: If it has none; says how many examples there are.
+    """
+    drawn = int(repeats.sum())
+    if batch_size > drawn:
+        raise ValueError(
+            f"{key} = {batch_size}, but an epoch draws only {drawn} examples (a training split of {len(repeats)} with its "
+            f"views, rebalanced by augment); set {key} to {drawn} or less, or add pictures"
+        )
+
+
 def _open(artifact: Artifact, prefix: str) -> dict[str, np.ndarray]:
     load: Callable[..., np.ndarray] = np.load
     names = [name for name in sorted(artifact.files) if name.startswith(prefix) and name.endswith(".npy")]

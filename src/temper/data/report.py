@@ -74,7 +74,10 @@ def _dropped(rows: Sequence[Row], dropped: Mapping[int, str]) -> list[str]:
     shown = list(dropped.items())[:_SHOWN]
     parts = [
         _table(["reason", "pictures"], [[reason, count] for reason, count in reasons]),
-        _table(["path", "split", "reason"], [[rows[i].path, rows[i].split or "", reason] for i, reason in shown]),
+        _table(
+            ["picture", "in artifacts/ingest", "split", "reason"],
+            [[rows[i].id, rows[i].path, rows[i].split or "", reason] for i, reason in shown],
+        ),
     ]
     if len(dropped) > _SHOWN:
         parts.append(f'<p class="more">… and {len(dropped) - _SHOWN} more: {DROPPED}</p>')

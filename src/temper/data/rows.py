@@ -1,8 +1,8 @@
 """The readable table of examples that ingest leaves: one line per picture, before anything was decoded."""
 
 from collections.abc import Sequence
-from dataclasses import fields
-from pathlib import Path
+from dataclasses import fields, replace
+from pathlib import Path, PurePosixPath
 
 from temper.problem import Row
 
@@ -32,6 +32,13 @@ def read_rows(path: Path) -> list[Row]:
     labels = names.index("labels")
     columns[labels] = [tuple(value) for value in columns[labels]]
     return [Row(**dict(zip(names, values, strict=True))) for values in zip(*columns, strict=True)]
+
+
+def as_found(rows: Sequence[Row], origin: str | None) -> Sequence[Row]:
+    """The same rows with the paths that people know, for messages and lists: below `origin` where there is one."""
+    if origin is None:
+        return rows
+    return [replace(row, path=str(PurePosixPath(origin) / row.id)) for row in rows]
 
 
 def _plain(value: object) -> object:

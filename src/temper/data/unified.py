@@ -35,11 +35,7 @@ class Unified:
 
 
 def unify_all(rows: Sequence[Row], store: Store, params: PrepareParams, work: Path) -> Unified:
-    """Check, decode and unify the pictures and masks of all rows into files in `work`.
-
-    Raises:
-        ValueError: If more than `max_bad_share` of them are bad; names the first ones and the reasons.
-    """
+    """Check, decode and unify the pictures and masks of all rows into files in `work`."""
     shape = (len(rows), params.height_px, params.width_px)
     colour = params.mode == "colour" or (params.mode == "auto" and _may_have_colour(rows, store))
     images = np.lib.format.open_memmap(work / "images.npy", "w+", np.uint8, (*shape, 3 if colour else 1))
@@ -57,7 +53,6 @@ def unify_all(rows: Sequence[Row], store: Store, params: PrepareParams, work: Pa
                 _decode(rows, numbers, store, params, unified, pool)
             grey = grey and (not colour or _is_grey(images[start : numbers.stop]))
             bar.advance(len(numbers))
-    check_bad_share(rows, unified.bad, params.max_bad_share)
     if params.mode == "auto" and grey and colour:
         unified.images = images[..., :1]
     return unified

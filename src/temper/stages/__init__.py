@@ -16,7 +16,7 @@ class Stage:
     ranked: bool = False
     """Runs through torchrun, one process per rank."""
     resumes: bool = False
-    """Keeps checkpoints and goes on from them; it is handed the folder they lie in."""
+    """Keeps half-finished work in a folder of checkpoints, and goes on from there."""
     external: tuple[str, ...] = ()
     """Parameters (dotted) that name files or folders of the user's; DVC watches them where they are set."""
 
@@ -35,6 +35,7 @@ STAGES = (
         ("prepare", "quantize"),
         ("seed", "evaluate"),
         "measure every candidate, clean and under stress",
+        resumes=True,
     ),
 )
 BY_NAME = {stage.name: stage for stage in STAGES}

@@ -17,7 +17,7 @@ from temper.data.packing import held_out, read_strata
 from temper.networks.deployed import Deployed
 from temper.problem import Problem, Targets
 from temper.problems import load as load_problem
-from temper.stress.card import Card, Plot, write_card, write_record
+from temper.stress.card import CLASSES, STRATA, Card, Plot, write_card, write_record
 from temper.stress.evaluation import STRATUM, Evaluation, evaluate, find_worst
 from temper.stress.pictures import Pictures
 from temper.stress.scores import Score, figures, pick, tabulate, write
@@ -33,7 +33,7 @@ _SAMPLE_FROM = 64
 
 
 def run(
-    params: SimpleNamespace, inputs: Mapping[str, Artifact], out: Path, *, project: Path, work: Path
+    params: SimpleNamespace, inputs: Mapping[str, Artifact], out: Path, *, project: Path, work: Path, checkpoints: Path
 ) -> dict[str, Any]:
     """Measure all candidates; leave the long table, plots and the model card.
 
@@ -50,7 +50,14 @@ def run(
     targets = as_targets(columns)
     strata = read_strata(prepare, "test")
     evaluation = evaluate(
-        problem, candidates, pictures, targets=targets, strata=strata, params=params.evaluate, seed=params.seed
+        problem,
+        candidates,
+        pictures,
+        targets=targets,
+        strata=strata,
+        params=params.evaluate,
+        seed=params.seed,
+        checkpoints=checkpoints,
     )
     scores = tabulate(evaluation.cells, confidence=params.evaluate.confidence)
     write(scores, out)
@@ -154,7 +161,9 @@ def _fill_card(
             "digest": prepare.digest,
             "size": f"{found['height_px']} x {found['width_px']} px in {'grey' if found['channels'] == 1 else 'colour'}",
             "splits": {split: examples[split] for split in _SPLITS},
+            "classes": len(problem.classes),
             "strata": {name: {split: counts[split].get(name, 0) for split in _SPLITS} for name in counts["train"]},
+            "words": list(CLASSES if set(counts["train"]) <= set(problem.classes) else STRATA),
         },
         candidates=facts["candidates"],
         strata={

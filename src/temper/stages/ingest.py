@@ -8,7 +8,7 @@ from typing import Any
 
 from temper.artifacts import Artifact, digest_file
 from temper.data.rows import FILE, write_rows
-from temper.data.sources import SOURCES
+from temper.data.sources import SOURCES, find_origin
 
 
 def run(
@@ -17,13 +17,14 @@ def run(
     """Write the source's files and `rows.parquet`.
 
     Returns:
-        The source's name, how many examples, examples per label and per official split, and the files' digests.
+        The source's name, the user's folder it read, how many examples, examples per label and per official split, and the files' digests.
     """
     rows = SOURCES[params.ingest.source](params.ingest, project, out)
     files = {path.name: digest_file(path) for path in sorted(out.iterdir())}
     write_rows(rows, out / FILE)
     return {
         "source": params.ingest.source,
+        "origin": find_origin(params.ingest),
         "examples": len(rows),
         "labels": dict(sorted(Counter(label for row in rows for label in row.labels).items())),
         "splits": dict(sorted(Counter(row.split or "(none)" for row in rows).items())),

@@ -15,7 +15,7 @@ from temper.data.duplicates import digest_pixels, find_duplicates
 from temper.data.packing import TABLE, Truth, measure, pack_truth, write_split, write_table
 from temper.data.pictures import Store
 from temper.data.report import DROPPED, write_dropped, write_report
-from temper.data.rows import FILE, read_rows
+from temper.data.rows import FILE, as_found, read_rows
 from temper.data.sheet import tint, write_sheet
 from temper.data.space import require_space
 from temper.data.splits import SPLITS, assign_splits, check_strata, count_strata
@@ -38,7 +38,8 @@ def run(
     """
     ingest = inputs["ingest"]
     rows = read_rows(ingest.path(FILE))
-    problem: Problem = params.problem.bind(rows)
+    named = as_found(rows, ingest.facts["origin"])
+    problem: Problem = params.problem.bind(named)
     # Twice: once in `work` while the splits are not known yet, once packed.
     pixels = params.prepare.height_px * params.prepare.width_px
     require_space(
@@ -46,8 +47,9 @@ def run(
     )
     with Store({name: ingest.path(name) for name in ingest.files}) as store:
         unified = unify_all(rows, store, params.prepare, work)
+    check_bad_share(named, unified.bad, params.prepare.max_bad_share)
     truth = pack_truth(rows, unified, problem, work)
-    check_bad_share(rows, unified.bad, params.prepare.max_bad_share)
+    check_bad_share(named, unified.bad, params.prepare.max_bad_share)
     pixel_digests = digest_pixels(unified.images)
     dropped = _dropped(rows, unified, truth, pixel_digests)
     kept = [i for i in range(len(rows)) if i not in dropped]

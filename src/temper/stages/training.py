@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from temper.artifacts import Artifact
 from temper.data.loading import TrainLoader, as_batch, to_tensors, whole_batches
-from temper.data.packing import open_split, open_training
+from temper.data.packing import check_batch, open_split, open_training
 from temper.engine.calibration import fit_temperature
 from temper.engine.checkpoints import Checkpoints
 from temper.engine.fit import FitResult, fit
@@ -54,6 +54,7 @@ def train_network(
     )
     seed = derive(seed, what)
     columns, repeats, weights = open_training(prepare, inputs["augment"])
+    check_batch(params.fit.batch_size, repeats, key=f"{what}.fit.batch_size")
     loader = TrainLoader(
         to_tensors(columns, ranks.device),
         repeats,

@@ -19,12 +19,15 @@ from temper.stress.card_html import HTML
 from temper.stress.card_markdown import MARKDOWN
 
 RECORD = "card.json"
+CLASSES = ("class", "classes")
+STRATA = ("stratum", "strata")
+"""What the card calls that by which scores are broken down: plain classes, or something else besides them."""
 
 LIMITS = (
     "Every figure is of this data set's test split. Pictures from another camera, place or time may go worse.",
     "The stress is synthetic and one thing at a time. Not tested: blur, compression, weather, turned or scaled subjects, "
     "several conditions at once, adversarial attacks, and subjects of none of the classes.",
-    "Stressed figures are of a part of the test pictures, spread evenly over the strata; compare them with severity 0 of "
+    "Stressed figures are of a part of the test pictures, spread evenly over the {strata}; compare them with severity 0 of "
     "the same pictures, not with the clean score of all.",
     "Intervals say what another choice of test pictures would change. They say nothing about another training run: "
     "there was one.",
@@ -56,7 +59,8 @@ class Card:
     images: Mapping[str, int]
     """`clean` and `stress`: test pictures behind the scores."""
     data: Mapping[str, Any]
-    """`digest`, `size` (as text), `splits` (name -> pictures), `strata` (name -> split -> pictures)."""
+    """`digest`, `size` (as text), `splits` (name -> pictures), `classes` (how many), `strata` (name -> split -> pictures) and
+    `words` for one and many of them: `CLASSES` or `STRATA`."""
     candidates: Mapping[str, Mapping[str, Any]]
     """As in the facts of `evaluate`."""
     strata: Mapping[str, Mapping[str, Mapping[str, float]]]
@@ -95,7 +99,9 @@ def write_card(folder: Path, card: Card, *, latency: Mapping[str, Any] | None = 
     """
     from jinja2 import Environment, StrictUndefined
 
-    facts = {"card": card, "latency": latency, "title": name or f"A {card.kind} model", "limits": LIMITS}
+    one, many = card.data["words"]
+    limits = [limit.format(strata=many) for limit in LIMITS]
+    facts = {"card": card, "latency": latency, "title": name or f"A {card.kind} model", "limits": limits, "one": one}
     for file, template, escape in (("card.html", HTML, True), ("card.md", MARKDOWN, False)):
         env = Environment(autoescape=escape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
         env.filters |= {

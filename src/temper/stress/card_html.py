@@ -35,7 +35,7 @@ figure img { max-width: 100%; height: auto; background: #fff; border-radius: 6px
 </head>
 <body>
 <h1>{{ title }}</h1>
-<p class="soft">Model card. A {{ card.kind }} model with {{ card.data.strata|length }} strata for pictures of
+<p class="soft">Model card. A {{ card.kind }} model with {{ card.data.classes }} classes for pictures of
 {{ card.data.size }}, tried on {{ "{:,}".format(card.images.clean) }} test pictures, {{ "{:,}".format(card.images.stress) }} of them under
 stress.
 Every figure was measured from the file that is deployed.</p>
@@ -85,8 +85,9 @@ pictures/s at batch 256.{% endif %}</p>
 <figure><img src="{{ plot.file|uri }}" alt="{{ plot.title }}"><figcaption>{{ plot.text }}</figcaption></figure>
 {% endfor %}
 
-<h2>By stratum</h2>
-<p class="soft">{{ card.headline }} in %, over the clean test pictures of each stratum.</p>
+<h2>By {{ one }}</h2>
+<p class="soft">{{ card.headline }} in %, over the clean test pictures of each {{ one }}.{% if one != "class" %} Strata: classes, and what
+shows none of them.{% endif %}</p>
 <div class="wide"><table>
 <thead><tr><th></th>{% for name in card.candidates %}<th class="n">{{ name }}</th>{% endfor %}
 {% for split in card.data.splits %}<th class="n">{{ split }} pictures</th>{% endfor %}</tr></thead>

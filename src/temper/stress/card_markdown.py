@@ -2,7 +2,7 @@
 
 MARKDOWN = """# {{ title }}: model card
 
-A {{ card.kind }} model with {{ card.data.strata|length }} strata for pictures of {{ card.data.size }}, tried on
+A {{ card.kind }} model with {{ card.data.classes }} classes for pictures of {{ card.data.size }}, tried on
 {{ "{:,}".format(card.images.clean) }} test pictures, {{ "{:,}".format(card.images.stress) }} of them under stress. Every figure was measured from the
 file that is deployed.
 
@@ -42,11 +42,11 @@ Latency: median on {{ latency.machine.cpu }}, {{ latency.machine.cores }} cores,
 {{ plot.text }}
 
 {% endfor %}
-## By stratum
+## By {{ one }}
 
-{{ card.headline }} in %, over the clean test pictures of each stratum.
+{{ card.headline }} in %, over the clean test pictures of each {{ one }}.{% if one != "class" %} Strata: classes, and what shows none of them.{% endif +%}
 
-| stratum |{% for name in card.candidates %} {{ name|cell }} |{% endfor %}{% for split in card.data.splits %} {{ split }} pictures |{% endfor +%}
+| {{ one }} |{% for name in card.candidates %} {{ name|cell }} |{% endfor %}{% for split in card.data.splits %} {{ split }} pictures |{% endfor +%}
 |---|{{ "--:|" * (card.candidates|length + card.data.splits|length) }}
 {% for stratum, found in card.strata.items() %}
 | {{ stratum|cell }} |{% for name in card.candidates %} {{ found[name]|spread }} |{% endfor %}

@@ -2,13 +2,16 @@
 
 Stressed batches are made once and shown to every candidate. What a batch leaves behind are tallies: what each picture adds
 to the scores. As soon as a cell (candidate, condition, severity) is complete, its tallies are resampled over source
-pictures into scores under each draw, and dropped; so memory does not grow with conditions.
+pictures into scores under each draw, and dropped; so memory does not grow with conditions. What was measured is kept in a
+folder as it grows, so that an evaluation that was killed goes on where it was.
 
 Left out: agreement between candidates; `Problem` has no question for it that answers from files could be put to.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from statistics import fmean
 from typing import TypeAlias
 
@@ -24,6 +27,7 @@ from temper.progress import Bar
 from temper.stress.conditions import SEVERITIES, Condition, applicable, stress
 from temper.stress.params import EvaluateParams
 from temper.stress.pictures import Pictures, as_served
+from temper.stress.pieces import Pieces, Tensors
 
 Candidate: TypeAlias = Callable[[np.ndarray], Answer]
 """Takes uint8 pictures [batch, height, width, channels] as a deployed file does."""
@@ -36,6 +40,8 @@ MEAN = "mean"
 """Condition of a mean over the conditions of a family."""
 STRATUM = "stratum"
 """Family of the clean scores of each stratum; its conditions are the strata's names."""
+_LEFT = ("tallies", "errors", "confusion")
+"""What a candidate leaves of clean pictures."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +59,6 @@ class Cell:
     """Scores by name."""
     samples: Mapping[str, Float64[Tensor, "resamples"]]
     """The same scores under each draw of source pictures; draws are shared by cells of equally many pictures."""
-
-
-@dataclass
-class Examples:
-    """What one candidate did with each clean test picture."""
-
-    tallies: list[Tensor] = field(default_factory=list)
-    errors: list[Tensor] = field(default_factory=list)
-    confusion: Tensor | int = 0
 
 
 @dataclass(frozen=True)
@@ -115,6 +112,7 @@ def evaluate(
     strata: Sequence[frozenset[str]],
     params: EvaluateParams,
     seed: int,
+    checkpoints: Path | None = None,
 ) -> Evaluation:
     """Measure every candidate on all test pictures, and on some of them under every condition and severity.
 
@@ -126,6 +124,7 @@ def evaluate(
         strata: What each of them counts as.
         params: How much is measured.
         seed: The seed of the whole.
+        checkpoints: Folder in which a half-finished evaluation of all this is kept and found again; None keeps nothing.
 
     Raises:
         ValueError: If there are no test pictures.
@@ -134,32 +133,23 @@ def evaluate(
         raise ValueError("the test split is empty; give it pictures (prepare.test_share, or the source's own split)")
     subset = choose(strata, params.stress_images, seed=seed)
     conditions = applicable(params.families, channels=pictures.channels)
-    batches = -(-len(pictures) // params.batch_size)
-    stressed = -(-len(subset) // params.batch_size) * len(conditions) * len(SEVERITIES)
-    with Bar("evaluate", batches + stressed) as bar:
-        examples = _measure_clean(problem, candidates, pictures, targets, params.batch_size, bar)
-        cells = _clean_cells(problem, examples, strata, subset, params, seed)
-        draws = draw(len(subset), resamples=params.bootstrap, seed=derive(seed, "bootstrap"))
+    everything, some = (keys.split(params.batch_size) for keys in (torch.arange(len(pictures)), subset))
+    pieces = Pieces(checkpoints)
+    with Bar("evaluate", len(everything) + len(some) * len(conditions) * len(SEVERITIES)) as bar:
+        on_clean = partial(_measure_clean, problem, candidates, pictures, targets)
+        clean = pieces.measure(CLEAN, everything, on_clean, _join, bar)
+        tallies, errors, confusions = ({name: clean[f"{name}/{what}"] for name in candidates} for what in _LEFT)
+        cells = _clean_cells(problem, tallies, strata, subset, params, seed)
+        score = partial(
+            _score_all, problem, draw(len(subset), resamples=params.bootstrap, seed=derive(seed, "bootstrap"))
+        )
         for condition in conditions:
             for severity in SEVERITIES:
-                tallies: dict[str, list[Tensor]] = {name: [] for name in candidates}
-                for keys in subset.split(params.batch_size):
-                    images = pictures.take(keys)
-                    shown = as_served(stress(condition, images, keys=keys, severity=severity, seed=seed, pool=pictures))
-                    truth = condition.retarget({name: column[keys] for name, column in targets.items()})
-                    for name, candidate in candidates.items():
-                        tallies[name].append(problem.tally(candidate(shown), truth).double())
-                    bar.advance(note=f"{condition.name} {severity}")
-                for name in candidates:
-                    scored = _score(problem, torch.cat(tallies[name]), draws)
-                    cells.append(Cell(name, condition.family, condition.name, severity, len(subset), *scored))
-    return Evaluation(
-        cells=(*cells, *_means(cells, params.families)),
-        confusions={name: torch.as_tensor(found.confusion) for name, found in examples.items()},
-        errors={name: torch.cat(found.errors).double() for name, found in examples.items()},
-        subset=subset,
-        conditions=conditions,
-    )
+                shown = partial(_measure_stressed, problem, candidates, pictures, targets, condition, severity, seed)
+                scored = pieces.measure(f"{condition.name} {severity}", some, shown, score, bar)
+                cells += _stressed_cells(scored, condition, severity, len(subset))
+        pieces.write()
+    return Evaluation((*cells, *_means(cells, params.families)), confusions, errors, subset, conditions)
 
 
 def _measure_clean(
@@ -167,25 +157,70 @@ def _measure_clean(
     candidates: Mapping[str, Candidate],
     pictures: Pictures,
     targets: Targets,
-    batch_size: int,
-    bar: Bar,
-) -> dict[str, Examples]:
-    examples = {name: Examples() for name in candidates}
-    for keys in torch.arange(len(pictures)).split(batch_size):
-        shown = as_served(pictures.take(keys))
-        truth = {name: column[keys] for name, column in targets.items()}
-        for name, candidate in candidates.items():
-            answer, found = candidate(shown), examples[name]
-            found.tallies.append(problem.tally(answer, truth).double())
-            found.errors.append(problem.error(answer, truth))
-            found.confusion = found.confusion + problem.confusion(answer, truth)
-        bar.advance(note="clean")
-    return examples
+    keys: Int64[Tensor, "batch"],
+) -> Tensors:
+    """What each candidate did with a batch of pictures as they are: `<candidate>/<one of _LEFT>`."""
+    shown = as_served(pictures.take(keys))
+    truth = {name: column[keys] for name, column in targets.items()}
+    found = {}
+    for name, candidate in candidates.items():
+        answer = candidate(shown)
+        found[f"{name}/tallies"] = problem.tally(answer, truth).double()
+        found[f"{name}/errors"] = problem.error(answer, truth).double()
+        found[f"{name}/confusion"] = problem.confusion(answer, truth)[None]
+    return found
+
+
+def _join(parts: Sequence[Tensors]) -> Tensors:
+    """All batches of the clean pictures as one; confusions are added up."""
+    joined = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+    return {key: value.sum(dim=0) if key.endswith("/confusion") else value for key, value in joined.items()}
+
+
+def _measure_stressed(
+    problem: Problem,
+    candidates: Mapping[str, Candidate],
+    pictures: Pictures,
+    targets: Targets,
+    condition: Condition,
+    severity: int,
+    seed: int,
+    keys: Int64[Tensor, "batch"],
+) -> Tensors:
+    """Tallies of each candidate on a batch of pictures under a condition."""
+    images = pictures.take(keys)
+    shown = as_served(stress(condition, images, keys=keys, severity=severity, seed=seed, pool=pictures))
+    truth = condition.retarget({name: column[keys] for name, column in targets.items()})
+    return {name: problem.tally(candidate(shown), truth).double() for name, candidate in candidates.items()}
+
+
+def _score_all(problem: Problem, draws: UInt8[Tensor, "resamples images"], parts: Sequence[Tensors]) -> Tensors:
+    """Scores of each candidate from the tallies of all batches: `<candidate>/<score>`, the value and then its samples."""
+    found = {}
+    for name in parts[0]:
+        values, samples = _score(problem, torch.cat([part[name] for part in parts]), draws)
+        for metric, drawn in samples.items():
+            found[f"{name}/{metric}"] = torch.cat([torch.tensor([values[metric]], dtype=drawn.dtype), drawn])
+    return found
+
+
+def _stressed_cells(scored: Tensors, condition: Condition, severity: int, images: int) -> list[Cell]:
+    """A cell for each candidate from what `_score_all` left."""
+    by_candidate: dict[str, dict[str, Tensor]] = {}
+    for key, found in scored.items():
+        name, metric = key.split("/")
+        by_candidate.setdefault(name, {})[metric] = found
+    cells = []
+    for name, scores in by_candidate.items():
+        values = {metric: float(found[0]) for metric, found in scores.items()}
+        samples = {metric: found[1:] for metric, found in scores.items()}
+        cells.append(Cell(name, condition.family, condition.name, severity, images, values, samples))
+    return cells
 
 
 def _clean_cells(
     problem: Problem,
-    examples: Mapping[str, Examples],
+    tallies: Mapping[str, Float64[Tensor, "pictures counts"]],
     strata: Sequence[frozenset[str]],
     subset: Int64[Tensor, "images"],
     params: EvaluateParams,
@@ -202,8 +237,8 @@ def _clean_cells(
     cells = []
     for family, condition, keys in situations:
         draws = draw(len(keys), resamples=params.bootstrap, seed=derive(seed, "bootstrap"))
-        for name, found in examples.items():
-            values, samples = _score(problem, torch.cat(found.tallies)[keys], draws)
+        for name, found in tallies.items():
+            values, samples = _score(problem, found[keys], draws)
             if family == STRATUM:
                 values, samples = {headline: values[headline]}, {headline: samples[headline]}
             cells.append(Cell(name, family, condition, 0, len(keys), values, samples))

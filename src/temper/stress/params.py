@@ -11,7 +11,7 @@ class EvaluateParams:
     """How candidates are measured."""
 
     stress_images: Annotated[int, Field(ge=1)] = 2000
-    """Test pictures, evenly over the strata, on which conditions are measured; the clean score takes them all."""
+    """Test pictures, evenly over the classes, on which conditions are measured; the clean score takes them all."""
     families: tuple[Literal["occlusion", "illumination", "noise"], ...] = ("occlusion", "illumination", "noise")
     bootstrap: Annotated[int, Field(ge=10)] = 1000
     """Resamples of the source pictures behind each confidence interval."""

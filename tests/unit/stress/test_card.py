@@ -19,6 +19,8 @@ CARD = Card(
         "digest": "d",
         "size": "28 x 28 px in grey",
         "splits": {"train": 8, "validation": 1, "test": 1},
+        "classes": 2,
+        "words": ["class", "classes"],
         "strata": {"a|b <script>": {"train": 8, "validation": 1, "test": 1}},
     },
     candidates={"quantized": {"accuracy": SPREAD, "stress": {"noise": SPREAD}, **COSTS}},
@@ -78,6 +80,16 @@ def test_markdown_tables_have_as_many_cells_in_every_row(folder: Path):
 def _complete(latency: dict) -> dict:
     latency["candidates"]["quantized"]["latency_ms"] |= {"p10": 0.18, "p90": 0.21, "n": 200}
     return latency
+
+
+@pytest.mark.parametrize(("words", "absent"), [(["class", "classes"], "strat"), (["stratum", "strata"], "By class")])
+def test_the_card_speaks_of_classes_where_strata_are_classes(folder: Path, words: list[str], absent: str):
+    write_card(folder, replace(CARD, data={**CARD.data, "words": words}))
+    for file, mark in (("card.md", "## "), ("card.html", "<h2>")):
+        text = (folder / file).read_text(encoding="utf-8")
+        assert "with 2 classes for pictures" in text and f"{mark}By {words[0]}" in text
+        assert f"of each {words[0]}." in text and f"evenly over the {words[1]};" in text
+        assert absent not in text and absent.capitalize() not in text
 
 
 def test_without_training_or_stress_the_card_is_still_written(folder: Path):

@@ -107,7 +107,7 @@ def evaluate(project: Path, toy: Toy, folder: str) -> tuple[dict[str, Any], Path
     out = project / "artifacts" / folder
     inputs = {name: artifacts.load(name, project / "artifacts" / name) for name in ("prepare", "quantize")}
     out.mkdir()
-    facts = run(PARAMS, inputs, out, project=project, work=project)
+    facts = run(PARAMS, inputs, out, project=project, work=project, checkpoints=project / "checkpoints")
     lineage = {name: artifact.digest for name, artifact in inputs.items()}
     artifacts.write("evaluate", out, facts=facts, made_from=lineage, params="", code="")
     return facts, out
@@ -123,10 +123,14 @@ def measured(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 def test_leaves_scores_plots_and_a_card(measured: tuple[Path, str]):
-    project, _ = measured
+    project, kind = measured
     artifact = artifacts.load("evaluate", project / "artifacts" / "evaluate")
     plots = {f"plots/{name}.png" for name in ("families", "conditions", "confusion", "mistakes", "samples")}
     assert {"scores.parquet", "scores.csv", "card.html", "card.md", "card.json"} | plots == set(artifact.files)
+    words = "By stratum" if kind == "multilabel" else "By class"  # Some of its toys show nothing.
+    assert (
+        "model with 3 classes" in artifact.path("card.md").read_text() and words in artifact.path("card.md").read_text()
+    )
     assert artifact.facts["images"] == {"clean": 20, "stress": 8}
     for found in artifact.facts["candidates"].values():
         score = found[artifact.facts["headline"]]

@@ -26,9 +26,9 @@ pathlib.Path("artifacts/one/code").write_text(code)
 """
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    folder = tmp_path_factory.mktemp("repository")
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    folder = tmp_path
     (folder / "dvc.yaml").write_text(DVC_YAML)
     (folder / "one.py").write_text(ONE)
     (folder / "params.yaml").write_text("seed: 1e-3\n")
@@ -66,7 +66,7 @@ def test_a_stage_runs_once_and_comes_back_from_the_cache(project: Project, capfd
 
 def test_what_a_killed_dvc_leaves_is_swept_away(project: Project):
     """An entry of its run-cache that was begun and not written, and a lock that was cut off."""
-    (project.folder / "code").write_text("good, and new")
+    store.prepare(project)
     assert store.repro(project, "one").state == "ran"
     for entry in (project.folder / ".dvc" / "cache" / "runs").glob("*/*/*"):
         entry.unlink()

@@ -5,9 +5,10 @@ whether a picture is any good is for prepare to find out.
 """
 
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from temper.data.params import AnySource, ImageFolder, Table
 from temper.data.sources import digits, fashion_mnist, imagefolder, table, toys
 from temper.problem import Row
 
@@ -19,3 +20,10 @@ SOURCES: dict[str, Callable[[Any, Path, Path], list[Row]]] = {
     "toys": toys.fetch,
 }
 """`source` in params.yaml -> what fetches it."""
+
+
+def find_origin(params: AnySource) -> str | None:
+    """The user's own folder, as params.yaml names it, below which a row's id is the path of its picture; None without one."""
+    if isinstance(params, ImageFolder):
+        return params.folder
+    return str(PurePosixPath(params.file).parent) if isinstance(params, Table) else None
