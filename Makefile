@@ -13,7 +13,7 @@ STAMP := $(VENV)/.made
 TESTS ?= tests src/temper
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pipeline plan restore dvc-yaml docs check test ui lock clean
+.PHONY: help setup pipeline plan restore dvc-yaml docs check test faults ui lock clean
 
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## "; print "make TARGET [PROJECT=folder]\n" } \
@@ -61,6 +61,9 @@ check: setup ## format, lint, types, import walls
 
 test: check ## all tiers: check, unit, laws, rules, pipeline, ranks (TESTS=tests/unit for one)
 	$(BIN)/python -m pytest $(TESTS)
+
+faults: setup ## disturb N=20 small runs (SEED=0 JOBS=2 KIND=kill, write, damage or server): each must end with the same model
+	@$(BIN)/python -m tests.faults --trials $(or $(N),20) --seed $(or $(SEED),0) --jobs $(or $(JOBS),2) $(if $(KIND),--kind $(KIND))
 
 ui: setup ## show runs (MLflow, 127.0.0.1:5000) and flows (Prefect, 127.0.0.1:4200) of PROJECT until Ctrl-C
 	@exec $(BIN)/python -m tasks.ui --project "$(PROJECT)"

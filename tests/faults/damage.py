@@ -1,0 +1,60 @@
+"""Files that rot: a flipped bit, a cut tail, a result that somebody deleted."""
+
+import random
+import shutil
+from pathlib import Path
+
+from tasks.project import Project
+
+PLACES = ("artifacts", ".temper", "mlruns")
+
+
+def flip(file: Path, generator: random.Random) -> str:
+    """Flip one bit of a file."""
+    size = file.stat().st_size
+    at, bit = generator.randrange(size), generator.randrange(8)
+    with file.open("r+b") as stream:
+        stream.seek(at)
+        [old] = stream.read(1)
+        stream.seek(at)
+        stream.write(bytes([old ^ 1 << bit]))
+    return f"bit {bit} of byte {at} of {size}"
+
+
+def cut(file: Path, generator: random.Random) -> str:
+    """Cut the tail off a file; nothing or something may remain."""
+    size = file.stat().st_size
+    kept = generator.randrange(size)
+    with file.open("r+b") as stream:
+        stream.truncate(kept)
+    return f"cut to {kept} of {size} bytes"
+
+
+def spoil(project: Project, how: str, generator: random.Random) -> tuple[Path, str]:
+    """Damage one file (or delete one result) of a project.
+
+    Returns:
+        What was damaged, relative to the project, and how.
+    """
+    if how == "delete":
+        outs = sorted(path for path in project.artifacts.glob("*") if path.is_dir())
+        if outs:
+            out = generator.choice(outs)
+            inside = sorted(path for path in out.rglob("*") if path.is_file())
+            victim = generator.choice([out, *inside[:1], generator.choice(inside)]) if inside else out
+            shutil.rmtree(victim) if victim.is_dir() else victim.unlink()
+            return victim.relative_to(project.folder), "deleted"
+        how = "cut"
+    file = choose(project, generator)
+    return file.relative_to(project.folder), {"flip": flip, "cut": cut}[how](file, generator)
+
+
+def choose(project: Project, generator: random.Random) -> Path:
+    """A random file; folders that hold many files do not crowd out the others."""
+    groups: dict[tuple[str, ...], list[Path]] = {}
+    for place in PLACES:
+        for file in sorted((project.folder / place).rglob("*")):
+            if file.is_file() and not file.is_symlink() and file.stat().st_size:
+                parts = file.relative_to(project.folder).parts
+                groups.setdefault(parts[: min(2, len(parts) - 1)], []).append(file)
+    return generator.choice(groups[generator.choice(sorted(groups))])

@@ -1,0 +1,149 @@
+"""The undisturbed project: what every disturbed one must come to, and what each trial starts from."""
+
+import json
+import shutil
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from tasks import store
+from tasks.project import Project
+from temper.artifacts import digest_file
+from tests.faults import shim
+from tests.faults.plans import STAGE_NAMES, Start
+from tests.faults.runs import Run
+from tests.faults.verdict import facts
+from tests.project import make_project
+
+_EPOCHS = 16
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A project that went through undisturbed."""
+
+    project: Project
+    facts: dict[str, Any]
+    seconds: dict[str, float]
+    """Of each step."""
+    whole: "Extent"
+    """Of the whole run."""
+
+    def extent(self, start: Start) -> "Extent":
+        """What an undisturbed run from some state takes, roughly."""
+        steps = (
+            {*start.worn} | ({"measure"} if start.nothing else set()) | ({"register"} if not start.tracking else set())
+        )
+        spared_s = sum(seconds for step, seconds in self.seconds.items() if step not in steps)
+        return Extent(self.whole.seconds - spared_s, int(self.whole.bytes * (1 + len(steps)) / (1 + len(self.seconds))))
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How long a run takes, and how much it writes."""
+
+    seconds: float
+    bytes: int
+
+
+def make_reference(work: Path, ranks: int, library: Path | None, *, epochs: int = _EPOCHS) -> Reference:
+    """Run the chain of a small project to its end, undisturbed.
+
+    Raises:
+        AssertionError: If it does not come to its end: then there is nothing to hold trials against.
+    """
+    folder = work / f"reference-{ranks}"
+    make_project(folder, "multiclass", epochs=epochs)
+    path = folder / "params.yaml"
+    text = path.read_text(encoding="utf-8").replace("ranks: 1", f"ranks: {ranks}")
+    path.write_text(text.replace("average_decay: 0.9", "average_decay: 0.9, checkpoint_s: 1.0"), encoding="utf-8")
+    project, logs = Project.at(folder), work / "logs"
+    logs.mkdir(exist_ok=True)
+    control = None if library is None else shim.Control(logs / f"control-{ranks}", library, project.folder)
+    run = Run(project, logs / f"reference-{ranks}", control and control.environment)
+    code = run.wait()
+    whole = Extent(run.seconds, 0 if control is None else control.written)
+    assert code == 0, f"the undisturbed run failed with status {code}:\n{run.said}{run.errors}"
+    seconds = json.loads((project.hidden / "seconds.json").read_text(encoding="utf-8"))
+    return Reference(project, facts(project), seconds, whole)
+
+
+def start_from(reference: Reference, folder: Path, start: Start) -> Project:
+    """A copy of the reference in a state from which something must run; as deep, so that paths in dvc.lock still hold."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if start.nothing:
+        folder.mkdir()
+        shutil.copy(reference.project.folder / "params.yaml", folder)
+        return Project.at(folder)
+    shutil.copytree(reference.project.folder, folder, symlinks=True)
+    project = Project.at(folder)
+    if start.tracking:
+        _move_tracking(project, reference.project)
+    else:
+        shutil.rmtree(project.runs)
+    if not start.prefect:
+        shutil.rmtree(project.prefect_home)
+    if start.worn:
+        _wear(project, start.worn)
+    return project
+
+
+def _wear(project: Project, stages: tuple[str, ...]) -> None:
+    """Make stages run again, rather than come back from DVC's cache."""
+    lock_path, cache = project.folder / store.LOCK_FILE, project.folder / ".dvc" / "cache"
+    yaml = YAML(typ="safe")
+    lock = yaml.load(lock_path.read_text(encoding="utf-8"))
+    objects = {name: _objects(cache, str(store.out_digest(project, name))) for name in STAGE_NAMES}
+    kept = {digest for name, found in objects.items() if name not in stages for digest in found}
+    for name in stages:
+        shutil.rmtree(project.artifacts / name)
+        del lock["stages"][name]
+        for digest in objects[name] - kept:
+            _object(cache, digest).unlink(missing_ok=True)
+        for file in [path for path in (cache / "runs").rglob("*") if path.is_file()]:
+            if yaml.load(file.read_text(encoding="utf-8"))["cmd"].endswith(f" {name}"):
+                file.unlink()
+                # DVC would stumble over an empty folder: our doing, not a fault that we mean to try.
+                file.parent.rmdir()
+    with lock_path.open("w", encoding="utf-8") as stream:
+        YAML().dump(lock, stream)
+
+
+def _objects(cache: Path, digest: str) -> set[str]:
+    """What DVC's cache keeps of an out: its list of files, and the files."""
+    listed = json.loads(_object(cache, digest).read_text(encoding="utf-8"))
+    return {digest, *(entry["md5"] for entry in listed)}
+
+
+def _object(cache: Path, digest: str) -> Path:
+    return cache / "files" / "md5" / digest[:2] / digest[2:]
+
+
+def _move_tracking(project: Project, origin: Project) -> None:
+    """MLflow keeps absolute addresses: let a copy's name the copy."""
+    old, new = str(origin.folder), str(project.folder)
+    with closing(sqlite3.connect(project.database)) as database, database:
+        for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+            for _, column, kind, *_ in database.execute(f"PRAGMA table_info({table})").fetchall():
+                if kind.startswith(("VARCHAR", "TEXT")):
+                    change = f"UPDATE {table} SET {column} = replace({column}, ?, ?) WHERE {column} LIKE ?"
+                    database.execute(change, (f"{old}/", f"{new}/", f"%{old}/%"))
+    for name in ("MLmodel", "*.yaml", "*.json"):
+        for file in project.runs.rglob(name):
+            text = file.read_text(encoding="utf-8")
+            if f"{old}/" in text:
+                file.write_text(text.replace(f"{old}/", f"{new}/"), encoding="utf-8")
+    with closing(sqlite3.connect(project.database)) as database, database:
+        # What each version's files must hash to, now that they name the copy.
+        for version, listed in database.execute(
+            "SELECT version, value FROM model_version_tags WHERE key = 'files'"
+        ).fetchall():
+            where = "SELECT COALESCE(storage_location, source) FROM model_versions WHERE version = ?"
+            folder = Path(database.execute(where, (version,)).fetchone()[0].removeprefix("file://"))
+            digests = {name: digest_file(folder / name) for name in json.loads(listed)}
+            change = "UPDATE model_version_tags SET value = ? WHERE key = 'files' AND version = ?"
+            database.execute(change, (json.dumps(digests), version))

@@ -1,0 +1,60 @@
+"""What a campaign of trials came to, as Markdown."""
+
+import subprocess
+from collections import Counter
+from datetime import UTC, datetime
+
+from tests.faults.plans import KINDS
+from tests.faults.trial import FAILED, HEALED, MISSED, RECOVERED, UNTRIED, Result
+from tests.project import ROOT
+
+OUTCOMES = (RECOVERED, HEALED, FAILED, MISSED, UNTRIED)
+
+
+def line(result: Result) -> str:
+    """A trial in one line."""
+    return f"{result.plan.seed} | {result.plan} | {'; '.join(result.story)} | {result.outcome} | {result.seconds:.0f} s"
+
+
+def reasons(result: Result) -> str:
+    """What is wrong with a failed trial, and how to see it again."""
+    again = f"make faults N=1 SEED={result.plan.seed}"
+    return "\n".join([f"  - {fault}" for fault in result.wrong] + [f"  kept: {result.folder}; again: `{again}`"])
+
+
+def counts(results: list[Result]) -> str:
+    """How many trials of each kind came to what."""
+    found = Counter((result.plan.kind, result.outcome) for result in results)
+    rows = [f"| fault | trials | {' | '.join(OUTCOMES)} | seconds a trial |", "|---" * (len(OUTCOMES) + 3) + "|"]
+    for kind in KINDS:
+        mine = [result for result in results if result.plan.kind == kind]
+        if mine:
+            numbers = " | ".join(str(found[kind, outcome]) for outcome in OUTCOMES)
+            rows.append(
+                f"| {kind} | {len(mine)} | {numbers} | {sum(result.seconds for result in mine) / len(mine):.0f} |"
+            )
+    numbers = " | ".join(str(sum(found[kind, outcome] for kind in KINDS)) for outcome in OUTCOMES)
+    return "\n".join([*rows, f"| all | {len(results)} | {numbers} | |"])
+
+
+def page(results: list[Result], minutes: float) -> str:
+    """The whole campaign."""
+    head = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    good = sum(result.outcome in (RECOVERED, HEALED) for result in results)
+    text = [
+        f"# Faults: {good} of {len(results)}",
+        "",
+        f"{datetime.now(UTC):%Y-%m-%d}, commit {head.stdout.strip() or 'unknown'}, {minutes:.0f} minutes.",
+        "",
+        counts(results),
+        "",
+        "| seed | fault | start | what happened | outcome | time |",
+        "|---|---|---|---|---|---|",
+    ]
+    for result in sorted(results, key=lambda result: result.plan.seed):
+        text.append(f"| {line(result)} |")
+        if result.outcome == FAILED:
+            text.append(f"| | | | {'; '.join(result.wrong)} | | |".replace("\n", " "))
+    return "\n".join(text) + "\n"

@@ -1,0 +1,210 @@
+"""One trial: disturb a run as its plan says, run the same command again, and hold what comes of it against the reference."""
+
+import os
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from tasks.project import Project
+from tests.faults import damage, shim
+from tests.faults.plans import Plan
+from tests.faults.processes import kill_all, left_behind, living, roles
+from tests.faults.reference import Extent, Reference, start_from
+from tests.faults.runs import Run, heal
+from tests.faults.verdict import check
+
+RECOVERED, HEALED, FAILED, MISSED, UNTRIED = "recovered", "refused and healed", "FAILED", "missed", "not tried"
+_MOST_ATTEMPTS, _MOST_HEALINGS = 3, 2
+_BURST_BYTES = 1 << 16
+
+
+@dataclass
+class Bench:
+    """What all trials share."""
+
+    work: Path
+    references: dict[int, Reference]
+    """By number of ranks."""
+    library: Path | None
+    """The shim; None where it cannot be compiled."""
+    keep: bool = False
+    """Keep the folders of trials that went well, too."""
+
+
+@dataclass
+class Result:
+    """What came of a trial."""
+
+    plan: Plan
+    outcome: str
+    story: list[str]
+    """What was hit and when, and what followed."""
+    wrong: list[str]
+    seconds: float
+    folder: Path
+
+
+@dataclass
+class _Trial:
+    plan: Plan
+    bench: Bench
+    project: Project
+    logs: Path
+    extent: Extent
+    """What the disturbed run is expected to take."""
+    story: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    runs: int = 0
+    healed: bool = False
+    damaged: str = ""
+
+    def start(self, environment: dict[str, str] | None = None) -> Run:
+        self.runs += 1
+        return Run(self.project, self.logs / f"run-{self.runs}", environment)
+
+    def ended(self, run: Run, *, killed: bool = False) -> None:
+        """Look at a run that has just ended, whether the harness killed it or not."""
+        name = f"run {self.runs}"
+        code = run.wait()
+        if code is None:
+            self.wrong.append(f"{name} hung and was killed after {run.seconds:.0f} s")
+        elif not killed:
+            self.wrong += [f"{name} {fault}" for fault in run.faults()]
+            self.story.append(f"{name} ended with {code} after {run.seconds:.0f} s")
+        if left := left_behind(self.project):
+            self.wrong.append(f"{name} left behind: {', '.join(left)}")
+
+    def strike(self) -> bool:
+        """Disturb a run; False if it was over before the fault could strike."""
+        if self.plan.kind == "damage":
+            return self._damage()
+        if self.plan.kind == "write":
+            return self._fail_write()
+        run = self.start()
+        if not run.sleep_until(self.plan.instant * self.extent.seconds):
+            return self._over(run)
+        return self._kill(run, "instant", only="server" if self.plan.kind == "server" else None) or self._over(run)
+
+    def _over(self, run: Run, written: int = 0) -> bool:
+        """The run ended before the fault could strike: remember how far it went."""
+        self.ended(run)
+        if run.process.returncode:
+            self.wrong.append(f"run {self.runs} failed without a fault: {run.paragraph() or run.errors[-300:]}")
+        self.extent = Extent(min(run.seconds, self.extent.seconds) * 0.9, written or self.extent.bytes)
+        return False
+
+    def _kill(self, run: Run, what: str, *, only: str | None = None) -> bool:
+        """Kill one process of a run, each role being as likely as another."""
+        generator = self.plan.generator(what)
+        while run.process.poll() is None:
+            found = roles(living(self.project, run.process.pid))
+            if only is not None and only not in found:
+                time.sleep(0.1)
+                continue
+            name = only or generator.choice(sorted(found))
+            victim = generator.choice(found[name])
+            try:
+                victim.kill()
+            except psutil.NoSuchProcess:
+                continue
+            self.story.append(f"killed {name} at {run.seconds:.1f} s of run {self.runs}")
+            self.ended(run, killed=victim.pid == run.process.pid)
+            return True
+        return False
+
+    def _fail_write(self) -> bool:
+        assert self.bench.library is not None
+        plan = self.plan
+        with shim.Control(self.logs / "control", self.bench.library, self.project.folder) as control:
+            if plan.by == "bytes":
+                control.arm(plan.write_kind, limit=int(plan.instant * self.extent.bytes))
+            run = self.start(control.environment)
+            if plan.by == "time":
+                if not run.sleep_until(plan.instant * self.extent.seconds):
+                    return self._over(run, control.written)
+                control.arm(
+                    plan.write_kind, limit=control.written + self.plan.generator("burst").randrange(_BURST_BYTES)
+                )
+            self.ended(run)
+            if not control.struck:
+                return self._over(run, control.written)
+            self.story.append(f"{plan.how}: {control.struck.replace(f'{self.project.folder}/', '')}")
+        return True
+
+    def _damage(self) -> bool:
+        if self.plan.by == "killed":
+            run = self.start()
+            if not run.sleep_until(self.plan.instant * self.extent.seconds):
+                return self._over(run)
+            kill_all(self.project, run.process.pid)
+            self.story.append(f"killed everything at {run.seconds:.1f} s of run {self.runs}")
+            self.ended(run, killed=True)
+        file, how = damage.spoil(self.project, self.plan.how, self.plan.generator("file"))
+        self.damaged = str(file)
+        self.story.append(f"{file}: {how}")
+        return True
+
+    def repair(self) -> None:
+        """The same command again, until it ends well; what an error says in between is done to the letter."""
+        if self.plan.how == "twice":
+            run = self.start()
+            if run.sleep_until(self.plan.second * self.extent.seconds):
+                self._kill(run, "second")
+            else:
+                self.ended(run)
+        for healings in range(_MOST_HEALINGS + 1):
+            run = self.start()
+            self.ended(run)
+            if run.process.returncode == 0:
+                reference = self.bench.references[self.plan.start.ranks]
+                self.wrong += check(self.project, reference.facts, damaged=self.damaged)
+                return
+            if not run.paragraph() or healings == _MOST_HEALINGS:
+                break
+            done, wrong = heal(run)
+            self.story.append(f"run {self.runs} refused: {run.paragraph()}; done: {', '.join(done) or 'nothing'}")
+            self.wrong += wrong
+            self.healed = True
+        self.wrong.append(f"run {self.runs} did not end well: {run.paragraph() or run.errors[-300:]}")
+
+
+def run_trial(plan: Plan, bench: Bench) -> Result:
+    """Run one trial; where the run ends before the fault strikes, begin anew with an earlier instant."""
+    began, folder, logs = (
+        time.monotonic(),
+        bench.work / f"trial-{plan.seed}",
+        bench.work / "logs" / f"trial-{plan.seed}",
+    )
+    if plan.kind == "write" and bench.library is None:
+        return Result(plan, UNTRIED, ["no C compiler on this machine"], [], 0.0, folder)
+    reference = bench.references[plan.start.ranks]
+    extent = reference.extent(plan.start)
+    for _ in range(_MOST_ATTEMPTS):
+        shutil.rmtree(logs, ignore_errors=True)
+        logs.mkdir(parents=True)
+        trial = _Trial(plan, bench, start_from(reference, folder, plan.start), logs, extent)
+        try:
+            struck = trial.strike()
+            if struck:
+                trial.repair()
+        finally:
+            kill_all(trial.project)
+        if struck or trial.wrong:
+            break
+        extent = trial.extent
+    outcome = FAILED if trial.wrong else MISSED if not struck else HEALED if trial.healed else RECOVERED
+    if outcome != FAILED and not bench.keep:
+        shutil.rmtree(folder)
+        shutil.rmtree(logs)
+    return Result(plan, outcome, trial.story, trial.wrong, time.monotonic() - began, folder)
+
+
+def pin(job: int, jobs: int) -> None:
+    """Give this thread and what it starts an equal share of the cores, so that as many threads train in every trial."""
+    cores = sorted(os.sched_getaffinity(0))
+    share = max(1, len(cores) // jobs)
+    first = job * share % len(cores)
+    os.sched_setaffinity(0, cores[first : first + share])
