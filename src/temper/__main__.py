@@ -9,7 +9,6 @@ What a user can mend is printed as one paragraph; `TEMPER_DEBUG=1` adds the trac
 
 import os
 import shutil
-import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -72,20 +71,10 @@ def run_stage(stage: Stage, project: Path) -> None:
 def _launch(stage: Stage, project: Path, params: Params) -> None:
     """Run a stage as the ranks of one training, through torchrun."""
     from temper.engine.ranks import count_ranks
+    from temper.engine.start import start_ranks
 
     check_ranks(params, stage.name)
-    ranks = count_ranks(getattr(params, stage.name).ranks)
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // ranks)),
-        # Threads that wait for each other by spinning stand still for whole time slices when another process wants a
-        # core: 10 to 25 times slower with one busy neighbour on two cores. Spinning briefly costs 7 % when alone.
-        "GOMP_SPINCOUNT": "20000",
-        "LOGLEVEL": "CRITICAL",
-    }
-    command = [sys.executable, "-m", "temper.engine.launch", "--standalone", f"--nproc-per-node={ranks}"]
-    command += ["-m", "temper", stage.name, "--project", str(project)]
-    code = subprocess.run(command, env=environment, check=False).returncode
+    code = start_ranks(stage.name, project, count_ranks(getattr(params, stage.name).ranks))
     if code:
         raise SystemExit(code)
 

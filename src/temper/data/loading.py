@@ -5,7 +5,7 @@ views and mixing depend on the seed and the step alone; each rank cuts its part 
 """
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import final
 
 import numpy as np
@@ -62,6 +62,7 @@ class TrainLoader:
         seed: Of the training.
         rank: This process's number.
         num_ranks: How many processes share a global batch.
+        ids: Ids of the split's examples; asked for only where something went wrong.
 
     Raises:
         ValueError: If there are fewer examples than one batch, or a batch cannot be shared evenly.
@@ -81,6 +82,7 @@ class TrainLoader:
         seed: int,
         rank: int = 0,
         num_ranks: int = 1,
+        ids: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         if batch_size % num_ranks:
             raise ValueError(f"fit.batch_size {batch_size} cannot be shared by {num_ranks} ranks; make it a multiple")
@@ -96,12 +98,22 @@ class TrainLoader:
         part = batch_size // num_ranks
         self.mine = slice(rank * part, (rank + 1) * part)
         self.num_batches = len(self.order) // batch_size
+        self._ids = ids
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """This rank's parts of an epoch's batches, from batch number `start` on."""
-        order = self.order[permutation(len(self.order), seed=self.seed, stream=f"order {epoch}")]
+        order = self._shuffled(epoch)
         for number in range(start, self.num_batches):
             yield self._batch(order, epoch, number)
+
+    def ids(self, epoch: int, number: int) -> list[str]:
+        """Ids of the examples of a global batch, in its order."""
+        rows = self._shuffled(epoch)[number * self.batch_size : (number + 1) * self.batch_size]
+        ids = self._ids()
+        return [ids[row] for row in rows.tolist()]
+
+    def _shuffled(self, epoch: int) -> Tensor:
+        return self.order[permutation(len(self.order), seed=self.seed, stream=f"order {epoch}")]
 
     def _batch(self, order: Tensor, epoch: int, number: int) -> Batch:
         step = epoch * self.num_batches + number

@@ -1,22 +1,27 @@
 """Checkpoints of a training: written so that a crash at any instant leaves a whole one behind.
 
-A checkpoint is a safetensors file and a JSON record with its SHA-256; the record is renamed into place last and makes it
-count. Two are kept; a damaged newest one falls back to the one before.
+A checkpoint is one safetensors file. Its name says when it was taken and ends with the SHA-256 of its bytes; JSON values and
+the journal lie inside, so the checksum covers them. It is written under a temporary name, fsynced and renamed, so there is
+no moment at which one half of it is new. Kept are the two newest, and the newest a training may go back to.
 """
 
+import hashlib
 import json
 import os
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load, save
 from torch import Tensor
 
-from temper.artifacts import digest_file, write_atomically
-
 _KEPT = 2
+_NAME = re.compile(r"turn-(\d+)-step-(\d+)-epoch-(\d+)(-good)?-([0-9a-f]{64})\.safetensors")
+_JOURNAL = "journal"
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,14 @@ class Checkpoint:
     state: dict[str, Any]
     """JSON values."""
     tensors: dict[str, Tensor]
+    journal: str = ""
+    """The journal so far."""
+    epoch: int = 0
+    """Finished epochs, validation included."""
+    turn: int = 0
+    """How often training has gone back; a later turn is newer, whatever its step."""
+    good: bool = False
+    """Whether training may go back to it: at the end of an epoch, with finite weights."""
 
 
 class Checkpoints:
@@ -36,38 +49,93 @@ class Checkpoints:
         self.folder = folder
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint and forget all but the last two."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"step-{checkpoint.step:09d}.safetensors"
-        temporary = path.with_suffix(f".{os.getpid()}.part")
-        try:
-            save_file(
-                {name: value.detach().cpu().contiguous() for name, value in checkpoint.tensors.items()}, temporary
-            )
-            with temporary.open("rb") as stream:
-                os.fsync(stream.fileno())
-            sha256 = digest_file(temporary)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        record = {"step": checkpoint.step, "sha256": sha256, "state": checkpoint.state}
-        write_atomically(path.with_suffix(".json"), json.dumps(record))
-        for old in self._records()[_KEPT:]:
-            old.unlink(missing_ok=True)
-            old.with_suffix(".safetensors").unlink(missing_ok=True)
+        """Write a checkpoint and forget those that are not kept.
 
-    def load(self) -> Checkpoint | None:
-        """The newest whole checkpoint, or None; a damaged one is named on the terminal and passed over."""
-        for record_path in self._records():
-            path = record_path.with_suffix(".safetensors")
+        Raises:
+            OSError: If it cannot be written; it names the file.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.tensors.items()}
+        # A copy, since a tensor may not share memory with bytes; frombuffer refuses an empty one.
+        text = bytearray(checkpoint.journal.encode())
+        tensors[_JOURNAL] = torch.frombuffer(text, dtype=torch.uint8) if text else torch.zeros(0, dtype=torch.uint8)
+        # Hashed in memory: one pass over the bytes, and what is hashed is what was meant, not what the disk made of it.
+        content = save(tensors, {"state": json.dumps(checkpoint.state)})
+        when = f"turn-{checkpoint.turn}-step-{checkpoint.step:09d}-epoch-{checkpoint.epoch:04d}"
+        good = "-good" if checkpoint.good else ""
+        path = self.folder / f"{when}{good}-{hashlib.sha256(content).hexdigest()}.safetensors"
+        try:
+            _write_durably(path, content)
+        except OSError as error:
+            # Writing, unlike opening, does not say which file it was.
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        found = self._found()
+        goods = [path for path in found if "-good-" in path.name]
+        for old in found:
+            if old not in found[:_KEPT] and old not in goods[:1]:
+                old.unlink(missing_ok=True)
+
+    def newest(self, *, good: bool = False) -> Path | None:
+        """The newest whole checkpoint, or None; a damaged one is named on the terminal and removed.
+
+        Args:
+            good: Look only among those a training may go back to.
+        """
+        for part in self.folder.glob("*.part"):
+            part.unlink(missing_ok=True)  # a process that was killed while it wrote
+        for path in self._found():
+            if good and "-good-" not in path.name:
+                continue
             try:
-                record = json.loads(record_path.read_text(encoding="utf-8"))
-                if digest_file(path) != record["sha256"]:
-                    raise ValueError("its SHA-256 is not the recorded one")
-                return Checkpoint(record["step"], record["state"], load_file(path))
-            except (OSError, ValueError, KeyError) as error:
+                self.load(path)
+            except ValueError as error:
                 print(f"checkpoint {path} is damaged ({error}); trying the one before", file=sys.stderr)
+                path.unlink(missing_ok=True)
+            else:
+                return path
         return None
 
-    def _records(self) -> list[Path]:
-        return sorted(self.folder.glob("step-*.json"), reverse=True)
+    def load(self, path: Path) -> Checkpoint:
+        """Read a checkpoint.
+
+        Raises:
+            ValueError: If it is damaged.
+        """
+        match = _NAME.fullmatch(path.name)
+        assert match is not None
+        turn, step, epoch, good, sha256 = match.groups()
+        try:
+            content = path.read_bytes()
+            if hashlib.sha256(content).hexdigest() != sha256:
+                raise ValueError("its SHA-256 is not the one in its name")
+            tensors = load(content)
+            with safe_open(path, framework="pt") as file:
+                state = json.loads(file.metadata()["state"])
+        except (OSError, SafetensorError) as error:
+            raise ValueError(str(error)) from error
+        journal = bytes(tensors.pop(_JOURNAL).numpy()).decode()
+        return Checkpoint(int(step), state, tensors, journal, int(epoch), int(turn), good is not None)
+
+    def _found(self) -> list[Path]:
+        """All there are, newest first."""
+        matches = [match for path in self.folder.glob("*.safetensors") if (match := _NAME.fullmatch(path.name))]
+        matches.sort(key=lambda match: [int(number) for number in match.groups()[:3]], reverse=True)
+        return [self.folder / match.string for match in matches]
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f"{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    # The new name is durable only once the folder is.
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

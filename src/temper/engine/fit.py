@@ -5,9 +5,9 @@ score on the validation split, averages weights, writes checkpoints by time and 
 holds no random state: what is random (order, views) depends on the step alone and comes from the loader.
 """
 
-import math
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -15,12 +15,16 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from temper.engine.checkpoints import Checkpoint, Checkpoints
-from temper.engine.journal import Journal
-from temper.engine.optimizers import WeightAverage, build_optimizer, learning_rate
+from temper.engine.accumulation import MicroBatch
+from temper.engine.checkpoints import Checkpoints
+from temper.engine.guard import MOST_TURNS, Guard, give_up
+from temper.engine.journal import Entry, Journal
+from temper.engine.optimizers import learning_rate
 from temper.engine.params import FitParams
 from temper.engine.precision import Mode, choose_mode
 from temper.engine.ranks import Ranks
+from temper.engine.state import Training
+from temper.engine.stopping import STOPPED
 from temper.problem import Batch, Headline, Objective
 from temper.progress import Bar
 
@@ -34,7 +38,10 @@ class Loader(Protocol):
     """Batches of an epoch."""
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch, from number `start` on."""
+        """This rank's parts of an epoch's batches, from number `start` on."""
+
+    def ids(self, epoch: int, number: int) -> Sequence[str]:
+        """Ids of the examples of a whole batch, over all ranks."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +53,12 @@ class FitResult:
     best_epoch: int
     num_steps: int
     mode: Mode
-
-
-@dataclass
-class _State:
-    """What a checkpoint must bring back besides weights."""
-
-    step: int = 0
-    best_epoch: int = 0
-    best_scores: dict[str, float] = field(default_factory=dict)
-    mode: Mode | None = None
+    num_skipped: int
+    """Steps that were skipped because their numbers were not finite."""
+    accumulation: int
+    """In how many parts each batch was gone through on a rank, at the end; 1 unless memory ran out."""
+    entries: list[Entry] = field(compare=False)
+    """The journal, on the first rank; its times differ from run to run."""
 
 
 def fit(
@@ -70,6 +73,7 @@ def fit(
     ranks: Ranks,
     checkpoints: Checkpoints,
     journal: Path,
+    stop: Callable[[], bool] = lambda: False,
 ) -> FitResult:
     """Fit a network in place; it ends with the weights of its best epoch.
 
@@ -84,11 +88,16 @@ def fit(
         ranks: This process among those that train together.
         checkpoints: Where half-finished training lies.
         journal: Where the curves are written.
+        stop: Whether to end after this step; asked of the first rank only.
 
     Raises:
-        ValueError: If the loss stops being a finite number.
+        ValueError: If going back did not help against numbers that are not finite, or memory is too small for one example.
+        SystemExit: If it was stopped after a checkpoint (status 143), or must be started again with smaller parts (75).
     """
-    return _Fit(network, objective, loader, params, ranks, checkpoints).run(validate, headline, journal, what)
+    journal_kept = Journal(journal if ranks.first else None)
+    return _Fit(network, objective, loader, params, ranks, checkpoints, journal_kept, stop).run(
+        validate, headline, what
+    )
 
 
 class _Fit:
@@ -100,148 +109,182 @@ class _Fit:
         params: FitParams,
         ranks: Ranks,
         checkpoints: Checkpoints,
+        journal: Journal,
+        stop: Callable[[], bool],
     ) -> None:
         self.network, self.objective, self.loader, self.params = network, objective, loader, params
-        self.ranks, self.checkpoints = ranks, checkpoints
+        self.ranks, self.checkpoints, self.journal, self.stop = ranks, checkpoints, journal, stop
         self.num_steps = params.epochs * loader.num_batches
-        self.optimizer = build_optimizer(network, params)
-        self.average = WeightAverage(network, params.average_decay)
-        self.best: dict[str, Tensor] = {}
-        self.state = _State()
+        self.training = Training(network, params)
+        self.micro_batch = MicroBatch(checkpoints.folder, ranks)
+        self.saved_at = (-1, -1, -1)
+        self.saved_s = time.monotonic()
 
-    def run(
-        self, validate: Callable[[nn.Module], dict[str, float]], headline: Headline, journal_path: Path, what: str
-    ) -> FitResult:
-        deviation = None if self._resume() else self._choose_mode()
-        mode = self.state.mode
-        assert mode is not None
-        shared = self.ranks.share(mode.arrange(self.network))
-        journal = Journal(journal_path if self.ranks.first else None, step=self.state.step)
-        if deviation is not None:
-            journal.write(0, 0.0, {"probe/deviation of bf16": deviation})
-        saved = time.monotonic()
+    def run(self, validate: Callable[[nn.Module], dict[str, float]], headline: Headline, what: str) -> FitResult:
+        self._begin()
+        state = self.training.state
+        assert state.mode is not None
+        self.mode = state.mode
+        self.shared = self.ranks.share(self.mode.arrange(self.network))
+        self.guard = Guard(self.network, self.ranks)
+        # Nobody writes, and so forgets old ones, before all have read.
+        self.ranks.wait()
+        self._save()
         with Bar(what if self.ranks.first else "", self.num_steps if self.ranks.first else 0) as bar:
-            bar.skip(self.state.step)
-            for epoch in range(self.state.step // self.loader.num_batches, self.params.epochs):
-                start = self.state.step - epoch * self.loader.num_batches
-                for batch in self.loader.batches(epoch, start):
-                    self._step(shared, mode, batch, journal)
-                    if self.ranks.first:
-                        bar.advance()
-                    if time.monotonic() - saved >= self.params.checkpoint_s and self.state.step < self.num_steps:
-                        self._save()
-                        saved = time.monotonic()
-                scores = self._validate(validate, mode)
-                journal.write(
-                    self.state.step, epoch + 1, {f"validation/{name}": value for name, value in scores.items()}
-                )
-                self._keep_best(scores, headline, epoch + 1)
+            bar.skip(state.step)
+            while (state := self.training.state).epoch < self.params.epochs:
+                if not self._train(bar):
+                    bar.skip(self._go_back() - state.step)
+                    continue
+                scores = self.training.finish_epoch(validate, headline, self.mode.autocast(self.ranks.device))
+                values = {f"validation/{name}": value for name, value in scores.items()}
+                self.journal.write(state.step, state.epoch, values)
                 bar.advance(0, f"{headline.name} {scores[headline.name]:.4f}")
                 self._save()
-                saved = time.monotonic()
-        self.network.load_state_dict(self.best)
-        return FitResult(self.state.best_scores, self.state.best_epoch, self.num_steps, mode)
+        self.network.load_state_dict(self.training.best)
+        return FitResult(
+            state.best_scores,
+            state.best_epoch,
+            self.num_steps,
+            self.mode,
+            state.skipped,
+            self.micro_batch.parts,
+            self.journal.entries,
+        )
 
-    def _step(self, shared: nn.Module, mode: Mode, batch: Batch, journal: Journal) -> None:
-        step, started = self.state.step, time.perf_counter()
-        lr = learning_rate(self.params, step, self.num_steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        shared.train()
-        inputs = {**batch.inputs, "image": mode.arrange_input(batch.inputs["image"])}
-        with mode.autocast(self.ranks.device):
-            terms = self.objective(shared, Batch(inputs, batch.targets, batch.weights, batch.others, batch.shares))
-        self.optimizer.zero_grad(set_to_none=True)
-        terms["loss"].backward()
-        if self.params.max_grad_norm:
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.params.max_grad_norm)
-        self.optimizer.step()
-        self.state.step += 1
-        if self.params.average_decay:
-            self.average.update(self.network, self.state.step)
-        if step % _JOURNAL_EVERY_STEPS == 0 or self.state.step == self.num_steps:
-            self._record(step, lr, terms, journal, time.perf_counter() - started, len(batch.weights) * self.ranks.num)
+    def _begin(self) -> None:
+        """Go on from the last checkpoint, or choose the mode."""
+        if self._restore(self.checkpoints.newest() if self.ranks.first else None):
+            if self.ranks.first:
+                print(f"resuming at step {self.training.state.step} of {self.num_steps}")
+        else:
+            self._choose_mode()
 
-    def _record(
-        self, step: int, lr: float, terms: "dict[str, Tensor] | object", journal: Journal, seconds: float, size: int
-    ) -> None:
-        assert isinstance(terms, dict)
-        means = self.ranks.sum(torch.stack([value.detach().double() for value in terms.values()])) / self.ranks.num
-        values = {f"train/{name}": value for name, value in zip(terms, means.tolist(), strict=True)}
-        epoch = self.state.step / self.loader.num_batches
-        if not math.isfinite(values["train/loss"]):
+    def _restore(self, path: Path | None) -> bool:
+        """Be as a checkpoint that the first rank chose; False if it chose none."""
+        name = self.ranks.agree(path and path.name)
+        if name is None:
+            return False
+        checkpoint = self.checkpoints.load(self.checkpoints.folder / str(name))
+        self.training.restore(checkpoint)
+        self.journal.restart(checkpoint.journal)
+        self.saved_at = (checkpoint.turn, checkpoint.step, checkpoint.epoch)
+        return True
+
+    def _go_back(self) -> int:
+        """After too many bad steps in a row: back to the last good epoch with half the learning rate; returns its step.
+
+        Only the end of an epoch will do: a checkpoint by time would make the result depend on the clock.
+        """
+        before = self.training.state
+        first_bad = before.step - before.streak
+        epoch, number = divmod(first_bad, self.loader.num_batches)
+        if before.turn == MOST_TURNS:
+            if not self.ranks.first:
+                self.ranks.wait()  # the first one says it; the others end when it does
+            share = first_bad / self.loader.num_batches
+            raise give_up(first_bad, share, before.streak, self.loader.ids(epoch, number), self.params.lr)
+        if not self._restore(self.checkpoints.newest(good=True) if self.ranks.first else None):
             raise ValueError(
-                f"the loss became {values['train/loss']} at step {step} (epoch {epoch:.2f}, lr {lr:.3g}); "
-                f"lower fit.lr (now {self.params.lr}), or set fit.max_grad_norm, and run again"
+                f"{before.streak} bad steps in a row from step {first_bad} on, and no whole checkpoint to go back to in "
+                f"{self.checkpoints.folder}; delete that folder and run again"
             )
-        speed = {"speed/images_per_s": size / seconds}
-        journal.write(self.state.step, epoch, {**values, "train/lr": lr, **speed})
+        state = self.training.state
+        state.turn, state.skipped, state.streak = before.turn + 1, before.skipped, 0
+        at = state.step / self.loader.num_batches
+        self.journal.write(state.step, at, {"train/turn": state.turn, "train/skipped": state.skipped})
+        if self.ranks.first:
+            print(
+                f"the numbers of {before.streak} steps in a row, from step {first_bad} on, were not finite: back to step "
+                f"{state.step} with half the learning rate ({state.turn} of {MOST_TURNS})",
+                file=sys.stderr,
+            )
+        self.ranks.wait()
+        self._save()
+        return state.step
 
-    def _validate(self, validate: Callable[[nn.Module], dict[str, float]], mode: Mode) -> dict[str, float]:
-        """Scores of the averaged weights where there are any, else of the present ones."""
-        own = None
-        if self.params.average_decay:
-            own = {name: value.clone() for name, value in self.network.state_dict().items()}
-            self.network.load_state_dict(self.average.values)
-        self.network.eval()
-        with torch.inference_mode(), mode.autocast(self.ranks.device):
-            scores = validate(self.network)
-        self.candidate = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
-        if own is not None:
-            self.network.load_state_dict(own)
-        return scores
+    def _train(self, bar: Bar) -> bool:
+        """What is left of an epoch; False if too many steps in a row were bad."""
+        state = self.training.state
+        for batch in self.loader.batches(state.epoch, state.step - state.epoch * self.loader.num_batches):
+            try:
+                self._step(batch)
+            except torch.OutOfMemoryError:
+                self.micro_batch.halve(batch)
+            if self.ranks.first:
+                bar.advance()
+            if state.streak >= self.params.max_bad_steps:
+                return False
+            if self.ranks.first and self.stop():
+                self._save()
+                print(
+                    f"stopped at step {state.step} of {self.num_steps}; the same command goes on from there",
+                    file=sys.stderr,
+                )
+                raise SystemExit(STOPPED)
+            if time.monotonic() - self.saved_s >= self.params.checkpoint_s:
+                self._save()
+        return True
 
-    def _keep_best(self, scores: dict[str, float], headline: Headline, epoch: int) -> None:
-        sign = 1 if headline.greater_is_better else -1
-        before = self.state.best_scores.get(headline.name, -sign * math.inf)
-        if not self.best or sign * scores[headline.name] > sign * before:
-            self.best, self.state.best_scores, self.state.best_epoch = self.candidate, scores, epoch
+    def _step(self, batch: Batch) -> None:
+        state, optimizer, started = self.training.state, self.training.optimizer, time.perf_counter()
+        lr = learning_rate(self.params, state.step, self.num_steps) * 0.5**state.turn
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        self.guard.remember()
+        self.shared.train()
+        optimizer.zero_grad(set_to_none=True)
+        terms = self.micro_batch.differentiate(self.shared, self.objective, batch, self.mode)
+        norm = None
+        if self.params.max_grad_norm:
+            norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.params.max_grad_norm)
+        good = self.guard.passes(terms["loss"], norm)
+        state.step += 1
+        if good:
+            optimizer.step()
+            if self.params.average_decay:
+                self.training.average.update(self.network, state.step)
+            state.streak = 0
+        else:
+            state.streak, state.skipped = state.streak + 1, state.skipped + 1
+        if not good or (state.step - 1) % _JOURNAL_EVERY_STEPS == 0 or state.step == self.num_steps:
+            seconds = time.perf_counter() - started
+            self._record(lr, terms if good else {}, len(batch.weights) * self.ranks.num / seconds)
 
-    def _choose_mode(self) -> float | None:
+    def _record(self, lr: float, terms: dict[str, Tensor], images_per_s: float) -> None:
+        """Write down a step's terms, their means over the ranks; nothing but the count of a skipped one."""
+        values: dict[str, float] = {}
+        if terms:
+            means = self.ranks.sum(torch.stack([value.double() for value in terms.values()])) / self.ranks.num
+            values = {f"train/{name}": value for name, value in zip(terms, means.tolist(), strict=True)}
+            values |= {"train/lr": lr, "speed/images_per_s": images_per_s}
+        state = self.training.state
+        if state.skipped:
+            values["train/skipped"] = state.skipped
+        if self.micro_batch.parts > 1:
+            values["train/accumulation"] = self.micro_batch.parts
+        self.journal.write(state.step, state.step / self.loader.num_batches, values)
+
+    def _choose_mode(self) -> None:
         batch = next(self.loader.batches(0))
-        mode, deviation = choose_mode(self.network, self.objective, batch, self.params, self.ranks.device)
+        part, _ = self.micro_batch.split(batch)[0]
+        try:
+            mode, deviation = choose_mode(self.network, self.objective, part, self.params, self.ranks.device)
+        except torch.OutOfMemoryError:
+            self.micro_batch.halve(batch)
         agreed = self.ranks.agree([mode.precision, mode.layout])
         assert isinstance(agreed, list)
-        self.state.mode = Mode(*agreed)
-        return deviation
+        self.training.state.mode = Mode(*agreed)
+        if deviation is not None:
+            self.journal.write(0, 0.0, {"probe/deviation of bf16": deviation})
 
     def _save(self) -> None:
-        if not self.ranks.first:
+        """Write a checkpoint, unless the last one is of this instant."""
+        self.saved_s = time.monotonic()
+        state = self.training.state
+        now = (state.turn, state.step, state.epoch)
+        if not self.ranks.first or now == self.saved_at:
             return
-        tensors = {f"network/{name}": value for name, value in self.network.state_dict().items()}
-        if self.params.average_decay:
-            tensors |= {f"average/{name}": value for name, value in self.average.values.items()}
-        tensors |= {f"best/{name}": value for name, value in self.best.items()}
-        for number, values in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer/{number}/{name}": value for name, value in values.items()}
-        assert self.state.mode is not None
-        state = {
-            "best_epoch": self.state.best_epoch,
-            "best_scores": self.state.best_scores,
-            "mode": [self.state.mode.precision, self.state.mode.layout],
-        }
-        self.checkpoints.save(Checkpoint(self.state.step, state, tensors))
-
-    def _resume(self) -> bool:
-        """Go on from the last checkpoint if there is one."""
-        found = self.checkpoints.load()
-        if found is None:
-            return False
-        parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "best": {}, "optimizer": {}}
-        for key, value in found.tensors.items():
-            part, name = key.split("/", 1)
-            parts[part][name] = value.to(self.ranks.device)
-        self.network.load_state_dict(parts["network"])
-        if parts["average"]:
-            self.average.values = parts["average"]
-        self.best = parts["best"]
-        optimizer = self.optimizer.state_dict()
-        for key, value in parts["optimizer"].items():
-            number, name = key.split("/", 1)
-            optimizer["state"].setdefault(int(number), {})[name] = value
-        self.optimizer.load_state_dict(optimizer)
-        best = found.state
-        self.state = _State(found.step, best["best_epoch"], best["best_scores"], Mode(*best["mode"]))
-        if self.ranks.first:
-            print(f"resuming at step {found.step} of {self.num_steps}")
-        return True
+        whole = state.step == state.epoch * self.loader.num_batches and state.streak == 0
+        self.checkpoints.save(self.training.pack(self.journal.text, good=whole and self.guard.finite()))
+        self.saved_at = now

@@ -38,3 +38,6 @@ class FitParams:
     """`auto` is channels-last."""
     checkpoint_s: Annotated[float, Field(gt=0)] = 30.0
     """Seconds between checkpoints; one is also written after every epoch."""
+    max_bad_steps: Positive = 10
+    """Steps whose loss or gradient is not finite are skipped; after so many in a row training goes back to the last good epoch with
+    half the learning rate, twice at most."""

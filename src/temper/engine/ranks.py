@@ -10,9 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from temper.leash import end_with_parent
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+
+PARENT = "TEMPER_PARENT"
+"""Environment variable by which the agent and the ranks know whose end is theirs: the process id of who started them."""
 
 
 def count_ranks(asked: int | Literal["auto"]) -> int:
@@ -59,6 +64,13 @@ class Ranks:
         distributed.broadcast_object_list(values, src=0, device=self.device)
         return values[0]
 
+    def wait(self) -> None:
+        """Go on once all ranks have come here."""
+        if self.num > 1:
+            from torch import distributed
+
+            distributed.barrier()
+
     def share(self, network: "nn.Module") -> "nn.Module":
         """The network as all ranks train it: gradients averaged, batch statistics over the global batch."""
         if self.num == 1:
@@ -74,6 +86,9 @@ def join_ranks() -> Ranks:
     """Join the training that torchrun started this process for, or train alone."""
     import torch
 
+    if agent := os.environ.get(PARENT):
+        end_with_parent(int(agent))
+
     cuda = torch.cuda.is_available()
     local = int(os.environ.get("LOCAL_RANK", "0"))
     device = torch.device("cuda", local) if cuda else torch.device("cpu")
@@ -87,10 +102,10 @@ def join_ranks() -> Ranks:
 
 def leave_ranks(ranks: Ranks) -> None:
     """Wait for the others and let go."""
+    ranks.wait()
     if ranks.num > 1:
         from torch import distributed
 
-        distributed.barrier()
         distributed.destroy_process_group()
 
 

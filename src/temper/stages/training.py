@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from temper.artifacts import Artifact
 from temper.data.loading import TrainLoader, as_batch, to_tensors, whole_batches
-from temper.data.packing import check_batch, open_split, open_training
+from temper.data.packing import TABLE, check_batch, open_split, open_training, read_table
 from temper.engine.calibration import fit_temperature
 from temper.engine.checkpoints import Checkpoints
 from temper.engine.fit import FitResult, fit
 from temper.engine.journal import write_curves
 from temper.engine.ranks import Ranks, join_ranks, leave_ranks
+from temper.engine.stopping import stopping
 from temper.maths.random import derive
 from temper.networks.build import build_network, save_network
 from temper.networks.heads import count_parameters
@@ -45,50 +46,53 @@ def train_network(
 ) -> dict[str, Any]:
     """Train a network on every rank; the first one writes it, its curves and its facts into `out`."""
     ranks = join_ranks()
-    prepare = inputs["prepare"]
-    problem, facts = load_problem(prepare.facts["problem"]), read_facts(prepare)
-    emphasis = Emphasis(
-        smoothing=params.fit.label_smoothing,
-        offsets=tuple(inputs["augment"].facts["emphasis"]["offsets"]),
-        costs=tuple(tuple(row) for row in inputs["augment"].facts["emphasis"]["costs"]),
-    )
-    seed = derive(seed, what)
-    columns, repeats, weights = open_training(prepare, inputs["augment"])
-    check_batch(params.fit.batch_size, repeats, key=f"{what}.fit.batch_size")
-    loader = TrainLoader(
-        to_tensors(columns, ranks.device),
-        repeats,
-        weights,
-        batch_size=params.fit.batch_size,
-        device=ranks.device,
-        views=params.views,
-        spatial=problem.spatial,
-        mean=facts.mean,
-        seed=seed,
-        rank=ranks.rank,
-        num_ranks=ranks.num,
-    )
-    network = build_network(problem, params.backbone, facts, seed=seed, project=project).to(ranks.device)
-    held = to_tensors(open_split(prepare, "validation"), ranks.device)
-    result = fit(
-        network,
-        make_objective(problem, emphasis, ranks),
-        loader,
-        lambda candidate: validate(candidate, problem, held, ranks),
-        params.fit,
-        what=what,
-        headline=problem.headline,
-        ranks=ranks,
-        checkpoints=Checkpoints(checkpoints),
-        journal=work / "journal.jsonl",
-    )
-    found: dict[str, Any] = {}
-    if ranks.first:
-        save_network(network, out / WEIGHTS)
-        write_curves(work / "journal.jsonl", out / "curves.csv")
-        found = _facts(result, network, problem, held, params, ranks.device)
-    leave_ranks(ranks)
-    return found
+    with stopping(first=ranks.first, num=ranks.num) as stop:
+        prepare = inputs["prepare"]
+        problem, facts = load_problem(prepare.facts["problem"]), read_facts(prepare)
+        emphasis = Emphasis(
+            smoothing=params.fit.label_smoothing,
+            offsets=tuple(inputs["augment"].facts["emphasis"]["offsets"]),
+            costs=tuple(tuple(row) for row in inputs["augment"].facts["emphasis"]["costs"]),
+        )
+        seed = derive(seed, what)
+        columns, repeats, weights = open_training(prepare, inputs["augment"])
+        check_batch(params.fit.batch_size, repeats, key=f"{what}.fit.batch_size")
+        loader = TrainLoader(
+            to_tensors(columns, ranks.device),
+            repeats,
+            weights,
+            batch_size=params.fit.batch_size,
+            device=ranks.device,
+            views=params.views,
+            spatial=problem.spatial,
+            mean=facts.mean,
+            seed=seed,
+            rank=ranks.rank,
+            num_ranks=ranks.num,
+            ids=lambda: _ids(inputs["augment"]),
+        )
+        network = build_network(problem, params.backbone, facts, seed=seed, project=project).to(ranks.device)
+        held = to_tensors(open_split(prepare, "validation"), ranks.device)
+        result = fit(
+            network,
+            make_objective(problem, emphasis, ranks),
+            loader,
+            lambda candidate: validate(candidate, problem, held, ranks),
+            params.fit,
+            what=what,
+            headline=problem.headline,
+            ranks=ranks,
+            checkpoints=Checkpoints(checkpoints),
+            journal=work / "journal.jsonl",
+            stop=stop,
+        )
+        found: dict[str, Any] = {}
+        if ranks.first:
+            save_network(network, out / WEIGHTS)
+            write_curves(result.entries, out / "curves.csv")
+            found = _facts(result, network, problem, held, params, ranks.device)
+        leave_ranks(ranks)
+        return found
 
 
 def validate(network: nn.Module, problem: Problem, held: Mapping[str, Tensor], ranks: Ranks) -> dict[str, float]:
@@ -102,6 +106,12 @@ def validate(network: nn.Module, problem: Problem, held: Mapping[str, Tensor], r
         inputs, targets = as_batch({name: value[:1].to(ranks.device) for name, value in held.items()})
         totals = torch.zeros_like(problem.tally(problem.read(network(inputs)), targets)[0]).double()
     return {name: float(value) for name, value in problem.score(ranks.sum(totals)).items()}
+
+
+def _ids(augment: Artifact) -> list[str]:
+    """Ids of all that training draws from, in the order of the packed files; a view has its picture's."""
+    table = read_table(augment.path(TABLE))
+    return [name for _, name in sorted(zip(table["index"], table["id"], strict=True))]
 
 
 def _facts(
@@ -119,7 +129,7 @@ def _facts(
             outputs.append(network(inputs))
             truths.append(targets)
         temperature = fit_temperature(problem, outputs, truths)
-    return {
+    found = {
         "backbone": asdict(params.backbone),
         "scores": result.scores,
         "best_epoch": result.best_epoch,
@@ -129,3 +139,9 @@ def _facts(
         "layout": result.mode.layout,
         "temperature": temperature,
     }
+    # Said only where something happened: facts of a good run stay as they were.
+    if result.accumulation > 1:
+        found["accumulation"] = result.accumulation
+    if result.num_skipped:
+        found["num_skipped"] = result.num_skipped
+    return found

@@ -1,14 +1,10 @@
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from temper.engine.calibration import fit_temperature
-from temper.engine.checkpoints import Checkpoint, Checkpoints
-from temper.engine.journal import Journal, read, write_curves
 from temper.engine.optimizers import WeightAverage, build_optimizer, learning_rate
 from temper.engine.params import FitParams
 from temper.engine.precision import Mode, choose_mode
@@ -47,52 +43,6 @@ def test_the_weight_average_follows_the_weights():
     early.update(network, step=1)
     # After one step the decay is at most 2 / 11.
     assert early.values["weight"].item() == pytest.approx(2 / 11)
-
-
-def test_a_checkpoint_comes_back_as_it_was_and_two_are_kept(tmp_path: Path):
-    checkpoints = Checkpoints(tmp_path)
-    assert checkpoints.load() is None
-    for step in (1, 2, 3):
-        checkpoints.save(Checkpoint(step, {"best": step}, {"w": torch.full((2,), float(step))}))
-    found = checkpoints.load()
-    assert found is not None and (found.step, found.state) == (3, {"best": 3})
-    assert found.tensors["w"].tolist() == [3, 3]
-    assert len(list(tmp_path.glob("*.safetensors"))) == 2
-
-
-def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
-    checkpoints = Checkpoints(tmp_path)
-    for step in (1, 2):
-        checkpoints.save(Checkpoint(step, {}, {"w": torch.full((2,), float(step))}))
-    newest = tmp_path / "step-000000002.safetensors"
-    content = bytearray(newest.read_bytes())
-    content[-1] ^= 1
-    newest.write_bytes(content)
-    found = checkpoints.load()
-    assert found is not None and found.step == 1
-    assert "step-000000002.safetensors is damaged" in capsys.readouterr().err
-
-
-def test_a_resumed_journal_has_no_gap_and_no_double_step(tmp_path: Path):
-    path = tmp_path / "journal.jsonl"
-    journal = Journal(path)
-    for step in (1, 2, 3):
-        journal.write(step, step / 10, {"train/loss": 1.0 / step, "speed/images_per_s": 5.0})
-    with path.open("a") as stream:
-        stream.write('{"step": 4, "ep')
-    resumed = Journal(path, step=2)
-    resumed.write(3, 0.3, {"train/loss": 0.5})
-    assert [entry["step"] for entry in read(path)] == [1, 2, 3]
-    write_curves(path, tmp_path / "curves.csv")
-    assert (tmp_path / "curves.csv").read_text().splitlines() == [
-        "step,epoch,name,value",
-        "1,0.1,train/loss,1.0",
-        "2,0.2,train/loss,0.5",
-        "3,0.3,train/loss,0.5",
-    ]
-    assert all(entry["time"] > 0 for entry in map(json.loads, path.read_text().splitlines()))
 
 
 CPU = torch.device("cpu")

@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,9 +36,16 @@ class ToyLoader:
             inputs, targets = TOY.batch(seed=number)
             yield Batch(inputs, targets, torch.ones(16))
 
+    def ids(self, epoch: int, number: int) -> list[str]:
+        return [f"{number}-{place}" for place in range(16)]
+
 
 def train(
-    folder: Path, params: FitParams = PARAMS, objective: "Objective | None" = None, die_at: int | None = None
+    folder: Path,
+    params: FitParams = PARAMS,
+    objective: "Objective | None" = None,
+    die_at: int | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> tuple[nn.Module, FitResult]:
     network = TOY.network()
     held, truth = TOY.batch(64, seed=99)
@@ -59,6 +66,7 @@ def train(
         ranks=join_ranks(),
         checkpoints=Checkpoints(folder / "checkpoints"),
         journal=folder / "journal.jsonl",
+        stop=stop,
     )
     return network, result
 
@@ -75,10 +83,11 @@ def test_it_learns_and_reports_the_best_epoch(tmp_path: Path):
     assert len(scores) == 4 and max(scores) == result.scores["accuracy"]
 
 
+@pytest.mark.parametrize("layout", ["contiguous", "channels-last"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-@pytest.mark.parametrize("die_at", [3, 5, 12, 19])
-def test_a_resumed_training_ends_with_the_same_bits(tmp_path: Path, die_at: int, optimizer: str):
-    params = replace(PARAMS, optimizer=optimizer, lr=0.01)
+@pytest.mark.parametrize("die_at", [0, 3, 5, 12, 19])
+def test_a_resumed_training_ends_with_the_same_bits(tmp_path: Path, die_at: int, optimizer: str, layout: str):
+    params = replace(PARAMS, optimizer=optimizer, lr=0.01, layout=layout)
     whole, result = train(tmp_path / "whole", params)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "cut", params, die_at=die_at)
@@ -106,11 +115,6 @@ def test_a_lower_score_can_be_the_better_one(tmp_path: Path):
         journal=tmp_path / "journal.jsonl",
     )
     assert (result.best_epoch, result.scores) == (2, {"error": 0.2})
-
-
-def test_a_loss_that_is_no_number_stops_with_the_step_and_the_way_out(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"the loss became (nan|inf) at step \d+ .*lower fit.lr"):
-        train(tmp_path, replace(PARAMS, lr=1e30, epochs=8))
 
 
 def test_a_student_that_only_listens_comes_closer_to_its_teacher(tmp_path: Path):

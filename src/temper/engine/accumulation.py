@@ -1,0 +1,114 @@
+"""Gradient accumulation: a batch too large for the device is gone through in parts whose gradients add up.
+
+It is chosen by running out of memory: the largest part that may be tried is halved and written beside the checkpoints, the
+rank ends with `TOO_LARGE`, and all ranks start again from the last checkpoint. They cannot mend it where they are: one rank
+that runs out leaves the others inside a collective. The global batch stays as it was; batch normalisation takes its statistics
+over the parts that the ranks go through at one time, so the result is near, but not equal, to that of the whole batch.
+"""
+
+import json
+import math
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import NoReturn
+
+from torch import Tensor, nn
+
+from temper.artifacts import write_atomically
+from temper.engine.precision import Mode
+from temper.engine.ranks import Ranks
+from temper.engine.stopping import TOO_LARGE
+from temper.problem import Batch, Objective
+
+_FILE = "micro-batch.json"
+
+
+class MicroBatch:
+    """The largest part of a batch that a rank goes through at once.
+
+    Args:
+        folder: Where the limit lies; without one a batch has one part.
+        ranks: Those that train together.
+    """
+
+    def __init__(self, folder: Path, ranks: Ranks) -> None:
+        self._path, self._ranks = folder / _FILE, ranks
+        self._limit: int | None = None
+        self.parts = 1
+        """Of each batch, as far as it is known."""
+        try:
+            self._limit = int(json.loads(self._path.read_text(encoding="utf-8"))["examples"])
+        except FileNotFoundError:
+            pass
+        except (ValueError, KeyError, TypeError):
+            self._path.unlink(missing_ok=True)  # damaged: found out again by running out again
+
+    def halve(self, batch: Batch) -> NoReturn:
+        """After running out of memory: write down that parts must be smaller, and ask to be started again.
+
+        Raises:
+            ValueError: If a part is a single example already.
+            SystemExit: Else, with status `TOO_LARGE`.
+        """
+        total = len(batch.weights)
+        tried = min(self._limit or total, total)
+        if tried == 1:
+            raise ValueError(
+                f"{self._ranks.device} has no memory left for a single example; make the pictures (prepare.height_px, "
+                "prepare.width_px) or the backbone smaller, or free the device (`nvidia-smi` shows who uses it), and run again"
+            )
+        size = tried // 2
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self._path, json.dumps({"examples": size}))
+        print(
+            f"out of memory with {tried} examples at once on rank {self._ranks.rank}: starting again with {size}, in "
+            f"{math.ceil(total / size)} parts a step; the global batch stays {total * self._ranks.num}",
+            file=sys.stderr,
+        )
+        raise SystemExit(TOO_LARGE)
+
+    def split(self, batch: Batch) -> list[tuple[Batch, float]]:
+        """The parts, each with its share of the batch; the batch itself where it is small enough."""
+        total = len(batch.weights)
+        size = min(self._limit or total, total)
+        self.parts = math.ceil(total / size)
+        if self.parts == 1:
+            return [(batch, 1.0)]
+        slices = [slice(start, start + size) for start in range(0, total, size)]
+        return [(_cut(batch, part), len(batch.weights[part]) / total) for part in slices]
+
+    def differentiate(self, network: nn.Module, objective: Objective, batch: Batch, mode: Mode) -> dict[str, Tensor]:
+        """The terms of the objective for a batch; the gradient of its loss is added to the network's.
+
+        Args:
+            network: As the ranks share it.
+            objective: Its terms are means over examples, so parts count by their share.
+            batch: This rank's.
+            mode: How the network runs.
+        """
+        totals: dict[str, Tensor] = {}
+        parts = self.split(batch)
+        for number, (part, share) in enumerate(parts):
+            inputs = {**part.inputs, "image": mode.arrange_input(part.inputs["image"])}
+            arranged = Batch(inputs, part.targets, part.weights, part.others, part.shares)
+            # Ranks exchange gradients once, with the last part's.
+            alone = self._ranks.num > 1 and number + 1 < len(parts)
+            with network.no_sync() if alone else nullcontext():  # type: ignore[operator]
+                with mode.autocast(self._ranks.device):
+                    terms = objective(network, arranged)
+                (terms["loss"] * share).backward()
+            for name, value in terms.items():
+                value = value.detach() * share
+                totals[name] = totals[name] + value if name in totals else value
+        return totals
+
+
+def _cut(batch: Batch, part: slice) -> Batch:
+    return Batch(
+        {name: value[part] for name, value in batch.inputs.items()},
+        {name: value[part] for name, value in batch.targets.items()},
+        batch.weights[part],
+        None if batch.others is None else {name: value[part] for name, value in batch.others.items()},
+        None if batch.shares is None else batch.shares[part],
+    )

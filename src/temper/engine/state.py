@@ -1,0 +1,114 @@
+"""What a training is at one instant: how it goes into a checkpoint and comes back, bit for bit."""
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from temper.engine.checkpoints import Checkpoint
+from temper.engine.optimizers import WeightAverage, build_optimizer
+from temper.engine.params import FitParams
+from temper.engine.precision import Mode
+from temper.problem import Headline
+
+
+@dataclass
+class State:
+    """Where a training stands; JSON values, but for the mode."""
+
+    step: int = 0
+    """Finished steps, the skipped ones included."""
+    epoch: int = 0
+    """Finished epochs, validation included."""
+    turn: int = 0
+    """How often it went back to a good checkpoint."""
+    streak: int = 0
+    """Bad steps in a row up to now."""
+    skipped: int = 0
+    """Bad steps in all, those before it went back included."""
+    best_epoch: int = 0
+    best_scores: dict[str, float] = field(default_factory=dict)
+    mode: Mode | None = None
+
+
+class Training:
+    """A network on its way, with all that the next step depends on.
+
+    Args:
+        network: On the ranks' device.
+        params: Of the fit.
+    """
+
+    def __init__(self, network: nn.Module, params: FitParams) -> None:
+        self.network, self.params = network, params
+        self.optimizer = build_optimizer(network, params)
+        self.average = WeightAverage(network, params.average_decay)
+        self.best: dict[str, Tensor] = {}
+        self.state = State()
+
+    def finish_epoch(
+        self,
+        validate: Callable[[nn.Module], dict[str, float]],
+        headline: Headline,
+        context: AbstractContextManager[object],
+    ) -> dict[str, float]:
+        """Score the averaged weights where there are any, else the present ones, and keep them if they are the best so far."""
+        own = None
+        if self.params.average_decay:
+            own = {name: value.clone() for name, value in self.network.state_dict().items()}
+            self.network.load_state_dict(self.average.values)
+        self.network.eval()
+        with torch.inference_mode(), context:
+            scores = validate(self.network)
+        self.state.epoch += 1
+        before = self.state.best_scores.get(headline.name, math.nan)
+        sign = 1 if headline.greater_is_better else -1
+        if not math.isfinite(before) or sign * scores[headline.name] > sign * before:
+            self.best = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+            self.state.best_scores, self.state.best_epoch = scores, self.state.epoch
+        if own is not None:
+            self.network.load_state_dict(own)
+        return scores
+
+    def pack(self, journal: str, *, good: bool) -> Checkpoint:
+        """This instant as a checkpoint."""
+        tensors = {f"network/{name}": value for name, value in self.network.state_dict().items()}
+        if self.params.average_decay:
+            tensors |= {f"average/{name}": value for name, value in self.average.values.items()}
+        tensors |= {f"best/{name}": value for name, value in self.best.items()}
+        for number, values in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer/{number}/{name}": value for name, value in values.items()}
+        state = self.state
+        return Checkpoint(state.step, asdict(state), tensors, journal, state.epoch, state.turn, good)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Be as the checkpoint says, whatever came since."""
+        parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "best": {}, "optimizer": {}}
+        for key, value in checkpoint.tensors.items():
+            part, name = key.split("/", 1)
+            parts[part][name] = value
+        state = dict(checkpoint.state)
+        mode = Mode(**state.pop("mode"))
+        self.state = State(**state, mode=mode)
+        mode.arrange(self.network)
+        self.network.load_state_dict(parts["network"])
+        device = next(self.network.parameters()).device
+        if parts["average"]:
+            self.average.values = {name: value.to(device) for name, value in parts["average"].items()}
+        self.best = {name: value.to(device) for name, value in parts["best"].items()}
+        self._restore_optimizer(parts["optimizer"])
+
+    def _restore_optimizer(self, tensors: dict[str, Tensor]) -> None:
+        parameters = [value for group in self.optimizer.param_groups for value in group["params"]]
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            number, name = key.split("/", 1)
+            like = parameters[int(number)]
+            if value.shape == like.shape:
+                # In the layout of its parameter, as the optimiser had it: sums over another one may differ in the last bit.
+                value = torch.empty_like(like, dtype=value.dtype).copy_(value)
+            state.setdefault(int(number), {})[name] = value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
