@@ -123,7 +123,7 @@ def check_ranks(params: Params, stage: str) -> None:
     """
     asked = getattr(params, stage).ranks
     num_gpus = len(list(_GPUS.iterdir())) if _GPUS.is_dir() else 0
-    most, thing = (num_gpus, "GPU") if num_gpus else (len(os.sched_getaffinity(0)), "core")
+    most, thing = (num_gpus, "GPU") if num_gpus else (os.cpu_count() or 1, "core")
     if asked != "auto" and asked > most:
         raise ValueError(
             f"{stage}.ranks = {asked}: each rank needs a {thing} of its own, and this machine has {most}; "
