@@ -204,6 +204,7 @@ def test_out_of_memory_halves_the_parts_until_they_fit(tmp_path: Path, capsys: p
     _, result = train(tmp_path, FIT, too_large(5))
     assert result.accumulation == 4 and result.num_steps == 20
     assert set(dict(values(tmp_path, "train/accumulation")).values()) == {4}
+    assert train(tmp_path, FIT, too_large(0))[1] == result  # finished: nothing is tried, nothing is forgotten
 
 
 def test_a_single_example_that_is_too_large_names_the_way_out(tmp_path: Path):
@@ -223,7 +224,7 @@ def test_parts_add_up_to_the_gradient_of_the_whole_batch(tmp_path: Path):
         network = TOY.network().eval()  # batch normalisation counts parts, not the whole
         if limit:
             (tmp_path / "micro-batch.json").write_text('{"examples": 4}')
-        micro = MicroBatch(tmp_path, join_ranks())
+        micro = MicroBatch(tmp_path, join_ranks(), total=10)
         terms = micro.differentiate(network, PLAIN, batch, mode)
         assert micro.parts == (3 if limit else 1)
         found[limit] = [terms["loss"], *(value.grad for value in network.parameters())]
