@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from temper.engine import start
 from temper.engine.accumulation import MicroBatch
 from temper.engine.checkpoints import Checkpoints
 from temper.engine.journal import read
@@ -265,3 +266,10 @@ def test_of_failed_ranks_the_one_that_began_is_named():
     assert judge({0: 2, 1: 76}) == (2, "")
     assert judge({0: 143, 1: 76}) == judge({0: -15}) == (143, "")
     assert "lost each other" in judge({0: 76, 1: 76})[1]
+
+
+def test_the_ranks_are_started_again_for_as_long_as_memory_runs_out(monkeypatch: pytest.MonkeyPatch):
+    codes = iter([75, 75, 143])
+    monkeypatch.setattr(start, "_wait", lambda command, environment: next(codes))
+    assert start.start_ranks("train", Path(), 1) == 143
+    assert next(codes, None) is None
