@@ -30,53 +30,50 @@ class MicroBatch:
     Args:
         folder: Where the limit lies; without one a batch has one part.
         ranks: Those that train together.
+        total: Examples of a rank's share of the batch.
     """
 
-    def __init__(self, folder: Path, ranks: Ranks) -> None:
-        self._path, self._ranks = folder / _FILE, ranks
-        self._limit: int | None = None
-        self.parts = 1
-        """Of each batch, as far as it is known."""
+    def __init__(self, folder: Path, ranks: Ranks, *, total: int) -> None:
+        self._path, self._ranks, self._total = folder / _FILE, ranks, total
+        self._size = total
         try:
-            self._limit = int(json.loads(self._path.read_text(encoding="utf-8"))["examples"])
+            limit = int(json.loads(self._path.read_text(encoding="utf-8"))["examples"])
+            self._size = min(total, max(limit, 1))
         except FileNotFoundError:
             pass
         except (ValueError, KeyError, TypeError):
             self._path.unlink(missing_ok=True)  # damaged: found out again by running out again
+        self.parts = math.ceil(total / self._size)
+        """How many a batch has."""
 
-    def halve(self, batch: Batch) -> NoReturn:
+    def halve(self) -> NoReturn:
         """After running out of memory: write down that parts must be smaller, and ask to be started again.
 
         Raises:
             ValueError: If a part is a single example already.
             SystemExit: Else, with status `TOO_LARGE`.
         """
-        total = len(batch.weights)
-        tried = min(self._limit or total, total)
-        if tried == 1:
+        if self._size == 1:
             raise ValueError(
                 f"{self._ranks.device} has no memory left for a single example; make the pictures (prepare.height_px, "
                 "prepare.width_px) or the backbone smaller, or free the device (`nvidia-smi` shows who uses it), and run again"
             )
-        size = tried // 2
+        size = self._size // 2
         self._path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self._path, json.dumps({"examples": size}))
         print(
-            f"out of memory with {tried} examples at once on rank {self._ranks.rank}: starting again with {size}, in "
-            f"{math.ceil(total / size)} parts a step; the global batch stays {total * self._ranks.num}",
+            f"out of memory with {self._size} examples at once on rank {self._ranks.rank}: starting again with {size}, in "
+            f"{math.ceil(self._total / size)} parts a step; the global batch stays {self._total * self._ranks.num}",
             file=sys.stderr,
         )
         raise SystemExit(TOO_LARGE)
 
     def split(self, batch: Batch) -> list[tuple[Batch, float]]:
         """The parts, each with its share of the batch; the batch itself where it is small enough."""
-        total = len(batch.weights)
-        size = min(self._limit or total, total)
-        self.parts = math.ceil(total / size)
         if self.parts == 1:
             return [(batch, 1.0)]
-        slices = [slice(start, start + size) for start in range(0, total, size)]
-        return [(_cut(batch, part), len(batch.weights[part]) / total) for part in slices]
+        slices = [slice(start, start + self._size) for start in range(0, self._total, self._size)]
+        return [(_cut(batch, part), len(batch.weights[part]) / self._total) for part in slices]
 
     def differentiate(self, network: nn.Module, objective: Objective, batch: Batch, mode: Mode) -> dict[str, Tensor]:
         """The terms of the objective for a batch; the gradient of its loss is added to the network's.

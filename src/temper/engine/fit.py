@@ -116,7 +116,7 @@ class _Fit:
         self.ranks, self.checkpoints, self.journal, self.stop = ranks, checkpoints, journal, stop
         self.num_steps = params.epochs * loader.num_batches
         self.training = Training(network, params)
-        self.micro_batch = MicroBatch(checkpoints.folder, ranks)
+        self.micro_batch = MicroBatch(checkpoints.folder, ranks, total=params.batch_size // ranks.num)
         self.saved_at = (-1, -1, -1)
         self.saved_s = time.monotonic()
 
@@ -210,7 +210,7 @@ class _Fit:
             try:
                 self._step(batch)
             except torch.OutOfMemoryError:
-                self.micro_batch.halve(batch)
+                self.micro_batch.halve()
             if self.ranks.first:
                 bar.advance()
             if state.streak >= self.params.max_bad_steps:
@@ -271,7 +271,7 @@ class _Fit:
         try:
             mode, deviation = choose_mode(self.network, self.objective, part, self.params, self.ranks.device)
         except torch.OutOfMemoryError:
-            self.micro_batch.halve(batch)
+            self.micro_batch.halve()
         agreed = self.ranks.agree([mode.precision, mode.layout])
         assert isinstance(agreed, list)
         self.training.state.mode = Mode(*agreed)

@@ -56,7 +56,9 @@ def _wait(command: list[str], environment: dict[str, str]) -> int:
                 if asked and time.monotonic() - asked[0] > _GRACE_S:
                     process.kill()
                 continue
-            return STOPPED if asked or code == -signal.SIGTERM else code if code >= 0 else 128 - code
+            if code and (asked or code == -signal.SIGTERM):
+                return STOPPED
+            return code if code >= 0 else 128 - code
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

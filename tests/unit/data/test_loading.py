@@ -161,3 +161,21 @@ def test_columns_that_do_not_fit_stay_in_their_files(tmp_path: Path, monkeypatch
     kept = to_tensors({"image": mapped}, torch.device("cpu"))["image"]
     assert kept.data_ptr() == mapped.ctypes.data != copied.data_ptr()
     assert torch.equal(kept, copied)
+
+
+def test_ids_are_those_of_the_whole_batch_in_its_order():
+    names = [f"picture {number}" for number in range(NUM)]
+    together = TrainLoader(
+        columns(),
+        np.ones(NUM, int),
+        np.ones(NUM),
+        batch_size=8,
+        device=torch.device("cpu"),
+        views=ViewParams(),
+        spatial=frozenset({"mask"}),
+        mean=(1.0, 2.0, 3.0),
+        seed=0,
+        ids=lambda: names,
+    )
+    for number, batch in enumerate(together.batches(1)):
+        assert together.ids(1, number) == [names[label] for label in batch.targets["label"].tolist()]

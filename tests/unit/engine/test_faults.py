@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from temper.engine import start
 from temper.engine.accumulation import MicroBatch
 from temper.engine.checkpoints import Checkpoints
 from temper.engine.journal import read
@@ -204,6 +205,7 @@ def test_out_of_memory_halves_the_parts_until_they_fit(tmp_path: Path, capsys: p
     _, result = train(tmp_path, FIT, too_large(5))
     assert result.accumulation == 4 and result.num_steps == 20
     assert set(dict(values(tmp_path, "train/accumulation")).values()) == {4}
+    assert train(tmp_path, FIT, too_large(0))[1] == result  # finished: nothing is tried, nothing is forgotten
 
 
 def test_a_single_example_that_is_too_large_names_the_way_out(tmp_path: Path):
@@ -223,7 +225,7 @@ def test_parts_add_up_to_the_gradient_of_the_whole_batch(tmp_path: Path):
         network = TOY.network().eval()  # batch normalisation counts parts, not the whole
         if limit:
             (tmp_path / "micro-batch.json").write_text('{"examples": 4}')
-        micro = MicroBatch(tmp_path, join_ranks())
+        micro = MicroBatch(tmp_path, join_ranks(), total=10)
         terms = micro.differentiate(network, PLAIN, batch, mode)
         assert micro.parts == (3 if limit else 1)
         found[limit] = [terms["loss"], *(value.grad for value in network.parameters())]
@@ -264,3 +266,10 @@ def test_of_failed_ranks_the_one_that_began_is_named():
     assert judge({0: 2, 1: 76}) == (2, "")
     assert judge({0: 143, 1: 76}) == judge({0: -15}) == (143, "")
     assert "lost each other" in judge({0: 76, 1: 76})[1]
+
+
+def test_the_ranks_are_started_again_for_as_long_as_memory_runs_out(monkeypatch: pytest.MonkeyPatch):
+    codes = iter([75, 75, 143])
+    monkeypatch.setattr(start, "_wait", lambda command, environment: next(codes))
+    assert start.start_ranks("train", Path(), 1) == 143
+    assert next(codes, None) is None
