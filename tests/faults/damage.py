@@ -7,6 +7,8 @@ from pathlib import Path
 from tasks.project import Project
 
 PLACES = ("artifacts", ".temper", "mlruns")
+_RELEASED = 0.1
+"""Share of the damage that goes to registered models: the one thing that no later run would make anew."""
 
 
 def flip(file: Path, generator: random.Random) -> str:
@@ -50,11 +52,14 @@ def spoil(project: Project, how: str, generator: random.Random) -> tuple[Path, s
 
 
 def choose(project: Project, generator: random.Random) -> Path:
-    """A random file; folders that hold many files do not crowd out the others."""
-    groups: dict[tuple[str, ...], list[Path]] = {}
+    """A random file; places and folders that hold many files do not crowd out the others."""
+    released = sorted(project.runs.rglob("*.onnx"))
+    if released and generator.random() < _RELEASED:
+        return generator.choice(released)
+    places: dict[str, dict[Path, list[Path]]] = {}
     for place in PLACES:
         for file in sorted((project.folder / place).rglob("*")):
             if file.is_file() and not file.is_symlink() and file.stat().st_size:
-                parts = file.relative_to(project.folder).parts
-                groups.setdefault(parts[: min(2, len(parts) - 1)], []).append(file)
-    return generator.choice(groups[generator.choice(sorted(groups))])
+                places.setdefault(place, {}).setdefault(file.parent, []).append(file)
+    folders = places[generator.choice(sorted(places))]
+    return generator.choice(folders[generator.choice(sorted(folders))])

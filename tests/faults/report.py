@@ -43,8 +43,9 @@ def page(results: list[Result], minutes: float) -> str:
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     good = sum(result.outcome in (RECOVERED, HEALED) for result in results)
+    tried = sum(result.outcome != UNTRIED for result in results)
     text = [
-        f"# Faults: {good} of {len(results)}",
+        f"# Faults: {good} of {tried}",
         "",
         f"{datetime.now(UTC):%Y-%m-%d}, commit {head.stdout.strip() or 'unknown'}, {minutes:.0f} minutes.",
         "",

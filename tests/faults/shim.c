@@ -78,6 +78,13 @@ static ssize_t allowed(int fd, size_t count) {
     return (ssize_t)count;
 }
 
+/* Takes back what was counted but not written: copies ask for more than there is. */
+static void spare(int fd, size_t counted, ssize_t done) {
+    char path[768];
+    size_t written = done < 0 ? 0 : (size_t)done;
+    if (written < counted && ours(fd, path, sizeof path)) atomic_fetch_sub(&control->written, (int64_t)(counted - written));
+}
+
 static int sync_fails(int fd) {
     char path[768];
     if (!ours(fd, path, sizeof path) || control->kind != FAILED_FSYNC || control->written <= control->limit) return 0;
@@ -99,7 +106,10 @@ static size_t total(const struct iovec *parts, int count) {
         if (!real) real = REAL(name);                                                           \
         ssize_t room = allowed(fd, bytes);                                                      \
         if (room < 0) return -1;                                                                \
-        return room == (ssize_t)(bytes) ? real whole : real part;                               \
+        size_t asked = (bytes);                                                                 \
+        result done = room == (ssize_t)asked ? real whole : real part;                          \
+        spare(fd, (size_t)room, done);                                                          \
+        return done;                                                                            \
     }
 
 LIMITED(write, ssize_t, fd, size, (fd, data, size), (fd, data, (size_t)room), int fd, const void *data, size_t size)

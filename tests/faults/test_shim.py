@@ -68,3 +68,13 @@ def test_without_a_fault_bytes_are_counted(library: Path, tmp_path: Path):
     with shim.Control(tmp_path / "control", library, tmp_path) as control:
         assert write(control, WRITERS["python"], tmp_path / "file") == "fine"
         assert (control.written, control.struck) == (1000, "")
+
+
+def test_a_copy_counts_as_what_it_copies(library: Path, tmp_path: Path):
+    (tmp_path / "small").write_bytes(bytes(10))
+    with shim.Control(tmp_path / "control", library, tmp_path) as control:
+        assert (
+            write(control, f"import shutil; shutil.copyfile({str(tmp_path / 'small')!r}, path)", tmp_path / "file")
+            == "fine"
+        )
+        assert (control.written, control.struck) == (10, "")

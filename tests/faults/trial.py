@@ -166,7 +166,7 @@ class _Trial:
                 break
             done, wrong = heal(run)
             self.story.append(f"run {self.runs} refused: {run.paragraph()}; done: {', '.join(done) or 'nothing'}")
-            self.wrong += wrong
+            self.wrong += wrong if done or wrong else [f"run {self.runs} refuses and names no command that heals"]
             self.healed = True
         self.wrong.append(f"run {self.runs} did not end well: {run.paragraph() or run.errors[-300:]}")
 
