@@ -12,7 +12,8 @@ import argparse
 import os
 import sys
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,12 +48,43 @@ def chain(run: "Run") -> Any:
     return Completed(message=done[name].message)
 
 
+@contextmanager
+def explained(project: Project) -> Iterator[None]:
+    """Make a paragraph of what MLflow and Prefect raise; the stages' own failures never come this way."""
+    from httpx import HTTPError
+    from mlflow.exceptions import MlflowException
+    from prefect.exceptions import PrefectException
+
+    kept = "what the stages made is kept; run the same command again"
+    try:
+        yield
+    except MlflowException as error:
+        words = str(error).splitlines()[0]
+        raise ValueError(f"MLflow could not read or write {project.database} ({words}); {kept}") from error
+    except (HTTPError, PrefectException) as error:
+        words = str(error).splitlines()[0] if str(error) else type(error).__name__
+        log = project.hidden / "prefect-server.log"
+        raise ValueError(f"Prefect's server failed ({words}); {log} may say why; {kept}") from error
+
+
+def close_records(project: Project, params: Params) -> int:
+    """Close the records of runs that were killed; returns how many there were."""
+    from tasks import server
+
+    with server.serve(project) as prefect_server, explained(project):
+        from tasks import stages, tracking
+
+        record = tracking.Record(project, params, "")
+        prefect_server.wait()
+        return stages.reap(FLOW) + record.reaped
+
+
 def run_chain(project: Project, params: Params, steps: tuple[plan.Step, ...], force: tuple[str, ...]) -> int:
     """Run the chain under Prefect and record it in MLflow; returns the exit status."""
     from tasks import server
 
     name = time.strftime("%Y-%m-%d %H:%M:%S")
-    with server.serve(project) as prefect_server:
+    with server.serve(project) as prefect_server, explained(project):
         from prefect import flow, runtime
 
         from tasks import stages, tracking
@@ -97,6 +129,8 @@ def show_unchanged(project: Project, params: Params) -> int:
     report = summary.make(project, params, registered)
     summary.write(project, report)
     summary.show(report, Console(highlight=False))
+    if catalogue.unclosed(project, FLOW):
+        print(f"closed {close_records(project, params)} records of runs that were killed")
     print("nothing to do: every stage is up to date and the model is registered")
     return OK
 

@@ -23,6 +23,14 @@ _VERSION = """
     WHERE v.name = ? AND v.current_stage != 'Deleted_Internal' AND t.key = 'digest' AND t.value = ?
     ORDER BY v.version DESC
 """
+_RUNNING = """
+    SELECT COUNT(*) FROM runs JOIN tags ON tags.run_uuid = runs.run_uuid
+    WHERE runs.status = 'RUNNING' AND runs.lifecycle_stage = 'active' AND tags.key = 'temper.run'
+"""
+_RUNNING_FLOWS = """
+    SELECT COUNT(*) FROM flow_run JOIN flow ON flow.id = flow_run.flow_id
+    WHERE flow.name = ? AND flow_run.state_type IN ('RUNNING', 'PENDING', 'SCHEDULED', 'CANCELLING')
+"""
 _ALIASES = "SELECT alias FROM registered_model_aliases WHERE name = ? AND version = ? ORDER BY alias"
 _TAGS = "SELECT key, value FROM model_version_tags WHERE name = ? AND version = ?"
 
@@ -73,6 +81,20 @@ def find(project: Project, name: str, digest: str) -> Registered | None:
         tags = dict(database.execute(_TAGS, (name, row[0])))
     beside = json.loads(tags.get("files", "{}"))
     return Registered(name, row[0], aliases, digest, _local(row[1]) / "model.onnx", "gate" in tags, beside)
+
+
+def unclosed(project: Project, flow: str) -> bool:
+    """Whether MLflow or Prefect has a run of this project that says it is running; asked while holding the project."""
+    stand = ((project.database, _RUNNING, ()), (project.prefect_home / "prefect.db", _RUNNING_FLOWS, (flow,)))
+    for path, question, values in stand:
+        if path.is_file():
+            with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=30)) as database:
+                try:
+                    if database.execute(question, values).fetchone()[0]:
+                        return True
+                except sqlite3.Error:
+                    continue  # cut off before it had its tables, or damaged: the next run that needs it says so
+    return False
 
 
 def _local(address: str) -> Path:
