@@ -9,6 +9,7 @@ import argparse
 import os
 import queue
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -16,8 +17,10 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from itertools import count, islice
 from pathlib import Path
 
+from tasks.project import Project
 from tests.faults import report, shim
 from tests.faults.plans import KINDS, Plan, draw
+from tests.faults.processes import kill_all
 from tests.faults.reference import Reference, make_reference
 from tests.faults.trial import FAILED, HEALED, RECOVERED, UNTRIED, Bench, Result, pin, run_trial
 
@@ -33,6 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     work = Path(tempfile.mkdtemp(prefix="temper-faults-", dir=options.work)).resolve()
     began = time.monotonic()
+    signal.signal(signal.SIGINT, lambda *_: _abandon(work))
+    signal.signal(signal.SIGTERM, lambda *_: _abandon(work))
     print(f"{len(plans)} trials from seed {options.seed} in {work}; first the undisturbed runs", flush=True)
     library = shim.build(work)
     bench = Bench(work, _references(work, plans, options.jobs, library), library, keep=options.keep)
@@ -73,6 +78,15 @@ def _references(work: Path, plans: list[Plan], jobs: int, library: Path | None) 
     with ThreadPoolExecutor(jobs, initializer=lambda: pin(numbers.get(), jobs)) as pool:
         made = pool.map(lambda each: make_reference(work, each, library), ranks)
         return dict(zip(ranks, made, strict=True))
+
+
+def _abandon(work: Path) -> None:
+    """Interrupted: end what the trials started, and go without waiting for them."""
+    for folder in work.iterdir():
+        if (folder / "params.yaml").is_file():
+            kill_all(Project.at(folder))
+    print(f"interrupted; {work} is left as it is", file=sys.stderr, flush=True)
+    os._exit(130)
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:

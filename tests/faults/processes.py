@@ -70,12 +70,17 @@ def left_behind(project: Project, grace_s: float = GRACE_S) -> list[str]:
 
 
 def kill_all(project: Project, root: int | None = None) -> None:
-    """Kill every process of a project at once, as a power cut would."""
-    for process in living(project, root):
-        try:
-            process.kill()
-        except psutil.NoSuchProcess:
-            continue
+    """Kill every process of a project, as a power cut would; again until none is left, for they start others meanwhile."""
+    for _ in range(5):
+        found = living(project, root)
+        for process in found:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+        psutil.wait_procs(found, timeout=1.0)
+        if not found:
+            return
 
 
 def _lives(process: psutil.Process) -> bool:
