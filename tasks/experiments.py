@@ -15,10 +15,19 @@ OWNER = "temper.owner"
 """Tag that says which process writes to a run."""
 
 
+_LOUD = {
+    "alembic": logging.WARNING,
+    # What it logs with a traceback it raises as well, and what it raises we say in a paragraph.
+    "mlflow.store.db.utils": logging.CRITICAL,
+    # The machine's load could not be written: the next thing that matters will say so.
+    "mlflow.system_metrics.system_metrics_monitor": logging.ERROR,
+}
+
+
 def connect(project: Project) -> MlflowClient:
     """MLflow on the project's own store; makes the database if there is none, which takes seconds."""
-    for name in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    for name, level in _LOUD.items():
+        logging.getLogger(name).setLevel(level)
     if not project.database.is_file():
         _make_database(project)
     set_tracking_uri(project.tracking_uri)

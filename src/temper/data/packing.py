@@ -102,7 +102,7 @@ def read_table(path: Path) -> dict[str, list[Any]]:
     """Read a table of rows, by columns."""
     import pyarrow.parquet as pq
 
-    columns: dict[str, list[Any]] = pq.read_table(path).to_pydict()
+    columns: dict[str, list[Any]] = pq.ParquetFile(path).read().to_pydict()
     return columns
 
 

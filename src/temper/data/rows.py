@@ -26,7 +26,7 @@ def read_rows(path: Path) -> list[Row]:
     """Read what `write_rows` wrote."""
     import pyarrow.parquet as pq
 
-    table = pq.read_table(path)
+    table = pq.ParquetFile(path).read()
     columns = [table.column(item.name).to_pylist() for item in fields(Row)]
     names = [item.name for item in fields(Row)]
     labels = names.index("labels")

@@ -19,7 +19,7 @@ from temper.engine.accumulation import MicroBatch
 from temper.engine.checkpoints import Checkpoints
 from temper.engine.guard import MOST_TURNS, Guard, give_up
 from temper.engine.journal import Entry, Journal
-from temper.engine.optimizers import learning_rate
+from temper.engine.optimizers import learning_rate, take_step
 from temper.engine.params import FitParams
 from temper.engine.precision import Mode, choose_mode
 from temper.engine.ranks import Ranks
@@ -241,7 +241,7 @@ class _Fit:
         good = self.guard.passes(terms["loss"], norm)
         state.step += 1
         if good:
-            optimizer.step()
+            take_step(optimizer)
             if self.params.average_decay:
                 self.training.average.update(self.network, state.step)
             state.streak = 0

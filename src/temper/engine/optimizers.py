@@ -1,5 +1,6 @@
 """Optimisers, schedules and the moving average of the weights."""
 
+import inspect
 import math
 
 import torch
@@ -14,6 +15,7 @@ def build_optimizer(network: nn.Module, params: FitParams) -> torch.optim.Optimi
     Source:
         He et al. 2019, arXiv:1812.01187, section 3.1 ("no bias decay").
     """
+    _spare_the_compiler()
     named = [(name, value) for name, value in network.named_parameters() if value.requires_grad]
     groups = [
         {"params": [value for _, value in named if value.dim() > 1], "weight_decay": params.weight_decay},
@@ -24,6 +26,24 @@ def build_optimizer(network: nn.Module, params: FitParams) -> torch.optim.Optimi
             groups, lr=params.lr, momentum=params.momentum, nesterov=params.momentum > 0, foreach=True
         )
     return torch.optim.AdamW(groups, lr=params.lr, betas=(params.momentum, 0.999), foreach=True)
+
+
+def take_step(optimizer: torch.optim.Optimizer) -> None:
+    """`optimizer.step()`, without what torch wraps around it for torch.compile; its hooks are left out, too."""
+    with torch.no_grad():
+        inspect.unwrap(type(optimizer).step)(optimizer)
+
+
+def _spare_the_compiler() -> None:
+    """Keep optimisers from importing torch.compile's machinery: 3.5 s at the start of a training that does not compile.
+
+    Their methods import it when first called, to mark themselves as not to be compiled, unless they find the mark
+    (torch/_compile.py). Should torch come to mark otherwise, the import is back, and nothing else changes.
+    """
+    for method in vars(torch.optim.Optimizer).values():
+        plain = getattr(method, "__wrapped__", None)
+        if plain is not None and not hasattr(plain, "__dynamo_disable"):
+            setattr(plain, "__dynamo_disable", plain)
 
 
 def learning_rate(params: FitParams, step: int, num_steps: int) -> float:
