@@ -60,7 +60,7 @@ check: setup ## format, lint, types, import walls
 	$(BIN)/lint-imports
 
 test: check ## all tiers: check, unit, laws, rules, pipeline, ranks (TESTS=tests/unit for one)
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile $(TESTS)
 
 faults: setup ## disturb N=20 small runs (SEED=0 JOBS=2 KIND=kill, write, damage or server): each must end with the same model
 	@$(BIN)/python -m tests.faults --trials $(or $(N),20) --seed $(or $(SEED),0) --jobs $(or $(JOBS),2) $(if $(KIND),--kind $(KIND))

@@ -2,6 +2,10 @@
 
 import os
 
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    # A core for each worker and all it starts: trainings beside each other would wait for each other's threads.
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 os.environ.update(NO_ALBUMENTATIONS_UPDATE="1", MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="1", MPLBACKEND="Agg")
 
 from jaxtyping import install_import_hook
