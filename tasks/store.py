@@ -92,6 +92,29 @@ def heal_lock(project: Project) -> str | None:
     return f"{path} was cut off; put it aside as {target}, DVC's cache has what it told of"
 
 
+def heal_register(project: Project) -> str | None:
+    """Remove DVC's register of who reads and writes what if it was cut off: DVC would refuse everything from then on.
+
+    Call it after `prepare`. Whoever was on it is told from the lock files that DVC really relies on.
+
+    Returns:
+        What was done, or None.
+    """
+    path = _root(project) / ".dvc" / "tmp" / "rwlock"
+    for _ in range(3):  # another project's DVC may be writing it at this instant
+        try:
+            text = path.read_text(encoding="utf-8")
+            if isinstance(json.loads(text), dict):
+                return None
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            pass
+        time.sleep(0.3)
+    path.unlink(missing_ok=True)
+    return f"{path} was cut off; removed it"
+
+
 def status(project: Project) -> dict[str, list[Any]]:
     """What `dvc status --json` says: stage -> its changes, stages without changes left out.
 

@@ -82,6 +82,7 @@ def run(command: list[str], *, cwd: Path, env: Mapping[str, str], hide: tuple[st
     finally:
         end(marked(_MARK, mark))
         process.wait()
+        _pump(process, relays)  # what was said meanwhile: at which step training stopped
         for relay in relays.values():
             relay.close()
         os.close(out_read)

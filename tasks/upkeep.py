@@ -46,6 +46,8 @@ def preflight(project: Project, *, look: bool = False) -> tuple[Params, list[str
     check_database(project)
     if store.prepare(project):
         said.append(f"{project.folder} lies in no DVC repository: made it one (.dvc)")
+    if not look and (healed := store.heal_register(project)):
+        said.append(healed)
     text, path = dvc_yaml(project.folder, params), project.folder / store.FILE
     known = path.is_file()
     if not known or path.read_text(encoding="utf-8") != text:

@@ -76,6 +76,10 @@ def test_what_a_killed_dvc_leaves_is_swept_away(project: Project):
     lock.write_text(lock.read_text()[:60])
     project.hidden.mkdir(exist_ok=True)
     assert "cut off" in str(store.heal_lock(project)) and not lock.exists()
+    register = project.folder / ".dvc" / "tmp" / "rwlock"
+    assert store.heal_register(project) is None
+    register.write_text('{"read": {"')
+    assert "cut off" in str(store.heal_register(project))
     assert store.heal_lock(project) is None
     assert store.repro(project, "one").state == "ran"
 
