@@ -22,7 +22,16 @@ AUGMENT = {
     "multilabel": "{balance: {method: weights}}",
     "segmentation": "{views: 1, policy: [{name: HorizontalFlip, p: 1.0}, {name: GaussNoise, p: 0.5}], workers: 2}",
 }
-DOOR = {"temper", "temper.__main__", "temper.params", "temper.stages", "temper.stages.closure", "temper.engine.launch"}
+DOOR = {
+    "temper.leash",
+    "temper",
+    "temper.__main__",
+    "temper.params",
+    "temper.stages",
+    "temper.stages.closure",
+    "temper.engine.launch",
+    "temper.engine.start",
+}
 PROBE = """
 import atexit, os, sys
 def tell():
