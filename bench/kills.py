@@ -20,6 +20,7 @@ from pathlib import Path
 import psutil
 
 from temper.artifacts import digest_file, load
+from temper.stages import BY_NAME
 
 KILLS = 5
 source = Path(sys.argv[1] if len(sys.argv) > 1 else "examples/digits").resolve()
@@ -30,7 +31,8 @@ command = [sys.executable, "-m", "temper", stage, "--project"]
 def copy(folder: Path, ranks: int) -> Path:
     """The project as it is before the stage, with so many ranks and frequent checkpoints."""
     folder.mkdir(parents=True)
-    shutil.copytree(source / "artifacts", folder / "artifacts", ignore=shutil.ignore_patterns(stage))
+    for name in BY_NAME[stage].inputs:
+        shutil.copytree(source / "artifacts" / name, folder / "artifacts" / name)
     text = (source / "params.yaml").read_text(encoding="utf-8")
     text = re.sub(r"^  ranks:.*\n", "", text, flags=re.MULTILINE)
     text = re.sub(rf"^({stage}:\n)", rf"\1  ranks: {ranks}\n", text, flags=re.MULTILINE)
