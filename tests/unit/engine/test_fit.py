@@ -1,3 +1,5 @@
+import itertools
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -95,6 +97,19 @@ def test_a_resumed_training_ends_with_the_same_bits(tmp_path: Path, die_at: int,
     assert again == result
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
+    steps = [[entry["step"] for entry in read(tmp_path / name / "journal.jsonl")] for name in ("whole", "cut")]
+    assert steps[0] == steps[1]
+
+
+def test_a_clock_that_jumps_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    whole, result = train(tmp_path / "whole")
+    jumps = itertools.cycle([2e9, 0.0, 1e9])
+    monkeypatch.setattr(time, "time", lambda: next(jumps))
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "cut", die_at=12)
+    resumed, again = train(tmp_path / "cut")
+    assert again == result
+    assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in whole.state_dict().items())
     steps = [[entry["step"] for entry in read(tmp_path / name / "journal.jsonl")] for name in ("whole", "cut")]
     assert steps[0] == steps[1]
 
