@@ -70,18 +70,30 @@ def digest_files(paths: Iterable[Path], root: Path) -> str:
     return digest_json({path.relative_to(root).as_posix(): digest_file(path) for path in paths})
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old one or the new one, never a part."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that a reader, also after a power cut, finds the old one or the new one, never a part.
+
+    Raises:
+        OSError: If it cannot be written; it names the file.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(text)
+        with temporary.open("wb") as stream:
+            stream.write(content.encode() if isinstance(content, str) else content)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
         flush(path.parent)
+    except OSError as error:  # writing, unlike opening, does not say which file it was
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def forget_unfinished(folder: Path) -> None:
+    """Remove what `write_atomically` left in a folder when its process was killed."""
+    for part in folder.glob(".*"):
+        part.unlink(missing_ok=True)
 
 
 def write_sealed(path: Path, value: Any) -> None:

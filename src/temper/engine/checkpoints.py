@@ -7,7 +7,6 @@ no moment at which one half of it is new. Kept are the two newest, and the newes
 
 import hashlib
 import json
-import os
 import re
 import sys
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor
+
+from temper.artifacts import forget_unfinished, write_atomically
 
 _KEPT = 2
 _NAME = re.compile(r"turn-(\d+)-step-(\d+)-epoch-(\d+)(-good)?-([0-9a-f]{64})\.safetensors")
@@ -64,11 +65,7 @@ class Checkpoints:
         when = f"turn-{checkpoint.turn}-step-{checkpoint.step:09d}-epoch-{checkpoint.epoch:04d}"
         good = "-good" if checkpoint.good else ""
         path = self.folder / f"{when}{good}-{hashlib.sha256(content).hexdigest()}.safetensors"
-        try:
-            _write_durably(path, content)
-        except OSError as error:
-            # Writing, unlike opening, does not say which file it was.
-            raise OSError(error.errno, error.strerror, str(path)) from error
+        write_atomically(path, content)
         found = self._found()
         goods = [path for path in found if "-good-" in path.name]
         for old in found:
@@ -81,8 +78,7 @@ class Checkpoints:
         Args:
             good: Look only among those a training may go back to.
         """
-        for part in self.folder.glob("*.part"):
-            part.unlink(missing_ok=True)  # a process that was killed while it wrote
+        forget_unfinished(self.folder)
         for path in self._found():
             if good and "-good-" not in path.name:
                 continue
@@ -121,21 +117,3 @@ class Checkpoints:
         matches = [match for path in self.folder.glob("*.safetensors") if (match := _NAME.fullmatch(path.name))]
         matches.sort(key=lambda match: [int(number) for number in match.groups()[:3]], reverse=True)
         return [self.folder / match.string for match in matches]
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f"{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    # The new name is durable only once the folder is.
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -8,7 +8,6 @@ belongs to one code, data and parameters: whoever hands it in sees to that.
 
 import hashlib
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from temper.artifacts import digest_file
+from temper.artifacts import digest_file, forget_unfinished, write_atomically
 from temper.progress import Bar
 
 Tensors: TypeAlias = Mapping[str, Tensor]
@@ -49,6 +48,8 @@ class Pieces:
         self._unfinished: dict[str, list[Path]] = {}
         self._number, self._wait = 0, _EVERY_S
         self._written = time.monotonic()
+        if folder is not None:
+            forget_unfinished(folder)
         for path in sorted(folder.glob("[0-9]*.safetensors")) if folder is not None else ():
             self._number = max(self._number, int(path.name.split("-")[0]) + 1)
             self._read(path)
@@ -115,15 +116,7 @@ class Pieces:
         # Not `save_file`: on a full disk it raises something that is no OSError.
         content = save(values, metadata={"entries": json.dumps([entry for entry, _ in entries])})
         path = self._folder / f"{self._number:06d}-{hashlib.sha256(content).hexdigest()}.safetensors"
-        temporary = self._folder / f".{self._number:06d}.part"  # a killed writer's is written over
-        try:
-            with temporary.open("wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_atomically(path, content)
         self._number += 1
         return path
 

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -105,11 +106,11 @@ def test_what_cannot_be_read_at_all_is_damaged_too(tmp_path: Path, capsys: pytes
 def test_half_written_and_foreign_files_do_not_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(checkpoint(1))
-    (tmp_path / "123.part").write_bytes(b"half")
+    (tmp_path / ".turn-0.safetensors.123").write_bytes(b"half")
     (tmp_path / "micro-batch.json").write_text("{}")
     again = found(checkpoints)
     assert again is not None and again.step == 1
-    assert not (tmp_path / "123.part").exists() and (tmp_path / "micro-batch.json").exists()
+    assert not (tmp_path / ".turn-0.safetensors.123").exists() and (tmp_path / "micro-batch.json").exists()
     assert capsys.readouterr().err == ""
 
 
@@ -121,7 +122,7 @@ def test_a_full_disk_names_the_file_and_leaves_the_ones_before(tmp_path: Path, m
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.os, "fsync", full)
+        patch.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="No space") as raised:
             checkpoints.save(checkpoint(2))
     assert "no space left on the disk at" in explain(raised.value) and "step-000000002" in explain(raised.value)
