@@ -20,7 +20,7 @@ help: ## list the targets
 		/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@printf '\n  PROJECT=%-12s folder with params.yaml; everything a run leaves lies in it\n' '$(PROJECT)'
 	@printf '  FORCE=%-14s stages that pipeline runs though nothing changed, e.g. FORCE="train quantize"\n' '$(FORCE)'
-	@printf '  BUSY=%-15s if another run holds the project: fail, wait, or skip (exit status 75)\n' '$(BUSY)'
+	@printf '  BUSY=%-15s if another run holds the project: fail, wait, or skip\n' '$(BUSY)'
 	@printf '  PYTHON=%-13s interpreter the environment is made from, 3.11 or newer\n' '$(PYTHON)'
 
 setup: $(STAMP) ## make the environment in .venv, pinned by requirements.lock

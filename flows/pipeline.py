@@ -117,7 +117,7 @@ def run_chain(project: Project, params: Params, steps: tuple[plan.Step, ...], fo
     upkeep.keep_database(project)
     report = summary.make(project, params, run.registered)
     summary.write(project, report)
-    summary.show(report, Console(highlight=False))
+    summary.show(project, report, Console(highlight=False))
     return OK
 
 
@@ -128,7 +128,7 @@ def show_unchanged(project: Project, params: Params) -> int:
         raise AssertionError("the plan said that the model is registered")
     report = summary.make(project, params, registered)
     summary.write(project, report)
-    summary.show(report, Console(highlight=False))
+    summary.show(project, report, Console(highlight=False))
     if catalogue.unclosed(project, FLOW):
         print(f"closed {close_records(project, params)} records of runs that were killed")
     print("nothing to do: every stage is up to date and the model is registered")
@@ -196,7 +196,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {artifacts.explain(error)}", file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt:
-        print("interrupted: run the same command again to go on from the last checkpoint", file=sys.stderr)
+        print("interrupted: run the same command again, it goes on where it was", file=sys.stderr)
         return INTERRUPTED
 
 

@@ -83,7 +83,7 @@ def heal_lock(project: Project) -> str | None:
     try:
         stages = _read(path).get("stages", {})
         whole = all(entry["outs"][0]["md5"] and entry["deps"] and entry["cmd"] for entry in stages.values())
-        if whole and (stages or not path.is_file()):
+        if not path.is_file() or (whole and stages and path.read_bytes().endswith(b"\n")):  # half a line may look whole
             return None
     except (YAMLError, AttributeError, KeyError, IndexError, TypeError, ValueError):
         pass
@@ -195,8 +195,8 @@ def read_failure(step: str, ended: terminal.Ended) -> tuple[str, bool]:
         if line.startswith("ERROR: ") and "failed to run:" not in line:
             return _explain(line.removeprefix("ERROR: ")), False
     if ended.code < 0:
-        killed = f"{step} was ended by {signal.Signals(-ended.code).name}"
-        return f"{killed}; run the same command again to go on from the last checkpoint", False
+        killed = f"the process that ran {step} was ended by {signal.Signals(-ended.code).name}"
+        return f"{killed}; run the same command again: it goes on where it was", False
     return f"{step} failed with status {ended.code}; the lines above say why", False
 
 

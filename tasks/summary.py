@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import platform
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -11,7 +12,7 @@ from rich.table import Table
 from tasks import store
 from tasks.catalogue import Registered
 from tasks.plan import MEASURE, REGISTER, candidates
-from tasks.project import Project
+from tasks.project import ROOT, Project
 from temper import artifacts
 from temper.params import Params
 from temper.stages import STAGES
@@ -93,7 +94,7 @@ def _candidate(headline: str, entry: dict[str, Any], timed: dict[str, Any]) -> d
     }
 
 
-def show(summary: dict[str, Any], console: Console) -> None:
+def show(project: Project, summary: dict[str, Any], console: Console) -> None:
     """Print the table of candidates, what is registered and where to look next."""
     headline = summary["headline"]
     table = Table(title=f"{summary['project']}: candidates on the test split", box=None, title_justify="left")
@@ -115,7 +116,9 @@ def show(summary: dict[str, Any], console: Console) -> None:
     version = summary["registered"]
     aliases = ", ".join(version["aliases"]) or "no alias"
     console.print(f"registered: {version['name']} version {version['version']} ({aliases}), {version['digest'][:12]}")
-    console.print("where to look next: `make ui` (runs, curves, versions), reports/card.html, reports/summary.json")
+    reports = project.reports.relative_to(Path.cwd()) if project.reports.is_relative_to(Path.cwd()) else project.reports
+    ui = "make ui" if project.folder == ROOT else f"make ui PROJECT={reports.parent}"
+    console.print(f"where to look next: `{ui}` (runs, curves, versions), {reports}/card.html, {reports}/summary.json")
 
 
 def say_bytes(count: int) -> str:

@@ -87,7 +87,7 @@ def check_database(project: Project) -> None:
             way = "puts it aside and begins an empty one"
         raise ValueError(
             f"{project.database} is damaged ({found}); `make restore PROJECT={project.folder}` {way}, and the next "
-            "`make pipeline` registers again what the artifacts hold"
+            f"`make pipeline PROJECT={project.folder}` registers again what the artifacts hold"
         )
 
 

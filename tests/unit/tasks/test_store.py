@@ -73,7 +73,9 @@ def test_what_a_killed_dvc_leaves_is_swept_away(project: Project):
     shutil.rmtree(project.folder / "artifacts", ignore_errors=True)
     lock = project.folder / "dvc.lock"
     assert store.heal_lock(project) is None
-    lock.write_text(lock.read_text()[:60])
+    whole = lock.read_text()
+    end = whole.index("md5:", whole.index("outs:")) + 36  # within the digest: what is left reads well
+    lock.write_text(whole[:end])
     project.hidden.mkdir(exist_ok=True)
     assert "cut off" in str(store.heal_lock(project)) and not lock.exists()
     register = project.folder / ".dvc" / "tmp" / "rwlock"
