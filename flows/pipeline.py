@@ -54,11 +54,12 @@ def explained(project: Project) -> Iterator[None]:
     from httpx import HTTPError
     from mlflow.exceptions import MlflowException
     from prefect.exceptions import PrefectException
+    from sqlalchemy.exc import SQLAlchemyError
 
     kept = "what the stages made is kept; run the same command again"
     try:
         yield
-    except MlflowException as error:
+    except (MlflowException, SQLAlchemyError) as error:  # the second where MLflow makes its tables
         words = str(error).splitlines()[0]
         raise ValueError(f"MLflow could not read or write {project.database} ({words}); {kept}") from error
     except (HTTPError, PrefectException) as error:

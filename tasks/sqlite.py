@@ -30,7 +30,11 @@ def put_aside(path: Path) -> Path:
 
 
 def copy(path: Path, target: Path) -> None:
-    """Copy a database, also while others write to it; a reader of the target sees the old copy or the new one."""
+    """Copy a database, also while others write to it; a reader of the target sees the old copy or the new one.
+
+    Raises:
+        OSError: If it cannot be read, or the copy not be written.
+    """
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(temporary)) as made:
@@ -38,5 +42,7 @@ def copy(path: Path, target: Path) -> None:
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
         temporary.replace(target)
+    except sqlite3.Error as error:
+        raise OSError(f"could not copy {path} to {target}: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)

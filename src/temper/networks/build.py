@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from temper.networks.backbones import build_backbone
@@ -20,7 +20,8 @@ def build_network(problem: Problem, params: AnyBackbone, facts: Facts, *, seed: 
 
 def save_network(network: nn.Module, path: Path) -> None:
     """Write weights and statistics of a network as safetensors."""
-    save_file({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}, path)
+    # By Python's own writing: where the disk is full it names the file, the library's function would not.
+    path.write_bytes(save({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}))
 
 
 def load_network(problem: Problem, params: AnyBackbone, facts: Facts, weights: Path, *, project: Path) -> nn.Module:

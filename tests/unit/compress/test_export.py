@@ -81,6 +81,17 @@ def test_every_calibration_gives_a_file_that_agrees(tmp_path: Path, method: str)
     assert Deployed(tmp_path / "int8.onnx").metadata == {"a": "b"}
 
 
+def test_a_file_cut_off_on_the_way_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def cut(source: str, target: str, **_: object) -> None:
+        Path(target).write_bytes(Path(source).read_bytes()[:700])
+
+    monkeypatch.setattr("temper.compress.quantize.quant_pre_process", cut)
+    source = exported(OneConvolution(), tmp_path / "float.onnx")
+    with pytest.raises(OSError, match=r"beside .*int8\.onnx, could not be read back .* cut off, as on a full disk"):
+        quantize(source, tmp_path / "int8.onnx", pictures(8, SIZE, SIZE), method="minmax", metadata={})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["float.onnx"]
+
+
 def test_files_hold_no_traces_and_are_the_same_twice(tmp_path: Path):
     network = OneConvolution()
     first, second = (exported(network, tmp_path / name) for name in ("a.onnx", "b.onnx"))

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.filterwarnings("default")  # MLflow and Prefect have th
 def test_what_mlflow_and_prefect_raise_becomes_a_paragraph(tmp_path: Path):
     from httpx import ConnectError
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import OperationalError
 
     project = Project.at(tmp_path)
     with (
@@ -34,6 +35,8 @@ def test_what_mlflow_and_prefect_raise_becomes_a_paragraph(tmp_path: Path):
         explained(project),
     ):
         raise ConnectError("refused")
+    with pytest.raises(ValueError, match=r"mlflow\.db \(.*disk I/O error\)"), explained(project):
+        raise OperationalError("ALTER TABLE", {}, sqlite3.OperationalError("disk I/O error"))
     with pytest.raises(KeyError), explained(project):
         raise KeyError("a fault of ours stays one")
 
@@ -109,6 +112,8 @@ def test_databases_are_checked_kept_and_put_aside(tmp_path: Path):
     assert sqlite.damage(path)
     path.write_bytes(whole[:5000])
     assert sqlite.damage(path)
+    with pytest.raises(OSError, match=rf"could not copy {path} to {kept}: "):
+        sqlite.copy(path, kept)
     aside = sqlite.put_aside(path)
     assert not path.exists() and aside.read_bytes() == whole[:5000]
     assert sqlite.damage(kept) is None
