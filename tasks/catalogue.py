@@ -79,7 +79,10 @@ def find(project: Project, name: str, digest: str) -> Registered | None:
             return None
         aliases = tuple(alias for (alias,) in database.execute(_ALIASES, (name, row[0])))
         tags = dict(database.execute(_TAGS, (name, row[0])))
-    beside = json.loads(tags.get("files", "{}"))
+    try:
+        beside = dict(json.loads(tags.get("files", "{}")))
+    except ValueError:
+        beside = {"MLmodel": "unknown"}  # the tag is damaged: not loadable until it is registered again
     return Registered(name, row[0], aliases, digest, _local(row[1]) / "model.onnx", "gate" in tags, beside)
 
 

@@ -122,7 +122,7 @@ def read_curves(path: Path) -> list[Point]:
 def _points(line: bytes) -> list[Point]:
     try:
         entry = json.loads(line)
-    except json.JSONDecodeError:
-        return []  # a file that is being rewritten under us; the next look starts over
-    time_ms = round(entry["time"] * 1000)
-    return [Point(name, int(entry["step"]), float(value), time_ms) for name, value in entry["values"].items()]
+        time_ms = round(entry["time"] * 1000)
+        return [Point(name, int(entry["step"]), float(value), time_ms) for name, value in entry["values"].items()]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return []  # damaged, or being rewritten under us: training writes it anew, and the next look starts over

@@ -31,15 +31,22 @@ _PACKAGES = (
     "mlflow",
     "prefect",
 )
+_SECONDS = "seconds.json"
 
 
 def note_seconds(project: Project, step: str, seconds: float) -> None:
     """Remember how long a step took when it last really ran."""
-    known = _json(project, ".temper/seconds.json")
+    known = known_seconds(project)
     project.hidden.mkdir(exist_ok=True)
-    artifacts.write_atomically(
-        project.hidden / "seconds.json", json.dumps({**known, step: round(seconds, 1)}, indent=2, sort_keys=True) + "\n"
-    )
+    artifacts.write_sealed(project.hidden / _SECONDS, {**known, step: round(seconds, 1)})
+
+
+def known_seconds(project: Project) -> dict[str, float]:
+    """How long each step took when it last ran; nothing if that file is missing or damaged: no result hangs on it."""
+    try:
+        return dict(artifacts.read_sealed(project.hidden / _SECONDS))
+    except ValueError:
+        return {}
 
 
 def make(project: Project, params: Params, registered: Registered) -> dict[str, Any]:
@@ -51,8 +58,8 @@ def make(project: Project, params: Params, registered: Registered) -> dict[str, 
     prepared = artifacts.load("prepare", project.artifacts / "prepare", check_files=False)
     evaluated = artifacts.load("evaluate", project.artifacts / "evaluate", check_files=False)
     headline = evaluated.facts["headline"]
-    timed = _json(project, "reports/latency.json").get("candidates", {})
-    seconds = _json(project, ".temper/seconds.json")
+    timed = _timed(project)
+    seconds = known_seconds(project)
     order = [*(stage.name for stage in STAGES), MEASURE, REGISTER]
     return {
         "project": params.project,
@@ -136,7 +143,12 @@ def say_count(count: int) -> str:
     return str(count)
 
 
-def _json(project: Project, path: str) -> dict[str, Any]:
-    file = project.folder / path
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+def _timed(project: Project) -> dict[str, Any]:
+    file = project.reports / "latency.json"
+    try:
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["candidates"]
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} is damaged ({error}); delete it and run `make pipeline` again") from error
     return found

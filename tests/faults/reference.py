@@ -1,6 +1,5 @@
 """The undisturbed project: what every disturbed one must come to, and what each trial starts from."""
 
-import json
 import shutil
 import sqlite3
 from contextlib import closing
@@ -12,6 +11,7 @@ from ruamel.yaml import YAML
 
 from tasks import store
 from tasks.project import Project
+from tasks.summary import known_seconds
 from temper.artifacts import digest_file
 from tests.faults import shim
 from tests.faults.plans import STAGE_NAMES, Start
@@ -68,8 +68,7 @@ def make_reference(work: Path, ranks: int, library: Path | None, *, epochs: int 
     code = run.wait()
     whole = Extent(run.seconds, 0 if control is None else control.written)
     assert code == 0, f"the undisturbed run failed with status {code}:\n{run.said}{run.errors}"
-    seconds = json.loads((project.hidden / "seconds.json").read_text(encoding="utf-8"))
-    return Reference(project, facts(project), seconds, whole)
+    return Reference(project, facts(project), known_seconds(project), whole)
 
 
 def start_from(reference: Reference, folder: Path, start: Start) -> Project:

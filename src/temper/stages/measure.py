@@ -136,5 +136,5 @@ def _read_known(path: Path, machine: Mapping[str, Any], digests: Mapping[str, st
         if found["machine"] != machine:
             return {}
         return {name: one for name, one in found["candidates"].items() if digests.get(name) == one["digest"]}
-    except (FileNotFoundError, json.JSONDecodeError, KeyError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return {}

@@ -258,6 +258,16 @@ def test_the_summary(project: Project):
     assert found["registered"]["aliases"] == ["challenger", "champion"]
     assert found["seconds"] == {"train": 12.3, "distill": 1.0, "total": 13.3}
     assert found["data"]["counts"] == {"train": {"a": 4, "b": 4}}
+    # Cut off, as by a full disk: what is not known is left out, and the next step is noted.
+    path = project.hidden / "seconds.json"
+    path.write_text(path.read_text()[:20])
+    assert summary.make(project, params, version)["seconds"] == {"total": 0}
+    summary.note_seconds(project, "distill", 2.0)
+    assert summary.make(project, params, version)["seconds"] == {"distill": 2.0, "total": 2.0}
+    latency = project.reports / "latency.json"
+    latency.write_text(latency.read_text()[:20])
+    with pytest.raises(ValueError, match=r"latency\.json is damaged .*; delete it and run `make pipeline` again"):
+        summary.make(project, params, version)
 
 
 @pytest.mark.parametrize(
