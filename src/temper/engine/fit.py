@@ -230,7 +230,7 @@ class _Fit:
         state, optimizer, started = self.training.state, self.training.optimizer, time.perf_counter()
         lr = learning_rate(self.params, state.step, self.num_steps) * 0.5**state.turn
         for group in optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("lr_scale", 1.0)
         self.guard.remember()
         self.shared.train()
         optimizer.zero_grad(set_to_none=True)

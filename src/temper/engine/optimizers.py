@@ -6,7 +6,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from temper.engine.muon import Muon
 from temper.engine.params import FitParams
+from temper.engine.precision import multiplies_bf16
 
 
 def build_optimizer(network: nn.Module, params: FitParams) -> torch.optim.Optimizer:
@@ -21,11 +23,43 @@ def build_optimizer(network: nn.Module, params: FitParams) -> torch.optim.Optimi
         {"params": [value for _, value in named if value.dim() > 1], "weight_decay": params.weight_decay},
         {"params": [value for _, value in named if value.dim() <= 1], "weight_decay": 0.0},
     ]
+    if params.optimizer == "muon":
+        device = named[0][1].device
+        precision = torch.bfloat16 if multiplies_bf16(device) else torch.float32
+        return Muon(_split_filters(named, params), lr=params.lr, momentum=params.momentum, precision=precision)
     if params.optimizer == "sgd":
         return torch.optim.SGD(
             groups, lr=params.lr, momentum=params.momentum, nesterov=params.momentum > 0, foreach=True
         )
     return torch.optim.AdamW(groups, lr=params.lr, betas=(params.momentum, 0.999), foreach=True)
+
+
+def _split_filters(named: list[tuple[str, nn.Parameter]], params: FitParams) -> list[dict[str, object]]:
+    """Groups for Muon: the filters between the first layer and the head, and the rest at a learning rate of its own.
+
+    The first layer's filters are few numbers each, and the head's rows are classes: neither gains from being made orthogonal.
+    """
+    first = next((name for name, value in named if value.dim() == 4), "")
+    filters = [
+        name
+        for name, value in named
+        if value.dim() == 4 and value.shape[1] > 1 and name != first and not name.startswith("head.")
+    ]
+    rest = [(name, value) for name, value in named if name not in filters]
+    share = params.rest_lr / params.lr
+    return [
+        {
+            "params": [value for name, value in named if name in filters],
+            "weight_decay": params.weight_decay,
+            "filters": True,
+        },
+        {
+            "params": [value for _, value in rest if value.dim() > 1],
+            "weight_decay": params.weight_decay,
+            "lr_scale": share,
+        },
+        {"params": [value for _, value in rest if value.dim() <= 1], "weight_decay": 0.0, "lr_scale": share},
+    ]
 
 
 def take_step(optimizer: torch.optim.Optimizer) -> None:

@@ -15,12 +15,14 @@ class FitParams:
     epochs: Positive
     batch_size: Positive
     """Examples per optimiser step over all ranks."""
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    """`sgd` is with Nesterov momentum."""
+    optimizer: Literal["sgd", "adamw", "muon"] = "sgd"
+    """`sgd` is with Nesterov momentum; `muon` makes the steps of convolutions orthogonal and trains the rest by sgd."""
     lr: Annotated[float, Field(gt=0)]
-    """Peak learning rate at this batch size."""
+    """Peak learning rate at this batch size; under muon that of the convolutions (0.02 is a good start)."""
+    rest_lr: Annotated[float, Field(gt=0)] = 0.1
+    """Peak learning rate of what muon leaves to sgd: the first layer, the head, biases and normalisation."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Of sgd; the first beta of adamw."""
+    """Of sgd and muon; the first beta of adamw."""
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     """Not applied to biases and normalisation."""
     schedule: Literal["one-cycle", "cosine"] = "one-cycle"

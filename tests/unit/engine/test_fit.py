@@ -86,7 +86,7 @@ def test_it_learns_and_reports_the_best_epoch(tmp_path: Path):
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels-last"])
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
 @pytest.mark.parametrize("die_at", [0, 3, 5, 12, 19])
 def test_a_resumed_training_ends_with_the_same_bits(tmp_path: Path, die_at: int, optimizer: str, layout: str):
     params = replace(PARAMS, optimizer=optimizer, lr=0.01, layout=layout)
