@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,9 +66,6 @@ class Job:
     """Of the peers; temper chooses its own."""
     batches: int | None = None
     """Train on so many batches of the training split only."""
-
-    def dump(self) -> str:
-        return json.dumps(asdict(self))
 
     def params(self) -> Params:
         """The project's parameters with the overrides and the seed."""

@@ -92,15 +92,13 @@ def take_turn(job: Job, heard: Callable[[dict[str, float]], object] = lambda epo
         ValueError: If it failed; holds the last lines it printed.
     """
     turn = Turn(job.contestant, job.seed)
-    with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "peers", job.dump()],
-            cwd=_BENCH,
-            env=_environment(job),
-            stdout=subprocess.PIPE,
-            stderr=said,
-            text=True,
-        )
+    command = [sys.executable, "-m", "peers", json.dumps(asdict(job))]
+    with (
+        tempfile.TemporaryFile("w+") as said,
+        subprocess.Popen(
+            command, cwd=_BENCH, env=_environment(job), stdout=subprocess.PIPE, stderr=said, text=True
+        ) as process,
+    ):
         assert process.stdout is not None
         watch = _Memory(process.pid)
         try:
