@@ -21,6 +21,7 @@ was (delete turns.json to measure anew). By default scores are taken on the vali
 published, when everything has been chosen. Needs the artifacts of prepare and augment (`make pipeline` makes them).
 """
 
+import itertools
 import os
 import sys
 from collections.abc import Mapping
@@ -58,21 +59,17 @@ TRIAL_BATCHES = 24
 
 def find_workers(job: Job, kept: Kept, cores: int) -> Job:
     """The job with the loading workers and computing threads that train fastest: by the second of two short epochs."""
-    trials = [(0, cores)]
-    trials += [(workers, threads) for workers in (1, cores // 2, cores) for threads in (cores, max(1, cores // 2))]
-    trials = list(dict.fromkeys((workers, threads) for workers, threads in trials if workers or threads == cores))
-    rates = {}
-    with Bar(f"{job.contestant}: workers", len(trials)) as bar:
-        for workers, threads in trials:
-            short = {**job.overrides, "fit.epochs": 2}
-            batches = min(TRIAL_BATCHES, open_data(job).num_batches)
-            trial = replace(
-                job, overrides=short, split="validation", workers=workers, threads=threads, batches=batches, seed=0
-            )
-            first, second = kept.take(trial).epochs
-            rates[workers, threads] = 1 / (second["seconds"] - first["seconds"])
+    half = max(1, cores // 2)
+    settings = dict.fromkeys([(0, cores), *itertools.product((1, half, cores), (cores, half))])
+    batches = min(TRIAL_BATCHES, open_data(job).num_batches)
+    trial = replace(job, overrides={**job.overrides, "fit.epochs": 2}, split="validation", batches=batches, seed=0)
+    seconds = {}
+    with Bar(f"{job.contestant}: workers", len(settings)) as bar:
+        for workers, threads in settings:
+            first, second = kept.take(replace(trial, workers=workers, threads=threads)).epochs
+            seconds[workers, threads] = second["seconds"] - first["seconds"]
             bar.advance(note=f"{workers} workers, {threads} threads")
-    workers, threads = max(rates, key=lambda each: rates[each])
+    workers, threads = min(seconds, key=lambda each: seconds[each])
     return replace(job, workers=workers, threads=threads)
 
 

@@ -16,6 +16,7 @@ from recipe import read_variants, table
 from temper.maths.random import derive
 from temper.networks.build import build_network
 from tests.project import make_project, run_until
+from train import find_workers
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,23 @@ def test_workers_and_transforms_draw_apart(job: Job):
     draws = [step.random_generator.random() for step in steps]
     plain.seed_policy(1, pictures=loader.dataset, seed=job.seed)
     assert len({*draws, *(step.random_generator.random() for step in steps)}) == 2 * len(steps)
+
+
+def test_workers_are_chosen_by_speed_and_never_by_the_test_split(job: Job):
+    tried = []
+
+    class Rehearsal:
+        def take(self, trial: Job) -> Turn:
+            tried.append(trial)
+            start = 100.0 if trial.workers == 2 else 1.0  # what a first epoch takes longer does not count
+            return turn((start, 0.1), (start + (1 if (trial.workers, trial.threads) == (2, 1) else 3), 0.1))
+
+    wanted = replace(job, split="test", overrides={"fit.epochs": 9})
+    found = find_workers(wanted, Rehearsal(), 2)
+    assert found == replace(wanted, workers=2, threads=1)
+    assert {(trial.workers, trial.threads) for trial in tried} == {(0, 2), (1, 1), (1, 2), (2, 1), (2, 2)}
+    assert {trial.split for trial in tried} == {"validation"}
+    assert {trial.params().train.fit.epochs for trial in tried} == {2}
 
 
 @pytest.mark.slow
