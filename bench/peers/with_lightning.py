@@ -1,0 +1,64 @@
+"""Contestant: Lightning's Trainer over the plain loop's loader, optimiser and schedule; without logger, checkpoints and bars."""
+
+import warnings
+
+import pytorch_lightning as lightning
+import torch
+from torch import Tensor, nn
+
+from peers.job import WARM_UP_BATCHES, Data, Job, Report, normalised, open_data
+from peers.plain import build_optimizer, load
+
+
+class Module(lightning.LightningModule):
+    """The training as Lightning is told it."""
+
+    def __init__(self, data: Data, report: Report) -> None:
+        super().__init__()
+        self.network, self.data, self.report = data.network(), data, report
+        self.criterion = nn.CrossEntropyLoss(label_smoothing=data.params.train.fit.label_smoothing)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], number: int) -> Tensor:
+        images, labels = batch
+        return self.criterion(self.network(images), labels)
+
+    def configure_optimizers(self) -> dict[str, object]:
+        optimizer, schedule = build_optimizer(self.network, self.data)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        self.report.start()
+
+    def on_train_epoch_end(self) -> None:
+        with self.report.aside():
+            self.network.eval()
+            self.report.score(normalised(self.network, self.data.facts))
+            self.network.train()
+
+    def on_train_end(self) -> None:
+        self.report.stop()
+
+
+def run(job: Job, report: Report) -> None:
+    """Warm up, then train."""
+    data = open_data(job).first(job.batches)
+    _train(data.first(WARM_UP_BATCHES).with_epochs(1), job, Report(job, None))
+    _train(data, job, report)
+    report.end(data.num_images)
+
+
+def _train(data: Data, job: Job, report: Report) -> None:
+    torch.manual_seed(job.seed)
+    with warnings.catch_warnings():
+        # It advises more workers and persistent ones; how many is tried out beforehand.
+        warnings.simplefilter("ignore")
+        lightning.Trainer(
+            max_epochs=data.params.train.fit.epochs,
+            accelerator="auto",
+            devices=1,
+            precision="bf16-mixed" if job.precision == "bf16" else "32-true",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        ).fit(Module(data, report), load(data, job))

@@ -1,0 +1,157 @@
+"""The contestants of bench/train.py: alike where they must be, clocks that count training alone, and tables that hide nothing."""
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from peers import plain, turns
+from peers.job import Job, Report, open_data, override
+from peers.table import NEVER, read_levels, seconds_to, times_sooner
+from peers.turns import Kept, Turn, identify, take_turn
+from recipe import read_variants, table
+from temper.maths.random import derive
+from temper.networks.build import build_network
+from tests.project import make_project, run_until
+from train import find_workers
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = make_project(tmp_path_factory.mktemp("peers"), "multiclass", count=120, epochs=1)
+    run_until(folder, "augment")
+    return folder
+
+
+@pytest.fixture
+def job(project: Path) -> Job:
+    return Job(contestant="plain", project=str(project), threads=1)
+
+
+def turn(*epochs: tuple[float, float]) -> Turn:
+    told = [{"epoch": number + 1, "seconds": seconds, "score": score} for number, (seconds, score) in enumerate(epochs)]
+    return Turn("plain", 0, seconds=epochs[-1][0], images=100, peak_bytes=1, epochs=told)
+
+
+def test_peers_start_with_the_weights_of_temper(job: Job):
+    data = open_data(replace(job, seed=3))
+    theirs = data.network().network.state_dict()
+    params = data.params.train.backbone
+    ours = build_network(data.problem, params, data.facts, seed=derive(3, "train"), project=Path()).state_dict()
+    assert theirs.keys() == ours.keys()
+    same = [name for name in ours if torch.equal(ours[name], theirs[name])]
+    assert set(ours) - set(same) == {"backbone.normalize.mean", "backbone.normalize.scale"}
+
+
+def test_a_plain_loop_tells_every_epoch_and_all_its_pictures(job: Job):
+    lines: list[str] = []
+    job = replace(job, overrides={"fit.epochs": 2})
+    plain.run(job, Report(job, lines.append))
+    first, second, end = map(json.loads, lines)
+    assert [first["epoch"], second["epoch"]] == [1, 2]
+    assert 0 < first["seconds"] < second["seconds"] <= end["seconds"]
+    assert 0 <= second["score"] <= 1
+    assert end["images"] == 2 * (len(open_data(job).images) // 32) * 32
+
+
+def test_workers_and_transforms_draw_apart(job: Job):
+    data = open_data(job)
+    loader = plain.load(data, job)
+    steps = loader.dataset.policy.transforms
+    draws = [step.random_generator.random() for step in steps]
+    plain.seed_policy(1, pictures=loader.dataset, seed=job.seed)
+    assert len({*draws, *(step.random_generator.random() for step in steps)}) == 2 * len(steps)
+
+
+def test_workers_are_chosen_by_speed_and_never_by_the_test_split(job: Job):
+    tried = []
+
+    class Rehearsal:
+        def take(self, trial: Job) -> Turn:
+            tried.append(trial)
+            start = 100.0 if trial.workers == 2 else 1.0  # what a first epoch takes longer does not count
+            return turn((start, 0.1), (start + (1 if (trial.workers, trial.threads) == (2, 1) else 3), 0.1))
+
+    wanted = replace(job, split="test", overrides={"fit.epochs": 9})
+    found = find_workers(wanted, Rehearsal(), 2)
+    assert found == replace(wanted, workers=2, threads=1)
+    assert {(trial.workers, trial.threads) for trial in tried} == {(0, 2), (1, 1), (1, 2), (2, 1), (2, 2)}
+    assert {trial.split for trial in tried} == {"validation"}
+    assert {trial.params().train.fit.epochs for trial in tried} == {2}
+
+
+@pytest.mark.slow
+def test_temper_takes_a_turn_and_is_not_asked_twice(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    job = replace(job, contestant="temper", overrides={"fit.epochs": 2})
+    taken = Kept(tmp_path / "turns.json").take(job)
+    assert [epoch["epoch"] for epoch in taken.epochs] == [1, 2]
+    assert taken.images == 2 * (len(open_data(job).images) // 32) * 32
+    assert taken.facts == {"precision": "fp32", "layout": "contiguous"}
+    assert 0 < taken.epochs[-1]["seconds"] <= taken.seconds
+    monkeypatch.setattr(turns, "take_turn", lambda *_: pytest.fail("trained again"))
+    assert Kept(tmp_path / "turns.json").take(job) == taken
+    assert identify(replace(job, seed=1)) != identify(job) != identify(replace(job, overrides={"fit.epochs": 3}))
+
+
+@pytest.mark.slow
+def test_a_turn_that_fails_says_what_was_said_last(job: Job):
+    with pytest.raises(ValueError, match=r"status 2; it said last:\n.*unknown key train\.fit\.epoch"):
+        take_turn(replace(job, contestant="temper", overrides={"fit.epoch": 2}))
+
+
+def test_the_clock_stands_still_while_a_score_is_taken(job: Job):
+    report = Report(job, None)
+    report.start()
+    with report.aside():
+        time.sleep(0.3)
+    report.stop()
+    assert report._seconds < 0.25
+
+
+def test_overrides_name_what_is_wrong_and_leave_their_values_alone(project: Path):
+    fit = {"epochs": 1, "batch_size": 8, "lr": 0.1}
+    params = override(project, {"train.fit": fit, "train.fit.epochs": 5})
+    assert params.train.fit.epochs == 5 and fit["epochs"] == 1
+    with pytest.raises(ValueError, match=r"unknown key train\.fit\.epoch;.*'epochs'"):
+        override(project, {"train.fit.epoch": 5})
+    with pytest.raises(ValueError, match=r"lr is a value"):
+        override(project, {"train.fit.lr.peak": 5})
+
+
+def test_seconds_to_a_level_count_those_that_never_reach_it():
+    fast, slow = turn((1, 0.5), (2, 0.93), (3, 0.92)), turn((10, 0.5), (20, 0.6), (30, 0.7))
+    assert seconds_to([fast], 0.93) == "2.0"
+    assert seconds_to([fast, slow], 0.93) == "2.0, 1 of 2 runs"
+    assert seconds_to([slow], 0.93) == NEVER
+    assert times_sooner([fast], [slow], 0.6) == "10.00"
+    assert times_sooner([fast], [slow], 0.93) == "-"
+
+
+@pytest.mark.parametrize("text", ["92,x", "0", "92,,93", "101", ""])
+def test_levels_are_percents(text: str):
+    with pytest.raises(ValueError, match="92,93,94"):
+        read_levels(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("{a: 1}", "must be a list"),
+        ("[{set: {}}]", "is no variant"),
+        ("[{name: a, sets: {}}]", "is no variant"),
+        ("[{name: a}, {name: a}]", "twice"),
+    ],
+)
+def test_a_list_of_variants_that_is_none_is_refused(tmp_path: Path, text: str, match: str):
+    path = tmp_path / "variants.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=match):
+        read_variants(path)
+
+
+def test_a_table_of_variants(tmp_path: Path):
+    found = table({"as it is": [turn((1, 0.5), (2, 0.9)), turn((1, 0.5), (4, 0.94))]}, [92.0])
+    assert found.splitlines()[-1] == "| as it is | 38 (25-50) | 3.0 (2.0-4.0) | 92.00 ± 2.83 | 4.0, 1 of 2 runs | 2 |"
