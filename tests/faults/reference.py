@@ -1,5 +1,6 @@
 """The undisturbed project: what every disturbed one must come to, and what each trial starts from."""
 
+import json
 import shutil
 import sqlite3
 from contextlib import closing
