@@ -34,7 +34,8 @@ $(STAMP): requirements.lock pyproject.toml
 	@echo "making the environment in $(VENV): about 6 GB, some minutes the first time"
 	@test -x $(VENV)/uv/bin/uv && $(VENV)/uv/bin/uv --version | grep -q '^uv $(UV_VERSION)' \
 		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --prefix $(VENV)/uv uv==$(UV_VERSION)
-	VIRTUAL_ENV=$(VENV) $(VENV)/uv/bin/uv pip sync requirements.lock
+	@# Bytecode now: where PYTHONDONTWRITEBYTECODE is set, as in many containers, each process would compile again all that it imports.
+	VIRTUAL_ENV=$(VENV) $(VENV)/uv/bin/uv pip sync --compile-bytecode requirements.lock
 	VIRTUAL_ENV=$(VENV) $(VENV)/uv/bin/uv pip install --quiet --no-deps --editable .
 	@touch $@
 
