@@ -3,6 +3,7 @@
 DVC's command line is used, not its Python objects: the command line is its stable side, and importing it takes a second.
 """
 
+import fcntl
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -113,6 +115,40 @@ def heal_register(project: Project) -> str | None:
         time.sleep(0.3)
     path.unlink(missing_ok=True)
     return f"{path} was cut off; removed it"
+
+
+def release_dead(project: Project) -> None:
+    """Take what dead processes hold out of DVC's register of who reads and writes what.
+
+    DVC does that itself, but by number alone: it waits for a process that ended and that nobody has asked about, and, after the
+    machine was started again, for whoever has the number now.
+    """
+    folder = _root(project) / ".dvc" / "tmp"
+    path = folder / "rwlock"
+    if not path.is_file():
+        return
+    with (folder / "rwlock.lock").open("a+", encoding="utf-8") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)  # as DVC does while it edits
+        try:
+            register = json.loads(path.read_text(encoding="utf-8"))
+            readers = {
+                where: [one for one in holders if _works(one)] for where, holders in register.get("read", {}).items()
+            }
+            writers = {where: holder for where, holder in register.get("write", {}).items() if _works(holder)}
+        except (ValueError, AttributeError, KeyError, TypeError):
+            return  # cut off: `heal_register` removes it
+        living = {"read": {where: holders for where, holders in readers.items() if holders}, "write": writers}
+        if living != register:
+            artifacts.write_atomically(path, json.dumps(living))
+
+
+def _works(holder: dict[str, Any]) -> bool:
+    """Whether the process that an entry names still is the one that made it."""
+    try:
+        command = psutil.Process(int(holder["pid"])).cmdline()  # empty of one that has ended, or is ending
+    except psutil.Error:
+        return False
+    return " ".join(command).endswith(str(holder["cmd"]))
 
 
 def status(project: Project) -> dict[str, list[Any]]:

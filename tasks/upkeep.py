@@ -167,4 +167,5 @@ def end_orphans(project: Project) -> list[str]:
     orphans = terminal.marked(MARK, str(project.folder))
     said = [f"ended process {process.pid}, left over from a run that was killed" for process in orphans]
     terminal.end(orphans)
+    store.release_dead(project)
     return said

@@ -1,8 +1,13 @@
 """The door to DVC, on a repository of two commands."""
 
+import json
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tasks import store
@@ -81,9 +86,37 @@ def test_what_a_killed_dvc_leaves_is_swept_away(project: Project):
     register = project.folder / ".dvc" / "tmp" / "rwlock"
     assert store.heal_register(project) is None
     register.write_text('{"read": {"')
+    store.release_dead(project)
+    assert register.read_text() == '{"read": {"', "what is cut off is not for this one to mend"
     assert "cut off" in str(store.heal_register(project))
     assert store.heal_lock(project) is None
     assert store.repro(project, "one").state == "ran"
+
+
+def test_what_dead_processes_hold_is_released(tmp_path: Path):
+    project = Project.at(tmp_path)
+    store.prepare(project)
+    store.release_dead(project)  # nothing there yet
+    living = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "dvc", "repro"])
+    ended = subprocess.Popen([sys.executable, "-c", "pass", "dvc", "repro"])
+    while psutil.Process(ended.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    holders = {
+        "living": {"pid": living.pid, "cmd": "dvc repro"},
+        "ended, but not waited for": {"pid": ended.pid, "cmd": "dvc repro"},
+        "another has its number": {"pid": living.pid, "cmd": "dvc status"},
+        "gone": {"pid": 2**22 + 1, "cmd": "dvc repro"},
+    }
+    register = project.folder / ".dvc" / "tmp" / "rwlock"
+    register.write_text(
+        json.dumps({"read": {name: [each] for name, each in holders.items()}, "write": {**holders}}), encoding="utf-8"
+    )
+    store.release_dead(project)
+    living.kill()
+    living.wait()
+    ended.wait()
+    kept = holders["living"]
+    assert json.loads(register.read_text()) == {"read": {"living": [kept]}, "write": {"living": kept}}
 
 
 def test_what_dvc_cannot_read_is_said(tmp_path: Path):
