@@ -41,6 +41,9 @@ from temper.stages.trained import read_network
 PACKAGE = "openclipart-png"
 ROOT = Path("usr/share/openclipart/png")
 NUM_VALIDATION, NUM_TEST = 15, 60
+MOST_PIXELS = 4_000_000
+"""Some drawings were rendered at 160 million pixels: they are left out unread."""
+Image.MAX_IMAGE_PIXELS = None
 EPOCHS = {5: 30, 20: 20, 100: 12}
 """By shots; between them the next larger is taken: fewer pictures are gone through more often."""
 TRAIN = {
@@ -116,6 +119,8 @@ def unify(pictures: dict[str, list[Path]], count: int, size: int, folder: Path) 
             for path in paths:
                 try:
                     with Image.open(path) as opened:
+                        if opened.width * opened.height > MOST_PIXELS:
+                            continue
                         picture = opened.convert("RGBA")
                 except OSError:
                     continue
