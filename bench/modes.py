@@ -51,7 +51,7 @@ for stage in (params.train, params.distill):
         num_ranks=1,
     )
     batch = next(loader.batches(0))
-    network = build_network(problem, stage.backbone, facts, seed=0, project=project).to(device).train()
+    network = build_network(problem, stage.backbone, facts, seed=0).to(device).train()
     objective, optimizer = supervised(problem, Emphasis()), build_optimizer(network, stage.fit)
     taken, _ = choose_mode(network, objective, batch, stage.fit, device)
     speeds = {mode: [] for mode in MODES}

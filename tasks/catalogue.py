@@ -7,6 +7,7 @@ this file against MLflow's client. A database that does not have the tables rais
 """
 
 import json
+import re
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
@@ -23,6 +24,13 @@ _VERSION = """
     WHERE v.name = ? AND v.current_stage != 'Deleted_Internal' AND t.key = 'digest' AND t.value = ?
     ORDER BY v.version DESC
 """
+_PLACE = """
+    SELECT COALESCE(v.storage_location, v.source),
+        (SELECT value FROM model_version_tags AS t WHERE (t.name, t.version, t.workspace, t.key) = (v.name, v.version, v.workspace, 'files'))
+    FROM model_versions AS v
+    WHERE v.name = :name AND v.current_stage != 'Deleted_Internal' AND v.version = COALESCE(:version,
+        (SELECT version FROM registered_model_aliases AS a WHERE (a.name, a.workspace, a.alias) = (v.name, v.workspace, :alias)))
+"""
 _RUNNING = """
     SELECT COUNT(*) FROM runs JOIN tags ON tags.run_uuid = runs.run_uuid
     WHERE runs.status = 'RUNNING' AND runs.lifecycle_stage = 'active' AND tags.key = 'temper.run'
@@ -31,6 +39,7 @@ _RUNNING_FLOWS = """
     SELECT COUNT(*) FROM flow_run JOIN flow ON flow.id = flow_run.flow_id
     WHERE flow.name = ? AND flow_run.state_type IN ('RUNNING', 'PENDING', 'SCHEDULED', 'CANCELLING')
 """
+_REFERENCE = re.compile(r"models:/(?P<name>[\w.-]+)(?:@(?P<alias>[\w.-]+)|/(?P<version>\d+))/(?P<file>[\w.-]+)")
 _ALIASES = "SELECT alias FROM registered_model_aliases WHERE name = ? AND version = ? ORDER BY alias"
 _TAGS = "SELECT key, value FROM model_version_tags WHERE name = ? AND version = ?"
 
@@ -84,6 +93,35 @@ def find(project: Project, name: str, digest: str) -> Registered | None:
     except ValueError:
         beside = {"MLmodel": "unknown"}  # the tag is damaged: not loadable until it is registered again
     return Registered(name, row[0], aliases, digest, _local(row[1]) / "model.onnx", "gate" in tags, beside)
+
+
+def locate(project: Project, reference: str) -> tuple[Path, str]:
+    """A file beside a registered model, and what it must hash to (SHA-256).
+
+    Args:
+        project: In whose MLflow the model is registered.
+        reference: `models:/NAME@ALIAS/FILE` or `models:/NAME/VERSION/FILE`.
+
+    Raises:
+        ValueError: If there is no such model, version, alias or file; names what there is.
+    """
+    match = _REFERENCE.fullmatch(reference)
+    if match is None:
+        raise ValueError(
+            f"{reference!r} names no file of a version; write models:/NAME@ALIAS/FILE or models:/NAME/VERSION/FILE"
+        )
+    row = None
+    if project.database.is_file():
+        with closing(sqlite3.connect(f"{project.database.as_uri()}?mode=ro", uri=True, timeout=30)) as database:
+            if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'model_versions'").fetchone():
+                row = database.execute(_PLACE, match.groupdict()).fetchone()
+    if row is None:
+        raise ValueError(f"{reference!r}: {project.database} knows no such version; `make ui` shows those there are")
+    beside = json.loads(row[1] or "{}")
+    if match["file"] not in beside:
+        files = ", ".join(name for name in beside if name.endswith(".safetensors")) or "none with weights"
+        raise ValueError(f"{reference!r}: the version has no such file; it has {files}")
+    return _local(row[0]) / match["file"], beside[match["file"]]
 
 
 def unclosed(project: Project, flow: str) -> bool:

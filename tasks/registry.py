@@ -20,7 +20,7 @@ from mlflow.types import Schema, TensorSpec
 
 from tasks import catalogue, store
 from tasks.catalogue import Registered
-from tasks.plan import CANDIDATE
+from tasks.plan import CANDIDATE, CANDIDATES
 from tasks.project import Project
 from temper import artifacts, gate
 from temper.artifacts import Artifact, digest_file
@@ -89,7 +89,7 @@ def _create(client: MlflowClient, project: Project, params: Params, evaluated: A
     file = quantized.path(facts["file"])
     if digest_file(file) != facts["digest"]:
         raise ValueError(f"{file} is not the file that was evaluated; run `make pipeline` again")
-    model_id, beside = _log_model(client, file, run)
+    model_id, beside = _log_model(client, project, file, run)
     score = facts[headline]
     tags = {
         "digest": facts["digest"],
@@ -115,8 +115,8 @@ def _create(client: MlflowClient, project: Project, params: Params, evaluated: A
     return client.create_model_version(params.project, source, run, tags=tags, description=words, model_id=model_id)
 
 
-def _log_model(client: MlflowClient, file: Path, run: str) -> tuple[str, dict[str, str]]:
-    """Log an ONNX file as a model of a run, byte for byte.
+def _log_model(client: MlflowClient, project: Project, file: Path, run: str) -> tuple[str, dict[str, str]]:
+    """Log an ONNX file as a model of a run, byte for byte, with the weights of the networks that it was made from.
 
     Returns:
         The model's id, and the files that MLflow laid beside it with their SHA-256.
@@ -137,6 +137,11 @@ def _log_model(client: MlflowClient, file: Path, run: str) -> tuple[str, dict[st
     if digest_file(stored) != digest_file(file):
         # MLflow parses and writes the network anew; what is released must be what was measured.
         shutil.copyfile(file, stored)
+    for candidate, stage in CANDIDATES.items():
+        # What others may start from: the float networks behind the model.
+        made = artifacts.load(stage, project.artifacts / stage, check_files=False)
+        if artifacts.WEIGHTS in made.files:
+            shutil.copyfile(made.path(artifacts.WEIGHTS), stored.with_name(f"{candidate}.safetensors"))
     others = sorted(path for path in stored.parent.iterdir() if path.is_file() and path.name not in (_FILE, _NOTE))
     return str(info.model_id), {path.name: digest_file(path) for path in others}
 

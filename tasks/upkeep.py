@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tasks import sqlite, store, terminal
+from tasks import catalogue, sqlite, store, terminal
 from tasks.project import MARK, Project
 from temper import artifacts
-from temper.params import Params
+from temper.params import Params, registered_weights
 from temper.params import load as load_params
 from temper.stages.dvc import dvc_yaml
 
@@ -48,12 +48,36 @@ def preflight(project: Project, *, look: bool = False) -> tuple[Params, list[str
         said.append(f"{project.folder} lies in no DVC repository: made it one (.dvc)")
     if not look and (healed := store.heal_register(project)):
         said.append(healed)
+    if not look:
+        said += fetch_weights(project, params)
     text, path = dvc_yaml(project.folder, params), project.folder / store.FILE
     known = path.is_file()
     if not known or path.read_text(encoding="utf-8") != text:
         artifacts.write_atomically(path, text)
         said.append(f"wrote {store.FILE}, which did not match the table of stages" if known else f"made {store.FILE}")
     return params, said
+
+
+def fetch_weights(project: Project, params: Params) -> list[str]:
+    """Lay what training starts from, where that is a version in MLflow, where DVC watches it and a stage reads it.
+
+    An alias may have moved since, so it is looked up before every run; what it names now is in the file, whose digest DVC knows.
+
+    Returns:
+        A line for each file that is new.
+    """
+    said = []
+    for reference, name in registered_weights(params).items():
+        source, sha256 = catalogue.locate(project, reference)
+        target = project.folder / name
+        if target.is_file() and artifacts.digest_file(target) == sha256:
+            continue
+        if not source.is_file() or artifacts.digest_file(source) != sha256:
+            raise ValueError(f"{reference}: {source} is missing or damaged; name another version in transfer.weights")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        artifacts.write_atomically(target, source.read_bytes())
+        said.append(f"fetched {reference} ({sha256[:12]})")
+    return said
 
 
 def check_space(project: Project, least_bytes: int = MIN_FREE_BYTES) -> None:

@@ -45,7 +45,7 @@ class Toy:
 
     def network(self, seed: int = 0) -> nn.Module:
         """A small fresh network."""
-        return build_network(self.problem, BACKBONE, FACTS, seed=seed, project=".")  # type: ignore[arg-type]
+        return build_network(self.problem, BACKBONE, FACTS, seed=seed)
 
 
 def _picture(generator: np.random.Generator, shades: list[int]) -> np.ndarray:

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 RECORD = "artifact.json"
+WEIGHTS = "network.safetensors"
+"""File in which a training stage leaves its network."""
 STAGE_OF_CHECKPOINTS = "stage"
 """File in a folder of checkpoints that names the stage they are of."""
 _CHUNK_BYTES = 1 << 20

@@ -8,7 +8,7 @@ import difflib
 import io
 import json
 import os
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal, get_args, get_type_hints
@@ -20,7 +20,8 @@ from ruamel.yaml.error import YAMLError
 from temper.compress.params import DistillationTerms, QuantizeParams
 from temper.data.params import AnySource, AugmentParams, PrepareParams, ViewParams
 from temper.engine.params import FitParams
-from temper.networks.params import AnyBackbone
+from temper.networks.params import MLFLOW, AnyBackbone, TransferParams, watched_file
+from temper.problem import HeadParams
 from temper.problems import AnyProblem
 from temper.stress.params import EvaluateParams
 
@@ -37,8 +38,13 @@ class TrainParams:
     ranks: Ranks = "auto"
     """Processes that train together; `auto` takes one per GPU, else 1."""
     backbone: AnyBackbone
+    head: HeadParams = field(default_factory=HeadParams)
     views: ViewParams
     fit: FitParams
+    transfer: TransferParams = field(default_factory=TransferParams)
+
+    def __post_init__(self) -> None:
+        self.transfer.check(self.fit.epochs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +53,14 @@ class DistillParams:
 
     ranks: Ranks = "auto"
     backbone: AnyBackbone
+    head: HeadParams = field(default_factory=HeadParams)
     views: ViewParams
     fit: FitParams
     terms: DistillationTerms
+    transfer: TransferParams = field(default_factory=TransferParams)
+
+    def __post_init__(self) -> None:
+        self.transfer.check(self.fit.epochs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +140,13 @@ def check_ranks(params: Params, stage: str) -> None:
             f"{stage}.ranks = {asked}: each rank needs a {thing} of its own, and this machine has {most}; "
             f"set it to {most} or less, or to auto (one per GPU, else 1)"
         )
+
+
+def registered_weights(params: Params) -> dict[str, str]:
+    """Where training starts from versions in MLflow: reference -> the file, in the project, from which stages read it."""
+    named = [stage.transfer.weights for stage in (params.train, params.distill)]
+    found = [weights for weights in named if weights is not None and weights.startswith(MLFLOW)]
+    return {weights: str(watched_file(weights)) for weights in found}
 
 
 def digest_value(params: Params, sections: tuple[str, ...]) -> dict[str, Any]:

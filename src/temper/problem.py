@@ -7,7 +7,7 @@ through it. This module imports no torch, so that stages which only move files n
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, Self, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias, runtime_checkable
 
 import numpy as np
 
@@ -84,6 +84,23 @@ class Emphasis:
 PLAIN = Emphasis()
 
 
+Attention = Literal["none", "se", "eca", "cbam"]
+"""Blocks that weigh feature maps by what they hold: squeeze-and-excitation, efficient channel attention, CBAM."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadParams:
+    """How a classifier makes one vector of the coarsest feature maps; networks that answer with a map have no such vector."""
+
+    attention: Attention = "none"
+    """Weighs the maps before they are pooled."""
+    pooling: Literal["average", "max", "average-and-max", "gem", "attention"] = "average"
+    """`gem` is the generalised mean with a learned exponent; `attention` a mean with learned weights of the places."""
+
+
+PLAIN_HEAD = HeadParams()
+
+
 class Backbone(Protocol):
     """A network without its head: pictures in, feature maps out."""
 
@@ -139,8 +156,12 @@ class Problem(Protocol):
     def strata(self, columns: Columns) -> frozenset[str]:
         """What rebalancing and stratified splitting count: names of classes, or one name of its own for none; never empty."""
 
-    def network(self, backbone: Backbone) -> "nn.Module":
-        """Backbone and head as one module: `Inputs -> Outputs`."""
+    def network(self, backbone: Backbone, head: HeadParams = PLAIN_HEAD) -> "nn.Module":
+        """Backbone and head as one module: `Inputs -> Outputs`; the backbone is its attribute `backbone`.
+
+        Raises:
+            ValueError: If the problem's networks cannot have such a head.
+        """
 
     def loss(self, outputs: Outputs, targets: Targets, emphasis: Emphasis = PLAIN) -> "Tensor":
         """How wrong, per example, shape [batch], not reduced, nats."""

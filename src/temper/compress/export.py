@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from temper.networks.features import watch
 from temper.problem import Facts, Problem
 
 OPSET = 20
@@ -21,25 +22,36 @@ _EXAMPLE_BATCH = 2
 
 
 class Deployable(nn.Module):
-    """A network with everything around it that serving would otherwise have to repeat."""
+    """A network with everything around it that serving would otherwise have to repeat.
 
-    def __init__(self, network: nn.Module, problem: Problem, facts: Facts, temperature: float) -> None:
+    Args:
+        network: What answers.
+        problem: Knows how it is read.
+        facts: Size of the pictures it was trained on.
+        temperature: Its calibration.
+        features: Parts of the network whose outputs are given after the answers, as `temper.networks.features` names them.
+    """
+
+    def __init__(
+        self, network: nn.Module, problem: Problem, facts: Facts, temperature: float, features: tuple[str, ...] = ()
+    ) -> None:
         super().__init__()
-        self.network, self.problem = network, problem
+        self.network, self.problem, self.features = network, problem, features
         self.size, self.temperature = (facts.height_px, facts.width_px), temperature
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         pixels = image.permute(0, 3, 1, 2).float()
         pixels = functional.interpolate(pixels, size=self.size, mode="bilinear", align_corners=False, antialias=True)
-        outputs = self.problem.soften(self.network({"image": pixels}), self.temperature)
-        return tuple(self.problem.read(outputs).values())
+        with watch(self.network, self.features) as seen:
+            outputs = self.problem.soften(self.network({"image": pixels}), self.temperature)
+        return (*self.problem.read(outputs).values(), *(seen[name] for name in self.features))
 
 
 def answer_names(deployable: Deployable, facts: Facts) -> tuple[str, ...]:
-    """Names of the answers in the order in which `Deployable` returns them."""
+    """Names of the answers, then of the features, in the order in which `Deployable` returns them."""
     image = torch.zeros(1, facts.channels, facts.height_px, facts.width_px)
     with torch.inference_mode():
-        return tuple(deployable.problem.read(deployable.network({"image": image})))
+        return (*deployable.problem.read(deployable.network({"image": image})), *deployable.features)
 
 
 def export(deployable: Deployable, facts: Facts, path: Path, metadata: Mapping[str, str]) -> None:

@@ -30,3 +30,6 @@ class QuantizeParams:
     """Largest difference of an fp32 file's answers from torch's; of whole-number answers, the largest share that differs."""
     max_int8_gap: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Mean over pictures of the largest difference of the int8 file's answers from the float student's."""
+    features: tuple[str, ...] = ()
+    """What the student's files give besides the answer, as outputs of these names: `embedding` (the vector before a classifier's
+    last layer), or any part of the network by its path (`backbone.stages.1`)."""

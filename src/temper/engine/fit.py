@@ -25,6 +25,7 @@ from temper.engine.precision import Mode, choose_mode
 from temper.engine.ranks import Ranks
 from temper.engine.state import Training
 from temper.engine.stopping import STOPPED
+from temper.engine.thawing import Thawing
 from temper.problem import Batch, Headline, Objective
 from temper.progress import Bar
 
@@ -74,6 +75,7 @@ def fit(
     checkpoints: Checkpoints,
     journal: Path,
     stop: Callable[[], bool] = lambda: False,
+    thawing: Thawing | None = None,
 ) -> FitResult:
     """Fit a network in place; it ends with the weights of its best epoch.
 
@@ -89,13 +91,14 @@ def fit(
         checkpoints: Where half-finished training lies.
         journal: Where the curves are written.
         stop: Whether to end after this step; asked of the first rank only.
+        thawing: What of the network is trained when; None for all of it.
 
     Raises:
         ValueError: If going back did not help against numbers that are not finite, or memory is too small for one example.
         SystemExit: If it was stopped after a checkpoint (status 143), or must be started again with smaller parts (75).
     """
     journal_kept = Journal(journal if ranks.first else None)
-    return _Fit(network, objective, loader, params, ranks, checkpoints, journal_kept, stop).run(
+    return _Fit(network, objective, loader, params, ranks, checkpoints, journal_kept, stop, thawing).run(
         validate, headline, what
     )
 
@@ -111,28 +114,29 @@ class _Fit:
         checkpoints: Checkpoints,
         journal: Journal,
         stop: Callable[[], bool],
+        thawing: Thawing | None,
     ) -> None:
         self.network, self.objective, self.loader, self.params = network, objective, loader, params
         self.ranks, self.checkpoints, self.journal, self.stop = ranks, checkpoints, journal, stop
         self.num_steps = params.epochs * loader.num_batches
-        self.training = Training(network, params)
+        self.thawing = thawing or Thawing(network)
+        self.training = Training(network, params, self.thawing)
         self.micro_batch = MicroBatch(checkpoints.folder, ranks, total=params.batch_size // ranks.num)
         self.saved_at = (-1, -1, -1)
-        self.saved_s = time.monotonic()
 
     def run(self, validate: Callable[[nn.Module], dict[str, float]], headline: Headline, what: str) -> FitResult:
         self._begin()
         state = self.training.state
         assert state.mode is not None
         self.mode = state.mode
-        self.shared = self.ranks.share(self.mode.arrange(self.network))
-        self.guard = Guard(self.network, self.ranks)
+        self._thaw()
         # Nobody writes, and so forgets old ones, before all have read.
         self.ranks.wait()
         self._save()
         with Bar(what if self.ranks.first else "", self.num_steps if self.ranks.first else 0) as bar:
             bar.skip(state.step)
             while (state := self.training.state).epoch < self.params.epochs:
+                self._thaw()
                 if not self._train(bar):
                     bar.skip(self._go_back() - state.step)
                     continue
@@ -151,6 +155,12 @@ class _Fit:
             self.micro_batch.parts,
             self.journal.entries,
         )
+
+    def _thaw(self) -> None:
+        """Freeze what the epoch asks for; after a change ranks share the network anew: how, hangs on what gets gradients."""
+        if self.thawing.begin(self.training.state.epoch):
+            self.shared = self.ranks.share(self.mode.arrange(self.network))
+            self.guard = Guard(self.network, self.ranks)
 
     def _begin(self) -> None:
         """Go on from the last checkpoint, or choose the mode."""
@@ -232,7 +242,7 @@ class _Fit:
         for group in optimizer.param_groups:
             group["lr"] = lr * group.get("lr_scale", 1.0)
         self.guard.remember()
-        self.shared.train()
+        self.thawing.train(self.shared)
         optimizer.zero_grad(set_to_none=True)
         terms = self.micro_batch.differentiate(self.shared, self.objective, batch, self.mode)
         norm = None

@@ -12,6 +12,7 @@ from temper.engine.checkpoints import Checkpoint
 from temper.engine.optimizers import WeightAverage, build_optimizer
 from temper.engine.params import FitParams
 from temper.engine.precision import Mode
+from temper.engine.thawing import Thawing
 from temper.problem import Headline
 
 
@@ -40,11 +41,13 @@ class Training:
     Args:
         network: On the ranks' device.
         params: Of the fit.
+        thawing: Learning rates by layer.
     """
 
-    def __init__(self, network: nn.Module, params: FitParams) -> None:
+    def __init__(self, network: nn.Module, params: FitParams, thawing: Thawing) -> None:
         self.network, self.params = network, params
         self.optimizer = build_optimizer(network, params)
+        thawing.scale(self.optimizer)
         self.average = WeightAverage(network, params.average_decay)
         self.best: dict[str, Tensor] = {}
         self.state = State()

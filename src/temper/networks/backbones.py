@@ -3,14 +3,13 @@
 Every backbone normalises its own pixels, so that training, evaluation and the exported file see the same numbers.
 """
 
-from pathlib import Path
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from temper.networks.params import AnyBackbone, SmallResNet
-from temper.problem import Facts
+from temper.networks.attention import build_attention
+from temper.networks.params import AnyBackbone, SmallResNet, Timm
+from temper.problem import Attention, Facts
 
 
 class Normalize(nn.Module):
@@ -32,16 +31,17 @@ class Normalize(nn.Module):
 class Block(nn.Module):
     """Two 3x3 convolutions beside a shortcut. ReLU only: it is what int8 kernels fuse."""
 
-    def __init__(self, num_inputs: int, num_outputs: int, stride: int) -> None:
+    def __init__(self, num_inputs: int, num_outputs: int, stride: int, attention: Attention = "none") -> None:
         super().__init__()
         self.first = convolution(num_inputs, num_outputs, 3, stride)
         self.second = convolution(num_outputs, num_outputs, 3)
+        self.attention = build_attention(attention, num_outputs)
         same = stride == 1 and num_inputs == num_outputs
         self.shortcut = nn.Identity() if same else convolution(num_inputs, num_outputs, 1, stride)
         self.relu = nn.ReLU()
 
     def forward(self, maps: Tensor) -> Tensor:
-        return self.relu(self.second(self.relu(self.first(maps))) + self.shortcut(maps))
+        return self.relu(self.attention(self.second(self.relu(self.first(maps)))) + self.shortcut(maps))
 
 
 class ResidualBackbone(nn.Module):
@@ -59,7 +59,8 @@ class ResidualBackbone(nn.Module):
         self.stem = nn.Sequential(convolution(facts.channels, params.widths[0], 3), nn.ReLU())
         stages, width = [], params.widths[0]
         for number, (wider, depth) in enumerate(zip(params.widths, params.depths, strict=True)):
-            blocks = [Block(width, wider, 2 if number else 1), *(Block(wider, wider, 1) for _ in range(depth - 1))]
+            shapes = [(width, 2 if number else 1), *((wider, 1) for _ in range(depth - 1))]
+            blocks = [Block(inputs, wider, stride, params.attention) for inputs, stride in shapes]
             stages.append(nn.Sequential(*blocks))
             width = wider
         self.stages = nn.ModuleList(stages)
@@ -73,26 +74,43 @@ class ResidualBackbone(nn.Module):
 
 
 class TimmBackbone(nn.Module):
-    """Any backbone of timm that gives feature maps, behind our normalisation."""
+    """Any backbone of timm that gives feature maps, behind our normalisation.
 
-    def __init__(self, name: str, weights: Path | None, facts: Facts) -> None:
+    Attributes:
+        origin: What timm says about the weights it would fetch: they are not fetched, but a file of them may be given.
+    """
+
+    def __init__(self, params: Timm, facts: Facts) -> None:
         super().__init__()
         import timm
 
-        if not timm.is_model(name):
-            near = timm.list_models(f"*{name}*")[:3] or timm.list_models("resnet*")[:3]
-            raise ValueError(f"timm has no backbone {name!r}; near ones are {', '.join(near)}")
-        self.body = timm.create_model(name, pretrained=False, features_only=True, in_chans=facts.channels)
-        self.num_channels = tuple(self.body.feature_info.channels())
-        self.strides = tuple(self.body.feature_info.reduction())
+        if not timm.is_model(params.name):
+            near = timm.list_models(f"*{params.name}*")[:3] or timm.list_models("resnet*")[:3]
+            raise ValueError(f"timm has no backbone {params.name!r}; near ones are {', '.join(near)}")
+        self.origin = timm.get_pretrained_cfg(params.name)
+        # Position embeddings have the size of the pictures they were made for.
+        size = {"img_size": (facts.height_px, facts.width_px)} if self.origin and self.origin.fixed_input_size else {}
+        self.whole = params.head_layers
+        if self.whole:
+            self.body = timm.create_model(params.name, num_classes=0, in_chans=facts.channels, **size)
+            if not hasattr(self.body, "forward_intermediates"):
+                raise ValueError(
+                    f"backbone.head_layers: timm's {params.name} gives no feature maps on the way; leave it out"
+                )
+            levels = self.body.feature_info
+            self.num_channels = (*(level["num_chs"] for level in levels[:-1]), self.body.num_features)
+            self.strides = tuple(level["reduction"] for level in levels)
+        else:
+            self.body = timm.create_model(params.name, features_only=True, in_chans=facts.channels, **size)
+            self.num_channels = tuple(self.body.feature_info.channels())
+            self.strides = tuple(self.body.feature_info.reduction())
         self.normalize = Normalize(facts.mean, facts.std)
-        if weights is not None:
-            from safetensors.torch import load_file
-
-            self.body.load_state_dict(load_file(weights))
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        return self.body(self.normalize(image))
+        if not self.whole:
+            return self.body(self.normalize(image))
+        last, found = self.body.forward_intermediates(self.normalize(image))
+        return [*found[:-1], last]
 
 
 def convolution(num_inputs: int, num_outputs: int, size: int, stride: int = 1) -> nn.Sequential:
@@ -101,7 +119,7 @@ def convolution(num_inputs: int, num_outputs: int, size: int, stride: int = 1) -
     return nn.Sequential(body, nn.BatchNorm2d(num_outputs))
 
 
-def build_backbone(params: AnyBackbone, facts: Facts, project: Path) -> ResidualBackbone | TimmBackbone:
+def build_backbone(params: AnyBackbone, facts: Facts) -> ResidualBackbone | TimmBackbone:
     """The backbone that the parameters name, for pictures of these facts."""
     if isinstance(params, SmallResNet):
         if len(params.widths) != len(params.depths):
@@ -109,4 +127,4 @@ def build_backbone(params: AnyBackbone, facts: Facts, project: Path) -> Residual
                 f"backbone.widths names {len(params.widths)} stages and backbone.depths {len(params.depths)}; give as many of both"
             )
         return ResidualBackbone(params, facts)
-    return TimmBackbone(params.name, project / params.weights if params.weights else None, facts)
+    return TimmBackbone(params, facts)

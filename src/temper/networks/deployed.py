@@ -1,5 +1,6 @@
 """A deployed file at work: ONNX Runtime behind the same words as a network."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import torch
 from temper.problem import Answer
 
 onnxruntime.disable_telemetry_events()
+FEATURES = "temper.features"
+"""Key of a file's metadata: which of its outputs are features, JSON."""
 
 
 class Deployed:
@@ -20,7 +23,8 @@ class Deployed:
 
     Attributes:
         metadata: What the file says about itself (class names, digests).
-        outputs: Names of its outputs.
+        outputs: Names of its answers.
+        features: Names of the feature maps and vectors that it gives besides.
     """
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
@@ -30,9 +34,18 @@ class Deployed:
             options.intra_op_num_threads = threads
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self.metadata: dict[str, str] = dict(self.session.get_modelmeta().custom_metadata_map)
-        self.outputs = tuple(output.name for output in self.session.get_outputs())
+        self.features: tuple[str, ...] = tuple(json.loads(self.metadata.get(FEATURES, "[]")))
+        names = (output.name for output in self.session.get_outputs())
+        self.outputs = tuple(name for name in names if name not in self.features)
 
     def __call__(self, images: np.ndarray) -> Answer:
         """Answer a batch of uint8 pictures [batch, height, width, channels]."""
-        values = self.session.run(None, {"image": np.ascontiguousarray(images)})
-        return {name: torch.from_numpy(value) for name, value in zip(self.outputs, values, strict=True)}
+        return self._run(self.outputs, images)
+
+    def look(self, images: np.ndarray) -> dict[str, torch.Tensor]:
+        """Features by name of a batch of uint8 pictures [batch, height, width, channels]."""
+        return self._run(self.features, images) if self.features else {}
+
+    def _run(self, names: tuple[str, ...], images: np.ndarray) -> dict[str, torch.Tensor]:
+        values = self.session.run(list(names), {"image": np.ascontiguousarray(images)})
+        return {name: torch.from_numpy(value) for name, value in zip(names, values, strict=True)}

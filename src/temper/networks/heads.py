@@ -3,21 +3,26 @@
 from torch import Tensor, nn
 from torch.nn import functional
 
+from temper.networks.attention import build_attention
 from temper.networks.backbones import convolution
-from temper.problem import Backbone, Inputs, Outputs
+from temper.networks.pooling import build_pooling
+from temper.problem import PLAIN_HEAD, Backbone, HeadParams, Inputs, Outputs
 
 
 class Classifier(nn.Module):
-    """The mean of the coarsest feature map, and one linear layer. Output `logits` [batch, classes]."""
+    """The coarsest feature maps, weighed and pooled to one vector, and one linear layer. Output `logits` [batch, classes]."""
 
-    def __init__(self, backbone: Backbone, *, num_classes: int) -> None:
+    def __init__(self, backbone: Backbone, *, num_classes: int, params: HeadParams = PLAIN_HEAD) -> None:
         super().__init__()
+        num_channels = backbone.num_channels[-1]
         self.backbone = backbone
-        self.head = nn.Linear(backbone.num_channels[-1], num_classes)
+        self.attention = build_attention(params.attention, num_channels)
+        self.pool = build_pooling(params.pooling, num_channels)
+        self.head = nn.Linear(num_channels, num_classes)
 
     def forward(self, inputs: Inputs) -> Outputs:
         maps = self.backbone(inputs["image"])[-1]
-        return {"logits": self.head(maps.mean(dim=(2, 3)))}
+        return {"logits": self.head(self.pool(self.attention(maps)))}
 
 
 class Segmenter(nn.Module):

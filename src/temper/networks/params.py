@@ -1,9 +1,11 @@
-"""Parameters of networks: which backbone, how wide, how deep."""
+"""Parameters of networks: which backbone, how wide, how deep; what it starts from, and how that is unfrozen."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
+
+from temper.problem import Attention
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -17,6 +19,8 @@ class SmallResNet:
     """Channels of each stage."""
     depths: tuple[Positive, ...]
     """Residual blocks of each stage."""
+    attention: Attention = "none"
+    """At the end of each block, before its shortcut is added."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +30,71 @@ class Timm:
     family: Literal["timm"]
     name: str
     """As in `timm.list_models()`."""
-    weights: str | None = None
-    """A safetensors file with weights to start from, relative to the project; null starts at random."""
+    head_layers: bool = False
+    """Keep the layers between the coarsest feature maps and the classifier, where there are any (EfficientNet's last convolution)."""
 
 
 AnyBackbone = Annotated[SmallResNet | Timm, Field(discriminator="family")]
+
+MLFLOW = "models:/"
+"""How a reference to a version in MLflow's registry begins."""
+PACKAGE = "package:"
+"""How the name of an installed package that brings weights begins."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferParams:
+    """What the network starts from, and how it is unfrozen. A layer is a block of the backbone, or its stem."""
+
+    weights: str | None = None
+    """A `.safetensors` or `.pth` file, relative to the project or absolute; `package:NAME` of an installed package; or a file of a version
+    in MLflow, `models:/NAME@ALIAS/FILE` or `models:/NAME/VERSION/FILE`. null starts at random."""
+    least_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of the backbone's weights that must be found in them."""
+    keep_head: bool = False
+    """Take what stands behind the backbone, too, where its shape agrees; right only for the same classes in the same order."""
+    head_epochs: Annotated[int, Field(ge=0)] = 0
+    """Epochs in which the backbone is frozen and the head learns alone."""
+    unfreeze_epochs: Positive | None = 1
+    """Epochs over which the backbone's layers are then unfrozen, from the head down; 1 unfreezes all at once, null none ever."""
+    lr_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Learning rate of a layer as a share of that of the layer above it; the head has the whole."""
+    freeze_statistics: bool = False
+    """Batch normalisation of the backbone keeps the statistics it came with."""
+
+    def __post_init__(self) -> None:
+        if self.weights is None and (self.freezes or self.freeze_statistics or self.keep_head):
+            raise ValueError(
+                "head_epochs, unfreeze_epochs, freeze_statistics and keep_head keep what pretrained weights know, but weights is "
+                "null; name some, or leave these out"
+            )
+
+    @property
+    def freezes(self) -> bool:
+        """Whether any layer is ever frozen."""
+        return self.head_epochs > 0 or self.unfreeze_epochs != 1
+
+    def check(self, epochs: int) -> None:
+        """Raise ValueError if a training of so many epochs ends before all is unfrozen that is to be."""
+        if self.unfreeze_epochs is not None and self.head_epochs + self.unfreeze_epochs > epochs:
+            raise ValueError(
+                f"head_epochs = {self.head_epochs} and unfreeze_epochs = {self.unfreeze_epochs} are more than the {epochs} epochs of fit; "
+                "lower them, or raise fit.epochs, or set unfreeze_epochs to null to leave the backbone frozen"
+            )
+
+
+FROM_SCRATCH = TransferParams()
+
+
+def watched_file(weights: str) -> str | None:
+    """The file of pretrained weights that DVC can watch, relative to the project (or absolute); None for a package's.
+
+    A version in MLflow is laid there by the flow before a stage runs: its alias may move, and a stage does not know MLflow.
+
+    Example:
+        >>> watched_file("models:/clothes@champion/teacher.safetensors")
+        'artifacts/weights/clothes@champion/teacher.safetensors'
+    """
+    if weights.startswith(PACKAGE):
+        return None
+    return f"artifacts/weights/{weights.removeprefix(MLFLOW)}" if weights.startswith(MLFLOW) else weights

@@ -6,7 +6,20 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from temper.problem import PLAIN, Answer, Backbone, Columns, Emphasis, Headline, Meter, Outputs, Row, Targets
+from temper.problem import (
+    PLAIN,
+    PLAIN_HEAD,
+    Answer,
+    Backbone,
+    Columns,
+    Emphasis,
+    Headline,
+    HeadParams,
+    Meter,
+    Outputs,
+    Row,
+    Targets,
+)
 from temper.problems import choices
 from temper.problems.classes import bind_classes, without_labels
 
@@ -45,10 +58,10 @@ class Multiclass:
     def strata(self, columns: Columns) -> frozenset[str]:
         return frozenset({self.classes[int(columns["label"])]})
 
-    def network(self, backbone: Backbone) -> "nn.Module":
+    def network(self, backbone: Backbone, head: HeadParams = PLAIN_HEAD) -> "nn.Module":
         from temper.networks.heads import Classifier
 
-        return Classifier(backbone, num_classes=len(self.classes))
+        return Classifier(backbone, num_classes=len(self.classes), params=head)
 
     def loss(self, outputs: Outputs, targets: Targets, emphasis: Emphasis = PLAIN) -> "Tensor":
         return choices.loss(outputs, targets["label"], emphasis)

@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from temper.problem import PLAIN, Answer, Backbone, Columns, Emphasis, Headline, Meter, Outputs, Row, Targets
+from temper.problem import (
+    PLAIN,
+    PLAIN_HEAD,
+    Answer,
+    Backbone,
+    Columns,
+    Emphasis,
+    Headline,
+    HeadParams,
+    Meter,
+    Outputs,
+    Row,
+    Targets,
+)
 from temper.problems.classes import bind_classes
 
 if TYPE_CHECKING:
@@ -45,10 +58,10 @@ class Multilabel:
         said = frozenset(name for name, yes in zip(self.classes, columns["labels"], strict=True) if yes)
         return said or frozenset({NOTHING})
 
-    def network(self, backbone: Backbone) -> "nn.Module":
+    def network(self, backbone: Backbone, head: HeadParams = PLAIN_HEAD) -> "nn.Module":
         from temper.networks.heads import Classifier
 
-        return Classifier(backbone, num_classes=len(self.classes))
+        return Classifier(backbone, num_classes=len(self.classes), params=head)
 
     def loss(self, outputs: Outputs, targets: Targets, emphasis: Emphasis = PLAIN) -> "Tensor":
         from temper.maths.losses import binary_cross_entropy

@@ -6,7 +6,20 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from temper.problem import PLAIN, Answer, Backbone, Columns, Emphasis, Headline, Meter, Outputs, Row, Targets
+from temper.problem import (
+    PLAIN,
+    PLAIN_HEAD,
+    Answer,
+    Backbone,
+    Columns,
+    Emphasis,
+    Headline,
+    HeadParams,
+    Meter,
+    Outputs,
+    Row,
+    Targets,
+)
 from temper.problems import choices
 
 if TYPE_CHECKING:
@@ -58,9 +71,14 @@ class Segmentation:
         shown = np.unique(columns["mask"])
         return frozenset(self.classes[number] for number in shown if number != IGNORED) or frozenset({NOTHING})
 
-    def network(self, backbone: Backbone) -> "nn.Module":
+    def network(self, backbone: Backbone, head: HeadParams = PLAIN_HEAD) -> "nn.Module":
         from temper.networks.heads import Segmenter
 
+        if head != PLAIN_HEAD:
+            raise ValueError(
+                f"head = {{pooling: {head.pooling}, attention: {head.attention}}}: a segmentation answers with a map and pools "
+                "nothing; leave `head` out (a small-resnet takes attention in its blocks: backbone.attention)"
+            )
         return Segmenter(backbone, num_classes=len(self.classes))
 
     def loss(self, outputs: Outputs, targets: Targets, emphasis: Emphasis = PLAIN) -> "Tensor":

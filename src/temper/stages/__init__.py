@@ -25,9 +25,23 @@ STAGES = (
     Stage("ingest", (), ("ingest",), "fetch the raw data", external=("ingest.folder", "ingest.file")),
     Stage("prepare", ("ingest",), ("seed", "problem", "prepare"), "check, split and pack the pictures"),
     Stage("augment", ("prepare",), ("seed", "augment"), "rebalance the training split and materialise views"),
-    Stage("train", ("prepare", "augment"), ("seed", "train"), "train the teacher", ranked=True, resumes=True),
     Stage(
-        "distill", ("prepare", "augment", "train"), ("seed", "distill"), "distil the student", ranked=True, resumes=True
+        "train",
+        ("prepare", "augment"),
+        ("seed", "train"),
+        "train the teacher",
+        ranked=True,
+        resumes=True,
+        external=("train.transfer.weights",),
+    ),
+    Stage(
+        "distill",
+        ("prepare", "augment", "train"),
+        ("seed", "distill"),
+        "distil the student",
+        ranked=True,
+        resumes=True,
+        external=("distill.transfer.weights",),
     ),
     Stage("quantize", ("prepare", "train", "distill"), ("seed", "quantize"), "export to ONNX and quantize the student"),
     Stage(

@@ -17,7 +17,7 @@ def run(
     params: SimpleNamespace, inputs: Mapping[str, Artifact], out: Path, *, project: Path, work: Path, checkpoints: Path
 ) -> dict[str, Any]:
     """Train the student to say what the calibrated teacher says of the same views."""
-    teacher = read_network(inputs["train"], inputs["prepare"], project)
+    teacher = read_network(inputs["train"], inputs["prepare"])
     terms = params.distill.terms
 
     def make_objective(problem: Problem, emphasis: Emphasis, ranks: Ranks) -> Objective:

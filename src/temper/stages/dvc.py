@@ -7,6 +7,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from temper.networks.params import watched_file
 from temper.params import Params
 from temper.stages import STAGES, Stage
 from temper.stages.closure import stage_sources
@@ -33,8 +34,9 @@ def _stage(project: Path, stage: Stage, params: Params) -> dict[str, Any]:
         value: Any = params
         for name in dotted.split("."):
             value = getattr(value, name, None)
-        if value is not None and (project / value).exists():
-            deps.append(value)
+        path = watched_file(value) if value is not None else None
+        if path is not None and (project / path).exists():
+            deps.append(path)
     return {
         "desc": stage.summary,
         # `exec`: no shell stays between DVC and the stage, so that a stage notices when DVC is killed.

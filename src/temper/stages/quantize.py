@@ -17,7 +17,8 @@ from temper.compress.export import Deployable, export
 from temper.compress.quantize import quantize
 from temper.data.packing import open_split
 from temper.maths.random import derive
-from temper.networks.deployed import Deployed
+from temper.networks.deployed import FEATURES, Deployed
+from temper.networks.features import check_names
 from temper.problem import Answer, Facts, Problem
 from temper.problems import load as load_problem
 from temper.stages.trained import read_facts, read_network
@@ -36,17 +37,18 @@ def run(
     settings, prepare = params.quantize, inputs["prepare"]
     problem, facts = load_problem(prepare.facts["problem"]), read_facts(prepare)
     held = open_split(prepare, "validation")["image"][: settings.parity_images]
-    deployables = {name: _deployable(name, inputs, problem, facts, project) for name in ("teacher", "student")}
+    features: dict[str, tuple[str, ...]] = {"teacher": (), "student": settings.features}
+    deployables = {name: _deployable(name, inputs, problem, facts, wanted) for name, wanted in features.items()}
     gaps: dict[str, float] = {}
     for name, deployable in deployables.items():
         path = out / f"{name}.onnx"
-        export(deployable, facts, path, _metadata(name, problem, facts, inputs))
+        export(deployable, facts, path, _metadata(name, problem, facts, inputs, deployable.features))
         gaps[name] = _gap(path, deployable, held)
         _check(name, gaps[name], settings.max_parity_gap, "quantize.max_parity_gap")
     images = open_split(prepare, "train")["image"]
     chosen = np.random.default_rng(derive(params.seed, "calibration")).permutation(len(images))
     calibration = images[np.sort(chosen[: settings.calibration_images])]
-    metadata = _metadata("quantized", problem, facts, inputs)
+    metadata = _metadata("quantized", problem, facts, inputs, settings.features)
     quantize(out / "student.onnx", out / "quantized.onnx", calibration, method=settings.calibration, metadata=metadata)
     gaps["quantized"] = _gap(out / "quantized.onnx", deployables["student"], held, mean=True)
     _check("quantized", gaps["quantized"], settings.max_int8_gap, "quantize.max_int8_gap")
@@ -57,22 +59,33 @@ def run(
     }
 
 
-def _deployable(name: str, inputs: Mapping[str, Artifact], problem: Problem, facts: Facts, project: Path) -> Deployable:
+def _deployable(
+    name: str, inputs: Mapping[str, Artifact], problem: Problem, facts: Facts, features: tuple[str, ...]
+) -> Deployable:
     made = inputs[_PARENTS[name][-1]]
-    return Deployable(read_network(made, inputs["prepare"], project), problem, facts, made.facts["temperature"]).eval()
+    network = read_network(made, inputs["prepare"])
+    try:
+        return Deployable(network, problem, facts, made.facts["temperature"], check_names(network, features)).eval()
+    except ValueError as error:
+        raise ValueError(f"quantize.features: {error}") from error
 
 
-def _metadata(name: str, problem: Problem, facts: Facts, inputs: Mapping[str, Artifact]) -> dict[str, str]:
+def _metadata(
+    name: str, problem: Problem, facts: Facts, inputs: Mapping[str, Artifact], features: tuple[str, ...]
+) -> dict[str, str]:
+    # A network that was started from others' weights normalises pixels as those are used to.
+    started = inputs[_PARENTS[name][-1]].facts.get("transfer", {})
     return {
         "temper.candidate": name,
         "temper.kind": problem.kind,
         "temper.classes": json.dumps(problem.classes),
         "temper.input": json.dumps(["N", "H", "W", facts.channels]),
         "temper.size_px": json.dumps([facts.height_px, facts.width_px]),
-        "temper.mean": json.dumps(facts.mean),
-        "temper.std": json.dumps(facts.std),
+        "temper.mean": json.dumps(started.get("mean") or facts.mean),
+        "temper.std": json.dumps(started.get("std") or facts.std),
         "temper.data": inputs["prepare"].digest,
         "temper.parents": json.dumps({parent: inputs[parent].digest for parent in _PARENTS[name]}),
+        **({FEATURES: json.dumps(features)} if features else {}),
     }
 
 
@@ -81,7 +94,8 @@ def _gap(path: Path, deployable: Deployable, images: np.ndarray, *, mean: bool =
     # A copy: the packed pictures are mapped read-only, and torch wants to own what it is given.
     deployed, batch = Deployed(path), np.array(images)
     with torch.inference_mode():
-        wanted = dict(zip(deployed.outputs, deployable(torch.from_numpy(batch)), strict=True))
+        # Features come after the answers; what is registered is what is answered.
+        wanted = dict(zip(deployed.outputs, deployable(torch.from_numpy(batch)), strict=False))
     gaps = _differences(deployed(batch), wanted)
     return float(gaps.mean() if mean else gaps.max())
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from temper.artifacts import Artifact
+from temper.artifacts import WEIGHTS, Artifact
 from temper.data.loading import TrainLoader, as_batch, to_tensors, whole_batches
 from temper.data.packing import TABLE, check_batch, open_split, open_training, read_table
 from temper.engine.calibration import fit_temperature
@@ -17,12 +17,16 @@ from temper.engine.fit import FitResult, fit
 from temper.engine.journal import write_curves
 from temper.engine.ranks import Ranks, join_ranks, leave_ranks
 from temper.engine.stopping import stopping
+from temper.engine.thawing import Thawing
 from temper.maths.random import derive
 from temper.networks.build import build_network, save_network
 from temper.networks.heads import count_parameters
-from temper.problem import Emphasis, Objective, Problem
+from temper.networks.params import TransferParams
+from temper.networks.pretrained import read_weights
+from temper.networks.transfer import start_from
+from temper.problem import PLAIN_HEAD, Emphasis, Objective, Problem
 from temper.problems import load as load_problem
-from temper.stages.trained import WEIGHTS, read_facts
+from temper.stages.trained import read_facts
 
 if TYPE_CHECKING:
     from temper.params import DistillParams, TrainParams
@@ -49,11 +53,7 @@ def train_network(
     with stopping(first=ranks.first, num=ranks.num) as stop:
         prepare = inputs["prepare"]
         problem, facts = load_problem(prepare.facts["problem"]), read_facts(prepare)
-        emphasis = Emphasis(
-            smoothing=params.fit.label_smoothing,
-            offsets=tuple(inputs["augment"].facts["emphasis"]["offsets"]),
-            costs=tuple(tuple(row) for row in inputs["augment"].facts["emphasis"]["costs"]),
-        )
+        emphasis = _emphasis(params, inputs["augment"])
         seed = derive(seed, what)
         columns, repeats, weights = open_training(prepare, inputs["augment"])
         check_batch(params.fit.batch_size, repeats, key=f"{what}.fit.batch_size")
@@ -71,7 +71,9 @@ def train_network(
             num_ranks=ranks.num,
             ids=lambda: _ids(inputs["augment"]),
         )
-        network = build_network(problem, params.backbone, facts, seed=seed, project=project).to(ranks.device)
+        network = build_network(problem, params.backbone, facts, seed=seed, head=params.head)
+        started = transfer(network, params.transfer, project, ranks)
+        network = network.to(ranks.device)
         held = to_tensors(open_split(prepare, "validation"), ranks.device)
         result = fit(
             network,
@@ -85,14 +87,31 @@ def train_network(
             checkpoints=Checkpoints(checkpoints),
             journal=work / "journal.jsonl",
             stop=stop,
+            thawing=Thawing(network, params.transfer),
         )
         found: dict[str, Any] = {}
         if ranks.first:
             save_network(network, out / WEIGHTS)
             write_curves(result.entries, out / "curves.csv")
-            found = _facts(result, network, problem, held, params, ranks.device)
+            found = _facts(result, network, problem, held, params, ranks.device) | started
         leave_ranks(ranks)
         return found
+
+
+def _emphasis(params: "TrainParams | DistillParams", augment: Artifact) -> Emphasis:
+    asked = augment.facts["emphasis"]
+    costs = tuple(tuple(row) for row in asked["costs"])
+    return Emphasis(smoothing=params.fit.label_smoothing, offsets=tuple(asked["offsets"]), costs=costs)
+
+
+def transfer(network: nn.Module, params: TransferParams, project: Path, ranks: Ranks) -> dict[str, Any]:
+    """Start a network from pretrained weights, where some are named; says what became of them, for the terminal and the facts."""
+    if params.weights is None:
+        return {}
+    report = start_from(network, read_weights(params.weights, project), params)
+    if ranks.first:
+        print(report.table())
+    return {"transfer": report.record()}
 
 
 def validate(network: nn.Module, problem: Problem, held: Mapping[str, Tensor], ranks: Ranks) -> dict[str, float]:
@@ -139,6 +158,8 @@ def _facts(
         "layout": result.mode.layout,
         "temperature": temperature,
     }
+    if params.head != PLAIN_HEAD:
+        found["head"] = asdict(params.head)
     # Said only where something happened: facts of a good run stay as they were.
     if result.accumulation > 1:
         found["accumulation"] = result.accumulation

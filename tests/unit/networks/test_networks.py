@@ -10,8 +10,6 @@ from temper.networks.params import SmallResNet, Timm
 from temper.problem import Facts
 from tests.toy import BACKBONE, FACTS, TOYS
 
-HERE = Path()
-
 
 def test_pixels_are_normalised_whatever_their_type():
     normalize = Normalize((10.0, 20.0), (5.0, 0.0))
@@ -21,7 +19,7 @@ def test_pixels_are_normalised_whatever_their_type():
 
 
 def test_feature_maps_are_as_told():
-    backbone = build_backbone(SmallResNet(family="small-resnet", widths=(4, 8, 6), depths=(1, 2, 1)), FACTS, HERE)
+    backbone = build_backbone(SmallResNet(family="small-resnet", widths=(4, 8, 6), depths=(1, 2, 1)), FACTS)
     maps = backbone(torch.zeros(2, 3, 12, 12))
     assert [tuple(level.shape) for level in maps] == [(2, 4, 12, 12), (2, 8, 6, 6), (2, 6, 3, 3)]
     assert backbone.num_channels == (4, 8, 6) and backbone.strides == (1, 2, 4)
@@ -32,27 +30,27 @@ def test_a_backbone_of_timm_serves_classes_and_pixels():
     facts = Facts(64, 64, 1, (100.0,), (50.0,))
     params = Timm(family="timm", name="resnet10t")
     for toy in (TOYS["multiclass"], TOYS["segmentation"]):
-        network = build_network(toy.problem, params, facts, seed=0, project=HERE).eval()
+        network = build_network(toy.problem, params, facts, seed=0).eval()
         logits = network({"image": torch.zeros(2, 1, 64, 64, dtype=torch.uint8)})["logits"]
         assert logits.shape == ((2, 3, 64, 64) if toy.problem.spatial else (2, 3))
     with pytest.raises(ValueError, match=r"timm has no backbone 'resnet10x'; near ones are"):
-        build_backbone(Timm(family="timm", name="resnet10x"), facts, HERE)
+        build_backbone(Timm(family="timm", name="resnet10x"), facts)
 
 
 def test_widths_and_depths_must_match():
     with pytest.raises(ValueError, match=r"names 2 stages and backbone.depths 1"):
-        build_backbone(SmallResNet(family="small-resnet", widths=(4, 8), depths=(1,)), FACTS, HERE)
+        build_backbone(SmallResNet(family="small-resnet", widths=(4, 8), depths=(1,)), FACTS)
 
 
 def test_equal_seeds_give_equal_weights_and_disturb_nobody(tmp_path: Path):
     toy = TOYS["multiclass"]
     state = torch.get_rng_state()
-    one, same, other = (build_network(toy.problem, BACKBONE, FACTS, seed=seed, project=HERE) for seed in (1, 1, 2))
+    one, same, other = (build_network(toy.problem, BACKBONE, FACTS, seed=seed) for seed in (1, 1, 2))
     assert torch.equal(state, torch.get_rng_state())
     weights = [next(network.parameters()) for network in (one, same, other)]
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
     save_network(one, tmp_path / "network.safetensors")
-    again = load_network(toy.problem, BACKBONE, FACTS, tmp_path / "network.safetensors", project=HERE)
+    again = load_network(toy.problem, BACKBONE, FACTS, tmp_path / "network.safetensors")
     assert not again.training
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in one.state_dict().items())
 

@@ -23,9 +23,8 @@ def make_finished(folder: Path, *, accuracy: float = SCORES["quantized"], width:
     scores = {**SCORES, "quantized": accuracy}
     _artifact(project, "prepare", {"problem": {}, "examples": {"train": 8}, "counts": {"train": {"a": 4, "b": 4}}})
     for stage in ("train", "distill"):
-        _artifact(
-            project, stage, {}, {"curves.csv": "step,epoch,name,value\n1,0.5,train/loss,2.0\n2,1.0,train/loss,1.0\n"}
-        )
+        curves = "step,epoch,name,value\n1,0.5,train/loss,2.0\n2,1.0,train/loss,1.0\n"
+        _artifact(project, stage, {}, {"curves.csv": curves, artifacts.WEIGHTS: f"weights of {stage}"})
     candidates = {name: {"file": f"{name}.onnx", "params": 3, "macs": 5} for name in scores}
     folder = project.artifacts / "quantize"
     folder.mkdir(parents=True)

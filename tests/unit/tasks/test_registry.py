@@ -10,13 +10,14 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from tasks import catalogue, experiments, plan, registry, store, summary
+from tasks import catalogue, experiments, plan, registry, store, summary, upkeep
 from tasks.experiments import reap
 from tasks.owner import Owner
 from tasks.project import Project
 from tasks.tracking import Record, flatten, legal
 from temper import artifacts
-from temper.params import Params, load
+from temper.params import Params, load, parse, registered_weights
+from temper.stages.dvc import dvc_yaml
 from tests.unit.tasks.finished import make_finished
 
 pytestmark = [
@@ -297,3 +298,35 @@ def test_sizes_for_people():
         "3.0 G",
         "7",
     )
+
+
+def test_the_networks_behind_a_version_can_be_started_from(project: Project):
+    params = load(project.folder)
+    run_once(project, params)
+    name = params.project
+    for reference in (f"models:/{name}@champion/teacher.safetensors", f"models:/{name}/1/teacher.safetensors"):
+        text = (
+            (project.folder / "params.yaml")
+            .read_text()
+            .replace("train:\n", f"train:\n  transfer: {{weights: '{reference}'}}\n")
+        )
+        asking = parse(text)
+        assert upkeep.fetch_weights(project, asking) == [
+            f"fetched {reference} ({artifacts.digest_file(project.artifacts / 'train' / artifacts.WEIGHTS)[:12]})"
+        ]
+        laid = project.folder / registered_weights(asking)[reference]
+        assert laid.read_text() == "weights of train"
+        assert upkeep.fetch_weights(project, asking) == []
+        assert f"artifacts/weights/{reference.removeprefix('models:/')}" in dvc_yaml(project.folder, asking)
+        laid.write_text("scribbled over")
+        assert len(upkeep.fetch_weights(project, asking)) == 1
+    for wrong, message in (
+        (f"models:/{name}@nobody/teacher.safetensors", "knows no such version"),
+        (f"models:/{name}/7/teacher.safetensors", "knows no such version"),
+        ("models:/another@champion/teacher.safetensors", "knows no such version"),
+        (f"models:/{name}@champion/quantized.safetensors", "it has student.safetensors, teacher.safetensors"),
+        (f"models:/{name}@champion", "write models:/NAME@ALIAS/FILE"),
+        (f"models:/{name}@champion/../../teacher.safetensors", "write models:/NAME@ALIAS/FILE"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            catalogue.locate(project, wrong)
