@@ -8,7 +8,7 @@ import difflib
 import io
 import json
 import os
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal, get_args, get_type_hints
@@ -18,8 +18,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from temper.compress.params import DistillationTerms, QuantizeParams
-from temper.data.params import AnySource, AugmentParams, PrepareParams, ViewParams
-from temper.engine.params import FitParams
+from temper.data.params import AnySource, AugmentParams, PrepareParams, SamplingParams, ViewParams
+from temper.engine.params import FitParams, HostsParams
 from temper.networks.params import AnyBackbone
 from temper.problems import AnyProblem
 from temper.stress.params import EvaluateParams
@@ -27,6 +27,8 @@ from temper.stress.params import EvaluateParams
 FILE = "params.yaml"
 _EXAMPLE = "examples/digits/params.yaml"
 _GPUS = Path("/proc/driver/nvidia/gpus")
+HOST = "TEMPER_HOST"
+"""Environment variable with the address of the first of several hosts (`make ... HOST=`): of the machines, not of the project."""
 Ranks = Literal["auto"] | Annotated[int, Field(ge=1)]
 
 
@@ -35,8 +37,11 @@ class TrainParams:
     """The teacher."""
 
     ranks: Ranks = "auto"
-    """Processes that train together; `auto` takes one per GPU, else 1."""
+    """Processes that train together, on each host; `auto` takes one per GPU, else 1."""
+    hosts: HostsParams | None = None
+    """Machines that train together (`docs/scale.md`); none: this one alone, which does not go on by itself after a loss."""
     backbone: AnyBackbone
+    sampling: SamplingParams = field(default_factory=SamplingParams)
     views: ViewParams
     fit: FitParams
 
@@ -46,7 +51,9 @@ class DistillParams:
     """The student."""
 
     ranks: Ranks = "auto"
+    hosts: HostsParams | None = None
     backbone: AnyBackbone
+    sampling: SamplingParams = field(default_factory=SamplingParams)
     views: ViewParams
     fit: FitParams
     terms: DistillationTerms
@@ -128,6 +135,25 @@ def check_ranks(params: Params, stage: str) -> None:
         raise ValueError(
             f"{stage}.ranks = {asked}: each rank needs a {thing} of its own, and this machine has {most}; "
             f"set it to {most} or less, or to auto (one per GPU, else 1)"
+        )
+
+
+def check_hosts(params: Params, stage: str, address: str | None) -> None:
+    """Refuse several hosts without the address where they meet.
+
+    Args:
+        params: Of the project.
+        stage: A stage that runs as ranks.
+        address: Of the first host, as the user named it.
+
+    Raises:
+        ValueError: If it is needed and missing.
+    """
+    hosts = getattr(params, stage).hosts
+    if hosts is not None and hosts.most > 1 and not address:
+        raise ValueError(
+            f"{stage}.hosts.most = {hosts.most}, but where do they meet? Run `make pipeline HOST=address` on the first one, with an "
+            "address of its own that the others reach, and `make join HOST=address` on each of these (docs/scale.md)"
         )
 
 

@@ -116,7 +116,7 @@ class _Fit:
         self.ranks, self.checkpoints, self.journal, self.stop = ranks, checkpoints, journal, stop
         self.num_steps = params.epochs * loader.num_batches
         self.training = Training(network, params)
-        self.micro_batch = MicroBatch(checkpoints.folder, ranks, total=params.batch_size // ranks.num)
+        self.micro_batch = MicroBatch(checkpoints.folder, ranks, batch_size=params.batch_size)
         self.saved_at = (-1, -1, -1)
         self.saved_s = time.monotonic()
 
@@ -165,7 +165,8 @@ class _Fit:
         name = self.ranks.agree(path and path.name)
         if name is None:
             return False
-        checkpoint = self.checkpoints.load(self.checkpoints.folder / str(name))
+        # From the first rank's disk: other hosts need not see it.
+        checkpoint = self.checkpoints.parse(str(name), self.ranks.share_bytes(path.read_bytes() if path else b""))
         self.training.restore(checkpoint)
         self.journal.restart(checkpoint.journal)
         self.saved_at = (checkpoint.turn, checkpoint.step, checkpoint.epoch)
@@ -249,7 +250,7 @@ class _Fit:
             state.streak, state.skipped = state.streak + 1, state.skipped + 1
         if not good or (state.step - 1) % _JOURNAL_EVERY_STEPS == 0 or state.step == self.num_steps:
             seconds = time.perf_counter() - started
-            self._record(lr, terms if good else {}, len(batch.weights) * self.ranks.num / seconds)
+            self._record(lr, terms if good else {}, self.params.batch_size / seconds)
 
     def _record(self, lr: float, terms: dict[str, Tensor], images_per_s: float) -> None:
         """Write down a step's terms, their means over the ranks; nothing but the count of a skipped one."""
