@@ -139,7 +139,8 @@ class _Fit:
                 scores = self.training.finish_epoch(validate, headline, self.mode.autocast(self.ranks.device))
                 values = {f"validation/{name}": value for name, value in scores.items()}
                 self.journal.write(state.step, state.epoch, values)
-                bar.advance(0, f"{headline.name} {scores[headline.name]:.4f}")
+                if self.ranks.first:
+                    bar.advance(0, f"{headline.name} {scores[headline.name]:.4f}")
                 self._save()
         self.network.load_state_dict(self.training.best)
         return FitResult(

@@ -65,7 +65,8 @@ class Agent(LocalElasticAgent):
                 break
         os.environ[MEETING] = json.dumps([self._order.address, self._order.port, name])
         if self._order.first and self._order.offer.hosts.most > 1:
-            self._say(f"{worker_group.group_world_size} hosts with {worker_group.workers[0].world_size} ranks")
+            found, most = worker_group.group_world_size, self._order.offer.hosts.most
+            self._say(f"hosts: {found} of {most}, ranks: {worker_group.workers[0].world_size}")
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
         result: RunResult = super()._monitor_workers(worker_group)

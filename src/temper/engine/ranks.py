@@ -110,7 +110,9 @@ class Ranks:
 
         synchronise_statistics(network)
         ids = [self.device.index] if self.device.type == "cuda" else None
-        return DistributedDataParallel(network, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True)
+        return DistributedDataParallel(
+            network, device_ids=ids, forward_sync_buffers=False, gradient_as_bucket_view=True
+        )
 
 
 def join_ranks() -> Ranks:

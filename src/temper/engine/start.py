@@ -17,6 +17,8 @@ from temper.engine.stopping import LOST, SIGNALS, STOPPED, TOO_LARGE
 
 _GRACE_S = 9.0
 """Between telling the agent to end and ending it; its ranks take half of that at most, and end with it in any case."""
+_QUIET = ("TORCH_CPP_LOG_LEVEL", "ERROR")
+"""Torch tells of every connection that broke; what matters of it is said by the ranks and the agent."""
 
 
 def start_ranks(
@@ -71,6 +73,7 @@ def take_part(
     Raises:
         ValueError: If no training was begun in time, or something is not the same here.
     """
+    os.environ.setdefault(*_QUIET)
     from temper.engine.meeting import await_offer
 
     where, port = parse_address(address)
@@ -108,8 +111,7 @@ def _wait(order: Order) -> int:
         # core: 10 to 25 times slower with one busy neighbour on two cores. Spinning briefly costs 7 % when alone.
         "GOMP_SPINCOUNT": "20000",
         "LOGLEVEL": "CRITICAL",
-        # torch tells of every connection that broke; what matters of it is said by the ranks and the agent.
-        "TORCH_CPP_LOG_LEVEL": "ERROR",
+        _QUIET[0]: _QUIET[1],
         PARENT: str(os.getpid()),
     }
     asked: list[float] = []
