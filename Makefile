@@ -5,6 +5,8 @@ PROJECT ?= .
 PYTHON ?= python3
 BUSY ?= fail
 FORCE ?=
+HOST ?=
+export TEMPER_HOST := $(HOST)
 UV_VERSION := 0.13.9
 
 VENV := .venv
@@ -13,7 +15,7 @@ STAMP := $(VENV)/.made
 TESTS ?= tests src/temper
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pipeline plan restore dvc-yaml docs check test faults ui lock clean
+.PHONY: help setup pipeline join plan restore dvc-yaml docs check test faults ui lock clean
 
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## "; print "make TARGET [PROJECT=folder]\n" } \
@@ -21,6 +23,7 @@ help: ## list the targets
 	@printf '\n  PROJECT=%-12s folder with params.yaml; everything a run leaves lies in it\n' '$(PROJECT)'
 	@printf '  FORCE=%-14s stages that pipeline runs though nothing changed, e.g. FORCE="train quantize"\n' '$(FORCE)'
 	@printf '  BUSY=%-15s if another run holds the project: fail, wait, or skip\n' '$(BUSY)'
+	@printf '  HOST=%-14s where hosts train together: address of the first one\n' '$(HOST)'
 	@printf '  PYTHON=%-13s interpreter the environment is made from, 3.11 or newer\n' '$(PYTHON)'
 
 setup: $(STAMP) ## make the environment in .venv, pinned by requirements.lock
@@ -41,6 +44,9 @@ $(STAMP): requirements.lock pyproject.toml
 
 pipeline: setup ## run the whole chain: whatever is stale, then measure and register
 	@exec $(BIN)/python -m flows.pipeline --tied --project "$(PROJECT)" --busy $(BUSY) --force $(FORCE)
+
+join: setup ## on another host: take part in the trainings of the first one, HOST=address[:port] (docs/scale.md)
+	@exec $(BIN)/python -m temper join --project "$(PROJECT)"
 
 plan: setup ## say which stages would run, and why
 	@exec $(BIN)/python -m flows.pipeline --tied --project "$(PROJECT)" --plan --force $(FORCE)

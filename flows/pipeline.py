@@ -24,7 +24,7 @@ from tasks.owner import Owner
 from tasks.project import Project
 from temper import artifacts
 from temper.leash import end_with_parent
-from temper.params import Params, check_ranks
+from temper.params import HOST, Params, check_hosts, check_ranks
 from temper.stages import BY_NAME
 
 if TYPE_CHECKING:
@@ -181,6 +181,7 @@ def main(arguments: list[str] | None = None) -> int:
             for step in steps:
                 if step.runs and step.name in BY_NAME and BY_NAME[step.name].ranked:
                     check_ranks(params, step.name)
+                    check_hosts(params, step.name, os.environ.get(HOST))
             if not any(step.runs for step in steps):
                 return show_unchanged(project, params)
             return run_chain(project, params, steps, tuple(options.force))

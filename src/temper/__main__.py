@@ -18,8 +18,8 @@ import typer
 
 from temper import artifacts
 from temper.leash import end_with_parent
-from temper.params import Params, check_ranks, digest_value, load, select
-from temper.stages import STAGES, Stage
+from temper.params import FILE, HOST, Params, check_hosts, check_ranks, digest_value, load, select
+from temper.stages import BY_NAME, STAGES, Stage
 from temper.stages.closure import PACKAGE, stage_sources
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -34,11 +34,7 @@ def run_stage(stage: Stage, project: Path) -> None:
     params = load(project)
     inputs = {name: artifacts.load(name, project / "artifacts" / name) for name in stage.inputs}
     partial = project / ".temper" / "partial" / stage.name
-    record: dict[str, Any] = {
-        "made_from": {name: artifact.digest for name, artifact in inputs.items()},
-        "params": artifacts.digest_json(digest_value(params, stage.params)),
-        "code": artifacts.digest_files(stage_sources(stage.name), PACKAGE),
-    }
+    record = _record(stage, params, inputs)
     work = project / ".temper" / "work" / stage.name
     checkpoints = project / ".temper" / "checkpoints" / _fingerprint(stage, params, record)
     rank = os.environ.get("RANK") if "TORCHELASTIC_RUN_ID" in os.environ else None  # else it is another launcher's
@@ -52,7 +48,7 @@ def run_stage(stage: Stage, project: Path) -> None:
     facts_file = work / "facts.json"
     if stage.ranked and rank is None:
         facts_file.unlink(missing_ok=True)
-        _launch(stage, project, params)
+        _launch(stage, project, params, record)
         facts = artifacts.read_sealed(facts_file)
     else:
         module = import_module(f"temper.stages.{stage.name}")
@@ -68,22 +64,46 @@ def run_stage(stage: Stage, project: Path) -> None:
     artifacts.publish(partial, project / "artifacts" / stage.name)
 
 
-def _launch(stage: Stage, project: Path, params: Params) -> None:
-    """Run a stage as the ranks of one training, through torchrun."""
+def _launch(stage: Stage, project: Path, params: Params, record: dict[str, Any]) -> None:
+    """Run a stage as the ranks of one training, through torchrun's agent; on several hosts if the parameters say so."""
+    from temper.engine.order import ALONE, LOOPBACK
     from temper.engine.ranks import count_ranks
     from temper.engine.start import start_ranks
 
+    section, named = getattr(params, stage.name), os.environ.get(HOST)
     check_ranks(params, stage.name)
-    code = start_ranks(stage.name, project, count_ranks(getattr(params, stage.name).ranks))
+    check_hosts(params, stage.name, named)
+    hosts = section.hosts or ALONE
+    code = start_ranks(
+        stage.name,
+        project,
+        count_ranks(section.ranks),
+        hosts=hosts,
+        address=named if named and hosts.most > 1 else f"{LOOPBACK}:0",
+        made_of=_made_of(stage, params, record),
+    )
     if code:
         raise SystemExit(code)
 
 
-def _fingerprint(stage: Stage, params: Params, record: dict[str, Any]) -> str:
-    """What a checkpoint belongs to: code, data and parameters, but not the number of ranks."""
+def _record(stage: Stage, params: Params, inputs: dict[str, artifacts.Artifact]) -> dict[str, Any]:
+    return {
+        "made_from": {name: artifact.digest for name, artifact in inputs.items()},
+        "params": artifacts.digest_json(digest_value(params, stage.params)),
+        "code": artifacts.digest_files(stage_sources(stage.name), PACKAGE),
+    }
+
+
+def _made_of(stage: Stage, params: Params, record: dict[str, Any]) -> dict[str, str]:
+    """Digests of all that decides what a stage comes to: code, inputs and parameters, but not how many train it."""
     sections = digest_value(params, stage.params)
-    sections[stage.name] = {key: value for key, value in sections[stage.name].items() if key != "ranks"}
-    return artifacts.digest_json([stage.name, sections, record["code"], record["made_from"]])[:16]
+    sections[stage.name] = {key: value for key, value in sections[stage.name].items() if key not in ("ranks", "hosts")}
+    return {"params": artifacts.digest_json(sections), "code": record["code"], **record["made_from"]}
+
+
+def _fingerprint(stage: Stage, params: Params, record: dict[str, Any]) -> str:
+    """What a checkpoint belongs to."""
+    return artifacts.digest_json([stage.name, _made_of(stage, params, record)])[:16]
 
 
 @app.command("dvc-yaml")
@@ -100,6 +120,33 @@ def measure_candidates(project: Project = HERE) -> None:
     from temper.stages.measure import measure
 
     measure(project, name=load(project).project)
+
+
+@app.command("join")
+def join_training(project: Project = HERE) -> None:
+    """Take part in the trainings of the first of several hosts (TEMPER_HOST), until none is begun any more."""
+    from temper.engine.ranks import count_ranks
+    from temper.engine.start import take_part
+
+    if not (address := os.environ.get(HOST)):
+        raise ValueError(
+            "where is the first host? `make join HOST=address`, as it was named there: `make pipeline HOST=address`"
+        )
+    params = load(project)
+    sections = [getattr(params, stage.name) for stage in STAGES if stage.ranked]
+    waits = [section.hosts.wait_s for section in sections if section.hosts]
+    if not waits:
+        raise ValueError(f"{project / FILE} names no hosts that train together; set train.hosts (docs/scale.md)")
+
+    def prepare(name: str) -> tuple[int, dict[str, str]]:
+        stage = BY_NAME[name]
+        check_ranks(params, name)
+        inputs = {each: artifacts.load(each, project / "artifacts" / each) for each in stage.inputs}
+        (project / ".temper" / "work" / name).mkdir(parents=True, exist_ok=True)
+        return count_ranks(getattr(params, name).ranks), _made_of(stage, params, _record(stage, params, inputs))
+
+    if code := take_part(project, address, prepare, wait_s=max(waits)):
+        raise SystemExit(code)
 
 
 def _add(stage: Stage) -> None:

@@ -18,8 +18,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from temper.compress.params import DistillationTerms, QuantizeParams
-from temper.data.params import AnySource, AugmentParams, PrepareParams, ViewParams
-from temper.engine.params import FitParams
+from temper.data.params import AnySource, AugmentParams, PrepareParams, SamplingParams, ViewParams
+from temper.engine.params import FitParams, HostsParams
 from temper.networks.params import MLFLOW, AnyBackbone, TransferParams, watched_file
 from temper.problem import HeadParams
 from temper.problems import AnyProblem
@@ -28,6 +28,8 @@ from temper.stress.params import EvaluateParams
 FILE = "params.yaml"
 _EXAMPLE = "examples/digits/params.yaml"
 _GPUS = Path("/proc/driver/nvidia/gpus")
+HOST = "TEMPER_HOST"
+"""Environment variable with the address of the first of several hosts (`make ... HOST=`): of the machines, not of the project."""
 Ranks = Literal["auto"] | Annotated[int, Field(ge=1)]
 
 
@@ -36,9 +38,12 @@ class TrainParams:
     """The teacher."""
 
     ranks: Ranks = "auto"
-    """Processes that train together; `auto` takes one per GPU, else 1."""
+    """Processes that train together, on each host; `auto` takes one per GPU, else 1."""
+    hosts: HostsParams | None = None
+    """Machines that train together (`docs/scale.md`); none: this one alone, which does not go on by itself after a loss."""
     backbone: AnyBackbone
     head: HeadParams = field(default_factory=HeadParams)
+    sampling: SamplingParams = field(default_factory=SamplingParams)
     views: ViewParams
     fit: FitParams
     transfer: TransferParams = field(default_factory=TransferParams)
@@ -52,8 +57,10 @@ class DistillParams:
     """The student."""
 
     ranks: Ranks = "auto"
+    hosts: HostsParams | None = None
     backbone: AnyBackbone
     head: HeadParams = field(default_factory=HeadParams)
+    sampling: SamplingParams = field(default_factory=SamplingParams)
     views: ViewParams
     fit: FitParams
     terms: DistillationTerms
@@ -147,6 +154,25 @@ def registered_weights(params: Params) -> dict[str, str]:
     named = [stage.transfer.weights for stage in (params.train, params.distill)]
     found = [weights for weights in named if weights is not None and weights.startswith(MLFLOW)]
     return {weights: str(watched_file(weights)) for weights in found}
+
+
+def check_hosts(params: Params, stage: str, address: str | None) -> None:
+    """Refuse several hosts without the address where they meet.
+
+    Args:
+        params: Of the project.
+        stage: A stage that runs as ranks.
+        address: Of the first host, as the user named it.
+
+    Raises:
+        ValueError: If it is needed and missing.
+    """
+    hosts = getattr(params, stage).hosts
+    if hosts is not None and hosts.most > 1 and not address:
+        raise ValueError(
+            f"{stage}.hosts.most = {hosts.most}, but where do they meet? Run `make pipeline HOST=address` on the first one, with an "
+            "address of its own that the others reach, and `make join HOST=address` on each of these (docs/scale.md)"
+        )
 
 
 def digest_value(params: Params, sections: tuple[str, ...]) -> dict[str, Any]:

@@ -32,6 +32,8 @@ DOOR = {
     "temper.stages",
     "temper.stages.closure",
     "temper.engine.launch",
+    "temper.engine.meeting",
+    "temper.engine.order",
     "temper.engine.start",
 }
 PROBE = """

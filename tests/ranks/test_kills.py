@@ -175,6 +175,24 @@ def test_killed_it_leaves_nobody_behind_and_says_who_it_was(prepared: Path, tmp_
         assert "run the same command again: it goes on from the last checkpoint" in said
 
 
+def test_with_restarts_a_lost_rank_is_made_up_for_without_a_new_command(
+    whole: tuple[int, Path], prepared: Path, tmp_path: Path
+):
+    ranks, undisturbed = whole
+    project = copy(prepared, tmp_path / "project", ranks)
+    path = project / "params.yaml"
+    path.write_text(path.read_text().replace("train:\n", "train:\n  hosts: {most: 1, restarts: 2}\n"))
+    running = Running(project)
+    running.wait_for_step(20)
+    kill(running.tree[-1])
+    running.door.wait(timeout=240)
+    said = running.say()
+    assert running.door.returncode == 0, said
+    assert "train: ranks were lost; going on from the last checkpoint (2 restarts are left)" in said
+    assert re.search(r"resuming at step \d+", said) and "Traceback" not in said
+    assert digests(project) == digests(undisturbed)
+
+
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
 def test_another_number_of_ranks_goes_on(
     whole: tuple[int, Path], prepared: Path, tmp_path: Path, before: int, after: int

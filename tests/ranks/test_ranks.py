@@ -18,10 +18,19 @@ def curves(project: Path) -> dict[tuple[int, str], float]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("views", ["flip: true, crop_px: 1", "flip: true, crop_px: 1, mixup: 1.0, mix_share: 0.7"])
-def test_two_ranks_are_one(tmp_path: Path, views: str):
+@pytest.mark.parametrize(
+    ("views", "batch_size", "sampling"),
+    [
+        ("flip: true, crop_px: 1", 32, "shuffle"),
+        ("flip: true, crop_px: 1, mixup: 1.0, mix_share: 0.7", 33, "class-aware"),  # 16 and 17
+        ("flip: true, crop_px: 1", 31, "weighted"),
+    ],
+)
+def test_two_ranks_are_one(tmp_path: Path, views: str, batch_size: int, sampling: str):
     one = make_project(tmp_path / "one", "multiclass", epochs=4)
-    text = (one / "params.yaml").read_text().replace("flip: true, crop_px: 1", views)
+    text = (one / "params.yaml").read_text().replace("flip: true, crop_px: 1}", f"{views}}}")
+    text = text.replace("batch_size: 32", f"batch_size: {batch_size}")
+    text = text.replace("  views:", f"  sampling: {{method: {sampling}}}\n  views:")
     (one / "params.yaml").write_text(text)
     run_until(one, "augment")
     two = tmp_path / "two"

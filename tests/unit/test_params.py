@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from temper.params import _EXAMPLE, check_ranks, load, parse
+from temper.params import _EXAMPLE, check_hosts, check_ranks, load, parse
 
 DEFAULT = Path("params.yaml").read_text(encoding="utf-8")
 
@@ -59,6 +59,17 @@ def test_a_file_that_is_missing_or_no_yaml_is_named(tmp_path: Path):
 
 def test_the_example_that_an_empty_file_is_sent_to_exists():
     assert load(Path("examples/digits")).seed == 0 and _EXAMPLE == "examples/digits/params.yaml"
+
+
+def test_several_hosts_need_an_address_to_meet_at():
+    params = parse(change("ranks: auto", "hosts: {most: 2}"))
+    with pytest.raises(
+        ValueError, match=r"train\.hosts\.most = 2, but where do they meet\? Run `make pipeline HOST=address`"
+    ):
+        check_hosts(params, "train", "")
+    check_hosts(params, "train", "10.0.0.1")
+    check_hosts(params, "distill", None)
+    check_hosts(parse(change("ranks: auto", "hosts: {most: 1}")), "train", None)
 
 
 def test_more_ranks_than_the_machine_holds_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -13,12 +13,14 @@ import psutil
 import torch
 from torch import Tensor
 
-from temper.data.params import ViewParams
+from temper.data.params import SamplingParams, ViewParams
+from temper.data.sampling import Sampler, Strata, part
 from temper.data.views import boxes, cutout, mix_plan, shift_and_flip
-from temper.maths.random import derive, permutation, uniform
+from temper.maths.random import derive, uniform
 from temper.problem import Batch, Inputs, Targets
 
 _SHARE_OF_MEMORY = 0.5
+_SHUFFLE = SamplingParams()
 
 
 def to_tensors(columns: Mapping[str, np.ndarray], device: torch.device) -> dict[str, Tensor]:
@@ -54,7 +56,7 @@ class TrainLoader:
         columns: The split, from `to_tensors`.
         repeats: How often each example is drawn in an epoch, [examples].
         weights: How much each example counts, [examples].
-        batch_size: Examples of a global batch; a last smaller one is left out.
+        batch_size: Examples of a global batch, over all ranks; a last smaller one is left out.
         device: Where batches are needed.
         views: Augmentation.
         spatial: Columns that move along with the picture.
@@ -63,9 +65,11 @@ class TrainLoader:
         rank: This process's number.
         num_ranks: How many processes share a global batch.
         ids: Ids of the split's examples; asked for only where something went wrong.
+        sampling: How batches are made up.
+        strata: Of the split's examples; asked for only by a sampling that reads them.
 
     Raises:
-        ValueError: If there are fewer examples than one batch, or a batch cannot be shared evenly.
+        ValueError: If there are fewer examples than one batch, or a batch has fewer than there are ranks.
     """
 
     def __init__(
@@ -83,37 +87,35 @@ class TrainLoader:
         rank: int = 0,
         num_ranks: int = 1,
         ids: Callable[[], Sequence[str]] = tuple,
+        sampling: SamplingParams = _SHUFFLE,
+        strata: Callable[[], Strata] = tuple,
     ) -> None:
-        if batch_size % num_ranks:
-            raise ValueError(f"fit.batch_size {batch_size} cannot be shared by {num_ranks} ranks; make it a multiple")
-        self.order = torch.from_numpy(np.repeat(np.arange(len(repeats)), repeats))
-        if len(self.order) < batch_size:
+        if batch_size < num_ranks:
             raise ValueError(
-                f"fit.batch_size is {batch_size}, but an epoch has {len(self.order)} examples; make it smaller"
+                f"fit.batch_size = {batch_size} cannot be shared by {num_ranks} ranks; make it {num_ranks} or more"
             )
+        self.sampler = Sampler(repeats, weights, sampling, strata=strata, batch_size=batch_size, seed=seed)
+        if sampling.method == "weighted":
+            weights = np.ones_like(weights)
         self.columns, self.weights = dict(columns), torch.from_numpy(weights.astype(np.float32))
         self.batch_size, self.device, self.views, self.seed = batch_size, device, views, seed
         self.moving = frozenset({"image"}) | spatial
         self.fill = torch.tensor(mean).round().to(torch.uint8)
-        part = batch_size // num_ranks
-        self.mine = slice(rank * part, (rank + 1) * part)
-        self.num_batches = len(self.order) // batch_size
+        self.mine = part(batch_size, rank, num_ranks)
+        self.num_batches = self.sampler.num_batches
         self._ids = ids
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """This rank's parts of an epoch's batches, from batch number `start` on."""
-        order = self._shuffled(epoch)
+        order = self.sampler.epoch(epoch)
         for number in range(start, self.num_batches):
             yield self._batch(order, epoch, number)
 
     def ids(self, epoch: int, number: int) -> list[str]:
         """Ids of the examples of a global batch, in its order."""
-        rows = self._shuffled(epoch)[number * self.batch_size : (number + 1) * self.batch_size]
+        rows = self.sampler.epoch(epoch)[number * self.batch_size : (number + 1) * self.batch_size]
         ids = self._ids()
         return [ids[row] for row in rows.tolist()]
-
-    def _shuffled(self, epoch: int) -> Tensor:
-        return self.order[permutation(len(self.order), seed=self.seed, stream=f"order {epoch}")]
 
     def _batch(self, order: Tensor, epoch: int, number: int) -> Batch:
         step = epoch * self.num_batches + number

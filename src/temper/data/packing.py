@@ -149,17 +149,26 @@ def open_training(prepare: Artifact, augment: Artifact) -> tuple[dict[str, np.nd
     return columns, repeats, weights
 
 
-def check_batch(batch_size: int, repeats: np.ndarray, *, key: str) -> None:
-    """An epoch has at least one whole batch.
+def read_strata_drawn(augment: Artifact) -> list[frozenset[str]]:
+    """Strata of everything training draws from, in the order of `open_training`'s columns; a view has its picture's."""
+    table = read_table(augment.path(TABLE))
+    return [frozenset(table["strata"][i]) for i in np.argsort(table["index"])]
+
+
+def check_batch(batch_size: int, repeats: np.ndarray, *, key: str, num_ranks: int = 1) -> None:
+    """An epoch has at least one whole batch, and a batch an example for every rank.
 
     Args:
         batch_size: Examples of a global batch.
         repeats: How often an epoch draws each example of the training split, views included.
         key: Of the batch size in params.yaml.
+        num_ranks: How many share a batch.
 
     Raises:
-        ValueError: If it has none; says how many examples there are.
+        ValueError: If not; says how many examples or ranks there are.
     """
+    if batch_size < num_ranks:
+        raise ValueError(f"{key} = {batch_size} cannot be shared by {num_ranks} ranks; make it {num_ranks} or more")
     drawn = int(repeats.sum())
     if batch_size > drawn:
         raise ValueError(

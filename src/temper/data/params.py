@@ -133,6 +133,20 @@ class AugmentParams:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SamplingParams:
+    """How the batches of a training are made up; what augment.balance repeats or weighs is repeated and weighed besides."""
+
+    method: Literal["shuffle", "oversample", "undersample", "class-aware", "weighted"] = "shuffle"
+    """`shuffle`: every example in a new order. `oversample`, `undersample`: as many of each stratum as of the largest, the
+    smallest; undersampling takes others in every epoch. `class-aware`: every batch holds its strata evenly. `weighted`: drawn with
+    replacement, in proportion to augment's weights, which then leave the loss alone."""
+    strength: Share = 1.0
+    """0 leaves the counts as they are, 1 makes them equal (oversample, undersample)."""
+    classes: Count = 0
+    """Strata in a batch, for `class-aware`, each with batch_size / classes examples; 0 takes all."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ViewParams:
     """Whole-batch augmentation while training; cheap, fresh in every epoch."""
 

@@ -4,12 +4,15 @@ It is chosen by running out of memory: the largest part that may be tried is hal
 rank ends with `TOO_LARGE`, and all ranks start again from the last checkpoint. They cannot mend it where they are: one rank
 that runs out leaves the others inside a collective. The global batch stays as it was; batch normalisation takes its statistics
 over the parts that the ranks go through at one time, so the result is near, but not equal, to that of the whole batch.
+
+Ranks whose shares of a batch differ by an example go through it in as many parts, and every example counts as much as any other.
 """
 
 import json
 import math
 import sys
 from contextlib import nullcontext
+from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,35 +28,42 @@ _FILE = "micro-batch.json"
 
 
 class MicroBatch:
-    """The largest part of a batch that a rank goes through at once.
+    """The largest part of a batch that a rank goes through at once; made by all ranks together.
 
     Args:
         folder: Where the limit lies; without one a batch has one part.
         ranks: Those that train together.
-        total: Examples of a rank's share of the batch.
+        batch_size: Examples of a global batch, over all ranks.
     """
 
-    def __init__(self, folder: Path, ranks: Ranks, *, total: int) -> None:
-        self._path, self._ranks, self._total = folder / _FILE, ranks, total
-        self._size = total
+    def __init__(self, folder: Path, ranks: Ranks, *, batch_size: int) -> None:
+        self._path, self._ranks, self._batch_size = folder / _FILE, ranks, batch_size
+        least, most = batch_size // ranks.num, math.ceil(batch_size / ranks.num)
+        # Memory may have run out on another host, whose disk this one does not see.
+        limit = ranks.least(self._read_limit(most))
+        # No part may be empty, on the rank with the smallest share either.
+        self.parts = min(math.ceil(most / limit), least)
+        """How many a batch has; the same on all ranks, which meet in every part."""
+        self._size = math.ceil(most / self.parts)
+
+    def _read_limit(self, most: int) -> int:
         try:
             limit = int(json.loads(self._path.read_text(encoding="utf-8"))["examples"])
-            self._size = min(total, max(limit, 1))
         except FileNotFoundError:
-            pass
+            return most
         except (ValueError, KeyError, TypeError):
             self._path.unlink(missing_ok=True)  # damaged: found out again by running out again
-        self.parts = math.ceil(total / self._size)
-        """How many a batch has."""
+            return most
+        return min(most, max(limit, 1))
 
     def halve(self) -> NoReturn:
         """After running out of memory: write down that parts must be smaller, and ask to be started again.
 
         Raises:
-            ValueError: If a part is a single example already.
+            ValueError: If parts are as small as can be already.
             SystemExit: Else, with status `TOO_LARGE`.
         """
-        if self._size == 1:
+        if self.parts == self._batch_size // self._ranks.num:
             raise ValueError(
                 f"{self._ranks.device} has no memory left for a single example; make the pictures (prepare.height_px, "
                 "prepare.width_px) or the backbone smaller, or free the device (`nvidia-smi` shows who uses it), and run again"
@@ -63,20 +73,22 @@ class MicroBatch:
         write_atomically(self._path, json.dumps({"examples": size}))
         print(
             f"out of memory with {self._size} examples at once on rank {self._ranks.rank}: starting again with {size}, in "
-            f"{math.ceil(self._total / size)} parts a step; the global batch stays {self._total * self._ranks.num}",
+            f"{math.ceil(self._batch_size / self._ranks.num / size)} parts a step; the global batch stays {self._batch_size}",
             file=sys.stderr,
         )
         raise SystemExit(TOO_LARGE)
 
     def split(self, batch: Batch) -> list[tuple[Batch, float]]:
-        """The parts, each with its share of the batch; the batch itself where it is small enough."""
-        if self.parts == 1:
-            return [(batch, 1.0)]
-        slices = [slice(start, start + self._size) for start in range(0, self._total, self._size)]
-        return [(_cut(batch, part), len(batch.weights[part]) / self._total) for part in slices]
+        """The parts of a rank's batch, with the weight of each: 1 over all parts of all ranks, on average over the ranks."""
+        size = len(batch.weights)
+        bounds = [number * size // self.parts for number in range(self.parts + 1)]
+        cut = [_cut(batch, slice(*ends)) for ends in pairwise(bounds)] if self.parts > 1 else [batch]
+        return [(part, len(part.weights) * self._ranks.num / self._batch_size) for part in cut]
 
     def differentiate(self, network: nn.Module, objective: Objective, batch: Batch, mode: Mode) -> dict[str, Tensor]:
         """The terms of the objective for a batch; the gradient of its loss is added to the network's.
+
+        Terms and gradients are this rank's; the means over ranks are those of the global batch.
 
         Args:
             network: As the ranks share it.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -97,18 +97,30 @@ class Checkpoints:
         Raises:
             ValueError: If it is damaged.
         """
-        match = _NAME.fullmatch(path.name)
+        try:
+            return self.parse(path.name, path.read_bytes())
+        except OSError as error:
+            raise ValueError(str(error)) from error
+
+    @staticmethod
+    def parse(name: str, content: bytes) -> Checkpoint:
+        """A checkpoint from its file's name and bytes.
+
+        Raises:
+            ValueError: If they do not belong together.
+        """
+        match = _NAME.fullmatch(name)
         assert match is not None
         turn, step, epoch, good, sha256 = match.groups()
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise ValueError("its SHA-256 is not the one in its name")
         try:
-            content = path.read_bytes()
-            if hashlib.sha256(content).hexdigest() != sha256:
-                raise ValueError("its SHA-256 is not the one in its name")
             tensors = load(content)
-            with safe_open(path, framework="pt") as file:
-                state = json.loads(file.metadata()["state"])
-        except (OSError, SafetensorError) as error:
+        except SafetensorError as error:
             raise ValueError(str(error)) from error
+        # safetensors reads metadata from files only; the format: 8 bytes of length, then JSON.
+        head = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        state = json.loads(head["__metadata__"]["state"])
         journal = bytes(tensors.pop(_JOURNAL).numpy()).decode()
         return Checkpoint(int(step), state, tensors, journal, int(epoch), int(turn), good is not None)
 

@@ -121,7 +121,7 @@ class _Fit:
         self.num_steps = params.epochs * loader.num_batches
         self.thawing = thawing or Thawing(network)
         self.training = Training(network, params, self.thawing)
-        self.micro_batch = MicroBatch(checkpoints.folder, ranks, total=params.batch_size // ranks.num)
+        self.micro_batch = MicroBatch(checkpoints.folder, ranks, batch_size=params.batch_size)
         self.saved_at = (-1, -1, -1)
 
     def run(self, validate: Callable[[nn.Module], dict[str, float]], headline: Headline, what: str) -> FitResult:
@@ -143,18 +143,12 @@ class _Fit:
                 scores = self.training.finish_epoch(validate, headline, self.mode.autocast(self.ranks.device))
                 values = {f"validation/{name}": value for name, value in scores.items()}
                 self.journal.write(state.step, state.epoch, values)
-                bar.advance(0, f"{headline.name} {scores[headline.name]:.4f}")
+                if self.ranks.first:
+                    bar.advance(0, f"{headline.name} {scores[headline.name]:.4f}")
                 self._save()
         self.network.load_state_dict(self.training.best)
-        return FitResult(
-            state.best_scores,
-            state.best_epoch,
-            self.num_steps,
-            self.mode,
-            state.skipped,
-            self.micro_batch.parts,
-            self.journal.entries,
-        )
+        parts, entries = self.micro_batch.parts, self.journal.entries
+        return FitResult(state.best_scores, state.best_epoch, self.num_steps, self.mode, state.skipped, parts, entries)
 
     def _thaw(self) -> None:
         """Freeze what the epoch asks for; after a change ranks share the network anew: how, hangs on what gets gradients."""
@@ -175,7 +169,8 @@ class _Fit:
         name = self.ranks.agree(path and path.name)
         if name is None:
             return False
-        checkpoint = self.checkpoints.load(self.checkpoints.folder / str(name))
+        # From the first rank's disk: other hosts need not see it.
+        checkpoint = self.checkpoints.parse(str(name), self.ranks.share_bytes(path.read_bytes() if path else b""))
         self.training.restore(checkpoint)
         self.journal.restart(checkpoint.journal)
         self.saved_at = (checkpoint.turn, checkpoint.step, checkpoint.epoch)
@@ -259,7 +254,7 @@ class _Fit:
             state.streak, state.skipped = state.streak + 1, state.skipped + 1
         if not good or (state.step - 1) % _JOURNAL_EVERY_STEPS == 0 or state.step == self.num_steps:
             seconds = time.perf_counter() - started
-            self._record(lr, terms if good else {}, len(batch.weights) * self.ranks.num / seconds)
+            self._record(lr, terms if good else {}, self.params.batch_size / seconds)
 
     def _record(self, lr: float, terms: dict[str, Tensor], images_per_s: float) -> None:
         """Write down a step's terms, their means over the ranks; nothing but the count of a skipped one."""

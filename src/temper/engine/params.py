@@ -9,6 +9,28 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
+class HostsParams:
+    """Machines that train together: on the first one `make pipeline HOST=address`, on the others `make join HOST=address`."""
+
+    most: Positive
+    """How many there are at most; the first one waits for them before it begins."""
+    least: Positive = 1
+    """With fewer, training waits for more instead of going on."""
+    wait_s: Positive = 600
+    """How long hosts are waited for, at the beginning and after a loss."""
+    lost_s: Annotated[int, Field(ge=3)] = 30
+    """A host that has not been heard of for so long is lost; ranks then go on from the last checkpoint without it."""
+    restarts: Annotated[int, Field(ge=0)] = 10
+    """How often training goes on by itself after ranks or hosts were lost; a host that comes back does not count."""
+
+    def __post_init__(self) -> None:
+        if self.least > self.most:
+            raise ValueError(
+                f"least = {self.least} hosts are more than most = {self.most}; make it {self.most} or less"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class FitParams:
     """How a network is fitted, whatever its objective."""
 

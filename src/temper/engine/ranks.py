@@ -1,14 +1,15 @@
 """Ranks: the processes that train one network together, and what they tell each other.
 
-Started by torchrun, which sets RANK, WORLD_SIZE and the meeting point in the environment; without it there is one rank.
-Batch statistics are taken over all ranks, with gloo too (torch's SyncBatchNorm knows GPUs only), so that two ranks
-compute what one would at an equal global batch.
+Started by the agent, which sets RANK, WORLD_SIZE and the meeting point in the environment; without it there is one rank.
+Ranks compute what one would at an equal global batch: each takes its part, as large as any other's or by one example larger,
+gradients are averaged by examples, and batch statistics are taken over all.
 """
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from temper.leash import end_with_parent
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 PARENT = "TEMPER_PARENT"
 """Environment variable by which the agent and the ranks know whose end is theirs: the process id of who started them."""
+
+MEETING = "TEMPER_MEETING"
+"""Environment variable by which the agent tells its ranks where they meet: address, port, and a name for this time."""
 
 
 def count_ranks(asked: int | Literal["auto"]) -> int:
@@ -54,6 +58,31 @@ class Ranks:
         distributed.all_reduce(total)
         return total.to(values.device)
 
+    def least(self, value: int) -> int:
+        """The smallest of the ranks' values, on every rank."""
+        if self.num == 1:
+            return value
+        import torch
+        from torch import distributed
+
+        found = torch.tensor(value, device=self.device)
+        distributed.all_reduce(found, distributed.ReduceOp.MIN)
+        return int(found)
+
+    def share_bytes(self, content: bytes) -> bytes:
+        """The first rank's bytes, at least one, on every rank."""
+        if self.num == 1:
+            return content
+        import torch
+        from torch import distributed
+
+        size = self.agree(len(content))
+        assert isinstance(size, int)
+        data = torch.frombuffer(bytearray(content), dtype=torch.uint8) if self.first else torch.empty(size).byte()
+        data = data.to(self.device)
+        distributed.broadcast(data, src=0)
+        return content if self.first else data.cpu().numpy().tobytes()
+
     def agree(self, value: object) -> object:
         """The first rank's value, on every rank."""
         if self.num == 1:
@@ -77,9 +106,13 @@ class Ranks:
             return network
         from torch.nn.parallel import DistributedDataParallel
 
+        from temper.engine.norms import synchronise_statistics
+
         synchronise_statistics(network)
         ids = [self.device.index] if self.device.type == "cuda" else None
-        return DistributedDataParallel(network, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True)
+        return DistributedDataParallel(
+            network, device_ids=ids, forward_sync_buffers=False, gradient_as_bucket_view=True
+        )
 
 
 def join_ranks() -> Ranks:
@@ -94,10 +127,20 @@ def join_ranks() -> Ranks:
     device = torch.device("cuda", local) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
-    num = int(os.environ.get("WORLD_SIZE", "1"))
+    rank, num = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if num > 1:
-        torch.distributed.init_process_group("nccl" if cuda else "gloo")
-    return Ranks(rank=int(os.environ.get("RANK", "0")), num=num, device=device)
+        torch.distributed.init_process_group("nccl" if cuda else "gloo", store=_store(), rank=rank, world_size=num)
+    return Ranks(rank=rank, num=num, device=device)
+
+
+def _store() -> Any:
+    """Where the ranks of this time meet; None, for torch's own way, if another launcher than our agent started this process."""
+    if (text := os.environ.get(MEETING)) is None:
+        return None
+    from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+
+    address, port, name = json.loads(text)
+    return PrefixStore(name, TCPStore(address, port, is_master=False, wait_for_workers=False))
 
 
 def leave_ranks(ranks: Ranks) -> None:
@@ -107,41 +150,3 @@ def leave_ranks(ranks: Ranks) -> None:
         from torch import distributed
 
         distributed.destroy_process_group()
-
-
-def synchronise_statistics(network: "nn.Module") -> None:
-    """Let every batch normalisation of a network take its statistics over all ranks, in place."""
-    from torch import nn
-
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.__class__ = _shared_norm()
-
-
-def _shared_norm() -> type:
-    import torch
-    from torch import nn
-    from torch.distributed.nn.functional import all_reduce
-
-    class SharedBatchNorm(nn.BatchNorm2d):
-        """Batch normalisation over all ranks; outside training it is the plain one."""
-
-        def forward(self, maps: "Tensor") -> "Tensor":
-            if not self.training:
-                return super().forward(maps)
-            wide = maps.float()
-            sums = torch.stack([wide.sum((0, 2, 3)), wide.square().sum((0, 2, 3))])
-            count = maps.numel() / maps.shape[1] * torch.distributed.get_world_size()
-            mean, square = all_reduce(sums) / count
-            variance = (square - mean.square()).clamp(min=0)
-            with torch.no_grad():
-                assert self.running_mean is not None and self.running_var is not None
-                assert self.num_batches_tracked is not None and self.momentum is not None
-                self.running_mean.lerp_(mean, self.momentum)
-                self.running_var.lerp_(variance * count / (count - 1), self.momentum)
-                self.num_batches_tracked += 1
-            scale = self.weight * (variance + self.eps).rsqrt()
-            offset = self.bias - mean * scale
-            return (wide * scale.view(1, -1, 1, 1) + offset.view(1, -1, 1, 1)).to(maps.dtype)
-
-    return SharedBatchNorm

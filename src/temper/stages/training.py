@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from temper.artifacts import WEIGHTS, Artifact
 from temper.data.loading import TrainLoader, as_batch, to_tensors, whole_batches
-from temper.data.packing import TABLE, check_batch, open_split, open_training, read_table
+from temper.data.packing import TABLE, check_batch, open_split, open_training, read_strata_drawn, read_table
 from temper.engine.calibration import fit_temperature
 from temper.engine.checkpoints import Checkpoints
 from temper.engine.fit import FitResult, fit
@@ -55,22 +55,7 @@ def train_network(
         problem, facts = load_problem(prepare.facts["problem"]), read_facts(prepare)
         emphasis = _emphasis(params, inputs["augment"])
         seed = derive(seed, what)
-        columns, repeats, weights = open_training(prepare, inputs["augment"])
-        check_batch(params.fit.batch_size, repeats, key=f"{what}.fit.batch_size")
-        loader = TrainLoader(
-            to_tensors(columns, ranks.device),
-            repeats,
-            weights,
-            batch_size=params.fit.batch_size,
-            device=ranks.device,
-            views=params.views,
-            spatial=problem.spatial,
-            mean=facts.mean,
-            seed=seed,
-            rank=ranks.rank,
-            num_ranks=ranks.num,
-            ids=lambda: _ids(inputs["augment"]),
-        )
+        loader = _loader(what, params, inputs, problem, ranks, seed=seed, mean=facts.mean)
         network = build_network(problem, params.backbone, facts, seed=seed, head=params.head)
         started = transfer(network, params.transfer, project, ranks)
         network = network.to(ranks.device)
@@ -112,6 +97,36 @@ def transfer(network: nn.Module, params: TransferParams, project: Path, ranks: R
     if ranks.first:
         print(report.table())
     return {"transfer": report.record()}
+
+
+def _loader(
+    what: str,
+    params: "TrainParams | DistillParams",
+    inputs: Mapping[str, Artifact],
+    problem: Problem,
+    ranks: Ranks,
+    *,
+    seed: int,
+    mean: tuple[float, ...],
+) -> TrainLoader:
+    columns, repeats, weights = open_training(inputs["prepare"], inputs["augment"])
+    check_batch(params.fit.batch_size, repeats, key=f"{what}.fit.batch_size", num_ranks=ranks.num)
+    return TrainLoader(
+        to_tensors(columns, ranks.device),
+        repeats,
+        weights,
+        batch_size=params.fit.batch_size,
+        device=ranks.device,
+        views=params.views,
+        spatial=problem.spatial,
+        mean=mean,
+        seed=seed,
+        rank=ranks.rank,
+        num_ranks=ranks.num,
+        ids=lambda: _ids(inputs["augment"]),
+        sampling=params.sampling,
+        strata=lambda: read_strata_drawn(inputs["augment"]),
+    )
 
 
 def validate(network: nn.Module, problem: Problem, held: Mapping[str, Tensor], ranks: Ranks) -> dict[str, float]:

@@ -56,7 +56,7 @@ def test_weights_go_with_their_examples():
         torch.testing.assert_close(batch.weights, batch.targets["label"] / NUM)
 
 
-@pytest.mark.parametrize("num_ranks", [2, 4])
+@pytest.mark.parametrize("num_ranks", [2, 3, 5])
 def test_ranks_together_see_what_one_sees(num_ranks: int):
     alone = list(loader().batches(3))
     parts = [list(loader(rank, num_ranks).batches(3)) for rank in range(num_ranks)]
@@ -135,11 +135,11 @@ def test_mixing_is_as_frequent_as_asked():
     assert mix_plan(ViewParams(), 3, 4, seed=0)[0] == "none"
 
 
-def test_too_few_examples_and_uneven_ranks_are_refused():
+def test_too_few_examples_for_a_batch_or_for_the_ranks_are_refused():
     with pytest.raises(ValueError, match="an epoch has 4 examples; make it smaller"):
         loader(repeats=np.repeat([1, 0], [4, NUM - 4]))
-    with pytest.raises(ValueError, match="cannot be shared by 3 ranks"):
-        loader(num_ranks=3)
+    with pytest.raises(ValueError, match=r"fit\.batch_size = 8 cannot be shared by 9 ranks; make it 9 or more"):
+        loader(num_ranks=9)
 
 
 def test_whole_batches_cover_a_split_once_over_all_ranks():

@@ -225,7 +225,7 @@ def test_parts_add_up_to_the_gradient_of_the_whole_batch(tmp_path: Path):
         network = TOY.network().eval()  # batch normalisation counts parts, not the whole
         if limit:
             (tmp_path / "micro-batch.json").write_text('{"examples": 4}')
-        micro = MicroBatch(tmp_path, join_ranks(), total=10)
+        micro = MicroBatch(tmp_path, join_ranks(), batch_size=10)
         terms = micro.differentiate(network, PLAIN, batch, mode)
         assert micro.parts == (3 if limit else 1)
         found[limit] = [terms["loss"], *(value.grad for value in network.parameters())]
@@ -270,6 +270,6 @@ def test_of_failed_ranks_the_one_that_began_is_named():
 
 def test_the_ranks_are_started_again_for_as_long_as_memory_runs_out(monkeypatch: pytest.MonkeyPatch):
     codes = iter([75, 75, 143])
-    monkeypatch.setattr(start, "_wait", lambda command, environment: next(codes))
+    monkeypatch.setattr(start, "_wait", lambda order: next(codes))
     assert start.start_ranks("train", Path(), 1) == 143
     assert next(codes, None) is None

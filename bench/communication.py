@@ -1,0 +1,153 @@
+"""What do ranks tell each other in a step? Bytes, measured, and what they would cost on 2 to 256 GPUs.
+
+    python bench/communication.py [PROJECT]        default: .
+
+Two gloo ranks train the project's teacher and student and a ResNet-50 (1,000 classes) for some steps. Printed for each: the
+tensors that are summed over ranks in a step, in how many calls and bytes, those of the gradients and those of batch statistics apart,
+and what went over the wire: counted at the loopback of a network namespace of its own, in which nobody else talks; that
+needs root and `unshare`, and is left out without.
+
+The model is that of a ring (Patarasuk and Yuan 2009, doi:10.1016/j.jpdc.2008.09.002): each of N ranks sends 2 (N - 1) / N of the bytes, in
+2 (N - 1) messages one after the other. Gradients are summed while the backward pass still runs, so their time is an upper
+bound of what they cost; statistics are waited for, and cost the latency of their messages.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from torch import distributed, nn
+
+from temper.engine import norms
+from temper.engine.objectives import supervised
+from temper.engine.ranks import Ranks, join_ranks
+from temper.networks.build import build_network
+from temper.networks.params import AnyBackbone, Timm
+from temper.params import load
+from temper.problem import PLAIN, Batch, Facts
+from temper.problems.multiclass import Multiclass
+
+STEPS = 5
+EXAMPLES, SIZE_PX = 4, 32
+LINKS_GBIT_S = (25, 100, 400)
+LATENCY_US = 10
+"""Of one message between two hosts; a usual order of magnitude, to be replaced by that of your network."""
+LOOPBACK = Path("/sys/class/net/lo/statistics/tx_bytes")
+
+
+class Count:
+    """Calls and bytes of sums over ranks."""
+
+    def __init__(self) -> None:
+        self.calls = self.bytes = 0
+
+    def add(self, tensor: torch.Tensor) -> None:
+        """Count one sum."""
+        self.calls += 1
+        self.bytes += tensor.numel() * tensor.element_size()
+
+
+def measure(backbone: AnyBackbone, classes: int, ranks: Ranks, folder: Path) -> dict[str, float]:
+    """Per step: calls and bytes of gradients and of statistics, and bytes on the wire."""
+    facts = Facts(SIZE_PX, SIZE_PX, 3, (127.0,) * 3, (60.0,) * 3)
+    problem = Multiclass(kind="multiclass", classes=tuple(map(str, range(classes))))
+    network = build_network(problem, backbone, facts, seed=0, project=folder)
+    shared, objective = ranks.share(network), supervised(problem, PLAIN)
+    assert isinstance(shared, nn.parallel.DistributedDataParallel)
+    gradients, statistics = Count(), Count()
+
+    def sum_gradients(state: None, bucket: distributed.GradBucket) -> torch.futures.Future[torch.Tensor]:
+        gradients.add(bucket.buffer())
+        bucket.buffer().div_(ranks.num)
+        return plain(bucket.buffer(), async_op=True).get_future().then(lambda done: done.value()[0])
+
+    def sum_statistics(tensor: torch.Tensor) -> None:
+        statistics.add(tensor)
+        plain(tensor)
+
+    plain = distributed.all_reduce
+    shared.register_comm_hook(None, sum_gradients)
+    norms.distributed.all_reduce = sum_statistics
+    images = torch.randint(0, 256, (EXAMPLES, 3, SIZE_PX, SIZE_PX), dtype=torch.uint8)
+    batch = Batch({"image": images}, {"label": torch.arange(EXAMPLES) % classes}, torch.ones(EXAMPLES))
+    sent = 0
+    try:
+        for step in range(STEPS + 2):
+            if step == 2:  # the first two decide on the buckets
+                for count in (gradients, statistics):
+                    count.calls = count.bytes = 0
+                ranks.wait()
+                sent = int(LOOPBACK.read_text())
+            network.zero_grad()
+            objective(shared.train(), batch)["loss"].backward()
+        ranks.wait()
+        sent = int(LOOPBACK.read_text()) - sent
+    finally:
+        norms.distributed.all_reduce = plain
+    found = {"gradient bytes": gradients.bytes, "gradient sums": gradients.calls}
+    found |= {"statistics bytes": statistics.bytes, "statistics sums": statistics.calls, "wire bytes": sent}
+    return {name: value / STEPS for name, value in found.items()}
+
+
+def show(name: str, found: dict[str, float], *, alone: bool) -> None:
+    """One network's figures and the model."""
+    size, sums = found["gradient bytes"], found["statistics sums"]
+    print(f"\n{name}: a step of a rank")
+    print(f"  gradients   {size / 1e6:10.3f} MB in {found['gradient sums']:.0f} sums")
+    print(f"  statistics  {found['statistics bytes'] / 1e6:10.3f} MB in {sums:.0f} sums (forward and backward)")
+    if alone:
+        payload = size + found["statistics bytes"]
+        # Two ranks: each sends 2 (2 - 1) / 2 = once the bytes.
+        print(
+            f"  on the wire {found['wire bytes'] / 1e6:10.3f} MB by both ranks; the ring says {2 * payload / 1e6:.3f}"
+        )
+    links = "".join(f"{f'{link} Gbit/s':>12}" for link in LINKS_GBIT_S)
+    print(f"  {'ranks':>5} {'sent':>11}{links}{'statistics':>12}   (ms; statistics at {LATENCY_US} us a message)")
+    for num in (2, 4, 8, 16, 32, 64, 128, 256):
+        sent = 2 * (num - 1) / num * size
+        times = "".join(f"{sent * 8 / link / 1e6:12.2f}" for link in LINKS_GBIT_S)
+        print(f"  {num:5} {sent / 1e6:8.2f} MB{times}{sums * 2 * (num - 1) * LATENCY_US / 1e3:12.2f}")
+
+
+def rank(folder: Path, *, alone: bool) -> None:
+    """What each of the two ranks does."""
+    ranks, params = join_ranks(), load(folder)
+    for name, backbone, classes in (
+        ("teacher", params.train.backbone, 10),
+        ("student", params.distill.backbone, 10),
+        ("ResNet-50", Timm(family="timm", name="resnet50"), 1000),
+    ):
+        found = measure(backbone, classes, ranks, folder)
+        if ranks.first:
+            show(name, found, alone=alone)
+
+
+def main() -> None:
+    """Start two ranks, in a network namespace of their own where that can be had."""
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".").resolve()
+    if "RANK" in os.environ:
+        rank(folder, alone=os.environ["ALONE"] == "1")
+        return
+    apart = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+    alone = (
+        "ALONE" not in os.environ and subprocess.run([*apart, "true"], capture_output=True, check=False).returncode == 0
+    )
+    if alone:
+        sys.exit(
+            subprocess.run(
+                [*apart, sys.executable, *sys.argv], env={**os.environ, "ALONE": "1"}, check=False
+            ).returncode
+        )
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    here = {"ALONE": "0", **os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    here["GLOO_SOCKET_IFNAME"] = "lo"
+    both = [subprocess.Popen([sys.executable, *sys.argv], env={**here, "RANK": str(number)}) for number in range(2)]
+    sys.exit(max(process.wait() for process in both))
+
+
+if __name__ == "__main__":
+    main()
