@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from temper.artifacts import Artifact
 from temper.data.loading import TrainLoader, as_batch, to_tensors, whole_batches
-from temper.data.packing import TABLE, check_batch, open_split, open_training, read_table
+from temper.data.packing import TABLE, check_batch, open_encoded, open_split, open_training, read_table
+from temper.data.streaming import Stream, count_workers
 from temper.engine.calibration import fit_temperature
 from temper.engine.checkpoints import Checkpoints
 from temper.engine.fit import FitResult, fit
@@ -20,7 +21,7 @@ from temper.engine.stopping import stopping
 from temper.maths.random import derive
 from temper.networks.build import build_network, save_network
 from temper.networks.heads import count_parameters
-from temper.problem import Emphasis, Objective, Problem
+from temper.problem import Emphasis, Facts, Objective, Problem
 from temper.problems import load as load_problem
 from temper.stages.trained import WEIGHTS, read_facts
 
@@ -55,22 +56,7 @@ def train_network(
             costs=tuple(tuple(row) for row in inputs["augment"].facts["emphasis"]["costs"]),
         )
         seed = derive(seed, what)
-        columns, repeats, weights = open_training(prepare, inputs["augment"])
-        check_batch(params.fit.batch_size, repeats, key=f"{what}.fit.batch_size")
-        loader = TrainLoader(
-            to_tensors(columns, ranks.device),
-            repeats,
-            weights,
-            batch_size=params.fit.batch_size,
-            device=ranks.device,
-            views=params.views,
-            spatial=problem.spatial,
-            mean=facts.mean,
-            seed=seed,
-            rank=ranks.rank,
-            num_ranks=ranks.num,
-            ids=lambda: _ids(inputs["augment"]),
-        )
+        loader = _loader(inputs, problem, facts, params, ranks, seed=seed, what=what)
         network = build_network(problem, params.backbone, facts, seed=seed, project=project).to(ranks.device)
         held = to_tensors(open_split(prepare, "validation"), ranks.device)
         result = fit(
@@ -95,6 +81,48 @@ def train_network(
         return found
 
 
+def _loader(
+    inputs: Mapping[str, Artifact],
+    problem: Problem,
+    facts: Facts,
+    params: "TrainParams | DistillParams",
+    ranks: Ranks,
+    *,
+    seed: int,
+    what: str,
+) -> TrainLoader:
+    """Batches from memory, or of pictures made ahead where they are encoded or viewed one by one."""
+    columns, repeats, weights = open_training(inputs["prepare"], inputs["augment"])
+    check_batch(params.fit.batch_size, repeats, key=f"{what}.fit.batch_size")
+    encoded = open_encoded(inputs["prepare"])
+    stream = None
+    if encoded is not None or params.views.per_picture:
+        stream = Stream(
+            columns.pop("image") if encoded is None else encoded,
+            {name: columns.pop(name) for name in sorted(problem.spatial)},
+            params.views,
+            seed=seed,
+            workers=count_workers(params.views.workers, ranks.num),
+            ids=lambda: _ids(inputs["augment"]),
+            pinned=ranks.device.type == "cuda",
+        )
+    return TrainLoader(
+        to_tensors(columns, ranks.device),
+        repeats,
+        weights,
+        batch_size=params.fit.batch_size,
+        device=ranks.device,
+        views=params.views,
+        spatial=problem.spatial,
+        mean=facts.mean,
+        seed=seed,
+        rank=ranks.rank,
+        num_ranks=ranks.num,
+        ids=lambda: _ids(inputs["augment"]),
+        stream=stream,
+    )
+
+
 def validate(network: nn.Module, problem: Problem, held: Mapping[str, Tensor], ranks: Ranks) -> dict[str, float]:
     """Scores on the validation split, shared out over the ranks; the same on every rank."""
     totals: Tensor | None = None
@@ -110,7 +138,7 @@ def validate(network: nn.Module, problem: Problem, held: Mapping[str, Tensor], r
 
 def _ids(augment: Artifact) -> list[str]:
     """Ids of all that training draws from, in the order of the packed files; a view has its picture's."""
-    table = read_table(augment.path(TABLE))
+    table = read_table(augment.path(TABLE), ["index", "id"])
     return [name for _, name in sorted(zip(table["index"], table["id"], strict=True))]
 
 
