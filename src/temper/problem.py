@@ -37,7 +37,7 @@ class Headline:
     greater_is_better: bool = True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One example as its source describes it, before anything was decoded."""
 

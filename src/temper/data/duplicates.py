@@ -9,8 +9,7 @@ What a careful person would do with each set of equal pictures:
 """
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import UInt8
@@ -28,7 +27,9 @@ def digest_pixels(images: UInt8[np.ndarray, "rows ..."]) -> list[str]:
     return [hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest() for image in images]
 
 
-def find_duplicates(rows: Sequence[Row], pixels: Sequence[str], truths: Sequence[object]) -> dict[int, str]:
+def find_duplicates(
+    rows: Sequence[Row], pixels: Sequence[str] | np.ndarray, truths: Sequence[object] | np.ndarray
+) -> dict[int, str]:
     """Which rows must go because an equal picture stays, and why.
 
     Args:
@@ -39,13 +40,8 @@ def find_duplicates(rows: Sequence[Row], pixels: Sequence[str], truths: Sequence
     Returns:
         Number of the row -> reason, as on the list of dropped ones.
     """
-    equal: dict[str, list[int]] = defaultdict(list)
-    for number, digest in enumerate(pixels):
-        equal[digest].append(number)
     dropped: dict[int, str] = {}
-    for numbers in equal.values():
-        if len(numbers) == 1:
-            continue
+    for numbers in _equal(np.asarray(pixels)):
         test = [i for i in numbers if rows[i].split == "test"]
         validation = [i for i in numbers if rows[i].split == "validation"]
         if test:
@@ -57,3 +53,13 @@ def find_duplicates(rows: Sequence[Row], pixels: Sequence[str], truths: Sequence
             reason = IN_VALIDATION if validation else REPEATED
             dropped |= {i: REPEATED if rows[i].split == "validation" else reason for i in numbers if i != kept}
     return dict(sorted(dropped.items()))
+
+
+def _equal(keys: np.ndarray) -> Iterator[list[int]]:
+    """Numbers of the equal keys, rising, for each key that occurs more than once."""
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)) + 1
+    sizes = np.diff(ends, prepend=0)
+    for end, size in zip(ends[sizes > 1].tolist(), sizes[sizes > 1].tolist(), strict=True):
+        yield order[end - size : end].tolist()

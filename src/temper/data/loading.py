@@ -5,8 +5,9 @@ views and mixing depend on the seed and the step alone; each rank cuts its part 
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import final
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, final
 
 import numpy as np
 import psutil
@@ -48,12 +49,32 @@ def as_batch(columns: Mapping[str, Tensor]) -> tuple[Inputs, Targets]:
     return inputs, {name: value.float() if value.is_floating_point() else value.long() for name, value in rest.items()}
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What a rank's part of a batch is made of."""
+
+    rows: Tensor
+    """Numbers of its examples; where batches are mixed, one more: everybody is mixed with the next one."""
+    draws: Tensor
+    """The number of each draw over the whole training: what its views depend on."""
+    kind: str
+    """`none`, `mixup` or `cutmix`."""
+    shares: Tensor
+    """Each example's share of itself, [batch]."""
+
+
+class Ahead(Protocol):
+    """Makes the pictures of coming batches while training is busy with others."""
+
+    def ahead(self, plans: Iterable[Plan], epoch: int) -> Iterator[tuple[Plan, dict[str, Tensor]]]: ...
+
+
 @final
 class TrainLoader:
     """Batches of a training split.
 
     Args:
-        columns: The split, from `to_tensors`.
+        columns: The split, from `to_tensors`; without the columns that `stream` makes.
         repeats: How often each example is drawn in an epoch, [examples].
         weights: How much each example counts, [examples].
         batch_size: Examples of a global batch, over all ranks; a last smaller one is left out.
@@ -67,6 +88,7 @@ class TrainLoader:
         ids: Ids of the split's examples; asked for only where something went wrong.
         sampling: How batches are made up.
         strata: Of the split's examples; asked for only by a sampling that reads them.
+        stream: Makes pictures (and what moves along) that are not whole columns in memory.
 
     Raises:
         ValueError: If there are fewer examples than one batch, or a batch has fewer than there are ranks.
@@ -89,6 +111,7 @@ class TrainLoader:
         ids: Callable[[], Sequence[str]] = tuple,
         sampling: SamplingParams = _SHUFFLE,
         strata: Callable[[], Strata] = tuple,
+        stream: Ahead | None = None,
     ) -> None:
         if batch_size < num_ranks:
             raise ValueError(
@@ -103,13 +126,21 @@ class TrainLoader:
         self.fill = torch.tensor(mean).round().to(torch.uint8)
         self.mine = part(batch_size, rank, num_ranks)
         self.num_batches = self.sampler.num_batches
-        self._ids = ids
+        self._ids, self._stream = ids, stream
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """This rank's parts of an epoch's batches, from batch number `start` on."""
         order = self.sampler.epoch(epoch)
-        for number in range(start, self.num_batches):
-            yield self._batch(order, epoch, number)
+        plans = (self._plan(order, epoch, number) for number in range(start, self.num_batches))
+        if self._stream is not None:
+            for plan, columns in self._stream.ahead(plans, epoch):
+                yield self._batch(plan, columns)
+            return
+        moving = {name: self.columns[name] for name in self.moving}
+        for plan in plans:
+            yield self._batch(
+                plan, shift_and_flip(moving, plan.rows, plan.draws, self.views, seed=self.seed, epoch=epoch)
+            )
 
     def ids(self, epoch: int, number: int) -> list[str]:
         """Ids of the examples of a global batch, in its order."""
@@ -117,31 +148,35 @@ class TrainLoader:
         ids = self._ids()
         return [ids[row] for row in rows.tolist()]
 
-    def _batch(self, order: Tensor, epoch: int, number: int) -> Batch:
+    def _plan(self, order: Tensor, epoch: int, number: int) -> Plan:
         step = epoch * self.num_batches + number
-        rows = order[number * self.batch_size : (number + 1) * self.batch_size]
-        draws = torch.arange(step * self.batch_size, (step + 1) * self.batch_size)
         kind, shares = mix_plan(self.views, step, self.batch_size, seed=self.seed)
-        columns = self._view(rows[self.mine], draws[self.mine], epoch)
-        weights = self.weights[rows[self.mine]].to(self.device)
-        if kind == "none":
+        # Everybody is mixed with the next one of the global batch.
+        places = torch.arange(self.mine.start, self.mine.stop + (kind != "none")) % self.batch_size
+        return Plan(
+            rows=order[number * self.batch_size + places],
+            draws=step * self.batch_size + places,
+            kind=kind,
+            shares=torch.from_numpy(shares[self.mine].astype(np.float32)),
+        )
+
+    def _batch(self, plan: Plan, moving: Mapping[str, Tensor]) -> Batch:
+        columns = {name: value.to(self.device, non_blocking=True) for name, value in moving.items()}
+        if self.views.cutout_px:
+            columns["image"] = cutout(columns["image"], plan.draws, self.views.cutout_px, self.fill, seed=self.seed)
+        for name, value in self.columns.items():
+            if name not in columns:
+                columns[name] = value[plan.rows.to(value.device)].to(self.device)
+        weights = self.weights[plan.rows[: len(plan.shares)]].to(self.device)
+        if plan.kind == "none":
             inputs, targets = as_batch(columns)
             return Batch(inputs=inputs, targets=targets, weights=weights)
-        # Everybody is mixed with the next one of the global batch.
-        others = self._view(rows.roll(-1)[self.mine], draws.roll(-1)[self.mine], epoch)
-        share = torch.from_numpy(shares[self.mine].astype(np.float32)).to(self.device)
-        mix = self._paste if kind == "cutmix" else self._blend
-        columns, others, share = mix(columns, others, share, draws[self.mine])
+        others = {name: value[1:] for name, value in columns.items()}
+        columns = {name: value[:-1] for name, value in columns.items()}
+        mix = self._paste if plan.kind == "cutmix" else self._blend
+        columns, others, share = mix(columns, others, plan.shares.to(self.device), plan.draws[:-1])
         inputs, targets = as_batch(columns)
         return Batch(inputs=inputs, targets=targets, weights=weights, others=as_batch(others)[1], shares=share)
-
-    def _view(self, rows: Tensor, draws: Tensor, epoch: int) -> dict[str, Tensor]:
-        moving = {name: self.columns[name] for name in self.moving}
-        columns = shift_and_flip(moving, rows, draws, self.views, seed=self.seed, epoch=epoch)
-        if self.views.cutout_px:
-            columns["image"] = cutout(columns["image"], draws, self.views.cutout_px, self.fill, seed=self.seed)
-        still = {name: value[rows.to(value.device)] for name, value in self.columns.items() if name not in self.moving}
-        return {name: value.to(self.device) for name, value in {**columns, **still}.items()}
 
     def _blend(
         self, columns: dict[str, Tensor], others: dict[str, Tensor], share: Tensor, draws: Tensor

@@ -2,14 +2,10 @@
 
 Everything random about a view comes from its own seed, which is made of the project's seed, the example's id and the view's
 number; so the pictures are the same whatever the number of worker processes and whatever other examples there are.
-
-Compose.set_random_seed would hand *each* transform the same stream (one that flips then always also rotates);
-set_random_state shares one stream among all, in order, so their draws are independent.
 """
 
 import hashlib
 import os
-import random
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -20,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from temper.data.policy import albumentations, build
+from temper.data.policy import apply, compose
 from temper.leash import end_with_parent
 from temper.progress import Bar
 
+WHERE = "augment.policy"
 _CHUNK = 128
 _WORTH_A_WORKER = 512
 """Views below which another process (some 2 s to start) costs more than it helps."""
@@ -107,76 +104,12 @@ def materialize(
 def make_chunk(chunk: Chunk) -> int:
     """Make the views of a chunk and return how many."""
     source, target = _open(chunk.source, "r"), _open(chunk.target, "r+")
-    transform = _compose(chunk.policy, chunk.spatial, source)
+    transform = compose(chunk.policy, chunk.spatial & set(source), WHERE)
     for position, draw in enumerate(chunk.draws, chunk.start):
         example = {name: np.array(column[draw.source]) for name, column in source.items()}
-        for name, value in _view(transform, example, chunk.spatial, draw.seed).items():
+        for name, value in apply(transform, example, chunk.spatial, draw.seed, WHERE).items():
             target[name][position] = value
     return len(chunk.draws)
-
-
-def _compose(policy: Sequence[Mapping[str, Any]], spatial: frozenset[str], columns: Mapping[str, np.ndarray]) -> Any:
-    library = albumentations()
-    import cv2
-
-    cv2.setNumThreads(1)  # the processes share the cores already
-    extra: dict[str, Any] = {
-        "additional_targets": {name: "mask" for name in sorted(spatial & set(columns)) if name != "boxes"}
-    }
-    if "boxes" in columns:
-        extra["bbox_params"] = library.BboxParams(format="pascal_voc", label_fields=["box_numbers"], clip=True)
-    return library.Compose(build(policy), **extra)
-
-
-def _view(
-    transform: Any, example: Mapping[str, np.ndarray], spatial: frozenset[str], seed: int
-) -> dict[str, np.ndarray]:
-    """One example transformed; columns that do not move are copied."""
-    moving = sorted(name for name in ({"image"} | spatial) & set(example) if name != "boxes")
-    given: dict[str, Any] = {name: example[name] for name in moving}
-    if "boxes" in example:
-        valid = np.flatnonzero(example.get("boxes_valid", np.ones(len(example["boxes"]), bool)))
-        given |= {"bboxes": example["boxes"][valid].astype(np.float32), "box_numbers": valid}
-    transform.set_random_state(np.random.default_rng(seed), random.Random(seed))
-    try:
-        made = transform(**given)
-    except (ValueError, TypeError, RuntimeError) as error:
-        shape = "x".join(map(str, example["image"].shape))
-        raise ValueError(
-            f"augment.policy fails on a picture of shape {shape}: {' '.join(str(error).split())}"
-        ) from error
-    result = dict(example)
-    for name in moving:
-        result[name] = _same_kind(name, made[name], example[name])
-    if "boxes" in example:
-        result |= _boxes(made["bboxes"], made["box_numbers"], example)
-    return result
-
-
-def _same_kind(name: str, made: np.ndarray, given: np.ndarray) -> np.ndarray:
-    if made.shape == given.shape[:2] and given.shape[2:] == (1,):
-        made = made[..., None]
-    if made.shape != given.shape:
-        raise ValueError(
-            f"augment.policy turns {name} of shape {given.shape} into {made.shape}; views must keep their size: "
-            "end the policy with {name: Resize, height: ..., width: ...}"
-        )
-    if made.dtype != given.dtype:
-        raise ValueError(
-            f"augment.policy turns {name} of type {given.dtype} into {made.dtype}; leave out transforms like Normalize and "
-            "ToFloat: normalisation is part of the network"
-        )
-    return made
-
-
-def _boxes(made: Any, numbers: Any, example: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Boxes keep their places, so that columns beside them need no change; those that left the picture are not valid."""
-    boxes = np.zeros_like(example["boxes"])
-    valid = np.zeros(len(boxes), bool)
-    for box, number in zip(made, numbers, strict=True):
-        boxes[int(number)] = box[:4]
-        valid[int(number)] = True
-    return {"boxes": boxes, "boxes_valid": valid}
 
 
 def _open(folder: Path, mode: Any) -> dict[str, np.ndarray]:

@@ -2,76 +2,40 @@
 
 `train/image.npy` is uint8 [examples, height, width, channels]; every other file is a column of the truth, as the problem packs
 it. The test split has a reader of its own, `held_out`: only evaluate may call it.
+
+Where the training pictures are kept encoded, they lie in `encoded/` (`data/encoded.py`) and `train/` holds the truth only.
 """
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from temper.artifacts import Artifact
-from temper.data.unified import Unified
-from temper.problem import Facts, Problem, Row
+from temper.data.encoded import BYTES, FOLDER, Encoded
+from temper.data.rows import GROUP
+from temper.problem import Facts
 
 TABLE = "rows.parquet"
 _CHUNK = 1024
 
 
-class Truth:
-    """What is true of all rows: columns in files under `work`, strata, and a digest for each row."""
-
-    def __init__(self, problem: Problem, num_rows: int, work: Path) -> None:
-        self.columns: dict[str, np.ndarray] = {}
-        self.strata: list[frozenset[str]] = [frozenset()] * num_rows
-        self.digests: list[str] = [""] * num_rows
-        self._problem, self._work = problem, work
-
-    def pack(self, number: int, row: Row, pictures: Mapping[str, np.ndarray]) -> None:
-        """Ask the problem what is true of a row; a ValueError of its own passes through."""
-        columns = self._problem.pack(row, pictures)
-        self.strata[number] = self._problem.strata(columns)
-        sha = hashlib.blake2b(digest_size=16)
-        for name in sorted(columns):
-            value = np.asarray(columns[name])
-            if name not in self.columns:
-                shape = (len(self.strata), *value.shape)
-                memory = np.lib.format.open_memmap(self._work / f"truth-{name}.npy", "w+", value.dtype, shape)
-                self.columns[name] = np.asarray(memory)  # a plain view: memmap's own indexing is slow
-            self.columns[name][number] = value
-            sha.update(value.tobytes())
-        self.digests[number] = sha.hexdigest()
-
-
-def pack_truth(rows: Sequence[Row], unified: Unified, problem: Problem, work: Path) -> Truth:
-    """Truth of every row that is not bad; rows the problem refuses join the bad ones with its reason."""
-    truth = Truth(problem, len(rows), work)
-    images = np.asarray(unified.images)
-    for number, row in enumerate(rows):
-        if number in unified.bad:
-            continue
-        pictures = {"image": images[number]}
-        if unified.masks is not None and row.mask is not None:
-            pictures["mask"] = unified.masks[number]
-        try:
-            truth.pack(number, row, pictures)
-        except ValueError as error:
-            unified.bad[number] = str(error)
-    return truth
-
-
 def write_split(folder: Path, columns: Mapping[str, np.ndarray], numbers: Sequence[int]) -> None:
     """Write the given examples of each column, in chunks."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for name, column in columns.items():
-        target = np.lib.format.open_memmap(
-            folder / f"{name}.npy", "w+", column.dtype, (len(numbers), *column.shape[1:])
-        )
-        for start in range(0, len(numbers), _CHUNK):
-            chunk = numbers[start : start + _CHUNK]
-            target[start : start + len(chunk)] = column[list(chunk)]
-        target.flush()
+        chunks = (column[numbers[start : start + _CHUNK]] for start in range(0, len(numbers), _CHUNK))
+        write_array(folder / f"{name}.npy", chunks, (len(numbers), *column.shape[1:]), column.dtype)
+
+
+def write_array(path: Path, chunks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Write a .npy file piece by piece; written, not mapped, so that it does not count as memory of the process."""
+    with path.open("wb") as stream:
+        head = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(stream, head)
+        for chunk in chunks:
+            stream.write(np.ascontiguousarray(chunk, dtype).data)
 
 
 def measure(folder: Path) -> Facts:
@@ -90,26 +54,56 @@ def measure(folder: Path) -> Facts:
     return Facts(height, width, channels, tuple(map(float, mean)), tuple(map(float, np.sqrt(variance))))
 
 
-def write_table(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
-    """Write a readable table of rows as Parquet."""
+def write_table(path: Path, columns: Mapping[str, Any]) -> None:
+    """Write a readable table of rows as Parquet; columns are sequences or Arrow arrays."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    pq.write_table(pa.table({name: pa.array(values) for name, values in columns.items()}), path, compression="zstd")
+    table = pa.table(
+        {
+            name: values if isinstance(values, (pa.Array, pa.ChunkedArray)) else pa.array(values)
+            for name, values in columns.items()
+        }
+    )
+    pq.write_table(table, path, compression="zstd", row_group_size=GROUP)
 
 
-def read_table(path: Path) -> dict[str, list[Any]]:
-    """Read a table of rows, by columns."""
+def read_table(path: Path, names: Sequence[str] | None = None) -> dict[str, list[Any]]:
+    """Read a table of rows, by columns; all or the named ones."""
     import pyarrow.parquet as pq
 
-    columns: dict[str, list[Any]] = pq.ParquetFile(path).read().to_pydict()
+    columns: dict[str, list[Any]] = pq.ParquetFile(path).read(names).to_pydict()
     return columns
 
 
 def open_split(prepare: Artifact, split: Literal["train", "validation"]) -> dict[str, np.ndarray]:
-    """Columns of a split, mapped from disk, read-only."""
+    """Columns of a split, mapped from disk, read-only; without `image` where training pictures are kept encoded."""
     assert split in ("train", "validation"), "the test split has a reader of its own"
     return _open(prepare, f"{split}/")
+
+
+def open_encoded(prepare: Artifact) -> Encoded | None:
+    """The training pictures, where they are kept encoded."""
+    if f"{FOLDER}/{BYTES}" not in prepare.files:
+        return None
+    shape = {name: prepare.facts["facts"][name] for name in ("height_px", "width_px", "channels")}
+    return Encoded(prepare.folder / FOLDER, **shape)
+
+
+def open_columns(folder: Path, facts: Facts) -> "dict[str, np.ndarray | Encoded]":
+    """Columns of the training split under prepare's folder before it is sealed, pictures among them however they are kept."""
+    columns: dict[str, np.ndarray | Encoded] = {
+        path.stem: np.load(path, mmap_mode="r") for path in sorted((folder / "train").glob("*.npy"))
+    }
+    if "image" not in columns:
+        shape = {"height_px": facts.height_px, "width_px": facts.width_px, "channels": facts.channels}
+        columns["image"] = Encoded(folder / FOLDER, **shape)
+    return columns
+
+
+def open_pictures(prepare: Artifact) -> "np.ndarray | Encoded":
+    """The training pictures in one size, by number, however they are kept."""
+    return open_encoded(prepare) or open_split(prepare, "train")["image"]
 
 
 def held_out(prepare: Artifact) -> dict[str, np.ndarray]:
@@ -118,34 +112,42 @@ def held_out(prepare: Artifact) -> dict[str, np.ndarray]:
 
 
 def read_strata(prepare: Artifact, split: Literal["train", "validation", "test"]) -> list[frozenset[str]]:
-    """Strata of a split's examples, in the order of the packed files."""
-    return [frozenset(names) for names in read_rows_of(prepare, split)["strata"]]
+    """Strata of a split's examples, in the order of the packed files; equal ones are one object."""
+    known: dict[frozenset[str], frozenset[str]] = {}
+    found = (frozenset(names) for names in read_rows_of(prepare, split, ["strata"])["strata"])
+    return [known.setdefault(each, each) for each in found]
 
 
-def read_rows_of(prepare: Artifact, split: str) -> dict[str, list[Any]]:
-    """The readable table of a split, by columns, in the order of the packed files."""
-    table = read_table(prepare.path(TABLE))
-    numbers = [i for i, name in enumerate(table["split"]) if name == split]
-    numbers.sort(key=lambda i: table["index"][i])
-    return {name: [values[i] for i in numbers] for name, values in table.items()}
+def read_rows_of(prepare: Artifact, split: str, names: Sequence[str] | None = None) -> dict[str, list[Any]]:
+    """The readable table of a split, all or the named columns, in the order of the packed files."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    wanted = None if names is None else list(dict.fromkeys((*names, "split", "index")))
+    table = pq.ParquetFile(prepare.path(TABLE)).read(wanted)
+    table = table.filter(pc.equal(table["split"], split)).sort_by("index")
+    columns: dict[str, list[Any]] = (table if names is None else table.select(list(names))).to_pydict()
+    return columns
 
 
 def open_training(prepare: Artifact, augment: Artifact) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     """Everything training draws from: the training split with the views behind it.
 
     Returns:
-        Columns (mapped from disk where there are no views), how often an epoch draws each example (int64), and how much
-        each counts (float32, mean 1).
+        Columns (mapped from disk where there are no views; without `image` where pictures are kept encoded), how often an
+        epoch draws each example (int64), and how much each counts (float32, mean 1).
     """
+    import pyarrow.parquet as pq
+
     columns = open_split(prepare, "train")
     views = _open(augment, "views/")
     if views:
         columns = {name: np.concatenate([column, views[name]]) for name, column in columns.items()}
-    table = read_table(augment.path(TABLE))
-    order = np.argsort(table["index"])
-    repeats = np.asarray(table["repeats"], np.int64)[order]
-    weights = np.asarray(table["weight"], np.float32)[order]
-    assert len(repeats) == len(columns["image"]), "the table of rows and the packed files count the same examples"
+    table = pq.ParquetFile(augment.path(TABLE)).read(["index", "repeats", "weight"])
+    order = np.argsort(table["index"].to_numpy())
+    repeats = table["repeats"].to_numpy().astype(np.int64)[order]
+    weights = table["weight"].to_numpy().astype(np.float32)[order]
+    assert all(len(column) == len(repeats) for column in columns.values()), "table and packed files count the same"
     return columns, repeats, weights
 
 

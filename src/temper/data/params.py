@@ -1,21 +1,29 @@
 """Parameters of the data room: where pictures come from, how they are checked, split, rebalanced and augmented."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+Transforms = tuple[dict[str, Any], ...]
 
-def _known_transforms(policy: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
-    # Late: albumentations takes seconds to import, and most projects have no policy.
-    if policy:
-        from temper.data.policy import build
 
-        build(policy)
-    return policy
+def _known_transforms(where: str) -> Callable[[Transforms], Transforms]:
+    def check(policy: Transforms) -> Transforms:
+        # Late: albumentations takes seconds to import, and most projects have no policy.
+        if policy:
+            from temper.data.policy import build
+
+            build(policy, where)
+        return policy
+
+    return check
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Ratio = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 
 
@@ -97,6 +105,17 @@ class PrepareParams:
     """A picture with more pixels is refused unread."""
     max_side_px: Annotated[int, Field(ge=1)] = 20_000
     """A picture wider or higher than this is refused unread."""
+    keep: Literal["pixels", "encoded"] = "pixels"
+    """Training pictures as `pixels` of one size in one array, or `encoded` (JPEG, PNG) in their own sizes, decoded while training."""
+    shrink_px: Count = 0
+    """With `keep: encoded`, pictures whose longer side exceeds this are shrunk to it, once; 0 keeps every size."""
+
+    def __post_init__(self) -> None:
+        if self.shrink_px and self.keep == "pixels":
+            raise ValueError(
+                f"shrink_px = {self.shrink_px}, but prepare.keep is pixels, which brings every picture to height_px x width_px "
+                "anyway; set prepare.keep to encoded or shrink_px to 0"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +138,7 @@ class AugmentParams:
     balance: BalanceParams = field(default_factory=BalanceParams)
     views: Count = 0
     """Augmented pictures materialised per training picture."""
-    policy: Annotated[tuple[dict[str, Any], ...], AfterValidator(_known_transforms)] = ()
+    policy: Annotated[Transforms, AfterValidator(_known_transforms("augment.policy"))] = ()
     """albumentations transforms in order, each `{name: ..., <argument>: ...}`."""
     workers: Count = 0
     """Worker processes; 0 takes one per core. The pictures are the same whatever it is."""
@@ -148,7 +167,7 @@ class SamplingParams:
 
 @dataclass(frozen=True, kw_only=True)
 class ViewParams:
-    """Whole-batch augmentation while training; cheap, fresh in every epoch."""
+    """Augmentation while training, fresh in every epoch."""
 
     flip: bool = False
     """Mirror left-right: each picture in every other epoch."""
@@ -162,3 +181,21 @@ class ViewParams:
     """Beta-distribution parameter; 0 turns cutmix off."""
     mix_share: Share = 0.5
     """Share of the batches that are mixed, where mixup or cutmix is on."""
+    crop_scale: tuple[Fraction, Fraction] | None = None
+    """Random resized crop: least and largest share of the picture's area, e.g. [0.25, 1]; null takes the whole picture."""
+    crop_ratio: tuple[Ratio, Ratio] = (0.75, 4 / 3)
+    """Random resized crop: least and largest width / height of the part."""
+    policy: Annotated[Transforms, AfterValidator(_known_transforms("views.policy"))] = ()
+    """albumentations transforms in order, as in `augment.policy`; drawn anew for every picture in every epoch."""
+    workers: Count = 0
+    """Threads (processes where there is a policy) that decode ahead of training; 0 takes one per core. Batches do not depend on it."""
+
+    def __post_init__(self) -> None:
+        for name, pair in (("crop_scale", self.crop_scale), ("crop_ratio", self.crop_ratio)):
+            if pair is not None and pair[0] > pair[1]:
+                raise ValueError(f"{name} = {list(pair)}: the least comes first")
+
+    @property
+    def per_picture(self) -> bool:
+        """Whether some view is made picture by picture, by workers, not of whole batches."""
+        return self.crop_scale is not None or bool(self.policy)

@@ -12,11 +12,12 @@ import gzip
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from temper.data.archive import Archive
 
 Raw = bytes | np.ndarray
 
@@ -30,7 +31,7 @@ class Store:
 
     def __init__(self, files: Mapping[str, Path]) -> None:
         self._files = files
-        self._archives: dict[str, ZipFile] = {}
+        self._archives: dict[str, Archive] = {}
         self._arrays: dict[str, np.ndarray] = {}
 
     def __enter__(self) -> "Store":
@@ -46,7 +47,7 @@ class Store:
         if name.endswith((".npy", ".gz")):
             self.array(name)
         elif name.endswith(".zip") and name not in self._archives:
-            self._archives[name] = ZipFile(self._files[name])
+            self._archives[name] = Archive(self._files[name])
 
     def array(self, name: str) -> np.ndarray:
         """A whole array of pictures, uint8 [pictures, height, width] or [pictures, height, width, 3]."""
@@ -66,7 +67,7 @@ class Store:
             return self._files[name].read_bytes()
         try:
             return self._archives[name].read(inner)
-        except (BadZipFile, KeyError) as error:
+        except ValueError as error:
             raise Unreadable(f"damaged in {name}: {error}") from error
 
 
@@ -103,14 +104,23 @@ def unify(
     Raises:
         Unreadable: If it is no picture, damaged, or too large.
     """
-    picture = _open(raw, max_pixels=max_pixels, max_side_px=max_side_px)
-    picture = _eight_bits(picture)
+    picture = open_plain(raw, max_pixels=max_pixels, max_side_px=max_side_px)
+    return stretch(picture, height_px, width_px), picture.size
+
+
+def open_plain(raw: Raw, *, max_pixels: int, max_side_px: int) -> Image.Image:
+    """A picture in its own size, upright, grey or RGB of 8 bits, without transparency; raises as `unify`."""
+    picture = _eight_bits(_open(raw, max_pixels=max_pixels, max_side_px=max_side_px))
     if picture.mode not in ("L", "RGB") or "transparency" in picture.info:
         picture = _flatten(picture)
-    size = picture.size
-    if size != (width_px, height_px):
+    return picture
+
+
+def stretch(picture: Image.Image, height_px: int, width_px: int) -> UInt8[np.ndarray, "height width ..."]:
+    """Pixels of a picture brought to a size by an antialiased bilinear filter."""
+    if picture.size != (width_px, height_px):
         picture = picture.resize((width_px, height_px), Image.Resampling.BILINEAR)
-    return np.asarray(picture), size
+    return np.asarray(picture)
 
 
 def unify_mask(

@@ -7,10 +7,13 @@ nearest known one.
 import difflib
 import inspect
 import os
+import random
 import sys
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
+
+import numpy as np
 
 
 def albumentations() -> ModuleType:
@@ -25,13 +28,81 @@ def albumentations() -> ModuleType:
     return albumentations
 
 
-def build(policy: Sequence[Mapping[str, Any]]) -> list[Any]:
-    """The transforms of a policy, in order; `{name: OneOf, transforms: [...]}` nests.
+def build(policy: Sequence[Mapping[str, Any]], where: str = "augment.policy") -> list[Any]:
+    """The transforms of a policy, in order; `{name: OneOf, transforms: [...]}` nests. `where` it stands in params.yaml.
 
     Raises:
         ValueError: If a transform or an argument is unknown (names the nearest), or a value is not allowed.
     """
-    return [_transform(step, f"augment.policy[{index}]") for index, step in enumerate(policy)]
+    return [_transform(step, f"{where}[{index}]") for index, step in enumerate(policy)]
+
+
+def compose(policy: Sequence[Mapping[str, Any]], spatial: frozenset[str], where: str) -> Any:
+    """A policy as one transform, for pictures with the `spatial` columns that are there; not for several threads at once."""
+    library = albumentations()
+    import cv2
+
+    cv2.setNumThreads(1)  # the processes share the cores already
+    extra: dict[str, Any] = {"additional_targets": {name: "mask" for name in sorted(spatial) if name != "boxes"}}
+    if "boxes" in spatial:
+        extra["bbox_params"] = library.BboxParams(format="pascal_voc", label_fields=["box_numbers"], clip=True)
+    return library.Compose(build(policy, where), **extra)
+
+
+def apply(
+    transform: Any, example: Mapping[str, np.ndarray], spatial: frozenset[str], seed: int, where: str
+) -> dict[str, np.ndarray]:
+    """One example transformed, all that is random from `seed`; columns that do not move are copied.
+
+    Compose.set_random_seed would hand *each* transform the same stream (one that flips then always also rotates);
+    set_random_state shares one stream among all, in order, so their draws are independent.
+
+    Raises:
+        ValueError: If the policy (`where` in params.yaml) fails, or changes the size or type of the picture.
+    """
+    moving = sorted(name for name in ({"image"} | spatial) & set(example) if name != "boxes")
+    given: dict[str, Any] = {name: example[name] for name in moving}
+    if "boxes" in example:
+        valid = np.flatnonzero(example.get("boxes_valid", np.ones(len(example["boxes"]), bool)))
+        given |= {"bboxes": example["boxes"][valid].astype(np.float32), "box_numbers": valid}
+    transform.set_random_state(np.random.default_rng(seed), random.Random(seed))
+    try:
+        made = transform(**given)
+    except (ValueError, TypeError, RuntimeError) as error:
+        shape = "x".join(map(str, example["image"].shape))
+        raise ValueError(f"{where} fails on a picture of shape {shape}: {' '.join(str(error).split())}") from error
+    result = dict(example)
+    for name in moving:
+        result[name] = _same_kind(name, made[name], example[name], where)
+    if "boxes" in example:
+        result |= _boxes(made["bboxes"], made["box_numbers"], example)
+    return result
+
+
+def _same_kind(name: str, made: np.ndarray, given: np.ndarray, where: str) -> np.ndarray:
+    if made.shape == given.shape[:2] and given.shape[2:] == (1,):
+        made = made[..., None]
+    if made.shape != given.shape:
+        raise ValueError(
+            f"{where} turns {name} of shape {given.shape} into {made.shape}; views must keep their size: "
+            "end the policy with {name: Resize, height: ..., width: ...}"
+        )
+    if made.dtype != given.dtype:
+        raise ValueError(
+            f"{where} turns {name} of type {given.dtype} into {made.dtype}; leave out transforms like Normalize and "
+            "ToFloat: normalisation is part of the network"
+        )
+    return made
+
+
+def _boxes(made: Any, numbers: Any, example: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Boxes keep their places, so that columns beside them need no change; those that left the picture are not valid."""
+    boxes = np.zeros_like(example["boxes"])
+    valid = np.zeros(len(boxes), bool)
+    for box, number in zip(made, numbers, strict=True):
+        boxes[int(number)] = box[:4]
+        valid[int(number)] = True
+    return {"boxes": boxes, "boxes_valid": valid}
 
 
 def _transform(step: Mapping[str, Any], where: str) -> Any:

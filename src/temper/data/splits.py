@@ -6,6 +6,7 @@ is stratified greedily, rarest stratum first (after Sechidis, Tsoumakas and Vlah
 multi-label data", section 3): with one stratum per example and no groups, each stratum's share is exact to rounding.
 """
 
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -27,22 +28,29 @@ def assign_splits(
     """
     _check_groups(rows)
     rng = np.random.default_rng([seed, 0x5B17])
-    splits = [row.split or "train" for row in rows]
+    official: list[str | None] = []
+    groups: list[str | None] = []
+    for row in rows:
+        official.append(sys.intern(row.split) if row.split else None)
+        groups.append(row.group)
+    splits = [split or "train" for split in official]
     for name, share in (("test", test_share), ("validation", validation_share)):
-        if not any(row.split == name for row in rows):
+        if name not in official:
             pool = [i for i, split in enumerate(splits) if split == "train"]
             # Where validation is still to be cut from the rest, one example must be left for each of the two.
-            leave = 2 if name == "test" and not any(row.split == "validation" for row in rows) else 1
-            for i in hold_out([rows[i] for i in pool], [strata[i] for i in pool], share=share, leave=leave, rng=rng):
+            leave = 2 if name == "test" and "validation" not in official else 1
+            for i in hold_out([groups[i] for i in pool], [strata[i] for i in pool], share=share, leave=leave, rng=rng):
                 splits[pool[i]] = name
     return splits
 
 
-def hold_out(rows: Sequence[Row], strata: Strata, *, share: float, leave: int, rng: np.random.Generator) -> list[int]:
+def hold_out(
+    groups: Sequence[str | None], strata: Strata, *, share: float, leave: int, rng: np.random.Generator
+) -> list[int]:
     """Choose about `share` of each stratum, whole groups only.
 
     Args:
-        rows: The examples to choose from; only their groups are looked at.
+        groups: Of each example to choose from, None where it stands alone.
         strata: Of each example.
         share: Wanted share of each stratum, at least one example.
         leave: Examples of each stratum that stay in any case.
@@ -51,15 +59,24 @@ def hold_out(rows: Sequence[Row], strata: Strata, *, share: float, leave: int, r
     Returns:
         Numbers of the chosen rows, rising.
     """
-    units: dict[str, list[int]] = defaultdict(list)
-    for i, row in enumerate(rows):
-        units[f"group {row.group}" if row.group is not None else f"row {i}"].append(i)
-    members = list(units.values())
-    counts = [Counter(name for i in unit for name in strata[i]) for unit in members]
+    units: dict[str, int] = {}
+    unit_of: list[int] = []
+    counts: list[Counter[str]] = []
+    alone: dict[frozenset[str], Counter[str]] = {}
+    for i, group in enumerate(groups):
+        unit = len(counts) if group is None else units.setdefault(group, len(counts))
+        unit_of.append(unit)
+        if group is None:
+            # One count for all that stand alone and are alike: of a million examples they are the most.
+            counts.append(alone.setdefault(strata[i], Counter(strata[i])))
+        else:
+            if unit == len(counts):
+                counts.append(Counter())
+            counts[unit].update(strata[i])
     total: Counter[str] = sum_counts(counts)
     held: Counter[str] = Counter()
     of_stratum: dict[str, list[int]] = defaultdict(list)
-    for unit in rng.permutation(len(members)).tolist():
+    for unit in rng.permutation(len(counts)).tolist():
         for name in counts[unit]:
             of_stratum[name].append(unit)
     taken: set[int] = set()
@@ -80,7 +97,7 @@ def hold_out(rows: Sequence[Row], strata: Strata, *, share: float, leave: int, r
                 held.update(counts[unit])
             else:
                 passed.add(unit)
-    return sorted(i for unit in taken for i in members[unit])
+    return [i for i, unit in enumerate(unit_of) if unit in taken]
 
 
 def sum_counts(counts: Sequence[Mapping[str, int]]) -> Counter[str]:

@@ -1,61 +1,86 @@
-"""Every picture of a data set checked and brought to one size and one number of channels, in a file on disk.
+"""Every picture of a data set checked and brought to one size and one number of channels, chunk by chunk.
 
 Pictures that already lie in an array of the right size are copied whole; the others are decoded by threads (Pillow lets go
 of Python's lock while it decodes). Nothing is kept in memory but the chunk at hand.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, Int32, UInt8
 
+from temper.data.decoding import to_grey
+from temper.data.encoded import reads_the_same
 from temper.data.params import PrepareParams
-from temper.data.pictures import Store, Unreadable, split_path, unify, unify_mask
+from temper.data.pictures import Store, Unreadable, open_plain, split_path, stretch, unify_mask
 from temper.problem import Row
 from temper.progress import Bar
 
-_CHUNK = 256
+CHUNK = 256
 _LISTED = 20
 """Bad pictures that an error message names."""
 
 
 @dataclass
-class Unified:
-    """Pictures of all rows, in their order; what lies at the place of a bad one means nothing."""
+class Chunk:
+    """Unified pictures of some rows; what lies at the place of a bad one means nothing."""
 
+    numbers: range
+    """Of the rows, from the first on."""
     images: UInt8[np.ndarray, "rows height width channels"]
     masks: UInt8[np.ndarray, "rows height width"] | None
+    sizes: Int32[np.ndarray, "rows 2"]
+    """Height and width before unifying."""
+    plain: Bool[np.ndarray, "rows"]
+    """Whether training may decode the file as it came; False where nobody asked."""
     bad: dict[int, str] = field(default_factory=dict)
     """Number of the row -> why it cannot be used."""
 
 
-def unify_all(rows: Sequence[Row], store: Store, params: PrepareParams, work: Path) -> Unified:
-    """Check, decode and unify the pictures and masks of all rows into files in `work`."""
-    shape = (len(rows), params.height_px, params.width_px)
-    colour = params.mode == "colour" or (params.mode == "auto" and _may_have_colour(rows, store))
-    images = np.lib.format.open_memmap(work / "images.npy", "w+", np.uint8, (*shape, 3 if colour else 1))
-    masks = None
-    if any(row.mask for row in rows):
-        masks = np.lib.format.open_memmap(work / "masks.npy", "w+", np.uint8, shape)
-    unified = Unified(images, masks)
-    grey = True
+def has_masks(rows: Sequence[Row]) -> bool:
+    """Whether any row names a mask."""
+    return any(row.mask for row in rows)
+
+
+def count_channels(rows: Sequence[Row], store: Store, params: PrepareParams) -> int:
+    """Channels to unify to: 1 where there can be no colour, else 3, and whether colour was used shows afterwards."""
+    return 3 if params.mode == "colour" or (params.mode == "auto" and _may_have_colour(rows, store)) else 1
+
+
+def unify_chunks(
+    rows: Sequence[Row], store: Store, params: PrepareParams, *, channels: int, masks: bool, check_plain: bool = False
+) -> Iterator[Chunk]:
+    """Check, decode and unify the pictures and masks of all rows, in order.
+
+    Args:
+        rows: The examples.
+        store: Where their pictures are.
+        params: To what they are unified.
+        channels: 1 or 3.
+        masks: Whether there are masks.
+        check_plain: Whether to find out if training may decode the files as they came; costs a second decoding.
+    """
+    shape = (params.height_px, params.width_px)
     with Bar("prepare", len(rows)) as bar, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        for path in {split_path(path)[0]: path for row in rows for path in (row.path, row.mask) if path}.values():
-            store.open(path)
-        for start in range(0, len(rows), _CHUNK):
-            numbers = range(start, min(start + _CHUNK, len(rows)))
-            if not _copy_whole(rows, numbers, store, unified):
-                _decode(rows, numbers, store, params, unified, pool)
-            grey = grey and (not colour or _is_grey(images[start : numbers.stop]))
-            bar.advance(len(numbers))
-    if params.mode == "auto" and grey and colour:
-        unified.images = images[..., :1]
-    return unified
+        for start in range(0, len(rows), CHUNK):
+            some = list(rows[start : start + CHUNK])
+            chunk = Chunk(
+                range(start, start + len(some)),
+                np.zeros((len(some), *shape, channels), np.uint8),
+                np.zeros((len(some), *shape), np.uint8) if masks else None,
+                np.zeros((len(some), 2), np.int32),
+                np.zeros(len(some), bool),
+            )
+            for name in {split_path(path)[0]: path for row in some for path in (row.path, row.mask) if path}.values():
+                store.open(name)
+            if not _copy_whole(some, store, chunk):
+                _decode(some, store, params, chunk, pool, check_plain)
+            yield chunk
+            bar.advance(len(some))
 
 
 def check_bad_share(rows: Sequence[Row], bad: dict[int, str], max_bad_share: float) -> None:
@@ -74,18 +99,23 @@ def check_bad_share(rows: Sequence[Row], bad: dict[int, str], max_bad_share: flo
     )
 
 
+def is_grey(images: UInt8[np.ndarray, "rows height width channels"]) -> bool:
+    """Whether all channels are equal everywhere."""
+    return bool((images[..., :1] == images[..., 1:]).all())
+
+
 def _may_have_colour(rows: Sequence[Row], store: Store) -> bool:
     """Files may; arrays without a channel axis cannot."""
     names = {split_path(row.path)[0] for row in rows}
     return any(not name.endswith((".npy", ".gz")) or store.array(name).ndim > 3 for name in names)
 
 
-def _copy_whole(rows: Sequence[Row], numbers: range, store: Store, unified: Unified) -> bool:
+def _copy_whole(rows: Sequence[Row], store: Store, chunk: Chunk) -> bool:
     """Copy a chunk out of arrays of the right shape in one go; False where it is not so simple."""
     blocks = []
     for target, paths in (
-        (unified.images, [rows[i].path for i in numbers]),
-        (unified.masks, [rows[i].mask for i in numbers]),
+        (chunk.images, [row.path for row in rows]),
+        (chunk.masks, [row.mask for row in rows]),
     ):
         if target is None:
             continue
@@ -101,48 +131,43 @@ def _copy_whole(rows: Sequence[Row], numbers: range, store: Store, unified: Unif
             return False
         blocks.append((target, pixels[[int(index) for _, index in places]]))
     for target, pixels in blocks:
-        target[numbers.start : numbers.stop] = pixels
+        target[:] = pixels
+    chunk.sizes[:] = chunk.images.shape[1:3]
     return True
 
 
 def _decode(
     rows: Sequence[Row],
-    numbers: Iterable[int],
     store: Store,
     params: PrepareParams,
-    unified: Unified,
+    chunk: Chunk,
     pool: ThreadPoolExecutor,
+    check_plain: bool,
 ) -> None:
-    limits: dict[str, Any] = {
-        name: getattr(params, name) for name in ("height_px", "width_px", "max_pixels", "max_side_px")
-    }
+    limits: dict[str, Any] = {name: getattr(params, name) for name in ("max_pixels", "max_side_px")}
+    shape: dict[str, Any] = {name: getattr(params, name) for name in ("height_px", "width_px")}
 
-    def decode(number: int) -> str | None:
-        row = rows[number]
+    def decode(place: int) -> str | None:
+        row = rows[place]
         try:
-            picture, size = unify(store.read(row.path), **limits)
-            unified.images[number] = _with_channels(picture, unified.images.shape[-1])
-            if unified.masks is not None and row.mask is not None:
-                unified.masks[number] = unify_mask(store.read(row.mask), size, **limits)
+            raw = store.read(row.path)
+            picture = open_plain(raw, **limits)
+            chunk.images[place] = _with_channels(stretch(picture, **shape), chunk.images.shape[-1])
+            chunk.sizes[place] = picture.height, picture.width
+            if check_plain:
+                chunk.plain[place] = reads_the_same(raw, picture)
+            if chunk.masks is not None and row.mask is not None:
+                chunk.masks[place] = unify_mask(store.read(row.mask), picture.size, **shape, **limits)
         except Unreadable as error:
             return str(error)
         return None
 
-    numbers = list(numbers)
-    for number, reason in zip(numbers, pool.map(decode, numbers), strict=True):
+    for number, reason in zip(chunk.numbers, pool.map(decode, range(len(rows))), strict=True):
         if reason is not None:
-            unified.bad[number] = reason
+            chunk.bad[number] = reason
 
 
 def _with_channels(picture: np.ndarray, channels: int) -> np.ndarray:
     if picture.ndim == 2:
         return picture[..., None]  # broadcasts over the channels
-    if channels == 3:
-        return picture
-    # Pillow's weights of red, green and blue (ITU-R 601-2), in its integer arithmetic; equal channels stay as they are.
-    red, green, blue = (picture[..., i].astype(np.uint32) for i in range(3))
-    return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).astype(np.uint8)[..., None]
-
-
-def _is_grey(images: UInt8[np.ndarray, "rows height width 3"]) -> bool:
-    return bool((images[..., 0] == images[..., 1]).all() and (images[..., 1] == images[..., 2]).all())
+    return picture if channels == 3 else to_grey(picture)

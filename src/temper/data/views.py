@@ -5,9 +5,11 @@ picture looks the same whatever the number of ranks and wherever a run was resum
 over rows and columns; nothing is padded or copied beforehand.
 """
 
+import math
+
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
 from temper.data.params import ViewParams
@@ -40,12 +42,46 @@ def shift_and_flip(
     lines = mirror(torch.arange(height) + down[:, None], height)
     across = mirror(torch.arange(width) + right[:, None], width)
     if params.flip:
-        first = uniform(rows, 1, seed=seed, stream="flip")[:, 0] < 0.5
-        flipped = first ^ bool(epoch % 2)
-        across = torch.where(flipped[:, None], across.flip(1), across)
+        across = torch.where(flips(rows, seed=seed, epoch=epoch)[:, None], across.flip(1), across)
     place = (rows[:, None, None], lines[:, :, None], across[:, None, :])
     place = tuple(index.to(next(iter(columns.values())).device) for index in place)  # type: ignore[assignment]
     return {name: column[place] for name, column in columns.items()}
+
+
+def flips(rows: Int[Tensor, "batch"], *, seed: int, epoch: int) -> Bool[Tensor, "batch"]:
+    """Which examples are mirrored in an epoch: half of them in the first one, and always the other half in the next."""
+    first = uniform(rows, 1, seed=seed, stream="flip")[:, 0] < 0.5
+    return first ^ bool(epoch % 2)
+
+
+def crop_boxes(
+    sizes: Int[Tensor, "batch 2"], draws: Int[Tensor, "batch"], params: ViewParams, *, seed: int
+) -> Int[Tensor, "batch 4"]:
+    """Random resized crops: a part of each picture as top, left, height, width in its own pixels.
+
+    The share of the area is uniform over `crop_scale`, the logarithm of width / height over `crop_ratio`. A side that would
+    be longer than the picture's is cut to it (torchvision draws again, up to ten times). Without `crop_scale`, the whole.
+
+    Args:
+        sizes: Heights and widths of the pictures.
+        draws: The number of each draw over the whole training; the part depends on it.
+        params: Which views are on.
+        seed: Of the training.
+
+    Source:
+        Szegedy et al. 2015, arXiv:1409.4842, section 6; torchvision's `RandomResizedCrop`.
+    """
+    if params.crop_scale is None:
+        return torch.cat([torch.zeros_like(sizes), sizes], dim=1)
+    chances = uniform(draws, 4, seed=seed, stream="resized crop").double()
+    least, most = params.crop_scale
+    area = (least + chances[:, 0] * (most - least)) * sizes.double().prod(dim=1)
+    narrow, wide = (math.log(ratio) for ratio in params.crop_ratio)
+    ratio = torch.exp(narrow + chances[:, 1] * (wide - narrow))
+    sides = torch.stack([(area / ratio).sqrt(), (area * ratio).sqrt()], dim=1).round().long()
+    sides = torch.minimum(sides.clamp(min=1), sizes)
+    corners = (chances[:, 2:] * (sizes - sides + 1)).floor().long()
+    return torch.cat([corners, sides], dim=1)
 
 
 def _shifts(draws: Tensor, most_px: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,6 @@
 """Rebalance the training split and make views of it, before training starts."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ import numpy as np
 from temper.artifacts import Artifact
 from temper.data import balance
 from temper.data.materialize import Draw, materialize, seed_of
-from temper.data.packing import TABLE, open_split, read_rows_of, write_table
+from temper.data.packing import TABLE, open_encoded, open_split, read_rows_of, read_strata, write_table
 from temper.data.sheet import tint, write_sheet
 from temper.data.space import require_space
 from temper.problem import Problem
@@ -30,17 +31,21 @@ def run(
     """
     prepare = inputs["prepare"]
     problem = load(prepare.facts["problem"])
-    rows = read_rows_of(prepare, "train")
-    strata = [frozenset(names) for names in rows["strata"]]
+    ids, strata = read_rows_of(prepare, "train", ["id"])["id"], read_strata(prepare, "train")
     repeats = balance.draw_repeats(strata, params.augment.balance, seed=params.seed)
     weights = balance.weigh(strata, params.augment.balance)
     emphasis = balance.emphasize(strata, params.augment.balance, problem.classes)
     num_views = params.augment.views
+    if num_views and open_encoded(prepare) is not None:
+        raise ValueError(
+            f"augment.views = {num_views} makes copies of packed pixels, but prepare.keep is encoded; set augment.views to 0 and "
+            "name the transforms in train.views.policy, which are drawn anew in every epoch, or set prepare.keep to pixels"
+        )
     # Examples that are never drawn need no views.
     drawn = [i for i in range(len(strata)) if repeats[i]] if num_views else []
     plan = [(i, view) for view in range(1, num_views + 1) for i in drawn]
-    seeds = [seed_of(params.seed, rows["id"][i], view) for i, view in plan]
-    _write_rows(out / TABLE, rows, plan, seeds, repeats, weights)
+    seeds = [seed_of(params.seed, ids[i], view) for i, view in plan]
+    _write_rows(out / TABLE, ids, strata, plan, seeds, repeats, weights)
     if plan:
         columns = open_split(prepare, "train")
         example_bytes = sum(column[:1].nbytes for column in columns.values())
@@ -55,22 +60,25 @@ def run(
         )
         _write_sheet(out, columns, strata, plan, problem)
     before = balance.count(strata)
-    after = {name: _drawn(strata, repeats, name) * (1 + num_views) for name in before}
-    _print_counts(before, after, {name: _mean_weight(strata, weights, name) for name in before})
+    drawn_of, weight_of = _sum(strata, repeats), _sum(strata, weights)
+    after = {name: int(drawn_of[name]) * (1 + num_views) for name in before}
+    _print_counts(before, after, {name: weight_of[name] / number for name, number in before.items()})
     return {"emphasis": emphasis, "counts": {"before": before, "after": after}, "views": num_views}
 
 
-def _drawn(strata: Sequence[frozenset[str]], repeats: np.ndarray, name: str) -> int:
-    return int(sum(int(times) for each, times in zip(strata, repeats, strict=True) if name in each))
-
-
-def _mean_weight(strata: Sequence[frozenset[str]], weights: np.ndarray, name: str) -> float:
-    return float(np.mean([weight for each, weight in zip(strata, weights, strict=True) if name in each]))
+def _sum(strata: Sequence[frozenset[str]], values: np.ndarray) -> Counter[str]:
+    """Sums of the examples' values, by stratum."""
+    totals: Counter[str] = Counter()
+    for each, value in zip(strata, values.tolist(), strict=True):
+        for name in each:
+            totals[name] += value
+    return totals
 
 
 def _write_rows(
     path: Path,
-    rows: Mapping[str, Sequence[Any]],
+    ids: Sequence[str],
+    strata: Sequence[frozenset[str]],
     plan: Sequence[tuple[int, int]],
     seeds: Sequence[int],
     repeats: np.ndarray,
@@ -78,11 +86,12 @@ def _write_rows(
 ) -> None:
     """An entry per example, then per view; a view is drawn as often, and counts as much, as its original."""
     sources = [*range(len(repeats)), *(i for i, _ in plan)]
+    lists = {each: sorted(each) for each in set(strata)}
     columns: dict[str, list[Any]] = {
-        "id": [rows["id"][i] for i in sources],
+        "id": [ids[i] for i in sources],
         "index": list(range(len(sources))),
         "view": [0] * len(repeats) + [view for _, view in plan],
-        "strata": [rows["strata"][i] for i in sources],
+        "strata": [lists[strata[i]] for i in sources],
         "weight": weights[sources].tolist(),
         "repeats": repeats[sources].tolist(),
         "seed": [None] * len(repeats) + list(seeds),

@@ -8,19 +8,21 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-
 from temper.artifacts import Artifact
-from temper.data.duplicates import digest_pixels, find_duplicates
-from temper.data.packing import TABLE, Truth, measure, pack_truth, write_split, write_table
+from temper.data.duplicates import find_duplicates
+from temper.data.encoded import FOLDER
+from temper.data.keeping import keep_encoded, write_unified
+from temper.data.packing import TABLE, measure, open_columns, write_split, write_table
+from temper.data.params import PrepareParams
 from temper.data.pictures import Store
 from temper.data.report import DROPPED, write_dropped, write_report
-from temper.data.rows import FILE, as_found, read_rows
+from temper.data.rows import FILE, Rows, as_found, read_rows
 from temper.data.sheet import tint, write_sheet
 from temper.data.space import require_space
 from temper.data.splits import SPLITS, assign_splits, check_strata, count_strata
-from temper.data.unified import Unified, check_bad_share, unify_all
-from temper.problem import Problem, Row
+from temper.data.survey import Survey, facts_of, look_over
+from temper.data.unified import check_bad_share, has_masks
+from temper.problem import Facts, Problem
 from temper.problems import dump
 
 _SHEET_COLUMNS = 12
@@ -40,41 +42,32 @@ def run(
     rows = read_rows(ingest.path(FILE))
     named = as_found(rows, ingest.facts["origin"])
     problem: Problem = params.problem.bind(named)
-    # Twice: once in `work` while the splits are not known yet, once packed.
-    pixels = params.prepare.height_px * params.prepare.width_px
-    require_space(
-        out, 2 * len(rows) * pixels * (4 if any(row.mask for row in rows) else 3), f"{len(rows)} unified pictures"
-    )
+    _require_space(rows, ingest, params.prepare, out)
     with Store({name: ingest.path(name) for name in ingest.files}) as store:
-        unified = unify_all(rows, store, params.prepare, work)
-    check_bad_share(named, unified.bad, params.prepare.max_bad_share)
-    truth = pack_truth(rows, unified, problem, work)
-    check_bad_share(named, unified.bad, params.prepare.max_bad_share)
-    pixel_digests = digest_pixels(unified.images)
-    dropped = _dropped(rows, unified, truth, pixel_digests)
-    kept = [i for i in range(len(rows)) if i not in dropped]
-    strata = [truth.strata[i] for i in kept]
-    _check_classes(problem, strata, dropped)
-    splits = assign_splits(
-        [rows[i] for i in kept],
-        strata,
-        validation_share=params.prepare.validation_share,
-        test_share=params.prepare.test_share,
-        seed=params.seed,
-    )
-    counts = count_strata(splits, strata)
-    check_strata(counts, official=frozenset(row.split for row in rows if row.split))
-    examples = {name: splits.count(name) for name in SPLITS}
-    columns = {"image": unified.images, **truth.columns}
-    for name in SPLITS:
-        write_split(out / name, columns, [i for i, split in zip(kept, splits, strict=True) if split == name])
-    _write_rows(out / TABLE, rows, kept, splits, truth, pixel_digests)
+        survey = look_over(rows, store, problem, params.prepare, work)
+        check_bad_share(named, survey.bad, params.prepare.max_bad_share)
+        dropped = _dropped(rows, survey)
+        kept = [i for i in range(len(rows)) if i not in dropped]
+        strata = [survey.truth.strata[i] for i in kept]
+        _check_classes(problem, strata, dropped)
+        splits = assign_splits(
+            rows.take(kept),
+            strata,
+            validation_share=params.prepare.validation_share,
+            test_share=params.prepare.test_share,
+            seed=params.seed,
+        )
+        counts = count_strata(splits, strata)
+        check_strata(counts, official=frozenset(row.split for row in rows if row.split))
+        examples = {name: splits.count(name) for name in SPLITS}
+        facts = _write_splits(out, rows, kept, splits, store, survey, params.prepare)
+    _write_rows(out / TABLE, rows, kept, splits, survey)
     write_dropped(rows, dropped, out / DROPPED)
     if dropped:
         text = f"{len(dropped)} of {len(rows)} pictures were dropped; artifacts/prepare/{DROPPED} says which, and why"
         print(text, file=sys.stderr)
-    facts = measure(out / "train")
-    _write_sheet(out, [each for each, split in zip(strata, splits, strict=True) if split == "train"], problem)
+    in_training = [each for each, split in zip(strata, splits, strict=True) if split == "train"]
+    _write_sheet(out, facts, in_training, problem)
     sheet = out / "sheet.png"
     write_report(
         out / "report.html", counts=counts, examples=examples, facts=facts, rows=rows, dropped=dropped, sheet=sheet
@@ -86,21 +79,54 @@ def run(
         "facts": asdict(facts),
         "examples": examples,
         "counts": counts,
-        "dropped": dict(sorted(Counter(_summary(i, reason, unified) for i, reason in dropped.items()).items())),
+        "dropped": dict(sorted(Counter(_summary(i, reason, survey) for i, reason in dropped.items()).items())),
     }
 
 
-def _dropped(rows: Sequence[Row], unified: Unified, truth: Truth, pixel_digests: Sequence[str]) -> dict[int, str]:
+def _require_space(rows: Rows, ingest: Artifact, params: PrepareParams, out: Path) -> None:
+    """Room for what will be written, as far as it can be told: the splits are not known yet."""
+    pixels = params.height_px * params.width_px * (4 if has_masks(rows) else 3)
+    if params.keep == "encoded":
+        held_share = params.validation_share + params.test_share
+        needed = sum(ingest.path(name).stat().st_size for name in ingest.files) + int(len(rows) * pixels * held_share)
+        require_space(out, needed, f"{len(rows)} pictures")
+    else:
+        # Twice: once in `work` while the splits are not known yet, once packed.
+        require_space(out, 2 * len(rows) * pixels, f"{len(rows)} unified pictures")
+
+
+def _write_splits(
+    out: Path,
+    rows: Rows,
+    kept: Sequence[int],
+    splits: Sequence[str],
+    store: Store,
+    survey: Survey,
+    params: PrepareParams,
+) -> Facts:
+    """Write pictures and truth of each split; returns the facts of the training pictures."""
+    members = {name: [i for i, split in zip(kept, splits, strict=True) if split == name] for name in SPLITS}
+    columns = {} if survey.images is None else {"image": survey.images}
+    for name in SPLITS:
+        write_split(out / name, {**columns, **survey.truth.columns}, members[name])
+    if survey.images is not None:
+        return measure(out / "train")
+    for name in SPLITS:
+        if name != "train":
+            write_unified(rows, members[name], store, survey, params, out / name / "image.npy")
+    keep_encoded(rows, members["train"], store, survey, params, out / FOLDER)
+    return facts_of(survey, members["train"], params)
+
+
+def _dropped(rows: Rows, survey: Survey) -> dict[int, str]:
     """Numbers of the rows that are left out -> why, in order."""
-    good = [i for i in range(len(rows)) if i not in unified.bad]
-    repeated = find_duplicates(
-        [rows[i] for i in good], [pixel_digests[i] for i in good], [truth.digests[i] for i in good]
-    )
-    return dict(sorted({**unified.bad, **{good[i]: reason for i, reason in repeated.items()}}.items()))
+    good = [i for i in range(len(rows)) if i not in survey.bad]
+    repeated = find_duplicates(rows.take(good), survey.digests[good], survey.truth.digests[good])
+    return dict(sorted({**survey.bad, **{good[i]: reason for i, reason in repeated.items()}}.items()))
 
 
-def _summary(number: int, reason: str, unified: Unified) -> str:
-    return "cannot be used" if number in unified.bad else reason
+def _summary(number: int, reason: str, survey: Survey) -> str:
+    return "cannot be used" if number in survey.bad else reason
 
 
 def _check_classes(problem: Problem, strata: Sequence[frozenset[str]], dropped: Mapping[int, str]) -> None:
@@ -118,30 +144,33 @@ def _check_classes(problem: Problem, strata: Sequence[frozenset[str]], dropped: 
             )
 
 
-def _write_rows(
-    path: Path, rows: Sequence[Row], kept: Sequence[int], splits: Sequence[str], truth: Truth, digests: Sequence[str]
-) -> None:
+def _write_rows(path: Path, rows: Rows, kept: Sequence[int], splits: Sequence[str], survey: Survey) -> None:
+    import pyarrow as pa
+
     seen: Counter[str] = Counter()
     index = []
     for split in splits:
         index.append(seen[split])
         seen[split] += 1
-    columns: dict[str, list[Any]] = {
-        "id": [rows[i].id for i in kept],
+    table = rows.take(kept).table
+    strata = [survey.truth.strata[i] for i in kept]
+    unlike = {each: number for number, each in enumerate(dict.fromkeys(strata))}
+    columns = {
+        "id": table["id"],
         "split": list(splits),
         "index": index,
-        "path": [rows[i].path for i in kept],
-        "labels": [list(rows[i].labels) for i in kept],
-        "strata": [sorted(truth.strata[i]) for i in kept],
-        "group": [rows[i].group for i in kept],
-        "digest": [digests[i] for i in kept],
+        "path": table["path"],
+        "labels": table["labels"],
+        "strata": pa.array([sorted(each) for each in unlike]).take(pa.array([unlike[each] for each in strata])),
+        "group": table["group"],
+        "digest": pa.array(survey.digests[kept], pa.binary()).cast(pa.string()),
     }
     write_table(path, columns)
 
 
-def _write_sheet(out: Path, strata: Sequence[frozenset[str]], problem: Problem) -> None:
+def _write_sheet(out: Path, facts: Facts, strata: Sequence[frozenset[str]], problem: Problem) -> None:
     """A line of pictures per class, evenly picked from the training split."""
-    columns = {path.stem: np.load(path, mmap_mode="r") for path in sorted((out / "train").glob("*.npy"))}
+    columns = open_columns(out, facts)
     lines = []
     for name in sorted({name for each in strata for name in each})[:_SHEET_LINES]:
         members = [i for i, each in enumerate(strata) if name in each]

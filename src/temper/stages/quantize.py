@@ -15,7 +15,7 @@ from temper.artifacts import Artifact
 from temper.compress.cost import measure_cost
 from temper.compress.export import Deployable, export
 from temper.compress.quantize import quantize
-from temper.data.packing import open_split
+from temper.data.packing import open_pictures, open_split
 from temper.maths.random import derive
 from temper.networks.deployed import FEATURES, Deployed
 from temper.networks.features import check_names
@@ -45,7 +45,7 @@ def run(
         export(deployable, facts, path, _metadata(name, problem, facts, inputs, deployable.features))
         gaps[name] = _gap(path, deployable, held)
         _check(name, gaps[name], settings.max_parity_gap, "quantize.max_parity_gap")
-    images = open_split(prepare, "train")["image"]
+    images = open_pictures(prepare)
     chosen = np.random.default_rng(derive(params.seed, "calibration")).permutation(len(images))
     calibration = images[np.sort(chosen[: settings.calibration_images])]
     metadata = _metadata("quantized", problem, facts, inputs, settings.features)

@@ -10,7 +10,16 @@ from torch import Tensor, nn
 
 from temper.artifacts import WEIGHTS, Artifact
 from temper.data.loading import TrainLoader, as_batch, to_tensors, whole_batches
-from temper.data.packing import TABLE, check_batch, open_split, open_training, read_strata_drawn, read_table
+from temper.data.packing import (
+    TABLE,
+    check_batch,
+    open_encoded,
+    open_split,
+    open_training,
+    read_strata_drawn,
+    read_table,
+)
+from temper.data.streaming import Stream, count_workers
 from temper.engine.calibration import fit_temperature
 from temper.engine.checkpoints import Checkpoints
 from temper.engine.fit import FitResult, fit
@@ -24,7 +33,7 @@ from temper.networks.heads import count_parameters
 from temper.networks.params import TransferParams
 from temper.networks.pretrained import read_weights
 from temper.networks.transfer import start_from
-from temper.problem import PLAIN_HEAD, Emphasis, Objective, Problem
+from temper.problem import PLAIN_HEAD, Emphasis, Facts, Objective, Problem
 from temper.problems import load as load_problem
 from temper.stages.trained import read_facts
 
@@ -55,7 +64,7 @@ def train_network(
         problem, facts = load_problem(prepare.facts["problem"]), read_facts(prepare)
         emphasis = _emphasis(params, inputs["augment"])
         seed = derive(seed, what)
-        loader = _loader(what, params, inputs, problem, ranks, seed=seed, mean=facts.mean)
+        loader = _loader(inputs, problem, facts, params, ranks, seed=seed, what=what)
         network = build_network(problem, params.backbone, facts, seed=seed, head=params.head)
         started = transfer(network, params.transfer, project, ranks)
         network = network.to(ranks.device)
@@ -100,17 +109,30 @@ def transfer(network: nn.Module, params: TransferParams, project: Path, ranks: R
 
 
 def _loader(
-    what: str,
-    params: "TrainParams | DistillParams",
     inputs: Mapping[str, Artifact],
     problem: Problem,
+    facts: Facts,
+    params: "TrainParams | DistillParams",
     ranks: Ranks,
     *,
     seed: int,
-    mean: tuple[float, ...],
+    what: str,
 ) -> TrainLoader:
+    """Batches from memory, or of pictures made ahead where they are encoded or viewed one by one."""
     columns, repeats, weights = open_training(inputs["prepare"], inputs["augment"])
     check_batch(params.fit.batch_size, repeats, key=f"{what}.fit.batch_size", num_ranks=ranks.num)
+    encoded = open_encoded(inputs["prepare"])
+    stream = None
+    if encoded is not None or params.views.per_picture:
+        stream = Stream(
+            columns.pop("image") if encoded is None else encoded,
+            {name: columns.pop(name) for name in sorted(problem.spatial)},
+            params.views,
+            seed=seed,
+            workers=count_workers(params.views.workers, ranks.num),
+            ids=lambda: _ids(inputs["augment"]),
+            pinned=ranks.device.type == "cuda",
+        )
     return TrainLoader(
         to_tensors(columns, ranks.device),
         repeats,
@@ -119,13 +141,14 @@ def _loader(
         device=ranks.device,
         views=params.views,
         spatial=problem.spatial,
-        mean=mean,
+        mean=facts.mean,
         seed=seed,
         rank=ranks.rank,
         num_ranks=ranks.num,
         ids=lambda: _ids(inputs["augment"]),
         sampling=params.sampling,
         strata=lambda: read_strata_drawn(inputs["augment"]),
+        stream=stream,
     )
 
 
@@ -144,7 +167,7 @@ def validate(network: nn.Module, problem: Problem, held: Mapping[str, Tensor], r
 
 def _ids(augment: Artifact) -> list[str]:
     """Ids of all that training draws from, in the order of the packed files; a view has its picture's."""
-    table = read_table(augment.path(TABLE))
+    table = read_table(augment.path(TABLE), ["index", "id"])
     return [name for _, name in sorted(zip(table["index"], table["id"], strict=True))]
 
 

@@ -157,4 +157,4 @@ def test_rows_survive_writing_and_reading(world: tuple[Path, Seen]) -> None:
     root, _ = world
     rows = fashion_mnist.fetch(FashionMnist(source="fashion-mnist", folder="good"), root, root / "out")
     write_rows(rows, root / "rows.parquet")
-    assert read_rows(root / "rows.parquet") == rows
+    assert list(read_rows(root / "rows.parquet")) == rows

@@ -4,6 +4,8 @@ Every regular file in a class folder is taken, at any depth; hidden files and fo
 byte in one archive. Whether they are pictures is for prepare to find out.
 """
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from temper.data.archive import NAME, write_archive
@@ -25,14 +27,14 @@ def fetch(params: ImageFolder, project: Path, out: Path) -> list[Row]:
         raise ValueError(
             f"ingest.folder = {params.folder!r}: {root} {state}; name a folder of class-named folders of pictures"
         )
-    files: dict[str, Path] = {}
+    files: dict[str, str] = {}
     rows = []
     for split, folder in _splits(root):
-        for kind in _classes(root, folder):
-            for file in _pictures(kind):
-                name = file.relative_to(root).as_posix()
-                files[name] = file
-                rows.append(Row(name, f"{NAME}/{name}", labels=(kind.name,), split=split))
+        for kind, names in _classes(root, folder):
+            labels, place = (kind.name,), kind.relative_to(root).as_posix()
+            for name in names:
+                files[f"{place}/{name}"] = f"{kind}/{name}"
+                rows.append(Row(f"{place}/{name}", f"{NAME}/{place}/{name}", labels=labels, split=split))
     classes = sorted({label for row in rows for label in row.labels})
     if len(classes) == 1:
         raise ValueError(
@@ -61,7 +63,8 @@ def _splits(root: Path) -> list[tuple[str | None, Path]]:
     return [(SPLITS[child.name], child) for child in split]
 
 
-def _classes(root: Path, folder: Path) -> list[Path]:
+def _classes(root: Path, folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """The class folders, each with its pictures' names."""
     kinds = _folders(folder)
     if not kinds:
         found = len(_files(folder))
@@ -69,14 +72,20 @@ def _classes(root: Path, folder: Path) -> list[Path]:
             f"{folder} holds no class folders ({found} loose files); sort the pictures into folders named after their classes"
         )
     for kind in kinds:
-        if not _pictures(kind):
+        names = _pictures(kind)
+        if not names:
             raise ValueError(f"the class folder {kind} is empty; put pictures of {kind.name!r} into it or remove it")
-    return kinds
+        yield kind, names
 
 
-def _pictures(folder: Path) -> list[Path]:
-    found = [path for path in folder.rglob("*") if path.is_file()]
-    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+def _pictures(folder: Path) -> list[str]:
+    """Names of all files at any depth, below the folder, in the order of their parts."""
+    found = []
+    for place, inner, files in os.walk(folder):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        prefix = "" if place == str(folder) else f"{Path(place).relative_to(folder).as_posix()}/"
+        found += [prefix + name for name in files if not name.startswith(".")]
+    return sorted((name for name in found if os.path.isfile(f"{folder}/{name}")), key=lambda name: name.split("/"))  # noqa: PTH113
 
 
 def _folders(folder: Path) -> list[Path]:

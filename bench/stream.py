@@ -1,0 +1,229 @@
+"""Do time and memory per picture stay flat from ten thousand to a million pictures?
+
+    python bench/stream.py [--folder .temper/stream] [--keep] [N ...]        N: 10000 100000 1000000
+
+For each N: N different JPEGs of 64 px in 100 class folders; then `ingest`, `prepare` (keep: encoded), `augment` and one epoch
+of the training loader (random resized crop and flip, no network), each a process of its own. Recorded for each: seconds, and the
+most memory its process tree held (proportional set size, asked for four times a second). The epoch also tells the decoder's own
+limit in the same process: OpenCV on bytes that lie in memory, in as many threads.
+
+A size that was measured is not measured again: remove its `result.json` for that. Writes stream.json and stream.png into the
+folder. A million pictures need 12 GB of disk for the time being; the files of a size are removed at its end without --keep.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+SIDE, CLASSES, CHUNK, BATCH = 64, 100, 1000, 256
+SAMPLE = 20_000
+"""Pictures on which the decoder's limit is measured."""
+EVERY_S = 0.25
+STAGES = ("ingest", "prepare", "augment")
+PARAMS = """project: stream
+seed: 0
+problem: {kind: multiclass}
+ingest: {source: imagefolder, folder: pictures}
+prepare: {height_px: 64, width_px: 64, validation_share: 0.02, test_share: 0.02, keep: encoded}
+augment: {balance: {method: none}}
+train:
+  backbone: {family: small-resnet, widths: [16], depths: [1]}
+  views: {}
+  fit: {epochs: 1, batch_size: 256, lr: 0.1}
+distill:
+  backbone: {family: small-resnet, widths: [16], depths: [1]}
+  views: {}
+  fit: {epochs: 1, batch_size: 256, lr: 0.1}
+  terms: {}
+quantize: {}
+evaluate: {}
+registry: {}
+"""
+
+
+def draw(start: int, folder: Path) -> None:
+    """Write pictures number `start` on: soft blobs of colour under fine noise, each one different."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    rng = np.random.default_rng([start, 64])
+    blobs = rng.integers(0, 256, (CHUNK, 6, 6, 3), np.uint8)
+    noise = rng.normal(0, 6, (4 * SIDE, 4 * SIDE, 3)).astype(np.float32)
+    for number in range(start, start + CHUNK):
+        top, left = rng.integers(0, 3 * SIDE, 2)
+        soft = cv2.resize(blobs[number - start], (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+        image = np.clip(soft + noise[top : top + SIDE, left : left + SIDE], 0, 255).astype(np.uint8)
+        encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
+        (folder / f"class-{number % CLASSES:02d}" / f"{number:07d}.jpg").write_bytes(encoded.tobytes())
+
+
+def generate(count: int, folder: Path) -> None:
+    """The pictures of a size, unless they are there already."""
+    if (folder / "made").exists():
+        return
+    shutil.rmtree(folder / "pictures", ignore_errors=True)
+    for number in range(CLASSES):
+        (folder / "pictures" / f"class-{number:02d}").mkdir(parents=True)
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
+        list(pool.map(partial(draw, folder=folder / "pictures"), range(0, count, CHUNK)))
+    (folder / "made").touch()
+
+
+def tree_bytes(process: psutil.Process) -> int:
+    """Memory of a process and its children: shared pages are shared out."""
+    total = 0
+    for each in (process, *process.children(recursive=True)):
+        try:
+            total += each.memory_full_info().pss
+        except psutil.Error:
+            continue
+    return total
+
+
+def watch(command: list[str]) -> tuple[dict[str, float], str]:
+    """Run a command to its end: seconds, most bytes, and what it printed."""
+    started, most = time.perf_counter(), 0
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        process = psutil.Process(child.pid)
+        while child.poll() is None:
+            with contextlib.suppress(psutil.Error):
+                most = max(most, tree_bytes(process))
+            time.sleep(EVERY_S)
+        output = child.stdout.read() if child.stdout else ""
+    if child.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with status {child.returncode}")
+    return {"seconds": time.perf_counter() - started, "peak_bytes": most}, output
+
+
+def epoch(project: Path) -> None:
+    """One epoch of the loader, and the decoder's limit; prints JSON."""
+    import torch
+
+    from temper import artifacts
+    from temper.data.decoding import decode
+    from temper.data.loading import TrainLoader, to_tensors
+    from temper.data.packing import open_encoded, open_training
+    from temper.data.params import ViewParams
+    from temper.data.streaming import Stream, count_workers
+
+    prepare, augment = (
+        artifacts.load(name, project / "artifacts" / name, check_files=False) for name in ("prepare", "augment")
+    )
+    columns, repeats, weights = open_training(prepare, augment)
+    pictures, workers = open_encoded(prepare), count_workers(0, 1)
+    assert pictures is not None
+    sample = [pictures.read(number) for number in np.random.default_rng(0).integers(0, len(pictures), SAMPLE)]
+    with ThreadPoolExecutor(workers) as pool:
+        limits = []
+        for _ in range(3):
+            started = time.perf_counter()
+            parts = [sample[start : start + BATCH] for start in range(0, SAMPLE, BATCH)]
+            list(pool.map(lambda part: [decode(raw, 3) for raw in part] and None, parts))
+            limits.append(SAMPLE / (time.perf_counter() - started))
+    views = ViewParams(flip=True, crop_scale=(0.25, 1.0))
+    loader = TrainLoader(
+        to_tensors(columns, torch.device("cpu")),
+        repeats,
+        weights,
+        batch_size=BATCH,
+        device=torch.device("cpu"),
+        views=views,
+        spatial=frozenset(),
+        mean=(0.0, 0.0, 0.0),
+        seed=0,
+        stream=Stream(pictures, {}, views, seed=0, workers=workers),
+    )
+    started = time.perf_counter()
+    seen = sum(len(batch.weights) for batch in loader.batches(0))
+    seconds = time.perf_counter() - started
+    print(
+        json.dumps({"pictures": seen, "epoch_seconds": seconds, "decoder_per_s": sorted(limits)[1], "workers": workers})
+    )
+
+
+def measure(count: int, folder: Path, keep: bool) -> dict[str, object]:
+    """All phases of one size."""
+    result = folder / "result.json"
+    if result.exists():
+        found: dict[str, object] = json.loads(result.read_text())
+        return found
+    folder.mkdir(parents=True, exist_ok=True)
+    generate(count, folder)
+    (folder / "params.yaml").write_text(PARAMS)
+    phases = {}
+    for stage in STAGES:
+        phases[stage], _ = watch([sys.executable, "-m", "temper", stage, "--project", str(folder)])
+    phases["epoch"], said = watch([sys.executable, __file__, "--epoch", str(folder)])
+    measured = {"count": count, "phases": phases, **json.loads(said.splitlines()[-1])}
+    result.write_text(json.dumps(measured, indent=2))
+    if not keep:
+        for name in ("pictures", "artifacts", ".temper", "made"):
+            path = folder / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    return measured
+
+
+def show(results: list[dict], folder: Path) -> None:
+    """Print the table and write the plot."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    (folder / "stream.json").write_text(json.dumps(results, indent=2))
+    names = [*STAGES, "epoch"]
+    print("pictures  " + "  ".join(f"{name:>18}" for name in names) + "   loader/s  decoder/s")
+    for each in results:
+        cells = [
+            f"{1e6 * each['phases'][name]['seconds'] / each['count']:7.0f} us {each['phases'][name]['peak_bytes'] / 1e6:5.0f} MB"
+            for name in names
+        ]
+        rate = each["pictures"] / each["epoch_seconds"]
+        print(
+            f"{each['count']:8d}  "
+            + "  ".join(f"{cell:>18}" for cell in cells)
+            + f"  {rate:9.0f}  {each['decoder_per_s']:9.0f}"
+        )
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
+    for name in names:
+        counts = [each["count"] for each in results]
+        left.plot(counts, [1e6 * each["phases"][name]["seconds"] / each["count"] for each in results], "o-", label=name)
+        right.plot(counts, [each["phases"][name]["peak_bytes"] / 1e6 for each in results], "o-", label=name)
+    left.set(xscale="log", yscale="log", xlabel="pictures", ylabel="microseconds per picture, start included")
+    right.set(xscale="log", ylim=(0, None), xlabel="pictures", ylabel="peak memory, MB")
+    right.legend()
+    figure.tight_layout()
+    figure.savefig(folder / "stream.png", dpi=120)
+
+
+def main() -> None:
+    """Read the command line and run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("counts", nargs="*", type=int, default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--folder", type=Path, default=Path(".temper/stream"))
+    parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--epoch", type=Path)
+    asked = parser.parse_args()
+    if asked.epoch:
+        epoch(asked.epoch)
+        return
+    for count in asked.counts:
+        if count % CHUNK:
+            parser.error(f"N = {count}; pictures are made {CHUNK} at a time, so N is a multiple of {CHUNK}")
+    show([measure(count, asked.folder.resolve() / str(count), asked.keep) for count in asked.counts], asked.folder)
+
+
+if __name__ == "__main__":
+    main()
