@@ -7,7 +7,7 @@ report says what became of every tensor, and too little found is an error.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -100,7 +100,11 @@ def start_from(network: nn.Module, weights: Weights, params: TransferParams) -> 
             "same backbone"
         )
     network.load_state_dict({**own, **taken})
-    facts = _normalise(network, weights.facts, channels) if f"{_NORMALIZE}mean" not in taken else weights.facts
+    if f"{_NORMALIZE}mean" in taken:
+        mean, scale = (taken[f"{_NORMALIZE}{name}"].flatten() for name in ("mean", "scale"))
+        facts = replace(weights.facts, mean=tuple(mean.tolist()), std=tuple((1 / scale).tolist()))
+    else:
+        facts = _normalise(network, weights.facts, channels)
     return Report(facts=facts, matched=tuple(matched), adapted=tuple(adapted), fresh=fresh, unused=unused, share=share)
 
 

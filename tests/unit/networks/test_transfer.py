@@ -104,6 +104,7 @@ def test_weights_of_our_own_bring_their_normalisation_and_their_head_if_asked(tm
     for name, value in known.backbone.state_dict().items():
         assert torch.equal(value, network.backbone.state_dict()[name]), name
     assert torch.equal(network.head.weight, head) and report.fresh == ("head.weight", "head.bias")
+    assert report.facts.mean == (11.0, 12.0, 13.0) and report.facts.std == pytest.approx((21.0, 22.0, 23.0))
     start_from(network, weights, TransferParams(weights="named", keep_head=True))
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in known.state_dict().items())
     grey = build_network(TOY.problem, BACKBONE, Facts(12, 12, 1, (9.0,), (9.0,)), seed=2)
