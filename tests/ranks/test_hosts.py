@@ -60,6 +60,8 @@ class Host:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "TEMPER_HOST": FIRST}
         with self.log.open("w") as log:
             self.door = subprocess.Popen(words, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        # A core each, so that a rank has one thread, as each of two ranks on one host has: sums are then the same.
+        psutil.Process(self.door.pid).cpu_affinity([sorted(os.sched_getaffinity(0))[-1 if command == "join" else 0]])
 
     def said(self) -> str:
         return self.log.read_text()
