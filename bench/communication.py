@@ -62,7 +62,7 @@ def measure(backbone: AnyBackbone, classes: int, ranks: Ranks, folder: Path) -> 
     """Per step: calls and bytes of gradients and of statistics, and bytes on the wire."""
     facts = Facts(SIZE_PX, SIZE_PX, 3, (127.0,) * 3, (60.0,) * 3)
     problem = Multiclass(kind="multiclass", classes=tuple(map(str, range(classes))))
-    network = build_network(problem, backbone, facts, seed=0, project=folder)
+    network = build_network(problem, backbone, facts, seed=0)
     shared, objective = ranks.share(network), supervised(problem, PLAIN)
     assert isinstance(shared, nn.parallel.DistributedDataParallel)
     gradients, statistics = Count(), Count()

@@ -136,7 +136,9 @@ class Data:
         """The network as temper builds it for this seed; its pixels come normalised."""
         plain = replace(self.facts, mean=(0.0,) * self.facts.channels, std=(1.0,) * self.facts.channels)
         seed = derive(self.params.seed, "train")
-        return Logits(build_network(self.problem, self.params.train.backbone, plain, seed=seed, project=Path()))
+        return Logits(
+            build_network(self.problem, self.params.train.backbone, plain, seed=seed, head=self.params.train.head)
+        )
 
 
 class Logits(nn.Module):
