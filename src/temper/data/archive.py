@@ -13,7 +13,7 @@ Source: PKWARE's APPNOTE 6.3.10, sections 4.3 (records) and 4.5.3 (sizes beyond 
 import os
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO, final
@@ -38,24 +38,30 @@ _ON_UNIX = 3 << 8
 _VERSION, _VERSION_64 = 20, 45
 
 
-def write_archive(files: Mapping[str, Path | str], path: Path) -> None:
-    """Store files byte for byte under the given names, in the order of the names.
+def write_archive(names: Sequence[str], find: Callable[[str], Path], path: Path) -> None:
+    """Store files byte for byte, in the order of their names.
+
+    Args:
+        names: Under which they are stored.
+        find: Where the file of a name lies.
+        path: Of the archive.
 
     Raises:
         ValueError: If the disk has no room for them, a file may not be read or is 4 GiB or larger, or a name is no valid UTF-8.
     """
     needed = 0
-    for name, file in files.items():
+    for name in names:
+        file = find(name)
         if not name.isprintable() or not _is_unicode(name):
             raise ValueError(f"the name of {str(file)!a} holds characters that are no printable text; rename the file")
-        needed += Path(file).stat().st_size + 256
-    require_space(path.parent, needed, f"{len(files)} pictures")
+        needed += file.stat().st_size + 256
+    require_space(path.parent, needed, f"{len(names)} pictures")
     directory = bytearray()
     with path.open("wb") as archive:
-        for name in track(sorted(files), "ingest", len(files)):
-            offset, content = archive.tell(), _read(files[name])
+        for name in track(sorted(names), "ingest", len(names)):
+            offset, content = archive.tell(), _read(find(name))
             if len(content) >= _MOST_32:
-                raise ValueError(f"{files[name]} is {len(content)} bytes large, which is no picture; remove it")
+                raise ValueError(f"{find(name)} is {len(content)} bytes large, which is no picture; remove it")
             try:
                 encoded, flags = name.encode("ascii"), 0
             except UnicodeEncodeError:
@@ -68,7 +74,7 @@ def write_archive(files: Mapping[str, Path | str], path: Path) -> None:
             version = _VERSION_64 if far else _VERSION
             place = (len(far), 0, 0, 0, _MODE, min(offset, _MOST_32))
             directory += _CENTRAL.pack(b"PK\x01\x02", _ON_UNIX | version, version, *head, *place) + encoded + far
-        _finish(archive, len(files), directory)
+        _finish(archive, len(names), directory)
 
 
 def _finish(archive: BinaryIO, count: int, directory: bytearray) -> None:
@@ -162,9 +168,9 @@ def _key(name: bytes) -> np.uint64:
     return np.uint64(int.from_bytes(blake2b(name, digest_size=8).digest(), "little"))
 
 
-def _read(file: Path | str) -> bytes:
+def _read(file: Path) -> bytes:
     try:
-        return Path(file).read_bytes()
+        return file.read_bytes()
     except PermissionError as error:
         raise ValueError(f"{file} may not be read by this user; make it readable (`chmod u+r`) or remove it") from error
 

@@ -1,7 +1,7 @@
 """The training pictures of a data set kept encoded, the others unified: the second look at the pictures, split by split."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from temper.progress import Bar
 
 
 def keep_encoded(
-    rows: Rows, numbers: Sequence[int], store: Store, survey: Survey, params: PrepareParams, folder: Path
+    rows: Rows, numbers: np.ndarray, store: Store, survey: Survey, params: PrepareParams, folder: Path
 ) -> None:
     """Write the pictures of some rows as they came where training can read them so, else encoded anew.
 
@@ -54,7 +54,7 @@ def keep_encoded(
 
 
 def write_unified(
-    rows: Rows, numbers: Sequence[int], store: Store, survey: Survey, params: PrepareParams, path: Path
+    rows: Rows, numbers: np.ndarray, store: Store, survey: Survey, params: PrepareParams, path: Path
 ) -> None:
     """Write the unified pictures of some rows, in this order, as an array."""
 

@@ -21,7 +21,7 @@ TABLE = "rows.parquet"
 _CHUNK = 1024
 
 
-def write_split(folder: Path, columns: Mapping[str, np.ndarray], numbers: Sequence[int]) -> None:
+def write_split(folder: Path, columns: Mapping[str, np.ndarray], numbers: np.ndarray) -> None:
     """Write the given examples of each column, in chunks."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, column in columns.items():

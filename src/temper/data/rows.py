@@ -56,7 +56,10 @@ class Rows(Sequence[Row]):
 
     def take(self, numbers: "np.ndarray | Sequence[int]") -> "Rows":
         """Some rows, in the order of `numbers`."""
-        return Rows(self.table.take(np.asarray(numbers, np.int64)), self._origin)
+        chosen = np.asarray(numbers, np.int64)
+        if len(chosen) == len(self) and (chosen == np.arange(len(self))).all():
+            return self
+        return Rows(self.table.take(chosen), self._origin)
 
 
 def write_rows(rows: Sequence[Row], path: Path) -> None:

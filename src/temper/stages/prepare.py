@@ -8,6 +8,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+from jaxtyping import Int64
+
 from temper.artifacts import Artifact
 from temper.data.duplicates import find_duplicates
 from temper.data.encoded import FOLDER
@@ -47,7 +50,7 @@ def run(
         survey = look_over(rows, store, problem, params.prepare, work)
         check_bad_share(named, survey.bad, params.prepare.max_bad_share)
         dropped = _dropped(rows, survey)
-        kept = [i for i in range(len(rows)) if i not in dropped]
+        kept = np.setdiff1d(np.arange(len(rows)), np.fromiter(dropped, np.int64))
         strata = [survey.truth.strata[i] for i in kept]
         _check_classes(problem, strata, dropped)
         splits = assign_splits(
@@ -98,14 +101,14 @@ def _require_space(rows: Rows, ingest: Artifact, params: PrepareParams, out: Pat
 def _write_splits(
     out: Path,
     rows: Rows,
-    kept: Sequence[int],
+    kept: Int64[np.ndarray, "kept"],
     splits: Sequence[str],
     store: Store,
     survey: Survey,
     params: PrepareParams,
 ) -> Facts:
     """Write pictures and truth of each split; returns the facts of the training pictures."""
-    members = {name: [i for i, split in zip(kept, splits, strict=True) if split == name] for name in SPLITS}
+    members = {name: kept[[split == name for split in splits]] for name in SPLITS}
     columns = {} if survey.images is None else {"image": survey.images}
     for name in SPLITS:
         write_split(out / name, {**columns, **survey.truth.columns}, members[name])
@@ -120,9 +123,10 @@ def _write_splits(
 
 def _dropped(rows: Rows, survey: Survey) -> dict[int, str]:
     """Numbers of the rows that are left out -> why, in order."""
-    good = [i for i in range(len(rows)) if i not in survey.bad]
-    repeated = find_duplicates(rows.take(good), survey.digests[good], survey.truth.digests[good])
-    return dict(sorted({**survey.bad, **{good[i]: reason for i, reason in repeated.items()}}.items()))
+    digests = survey.digests.copy()
+    for i in survey.bad:
+        digests[i] = f"bad {i}"  # equal to no other
+    return dict(sorted({**find_duplicates(rows, digests, survey.truth.digests), **survey.bad}.items()))
 
 
 def _summary(number: int, reason: str, survey: Survey) -> str:
@@ -144,7 +148,7 @@ def _check_classes(problem: Problem, strata: Sequence[frozenset[str]], dropped: 
             )
 
 
-def _write_rows(path: Path, rows: Rows, kept: Sequence[int], splits: Sequence[str], survey: Survey) -> None:
+def _write_rows(path: Path, rows: Rows, kept: Int64[np.ndarray, "kept"], splits: Sequence[str], survey: Survey) -> None:
     import pyarrow as pa
 
     seen: Counter[str] = Counter()

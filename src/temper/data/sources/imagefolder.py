@@ -27,20 +27,18 @@ def fetch(params: ImageFolder, project: Path, out: Path) -> list[Row]:
         raise ValueError(
             f"ingest.folder = {params.folder!r}: {root} {state}; name a folder of class-named folders of pictures"
         )
-    files: dict[str, str] = {}
     rows = []
     for split, folder in _splits(root):
         for kind, names in _classes(root, folder):
             labels, place = (kind.name,), kind.relative_to(root).as_posix()
             for name in names:
-                files[f"{place}/{name}"] = f"{kind}/{name}"
                 rows.append(Row(f"{place}/{name}", f"{NAME}/{place}/{name}", labels=labels, split=split))
     classes = sorted({label for row in rows for label in row.labels})
     if len(classes) == 1:
         raise ValueError(
             f"{root} holds one class only, {classes[0]!r}; add a folder of pictures of another class beside it"
         )
-    write_archive(files, out / NAME)
+    write_archive([row.id for row in rows], root.joinpath, out / NAME)
     return rows
 
 

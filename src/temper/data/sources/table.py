@@ -41,7 +41,7 @@ def fetch(params: Table, project: Path, out: Path) -> list[Row]:
         }
         rows.append(_row(cells, f"{params.file} row {number + 1}", file.parent, files))
     _check(rows, files, params.file)
-    write_archive(files, out / NAME)
+    write_archive(list(files), files.__getitem__, out / NAME)
     return rows
 
 
