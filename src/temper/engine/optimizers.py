@@ -10,6 +10,8 @@ from temper.engine.muon import Muon
 from temper.engine.params import FitParams
 from temper.engine.precision import multiplies_bf16
 
+_FEW_CHANNELS = 4
+
 
 def build_optimizer(network: nn.Module, params: FitParams) -> torch.optim.Optimizer:
     """The optimiser the parameters name; biases and normalisation are not decayed.
@@ -37,15 +39,16 @@ def build_optimizer(network: nn.Module, params: FitParams) -> torch.optim.Optimi
 def _split_filters(named: list[tuple[str, nn.Parameter]], params: FitParams) -> list[dict[str, object]]:
     """Groups for Muon: the filters between the first layer and the head, and the rest at a learning rate of its own.
 
-    The first layer's filters are few numbers each, and the head's rows are classes: neither gains from being made orthogonal.
+    Filters over few channels (pictures', or those of a grouped convolution) are a few numbers each, and a head's rows are classes:
+    neither gains from being made orthogonal.
     """
-    first = next((name for name, value in named if value.dim() == 4), "")
     filters = [
         name
         for name, value in named
-        if value.dim() == 4 and value.shape[1] > 1 and name != first and not name.startswith("head.")
+        if value.dim() == 4 and value.shape[1] > _FEW_CHANNELS and not name.startswith("head.")
     ]
     rest = [(name, value) for name, value in named if name not in filters]
+    matrices, vectors = ([value for _, value in rest if (value.dim() > 1) == wide] for wide in (True, False))
     share = params.rest_lr / params.lr
     return [
         {
@@ -53,12 +56,8 @@ def _split_filters(named: list[tuple[str, nn.Parameter]], params: FitParams) -> 
             "weight_decay": params.weight_decay,
             "filters": True,
         },
-        {
-            "params": [value for _, value in rest if value.dim() > 1],
-            "weight_decay": params.weight_decay,
-            "lr_scale": share,
-        },
-        {"params": [value for _, value in rest if value.dim() <= 1], "weight_decay": 0.0, "lr_scale": share},
+        {"params": matrices, "weight_decay": params.weight_decay, "lr_scale": share},
+        {"params": vectors, "weight_decay": 0.0, "lr_scale": share},
     ]
 
 

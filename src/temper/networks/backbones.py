@@ -1,4 +1,4 @@
-"""Backbones: pictures in, feature maps out. Small residual networks of our own, and any of timm's.
+"""Backbones: pictures in, feature maps out. Small networks of our own, residual and plain, and any of timm's.
 
 Every backbone normalises its own pixels, so that training, evaluation and the exported file see the same numbers.
 """
@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from temper.networks.attention import build_attention
-from temper.networks.params import AnyBackbone, SmallResNet, Timm
+from temper.networks.params import AnyBackbone, SmallResNet, SmallVGG, Timm
+from temper.networks.whitening import Whitening
 from temper.problem import Attention, Facts
 
 
@@ -73,6 +74,46 @@ class ResidualBackbone(nn.Module):
         return found
 
 
+class PlainBackbone(nn.Module):
+    """Stages of convolutions, each with normalisation and rectifier; each stage after the first begins by halving the size.
+
+    On a processor a small network costs what its feature maps cost to read and write, more than its products: so there is no
+    shortcut (two more passes), the first layer halves the size and needs no gradient, and maps shrink before they are
+    normalised. `docs/log.md` has the measurements.
+
+    Source:
+        Simonyan and Zisserman 2015, arXiv:1409.1556, with batch normalisation; whitened first layer, and the order convolution,
+        pooling, normalisation: Jordan 2024, arXiv:2404.00498.
+    """
+
+    def __init__(self, params: SmallVGG, facts: Facts) -> None:
+        super().__init__()
+        stem, width = params.stem, params.stem.channels
+        self.num_channels = params.widths
+        self.strides = tuple(stem.stride * 2**number for number in range(len(params.widths)))
+        self.normalize = Normalize(facts.mean, facts.std)
+        first = Whitening if stem.whitened else convolution
+        self.stem = nn.Sequential(first(facts.channels, width, stem.size_px, stem.stride), nn.ReLU())
+        stages = []
+        for number, (wider, depth) in enumerate(zip(params.widths, params.depths, strict=True)):
+            shapes = [(width, number > 0), *((wider, False) for _ in range(depth - 1))]
+            stages.append(nn.Sequential(*(_plain_layer(inputs, wider, halve=halve) for inputs, halve in shapes)))
+            width = wider
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        maps, found = self.stem(self.normalize(image)), []
+        for stage in self.stages:
+            maps = stage(maps)
+            found.append(maps)
+        return found
+
+
+def _plain_layer(num_inputs: int, num_outputs: int, *, halve: bool) -> nn.Sequential:
+    body, norm = convolution(num_inputs, num_outputs, 3)
+    return nn.Sequential(body, *([nn.MaxPool2d(2)] if halve else []), norm, nn.ReLU())
+
+
 class TimmBackbone(nn.Module):
     """Any backbone of timm that gives feature maps, behind our normalisation.
 
@@ -119,12 +160,12 @@ def convolution(num_inputs: int, num_outputs: int, size: int, stride: int = 1) -
     return nn.Sequential(body, nn.BatchNorm2d(num_outputs))
 
 
-def build_backbone(params: AnyBackbone, facts: Facts) -> ResidualBackbone | TimmBackbone:
+def build_backbone(params: AnyBackbone, facts: Facts) -> ResidualBackbone | PlainBackbone | TimmBackbone:
     """The backbone that the parameters name, for pictures of these facts."""
-    if isinstance(params, SmallResNet):
-        if len(params.widths) != len(params.depths):
-            raise ValueError(
-                f"backbone.widths names {len(params.widths)} stages and backbone.depths {len(params.depths)}; give as many of both"
-            )
-        return ResidualBackbone(params, facts)
-    return TimmBackbone(params, facts)
+    if isinstance(params, Timm):
+        return TimmBackbone(params, facts)
+    if len(params.widths) != len(params.depths):
+        raise ValueError(
+            f"backbone.widths names {len(params.widths)} stages and backbone.depths {len(params.depths)}; give as many of both"
+        )
+    return PlainBackbone(params, facts) if isinstance(params, SmallVGG) else ResidualBackbone(params, facts)

@@ -1,6 +1,6 @@
 """Parameters of networks: which backbone, how wide, how deep; what it starts from, and how that is unfrozen."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -24,6 +24,30 @@ class SmallResNet:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StemParams:
+    """The first layer of a small-vgg."""
+
+    channels: Positive = 32
+    size_px: Positive = 5
+    """Side of its filters."""
+    stride: Positive = 2
+    whitened: bool = True
+    """Its filters are computed from training pictures (principal directions of patches, each with its negative), and stay as they are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallVGG:
+    """Plain stacks of 3x3 convolutions for pictures up to about 64 px, behind a first layer that halves the size: soonest trained on processors."""
+
+    family: Literal["small-vgg"]
+    stem: StemParams = field(default_factory=StemParams)
+    widths: tuple[Positive, ...]
+    """Channels of each stage; each after the first halves the size."""
+    depths: tuple[Positive, ...]
+    """Convolutions of each stage."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Timm:
     """Any backbone of timm that can give feature maps."""
 
@@ -34,7 +58,7 @@ class Timm:
     """Keep the layers between the coarsest feature maps and the classifier, where there are any (EfficientNet's last convolution)."""
 
 
-AnyBackbone = Annotated[SmallResNet | Timm, Field(discriminator="family")]
+AnyBackbone = Annotated[SmallResNet | SmallVGG | Timm, Field(discriminator="family")]
 
 MLFLOW = "models:/"
 """How a reference to a version in MLflow's registry begins."""

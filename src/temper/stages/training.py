@@ -14,6 +14,7 @@ from temper.data.packing import (
     TABLE,
     check_batch,
     open_encoded,
+    open_pictures,
     open_split,
     open_training,
     read_strata_drawn,
@@ -33,6 +34,7 @@ from temper.networks.heads import count_parameters
 from temper.networks.params import TransferParams
 from temper.networks.pretrained import read_weights
 from temper.networks.transfer import start_from
+from temper.networks.whitening import whiten
 from temper.problem import PLAIN_HEAD, Emphasis, Facts, Objective, Problem
 from temper.problems import load as load_problem
 from temper.stages.trained import read_facts
@@ -66,6 +68,7 @@ def train_network(
         seed = derive(seed, what)
         loader = _loader(inputs, problem, facts, params, ranks, seed=seed, what=what)
         network = build_network(problem, params.backbone, facts, seed=seed, head=params.head)
+        whiten(network, open_pictures(prepare))
         started = transfer(network, params.transfer, project, ranks)
         network = network.to(ranks.device)
         held = to_tensors(open_split(prepare, "validation"), ranks.device)

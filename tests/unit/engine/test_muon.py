@@ -58,7 +58,7 @@ def test_first_layer_head_and_vectors_are_left_to_sgd():
     class Network(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.stem, self.body = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 8, 3)
+            self.stem, self.body = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 8, 3)
             self.norm, self.head = nn.BatchNorm2d(8), nn.Conv2d(8, 2, 1)
 
     network = Network()
