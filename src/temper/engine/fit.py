@@ -129,14 +129,16 @@ class _Fit:
         state = self.training.state
         assert state.mode is not None
         self.mode = state.mode
-        self._thaw()
+        self.thawing.begin(state.epoch)
+        self._share()
         # Nobody writes, and so forgets old ones, before all have read.
         self.ranks.wait()
         self._save()
         with Bar(what if self.ranks.first else "", self.num_steps if self.ranks.first else 0) as bar:
             bar.skip(state.step)
             while (state := self.training.state).epoch < self.params.epochs:
-                self._thaw()
+                if self.thawing.begin(state.epoch):
+                    self._share()
                 if not self._train(bar):
                     bar.skip(self._go_back() - state.step)
                     continue
@@ -150,11 +152,10 @@ class _Fit:
         parts, entries = self.micro_batch.parts, self.journal.entries
         return FitResult(state.best_scores, state.best_epoch, self.num_steps, self.mode, state.skipped, parts, entries)
 
-    def _thaw(self) -> None:
-        """Freeze what the epoch asks for; after a change ranks share the network anew: how, hangs on what gets gradients."""
-        if self.thawing.begin(self.training.state.epoch):
-            self.shared = self.ranks.share(self.mode.arrange(self.network))
-            self.guard = Guard(self.network, self.ranks)
+    def _share(self) -> None:
+        """Share the network among the ranks; anew whenever something was frozen or thawed: how, hangs on what gets gradients."""
+        self.shared = self.ranks.share(self.mode.arrange(self.network))
+        self.guard = Guard(self.network, self.ranks)
 
     def _begin(self) -> None:
         """Go on from the last checkpoint, or choose the mode."""

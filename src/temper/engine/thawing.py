@@ -47,7 +47,7 @@ class Thawing:
         return math.ceil(share * len(self._layers))
 
     def begin(self, epoch: int) -> bool:
-        """Freeze and unfreeze what an epoch asks for; returns whether anything changed, and True the first time.
+        """Freeze and unfreeze what an epoch asks for; returns whether anything changed, as it does the first time.
 
         Whoever wraps the network by what gets gradients (ranks that average them) must wrap it anew after a change.
         """
@@ -82,5 +82,8 @@ class Thawing:
             parts: dict[float, list[torch.Tensor]] = {}
             for parameter in group["params"]:
                 parts.setdefault(scales.get(id(parameter), 1.0), []).append(parameter)
-            groups += [{**group, "params": part, "lr_scale": share} for share, part in parts.items()]
+            groups += [
+                {**group, "params": part, "lr_scale": share * group.get("lr_scale", 1.0)}
+                for share, part in parts.items()
+            ]
         optimizer.param_groups[:] = groups

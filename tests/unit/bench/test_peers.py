@@ -40,7 +40,7 @@ def test_peers_start_with_the_weights_of_temper(job: Job):
     data = open_data(replace(job, seed=3))
     theirs = data.network().network.state_dict()
     params = data.params.train.backbone
-    ours = build_network(data.problem, params, data.facts, seed=derive(3, "train"), project=Path()).state_dict()
+    ours = build_network(data.problem, params, data.facts, seed=derive(3, "train")).state_dict()
     assert theirs.keys() == ours.keys()
     same = [name for name in ours if torch.equal(ours[name], theirs[name])]
     assert set(ours) - set(same) == {"backbone.normalize.mean", "backbone.normalize.scale"}

@@ -63,6 +63,7 @@ def test_the_lock_is_the_kernels(project: Project):
 
 
 def test_orphans_of_this_project_are_ended_and_no_others(project: Project, tmp_path: Path):
+    (project.folder / ".dvc").mkdir(exist_ok=True)
     sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
     mine = subprocess.Popen(sleep, env={**os.environ, MARK: str(project.folder)})
     other = subprocess.Popen(sleep, env={**os.environ, MARK: str(tmp_path / "other")})
