@@ -67,11 +67,7 @@ class ResidualBackbone(nn.Module):
         self.stages = nn.ModuleList(stages)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        maps, found = self.stem(self.normalize(image)), []
-        for stage in self.stages:
-            maps = stage(maps)
-            found.append(maps)
-        return found
+        return _levels(self.stem(self.normalize(image)), self.stages)
 
 
 class PlainBackbone(nn.Module):
@@ -102,11 +98,16 @@ class PlainBackbone(nn.Module):
         self.stages = nn.ModuleList(stages)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        maps, found = self.stem(self.normalize(image)), []
-        for stage in self.stages:
-            maps = stage(maps)
-            found.append(maps)
-        return found
+        return _levels(self.stem(self.normalize(image)), self.stages)
+
+
+def _levels(maps: Tensor, stages: nn.ModuleList) -> list[Tensor]:
+    """What each stage makes of the one before."""
+    found = []
+    for stage in stages:
+        maps = stage(maps)
+        found.append(maps)
+    return found
 
 
 def _plain_layer(num_inputs: int, num_outputs: int, *, halve: bool) -> nn.Sequential:
