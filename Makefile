@@ -6,7 +6,9 @@ PYTHON ?= python3
 BUSY ?= fail
 FORCE ?=
 HOST ?=
+ifneq ($(HOST),)
 export TEMPER_HOST := $(HOST)
+endif
 UV_VERSION := 0.13.9
 
 VENV := .venv

@@ -224,6 +224,14 @@ class Report:
             self._out(json.dumps({"seconds": self._seconds, "images": images, "facts": facts}))
 
 
+def take_turn(train: Callable[[Data, Job, Report], None], job: Job, report: Report) -> None:
+    """Let a peer train twice: a few batches to warm up, without report, and then all."""
+    data = open_data(job).first(job.batches)
+    train(data.first(WARM_UP_BATCHES).with_epochs(1), job, Report(job, None))
+    train(data, job, report)
+    report.end(data.num_images)
+
+
 def normalised(network: nn.Module, facts: Facts) -> Callable[[Mapping[str, Tensor]], dict[str, Tensor]]:
     """A peer's network as `Report.score` asks it: pixels are normalised before, as the peer's loader does."""
     mean, std = (torch.tensor(each, device=device()).view(1, -1, 1, 1) for each in (facts.mean, facts.std))

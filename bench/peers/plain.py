@@ -12,7 +12,7 @@ from albumentations.pytorch import ToTensorV2
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from peers.job import WARM_UP_BATCHES, Data, Job, Report, device, normalised, open_data
+from peers.job import Data, Job, Report, device, normalised, take_turn
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):
@@ -94,10 +94,7 @@ def autocast(job: Job) -> AbstractContextManager[object]:
 
 def run(job: Job, report: Report) -> None:
     """Warm up, then train."""
-    data = open_data(job).first(job.batches)
-    _train(data.first(WARM_UP_BATCHES).with_epochs(1), job, Report(job, None))
-    _train(data, job, report)
-    report.end(data.num_images)
+    take_turn(_train, job, report)
 
 
 def _train(data: Data, job: Job, report: Report) -> None:

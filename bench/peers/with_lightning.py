@@ -6,7 +6,7 @@ import pytorch_lightning as lightning
 import torch
 from torch import Tensor, nn
 
-from peers.job import WARM_UP_BATCHES, Data, Job, Report, normalised, open_data
+from peers.job import Data, Job, Report, normalised, take_turn
 from peers.plain import build_optimizer, load
 
 
@@ -41,10 +41,7 @@ class Module(lightning.LightningModule):
 
 def run(job: Job, report: Report) -> None:
     """Warm up, then train."""
-    data = open_data(job).first(job.batches)
-    _train(data.first(WARM_UP_BATCHES).with_epochs(1), job, Report(job, None))
-    _train(data, job, report)
-    report.end(data.num_images)
+    take_turn(_train, job, report)
 
 
 def _train(data: Data, job: Job, report: Report) -> None:

@@ -15,7 +15,7 @@ from timm.scheduler import create_scheduler_v2
 from timm.utils import ModelEmaV3
 from torch.utils.data import DataLoader, Dataset
 
-from peers.job import WARM_UP_BATCHES, Data, Job, Report, device, normalised, open_data
+from peers.job import Data, Job, Report, device, normalised, take_turn
 from peers.plain import autocast
 
 _SCALE, _RATIO = (0.8, 1.0), (0.9, 1.1)
@@ -59,10 +59,7 @@ def load(data: Data, job: Job) -> DataLoader[Any]:
 
 def run(job: Job, report: Report) -> None:
     """Warm up, then train."""
-    data = open_data(job).first(job.batches)
-    _train(data.first(WARM_UP_BATCHES).with_epochs(1), job, Report(job, None))
-    _train(data, job, report)
-    report.end(data.num_images)
+    take_turn(_train, job, report)
 
 
 def _train(data: Data, job: Job, report: Report) -> None:
