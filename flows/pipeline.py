@@ -9,6 +9,7 @@ late: an unchanged project needs neither.
 """
 
 import argparse
+import logging
 import os
 import sys
 import time
@@ -164,6 +165,7 @@ def main(arguments: list[str] | None = None) -> int:
     project = Project.at(options.project)
     interrupt.listen()
     os.environ.update(project.environment())
+    logging.raiseExceptions = False  # a log line that cannot be kept (full disk) would be told in the midst of an error
     try:
         upkeep.load_params(project.folder)  # before anything is written: a mistyped folder must not come into being
         # A plan touches nothing, so it may be asked for beside a run.
