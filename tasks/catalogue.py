@@ -10,11 +10,11 @@ import json
 import re
 import sqlite3
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
+from tasks import sqlite
 from tasks.project import Project
 from temper.artifacts import digest_file
 
@@ -80,7 +80,7 @@ def find(project: Project, name: str, digest: str) -> Registered | None:
     """
     if not project.database.is_file():
         return None
-    with closing(sqlite3.connect(f"{project.database.as_uri()}?mode=ro", uri=True, timeout=30)) as database:
+    with sqlite.reading(project.database) as database:
         if not database.execute("SELECT 1 FROM sqlite_master WHERE type = 'table'").fetchone():
             return None  # a first run was cut off before MLflow made its tables
         row = database.execute(_VERSION, (name, digest)).fetchone()
@@ -112,7 +112,7 @@ def locate(project: Project, reference: str) -> tuple[Path, str]:
         )
     row = None
     if project.database.is_file():
-        with closing(sqlite3.connect(f"{project.database.as_uri()}?mode=ro", uri=True, timeout=30)) as database:
+        with sqlite.reading(project.database) as database:
             if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'model_versions'").fetchone():
                 row = database.execute(_PLACE, match.groupdict()).fetchone()
     if row is None:
@@ -129,7 +129,7 @@ def unclosed(project: Project, flow: str) -> bool:
     stand = ((project.database, _RUNNING, ()), (project.prefect_home / "prefect.db", _RUNNING_FLOWS, (flow,)))
     for path, question, values in stand:
         if path.is_file():
-            with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=30)) as database:
+            with sqlite.reading(path) as database:
                 try:
                     if database.execute(question, values).fetchone()[0]:
                         return True

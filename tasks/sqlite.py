@@ -6,15 +6,41 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+TIMEOUT_S = 30.0
+"""How long to wait for somebody else's transaction."""
+_ELSEWHERE = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_READONLY,
+}
+"""Complaints that say nothing about the file itself."""
+
+
+def reading(path: Path) -> "closing[sqlite3.Connection]":
+    """A database that is there, to be read from; closed at the end of the `with`.
+
+    It is opened for writing: what a killed writer left half done can be undone by such a connection only.
+    """
+    return closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=TIMEOUT_S))
+
 
 def damage(path: Path) -> str | None:
-    """What is wrong with a database file; None if it is whole, or not there."""
+    """What is wrong with a database file; None if it is whole, or not there.
+
+    Raises:
+        OSError: If that cannot be told: the disk is full, it may not be read, somebody holds it.
+    """
     if not path.is_file():
         return None
     try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=30)) as database:
+        with reading(path) as database:
             found = [line for (line,) in database.execute("PRAGMA integrity_check(3)")]
     except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode & 0xFF in _ELSEWHERE:
+            raise OSError(f"could not read {path}: {error}; mend that and run the same command again") from error
         return str(error)
     return None if found == ["ok"] else found[0].splitlines()[0]
 

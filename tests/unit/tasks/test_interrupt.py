@@ -1,6 +1,7 @@
 """What ends a run from outside, and what others raise on the way."""
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -97,6 +98,33 @@ def test_a_second_signal_does_not_break_off_the_clearing_up():
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
+
+
+def test_a_database_whose_writer_was_killed_is_not_called_damaged(tmp_path: Path):
+    path, killed = tmp_path / "some.db", tmp_path / "killed.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("PRAGMA cache_size = 2")  # so that an open transaction reaches the file
+        database.execute("CREATE TABLE words (word TEXT)")
+        database.executemany("INSERT INTO words VALUES (?)", [("x" * 500,)] * 200)
+        database.execute("BEGIN")
+        database.execute("UPDATE words SET word = word || 'y'")
+        for suffix in ("", "-journal"):
+            shutil.copy(tmp_path / f"some.db{suffix}", tmp_path / f"killed.db{suffix}")
+        database.execute("ROLLBACK")
+    assert killed.read_bytes() != path.read_bytes()
+    assert sqlite.damage(killed) is None
+    with sqlite.reading(killed) as database:
+        assert database.execute("SELECT DISTINCT word FROM words").fetchall() == [("x" * 500,)]
+
+
+def test_a_database_that_somebody_holds_is_not_called_damaged(tmp_path: Path, monkeypatch):
+    path = tmp_path / "some.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("CREATE TABLE words (word TEXT)")
+        database.execute("BEGIN EXCLUSIVE")
+        monkeypatch.setattr(sqlite, "TIMEOUT_S", 0.1)
+        with pytest.raises(OSError, match=f"could not read {path}: database is locked"):
+            sqlite.damage(path)
 
 
 def test_databases_are_checked_kept_and_put_aside(tmp_path: Path):
