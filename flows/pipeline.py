@@ -114,6 +114,9 @@ def run_chain(project: Project, params: Params, steps: tuple[plan.Step, ...], fo
                 each.confirm()
             raise
         record.end("FINISHED" if state.is_completed() else "FAILED", run.failure or "")
+        if prefect_server.died:
+            server.flush()
+            stages.settle(FLOW)
     if not state.is_completed() or run.registered is None:
         return STOPPED
     upkeep.keep_database(project)

@@ -36,8 +36,11 @@ _RUNNING = """
     WHERE runs.status = 'RUNNING' AND runs.lifecycle_stage = 'active' AND tags.key = 'temper.run'
 """
 _RUNNING_FLOWS = """
-    SELECT COUNT(*) FROM flow_run JOIN flow ON flow.id = flow_run.flow_id
-    WHERE flow.name = ? AND flow_run.state_type IN ('RUNNING', 'PENDING', 'SCHEDULED', 'CANCELLING')
+    SELECT COUNT(*) FROM flow_run JOIN flow ON flow.id = flow_run.flow_id LEFT JOIN task_run ON task_run.flow_run_id = flow_run.id
+    WHERE flow.name = ? AND (
+        flow_run.state_type IN ('RUNNING', 'PENDING', 'SCHEDULED', 'CANCELLING')
+        OR task_run.state_type IN ('RUNNING', 'PENDING', 'SCHEDULED', 'CANCELLING')
+    )
 """
 _REFERENCE = re.compile(r"models:/(?P<name>[\w.-]+)(?:@(?P<alias>[\w.-]+)|/(?P<version>\d+))/(?P<file>[\w.-]+)")
 _ALIASES = "SELECT alias FROM registered_model_aliases WHERE name = ? AND version = ? ORDER BY alias"

@@ -46,6 +46,8 @@ class Server:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self._answered, self._stopping = threading.Event(), threading.Event()
+        self.died = False
+        """It had to be started again, and may not have heard everything."""
         self._process = self._start()
         self._keeper = threading.Thread(target=self._keep, name="prefect server", daemon=True)
         self._keeper.start()
@@ -79,6 +81,7 @@ class Server:
             if self._stopping.is_set():
                 return
             if self._answered.is_set():
+                self.died = True
                 print("Prefect's server died; starting it again", file=sys.stderr, flush=True)
             elif self._database.is_file():
                 self._put_aside(f"the server ended with status {self._process.returncode}")
@@ -129,12 +132,12 @@ def serve(project: Project) -> Iterator[Server]:
     try:
         yield server
     finally:
-        _flush()
+        flush()
         os.environ.pop("PREFECT_API_URL", None)
         server.stop()
 
 
-def _flush() -> None:
+def flush() -> None:
     """Send what Prefect still holds back, logs and events (its task runs are events), while there is someone to take it."""
     if "prefect" in sys.modules:
         from prefect.events.worker import EventsWorker

@@ -31,6 +31,8 @@ from temper.stages import STAGES, Stage
 
 _WORTH_A_RECORD = {*CANDIDATES.values(), "evaluate", MEASURE}
 """Steps after which the candidates' runs in MLflow say something new."""
+_ALIVE = ["RUNNING", "PENDING", "SCHEDULED", "CANCELLING"]
+"""Prefect's types of states that are no end."""
 
 
 @dataclass
@@ -168,12 +170,12 @@ def reap(flow_name: str) -> int:
     Returns:
         How many there were.
     """
-    alive = ["RUNNING", "PENDING", "SCHEDULED", "CANCELLING"]
+    alive = {"state": {"type": {"any_": _ALIVE}}}
     crashed, count = Crashed(message="its process ended without a word"), 0
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(
             flow_filter=FlowFilter(name=FlowFilterName(any_=[flow_name])),
-            flow_run_filter=FlowRunFilter.model_validate({"state": {"type": {"any_": alive}}}),
+            flow_run_filter=FlowRunFilter.model_validate(alive),
         )
         for found in runs:
             owner = Owner.read(found.parameters.get("process"))
@@ -181,10 +183,34 @@ def reap(flow_name: str) -> int:
                 continue
             tasks = client.read_task_runs(
                 flow_run_filter=FlowRunFilter.model_validate({"id": {"any_": [found.id]}}),
-                task_run_filter=TaskRunFilter.model_validate({"state": {"type": {"any_": alive}}}),
+                task_run_filter=TaskRunFilter.model_validate(alive),
             )
             for each in tasks:
                 client.set_task_run_state(each.id, crashed, force=True)
             client.set_flow_run_state(found.id, crashed, force=True)
             count += 1
+    return count + settle(flow_name)
+
+
+def settle(flow_name: str) -> int:
+    """Give task runs that still say they are running, though their flow run has ended, their end.
+
+    Flow runs are told of over the server's interface, task runs by events; those are lost with a server that is killed.
+
+    Returns:
+        How many there were.
+    """
+    count = 0
+    with get_client(sync_client=True) as client:
+        for end in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
+            runs = client.read_task_runs(
+                flow_filter=FlowFilter(name=FlowFilterName(any_=[flow_name])),
+                flow_run_filter=FlowRunFilter.model_validate({"state": {"type": {"any_": [end]}}}),
+                task_run_filter=TaskRunFilter.model_validate({"state": {"type": {"any_": _ALIVE}}}),
+            )
+            for found in runs:
+                lost = "Prefect's server was killed before it heard of the end"
+                state = Completed(message=lost) if end == "COMPLETED" else Crashed(message=lost)
+                client.set_task_run_state(found.id, state, force=True)
+                count += 1
     return count

@@ -244,6 +244,16 @@ def test_however_a_run_is_ended_all_of_it_ends_and_the_next_goes_on(project: Pat
     ]
 
 
+def test_a_step_of_whose_end_the_server_did_not_hear_is_given_one(project: Path):
+    database = project / ".temper" / "prefect" / "prefect.db"
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE task_run SET state_type = 'RUNNING', state_name = 'Running' WHERE name = 'register'")
+    code, said, errors = run(project)
+    assert code == 0, errors
+    assert "closed 1 records of runs that were killed" in said
+    assert prefect_runs(project, "task_run") == [(name, "COMPLETED") for name in STEPS]
+
+
 def test_one_at_a_time(project: Path):
     with upkeep.alone(Project.at(project)):
         code, _, errors = run(project)
