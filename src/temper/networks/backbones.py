@@ -71,11 +71,11 @@ class ResidualBackbone(nn.Module):
 
 
 class PlainBackbone(nn.Module):
-    """Stages of convolutions, each with normalisation and rectifier; each stage after the first begins by halving the size.
+    """Stages of convolutions, each with normalisation and rectifier; each stage begins by halving the size.
 
     On a processor a small network costs what its feature maps cost to read and write, more than its products: so there is no
-    shortcut (two more passes), the first layer halves the size and needs no gradient, and maps shrink before they are
-    normalised. `docs/log.md` has the measurements.
+    shortcut (two more passes), the first layer needs no gradient, and maps shrink before they are normalised. Where the first
+    layer has a stride, the first stage leaves the size as it is. `docs/log.md` has the measurements.
 
     Source:
         Simonyan and Zisserman 2015, arXiv:1409.1556, with batch normalisation; whitened first layer, and the order convolution,
@@ -86,14 +86,15 @@ class PlainBackbone(nn.Module):
         super().__init__()
         stem, width = params.stem, params.stem.channels
         self.num_channels = params.widths
-        self.strides = tuple(stem.stride * 2**number for number in range(len(params.widths)))
+        self.strides = tuple(max(2, stem.stride) * 2**number for number in range(len(params.widths)))
         self.normalize = Normalize(facts.mean, facts.std)
         first = Whitening if stem.whitened else convolution
         self.stem = nn.Sequential(first(facts.channels, width, stem.size_px, stem.stride), nn.ReLU())
         stages = []
         for number, (wider, depth) in enumerate(zip(params.widths, params.depths, strict=True)):
-            shapes = [(width, number > 0), *((wider, False) for _ in range(depth - 1))]
-            stages.append(nn.Sequential(*(_plain_layer(inputs, wider, halve=halve) for inputs, halve in shapes)))
+            halve = number > 0 or stem.stride == 1
+            shapes = [(width, halve), *((wider, False) for _ in range(depth - 1))]
+            stages.append(nn.Sequential(*(_plain_layer(inputs, wider, halve=half) for inputs, half in shapes)))
             width = wider
         self.stages = nn.ModuleList(stages)
 

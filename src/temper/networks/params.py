@@ -27,22 +27,23 @@ class SmallResNet:
 class StemParams:
     """The first layer of a small-vgg."""
 
-    channels: Positive = 32
-    size_px: Positive = 5
+    channels: Positive = 18
+    size_px: Positive = 3
     """Side of its filters."""
-    stride: Positive = 2
+    stride: Positive = 1
+    """Above 1 it takes the place of the halving in the first stage."""
     whitened: bool = True
     """Its filters are computed from training pictures (principal directions of patches, each with its negative), and stay as they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SmallVGG:
-    """Plain stacks of 3x3 convolutions for pictures up to about 64 px, behind a first layer that halves the size: soonest trained on processors."""
+    """Plain stacks of 3x3 convolutions for pictures up to about 64 px, behind a first layer without training: soonest trained on processors."""
 
     family: Literal["small-vgg"]
     stem: StemParams = field(default_factory=StemParams)
     widths: tuple[Positive, ...]
-    """Channels of each stage; each after the first halves the size."""
+    """Channels of each stage; each begins by halving the size."""
     depths: tuple[Positive, ...]
     """Convolutions of each stage."""
 
