@@ -16,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
 
+import torch
 from torch import Tensor, nn
 
 from temper.artifacts import write_atomically
@@ -85,7 +86,9 @@ class MicroBatch:
         cut = [_cut(batch, slice(*ends)) for ends in pairwise(bounds)] if self.parts > 1 else [batch]
         return [(part, len(part.weights) * self._ranks.num / self._batch_size) for part in cut]
 
-    def differentiate(self, network: nn.Module, objective: Objective, batch: Batch, mode: Mode) -> dict[str, Tensor]:
+    def differentiate(
+        self, network: nn.Module, objective: Objective, batch: Batch, mode: Mode, *, loss_scale: float = 1.0
+    ) -> dict[str, Tensor]:
         """The terms of the objective for a batch; the gradient of its loss is added to the network's.
 
         Terms and gradients are this rank's; the means over ranks are those of the global batch.
@@ -95,6 +98,7 @@ class MicroBatch:
             objective: Its terms are means over examples, so parts count by their share.
             batch: This rank's.
             mode: How the network runs.
+            loss_scale: By what the loss is multiplied on the way back; gradients are divided by it at the end.
         """
         totals: dict[str, Tensor] = {}
         parts = self.split(batch)
@@ -106,10 +110,13 @@ class MicroBatch:
             with network.no_sync() if alone else nullcontext():  # type: ignore[operator]
                 with mode.autocast(self._ranks.device):
                     terms = objective(network, arranged)
-                (terms["loss"] * share).backward()
+                (terms["loss"] * (share * loss_scale)).backward()
             for name, value in terms.items():
                 value = value.detach() * share
                 totals[name] = totals[name] + value if name in totals else value
+        if loss_scale != 1:
+            gradients = [value.grad for value in network.parameters() if value.grad is not None]
+            torch._foreach_mul_(gradients, 1 / loss_scale)
         return totals
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from temper.engine.accumulation import MicroBatch
 from temper.engine.checkpoints import Checkpoints
+from temper.engine.compiling import compiled
 from temper.engine.guard import MOST_TURNS, Guard, give_up
 from temper.engine.journal import Entry, Journal
 from temper.engine.optimizers import learning_rate, take_step
@@ -154,7 +155,7 @@ class _Fit:
 
     def _share(self) -> None:
         """Share the network among the ranks; anew whenever something was frozen or thawed: how, hangs on what gets gradients."""
-        self.shared = self.ranks.share(self.mode.arrange(self.network))
+        self.shared = compiled(self.ranks.share(self.mode.arrange(self.network)), self.params.compile)
         self.guard = Guard(self.network, self.ranks)
 
     def _begin(self) -> None:
@@ -240,19 +241,18 @@ class _Fit:
         self.guard.remember()
         self.thawing.train(self.shared)
         optimizer.zero_grad(set_to_none=True)
-        terms = self.micro_batch.differentiate(self.shared, self.objective, batch, self.mode)
+        terms = self.micro_batch.differentiate(
+            self.shared, self.objective, batch, self.mode, loss_scale=state.loss_scale
+        )
         norm = None
         if self.params.max_grad_norm:
             norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.params.max_grad_norm)
         good = self.guard.passes(terms["loss"], norm)
-        state.step += 1
+        state.count(good=good)
         if good:
             take_step(optimizer)
             if self.params.average_decay:
                 self.training.average.update(self.network, state.step)
-            state.streak = 0
-        else:
-            state.streak, state.skipped = state.streak + 1, state.skipped + 1
         if not good or (state.step - 1) % _JOURNAL_EVERY_STEPS == 0 or state.step == self.num_steps:
             seconds = time.perf_counter() - started
             self._record(lr, terms if good else {}, self.params.batch_size / seconds)
@@ -267,6 +267,8 @@ class _Fit:
         state = self.training.state
         if state.skipped:
             values["train/skipped"] = state.skipped
+        if self.mode.precision == "fp16":
+            values["train/loss_scale"] = state.loss_scale
         if self.micro_batch.parts > 1:
             values["train/accumulation"] = self.micro_batch.parts
         self.journal.write(state.step, state.step / self.loader.num_batches, values)
@@ -280,9 +282,11 @@ class _Fit:
             self.micro_batch.halve()
         agreed = self.ranks.agree([mode.precision, mode.layout])
         assert isinstance(agreed, list)
-        self.training.state.mode = Mode(*agreed)
+        state = self.training.state
+        state.mode = Mode(*agreed)
+        state.loss_scale = state.mode.first_loss_scale
         if deviation is not None:
-            self.journal.write(0, 0.0, {"probe/deviation of bf16": deviation})
+            self.journal.write(0, 0.0, {"probe/deviation of half precision": deviation})
 
     def _save(self) -> None:
         """Write a checkpoint, unless the last one is of this instant."""

@@ -25,15 +25,14 @@ def build_optimizer(network: nn.Module, params: FitParams) -> torch.optim.Optimi
         {"params": [value for _, value in named if value.dim() > 1], "weight_decay": params.weight_decay},
         {"params": [value for _, value in named if value.dim() <= 1], "weight_decay": 0.0},
     ]
+    device = named[0][1].device
+    kernels = {"fused": True} if device.type == "cuda" else {"foreach": True}
     if params.optimizer == "muon":
-        device = named[0][1].device
         precision = torch.bfloat16 if multiplies_bf16(device) else torch.float32
         return Muon(_split_filters(named, params), lr=params.lr, momentum=params.momentum, precision=precision)
     if params.optimizer == "sgd":
-        return torch.optim.SGD(
-            groups, lr=params.lr, momentum=params.momentum, nesterov=params.momentum > 0, foreach=True
-        )
-    return torch.optim.AdamW(groups, lr=params.lr, betas=(params.momentum, 0.999), foreach=True)
+        return torch.optim.SGD(groups, lr=params.lr, momentum=params.momentum, nesterov=params.momentum > 0, **kernels)
+    return torch.optim.AdamW(groups, lr=params.lr, betas=(params.momentum, 0.999), **kernels)
 
 
 def _split_filters(named: list[tuple[str, nn.Parameter]], params: FitParams) -> list[dict[str, object]]:

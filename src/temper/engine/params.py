@@ -56,10 +56,14 @@ class FitParams:
     """Of the moving average of the weights, per step; 0 turns averaging off."""
     max_grad_norm: Annotated[float, Field(ge=0)] = 0.0
     """0 turns clipping off."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """`auto` takes bf16 where the device has matrix units for it and a step on the real network agrees with fp32."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """`auto` takes bf16 (on GPUs without it fp16) where the device has matrix units for it and a step on the real network agrees with
+    fp32. fp16 scales the loss, so that small gradients do not vanish."""
     layout: Literal["auto", "contiguous", "channels-last"] = "auto"
     """`auto` is channels-last."""
+    compile: Literal["none", "default", "reduce-overhead", "max-autotune"] = "none"
+    """torch.compile's mode. It takes up to a minute at the start of every training; `reduce-overhead` records CUDA graphs. On processors
+    it did not pay."""
     checkpoint_s: Annotated[float, Field(gt=0)] = 30.0
     """Seconds between checkpoints; one is also written after every epoch."""
     max_bad_steps: Positive = 10

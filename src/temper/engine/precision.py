@@ -1,9 +1,11 @@
 """Which precision and memory layout a network trains in: by what the device has, and held against fp32 on a real batch.
 
 No clock is asked. Timings waver with whatever else the machine does, and a mode chosen by them made another model of the
-same seed. The rule is: bf16 where the device multiplies matrices of it in hardware, channels-last always. What it costs or gains on a
-machine is what `bench/modes.py` measures; where it is wrong there, name `fit.precision` and `fit.layout`.
-bf16 has had wrong kernels for some shapes, so it is taken only if a step on the real network agrees with fp32.
+same seed. The rule is: bf16 where the device multiplies matrices of it in hardware, fp16 on GPUs that only have that, channels-last
+always. What it costs or gains on a machine is what `bench/modes.py` measures; where it is wrong there, name `fit.precision` and `fit.layout`.
+Half precision has had wrong kernels for some shapes, so it is taken only if a step on the real network agrees with fp32.
+
+Gradients below 6e-8 vanish in fp16, so losses are multiplied by a large number, and gradients divided by it before they are used.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -16,21 +18,35 @@ from torch import Tensor, nn
 from temper.engine.params import FitParams
 from temper.problem import Batch, Objective
 
+Half = Literal["bf16", "fp16"]
+
+FIRST_LOSS_SCALE = 2.0**16
+"""As torch.amp.GradScaler's."""
+SCALE_GROWS_AFTER = 2000
+"""Good steps after which the loss scale is doubled; as torch.amp.GradScaler's."""
 _MOST_DEVIATION = 0.05
+_TENSOR_CORES = (7, 0)
+"""Compute capability of the first GPUs that multiply fp16 matrices in hardware."""
+_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Mode:
     """A way to run a network's steps."""
 
-    precision: Literal["fp32", "bf16"]
+    precision: Literal["fp32", "bf16", "fp16"]
     layout: Literal["contiguous", "channels-last"]
+
+    @property
+    def first_loss_scale(self) -> float:
+        """By what losses are multiplied at the beginning."""
+        return FIRST_LOSS_SCALE if self.precision == "fp16" else 1.0
 
     def autocast(self, device: torch.device) -> AbstractContextManager[object]:
         """The context in which the network runs."""
         if self.precision == "fp32":
             return nullcontext()
-        return torch.autocast(device.type, dtype=torch.bfloat16)
+        return torch.autocast(device.type, dtype=_TYPES[self.precision])
 
     def arrange(self, network: nn.Module) -> nn.Module:
         """The network's weights in this layout; in place."""
@@ -51,18 +67,26 @@ def choose_mode(
     The network's weights and statistics are left as they were.
 
     Returns:
-        The mode, and by which share the loss of one step in bf16 deviates from fp32's; None where bf16 was not tried.
+        The mode, and by which share the loss of one step in half precision deviates from fp32's; None where that was not tried.
     """
     layout = "channels-last" if params.layout == "auto" else params.layout
     exact = Mode("fp32", layout)
     if params.precision != "auto":
         return Mode(params.precision, layout), None
-    if not multiplies_bf16(device):
+    half = half_precision(device)
+    if half is None:
         return exact, None
-    rough = Mode("bf16", layout)
+    rough = Mode(half, layout)
     wanted, found = (_loss(network, objective, batch, mode, device) for mode in (exact, rough))
     deviation = abs(found - wanted) / max(abs(wanted), 1e-3)
     return rough if deviation <= _MOST_DEVIATION else exact, deviation
+
+
+def half_precision(device: torch.device) -> Half | None:
+    """The half precision in which a device multiplies matrices in hardware; None if there is none."""
+    if multiplies_bf16(device):
+        return "bf16"
+    return "fp16" if device.type == "cuda" and torch.cuda.get_device_capability(device) >= _TENSOR_CORES else None
 
 
 def multiplies_bf16(device: torch.device) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from temper.engine.checkpoints import Checkpoint
 from temper.engine.optimizers import WeightAverage, build_optimizer
 from temper.engine.params import FitParams
-from temper.engine.precision import Mode
+from temper.engine.precision import SCALE_GROWS_AFTER, Mode
 from temper.engine.thawing import Thawing
 from temper.problem import Headline
 
@@ -33,6 +33,25 @@ class State:
     best_epoch: int = 0
     best_scores: dict[str, float] = field(default_factory=dict)
     mode: Mode | None = None
+    loss_scale: float = 1.0
+    """By what losses are multiplied; only fp16 has another than 1."""
+    scaled: int = 0
+    """Good steps since the loss scale last changed."""
+
+    def count(self, *, good: bool) -> None:
+        """Take note of a finished step.
+
+        Where the loss is scaled, numbers that are not finite are taken for the scale's fault as long as it can be halved.
+        """
+        self.step += 1
+        if good:
+            self.streak, self.scaled = 0, self.scaled + 1
+            if self.mode is not None and self.mode.precision == "fp16" and self.scaled == SCALE_GROWS_AFTER:
+                self.loss_scale, self.scaled = 2 * self.loss_scale, 0
+        elif self.loss_scale > 1:
+            self.loss_scale, self.scaled = self.loss_scale / 2, 0
+        else:
+            self.streak, self.skipped = self.streak + 1, self.skipped + 1
 
 
 class Training:

@@ -1,0 +1,98 @@
+"""fp16 with its loss scale, and compiled steps."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from temper.engine.objectives import supervised
+from temper.engine.precision import FIRST_LOSS_SCALE, SCALE_GROWS_AFTER, Mode, half_precision
+from temper.engine.state import State
+from temper.problem import Batch, Emphasis
+from tests.unit.engine.test_fit import PARAMS, TOY, train
+from tests.unit.engine.test_guard import values
+
+FP16 = replace(PARAMS, precision="fp16", layout="channels-last")
+PLAIN = supervised(TOY.problem, Emphasis())
+
+
+def steep(network: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
+    """The toy's loss, but with gradients that leave fp16's range once they are scaled."""
+    return {"loss": 3000 * PLAIN(network, batch)["loss"]}
+
+
+def test_fp16_learns_as_fp32_does(tmp_path: Path):
+    _, exact = train(tmp_path / "fp32", PARAMS)
+    _, half = train(tmp_path / "fp16", FP16)
+    assert half.mode == Mode("fp16", "channels-last") and half.num_skipped == 0
+    assert half.scores["accuracy"] == pytest.approx(exact.scores["accuracy"], abs=0.05)
+    losses = [dict(values(tmp_path / name, "train/loss")) for name in ("fp32", "fp16")]
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
+def test_too_large_a_scale_is_halved_and_no_bad_step_is_counted(tmp_path: Path):
+    params = replace(FP16, lr=0.05 / 3000)
+    _, result = train(tmp_path, params, steep)
+    scales = [scale for _, scale in values(tmp_path, "train/loss_scale")]
+    assert 1 < scales[-1] < FIRST_LOSS_SCALE and sorted(scales, reverse=True) == scales
+    assert result.num_skipped == 0 and result.scores["accuracy"] > 0.4
+
+
+def test_a_resumed_fp16_training_goes_on_with_its_scale(tmp_path: Path):
+    params = replace(FP16, lr=0.05 / 3000)
+    whole, result = train(tmp_path / "whole", params, steep)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "cut", params, steep, die_at=7)
+    resumed, again = train(tmp_path / "cut", params, steep)
+    assert again == result
+    assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in whole.state_dict().items())
+
+
+def test_the_scale_grows_again_and_what_is_no_fault_of_it_counts_as_bad():
+    state = State(mode=Mode("fp16", "channels-last"), loss_scale=2.0)
+    state.count(good=False)
+    assert (state.loss_scale, state.streak, state.skipped) == (1.0, 0, 0)
+    state.count(good=False)
+    assert (state.loss_scale, state.streak, state.skipped) == (1.0, 1, 1)
+    for _ in range(SCALE_GROWS_AFTER):
+        state.count(good=True)
+    assert (state.loss_scale, state.scaled, state.streak, state.step) == (2.0, 0, 0, SCALE_GROWS_AFTER + 2)
+
+
+@pytest.mark.parametrize(
+    ("capability", "bf16", "expected"), [((6, 1), False, None), ((7, 5), False, "fp16"), ((9, 0), True, "bf16")]
+)
+def test_gpus_without_bf16_take_fp16(
+    capability: tuple[int, int], bf16: bool, expected: str | None, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: bf16)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert half_precision(torch.device("cuda")) == expected
+
+
+@pytest.mark.slow
+def test_compiled_steps_are_those_of_the_network_itself(tmp_path: Path):
+    plain, expected = train(tmp_path / "plain")
+    network, result = train(tmp_path / "compiled", replace(PARAMS, compile="default"))
+    assert list(network.state_dict()) == list(plain.state_dict())
+    losses = [dict(values(tmp_path / name, "train/loss")) for name in ("plain", "compiled")]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert result.scores == pytest.approx(expected.scores, abs=0.05)
+
+
+@pytest.mark.slow
+def test_a_machine_that_cannot_compile_is_told_of(tmp_path: Path):
+    code = "from torch import nn; from temper.engine.compiling import compiled; compiled(nn.Linear(1, 1), 'default')"
+    environment = {**os.environ, "CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("ValueError: fit.compile = 'default': torch.compile does not work on cpu here"), done.stderr
+    assert "`apt install g++`" in last
