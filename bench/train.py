@@ -33,7 +33,7 @@ from typing import Annotated, Any, Literal
 import torch
 import typer
 
-from peers.job import CONTESTANTS, Job, device, open_data
+from peers.job import CONTESTANTS, OWN_LOOP, Job, device, open_data
 from peers.plot import draw
 from peers.roofline import PASSES, multiply_adds, roof, time_layers
 from peers.table import markdown, read_levels, seconds_to, spread, times_sooner
@@ -53,7 +53,6 @@ FIT = {
     "warmup_share": 0.2,
 }
 VIEWS = {"flip": True, "crop_px": 2}
-OWN_LOOP = ("temper", "recipe")
 TRIAL_BATCHES = 24
 
 

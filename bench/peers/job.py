@@ -43,6 +43,8 @@ CONTESTANTS = {
     "recipe": ("with_temper",),
 }
 """Name -> the module beside this one that trains it, and those it is made of."""
+OWN_LOOP = ("temper", "recipe")
+"""Those whose loop is temper's."""
 _SCORED_AT_ONCE = 512
 
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import psutil
 
-from peers.job import CONTESTANTS, Job
+from peers.job import CONTESTANTS, OWN_LOOP, Job
 from temper import artifacts
+from temper.engine.start import LARGE_PAGES, SHORT_SPIN
 from temper.stages.closure import PACKAGE, stage_sources
 
 _BENCH = Path(__file__).parents[1]
@@ -121,11 +122,12 @@ def take_turn(job: Job, heard: Callable[[dict[str, float]], object] = lambda epo
 
 
 def _environment(job: Job) -> dict[str, str]:
-    """The same for all: without the short spin (`temper.engine.start`) loading workers would slow a peer's training many times."""
+    """The short spin for all: without it loading workers would slow a peer's training many times. Large pages for temper, as it sets them."""
     return {
         **os.environ,
+        **({"GLIBC_TUNABLES": LARGE_PAGES} if job.contestant in OWN_LOOP else {}),
         "OMP_NUM_THREADS": str(job.threads),
-        "GOMP_SPINCOUNT": "20000",
+        "GOMP_SPINCOUNT": SHORT_SPIN,
         "NO_ALBUMENTATIONS_UPDATE": "1",
     }
 
