@@ -48,15 +48,15 @@ def _split_filters(named: list[tuple[str, nn.Parameter]], params: FitParams) -> 
     ]
     rest = [(name, value) for name, value in named if name not in filters]
     matrices, vectors = ([value for _, value in rest if (value.dim() > 1) == wide] for wide in (True, False))
-    share = params.rest_lr / params.lr
+    rest_as = {"lr_scale": params.rest_lr / params.lr, "momentum": params.rest_momentum}
     return [
         {
             "params": [value for name, value in named if name in filters],
             "weight_decay": params.weight_decay,
             "filters": True,
         },
-        {"params": matrices, "weight_decay": params.weight_decay, "lr_scale": share},
-        {"params": vectors, "weight_decay": 0.0, "lr_scale": share},
+        {"params": matrices, "weight_decay": params.weight_decay, **rest_as},
+        {"params": vectors, "weight_decay": 0.0, **rest_as},
     ]
 
 

@@ -44,7 +44,9 @@ class FitParams:
     rest_lr: Annotated[float, Field(gt=0)] = 0.1
     """Peak learning rate of what muon leaves to sgd: the first layer, the head, biases and normalisation."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Of sgd and muon; the first beta of adamw."""
+    """Of sgd and muon (0.6 is a good start for that); the first beta of adamw."""
+    rest_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Of what muon leaves to sgd."""
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     """Not applied to biases and normalisation."""
     schedule: Literal["one-cycle", "cosine"] = "one-cycle"

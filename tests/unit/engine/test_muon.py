@@ -62,7 +62,7 @@ def test_first_layer_head_and_vectors_are_left_to_sgd():
             self.norm, self.head = nn.BatchNorm2d(8), nn.Conv2d(8, 2, 1)
 
     network = Network()
-    params = FitParams(epochs=1, batch_size=8, optimizer="muon", lr=0.02, rest_lr=0.1)
+    params = FitParams(epochs=1, batch_size=8, optimizer="muon", lr=0.02, rest_lr=0.1, momentum=0.6)
     optimizer = build_optimizer(network, params)
     names = {id(value): name for name, value in network.named_parameters()}
     groups = [sorted(names[id(value)] for value in group["params"]) for group in optimizer.param_groups]
@@ -73,3 +73,4 @@ def test_first_layer_head_and_vectors_are_left_to_sgd():
     ]
     assert [group.get("lr_scale", 1.0) for group in optimizer.param_groups] == pytest.approx([1, 5, 5])
     assert [group["weight_decay"] for group in optimizer.param_groups] == [5e-4, 5e-4, 0.0]
+    assert [group["momentum"] for group in optimizer.param_groups] == [0.6, 0.9, 0.9]
