@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from tasks.stages import Run
 
 FLOW = "pipeline"
+_NO_ANSWER = "Failed to reach API"
+"""How the RuntimeError begins that Prefect raises when its server does not answer a client's first question."""
 OK, STOPPED, USER_ERROR, SKIPPED, INTERRUPTED = 0, 1, 2, 75, 130
 
 
@@ -63,7 +65,9 @@ def explained(project: Project) -> Iterator[None]:
     except (MlflowException, SQLAlchemyError) as error:  # the second where MLflow makes its tables
         words = str(error).splitlines()[0]
         raise ValueError(f"MLflow could not read or write {project.database} ({words}); {kept}") from error
-    except (HTTPError, PrefectException) as error:
+    except (HTTPError, PrefectException, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not str(error).startswith(_NO_ANSWER):
+            raise
         words = str(error).splitlines()[0] if str(error) else type(error).__name__
         log = project.hidden / "prefect-server.log"
         raise ValueError(f"Prefect's server failed ({words}); {log} may say why; {kept}") from error
@@ -88,6 +92,7 @@ def run_chain(project: Project, params: Params, steps: tuple[plan.Step, ...], fo
     name = time.strftime("%Y-%m-%d %H:%M:%S")
     with server.serve(project) as prefect_server, explained(project):
         from prefect import flow, runtime
+        from prefect.context import SyncClientContext
 
         from tasks import stages, tracking
 
@@ -106,7 +111,8 @@ def run_chain(project: Project, params: Params, steps: tuple[plan.Step, ...], fo
                 return chain(run)
 
         try:
-            state = pipeline(str(project.folder), str(Owner.me()), return_state=True)
+            with SyncClientContext.get_or_create():  # a client that was answered once waits for a server that dies
+                state = pipeline(str(project.folder), str(Owner.me()), return_state=True)
         except BaseException:
             cancelled = [each for each in cancellations if each.asked]
             record.end("KILLED", "cancelled in Prefect" if cancelled else "interrupted")

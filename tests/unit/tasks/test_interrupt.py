@@ -38,8 +38,11 @@ def test_what_mlflow_and_prefect_raise_becomes_a_paragraph(tmp_path: Path):
         raise ConnectError("refused")
     with pytest.raises(ValueError, match=r"mlflow\.db \(.*disk I/O error\)"), explained(project):
         raise OperationalError("ALTER TABLE", {}, sqlite3.OperationalError("disk I/O error"))
-    with pytest.raises(KeyError), explained(project):
-        raise KeyError("a fault of ours stays one")
+    with pytest.raises(ValueError, match=r"Prefect's server failed \(Failed to reach API at"), explained(project):
+        raise RuntimeError("Failed to reach API at http://127.0.0.1:1/api/")
+    for fault in (KeyError("a fault of ours stays one"), RuntimeError("this, too"), NotImplementedError("and this")):
+        with pytest.raises(type(fault)), explained(project):
+            raise fault
 
 
 def test_an_owner_is_told_by_more_than_its_number(tmp_path: Path):
