@@ -78,6 +78,8 @@ class Project:
             "_MLFLOW_SERVER_ARTIFACT_ROOT": (self.runs / "artifacts").as_uri(),
             "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
             "MLFLOW_LOGGING_LEVEL": "WARNING",
+            # It would watch which variables all threads read, and stumble over one that reads another at the wrong instant.
+            "MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING": "false",
             # Its pages would start seven processes that wait for jobs nobody gives them.
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "PREFECT_HOME": str(self.prefect_home),
