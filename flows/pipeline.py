@@ -140,8 +140,8 @@ def show_unchanged(project: Project, params: Params) -> int:
     report = summary.make(project, params, registered)
     summary.write(project, report)
     summary.show(project, report, Console(highlight=False))
-    if catalogue.unclosed(project, FLOW):
-        print(f"closed {close_records(project, params)} records of runs that were killed")
+    if catalogue.unclosed(project, FLOW) and (dead := close_records(project, params)):
+        print(f"closed {dead} records of runs that were killed")
     print("nothing to do: every stage is up to date and the model is registered")
     return OK
 

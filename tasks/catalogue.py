@@ -128,7 +128,7 @@ def locate(project: Project, reference: str) -> tuple[Path, str]:
 
 
 def unclosed(project: Project, flow: str) -> bool:
-    """Whether MLflow or Prefect has a run of this project that says it is running; asked while holding the project."""
+    """Whether MLflow or Prefect has a run of this project that says it is running, or cannot tell; asked while holding the project."""
     stand = ((project.database, _RUNNING, ()), (project.prefect_home / "prefect.db", _RUNNING_FLOWS, (flow,)))
     for path, question, values in stand:
         if path.is_file():
@@ -137,7 +137,9 @@ def unclosed(project: Project, flow: str) -> bool:
                     if database.execute(question, values).fetchone()[0]:
                         return True
                 except sqlite3.Error:
-                    continue  # cut off before it had its tables, or damaged: the next run that needs it says so
+                    return (
+                        True  # cut off before it had its tables, or damaged: whoever opens it to close records mends it
+                    )
     return False
 
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import time
+import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -186,10 +187,13 @@ def run_trial(plan: Plan, bench: Bench) -> Result:
         shutil.rmtree(logs, ignore_errors=True)
         logs.mkdir(parents=True)
         trial = _Trial(plan, bench, start_from(reference, folder, plan.start), logs, extent)
+        struck = True
         try:
             struck = trial.strike()
             if struck:
                 trial.repair()
+        except Exception:  # a campaign outlives a trial that the harness itself stumbles over
+            trial.wrong.append(f"the harness stumbled: {traceback.format_exc()}")
         finally:
             kill_all(trial.project)
         if struck or trial.wrong:
