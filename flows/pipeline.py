@@ -64,7 +64,8 @@ def explained(project: Project) -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError) as error:  # the second where MLflow makes its tables
         words = str(error).splitlines()[0]
-        raise ValueError(f"MLflow could not read or write {project.database} ({words}); {kept}") from error
+        first = "free some space, " if words.endswith("is full") else ""
+        raise ValueError(f"MLflow could not read or write {project.database} ({words}); {first}{kept}") from error
     except (HTTPError, PrefectException, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not str(error).startswith(_NO_ANSWER):
             raise

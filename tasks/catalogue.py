@@ -75,17 +75,23 @@ class Registered:
         return all(path.is_file() and digest_file(path) == self.beside[name] for name, path in found.items())
 
 
+def known(project: Project) -> bool:
+    """Whether MLflow's database is there and has its tables."""
+    if not project.database.is_file():
+        return False
+    with sqlite.reading(project.database) as database:
+        return database.execute("SELECT 1 FROM sqlite_master WHERE type = 'table'").fetchone() is not None
+
+
 def find(project: Project, name: str, digest: str) -> Registered | None:
     """The newest version of a registered model whose file has this digest, or None.
 
     Raises:
         sqlite3.Error: If the database is damaged or not of the schema this was written for.
     """
-    if not project.database.is_file():
+    if not known(project):  # a first run may have been cut off before MLflow made its tables
         return None
     with sqlite.reading(project.database) as database:
-        if not database.execute("SELECT 1 FROM sqlite_master WHERE type = 'table'").fetchone():
-            return None  # a first run was cut off before MLflow made its tables
         row = database.execute(_VERSION, (name, digest)).fetchone()
         if row is None:
             return None

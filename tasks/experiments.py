@@ -19,8 +19,8 @@ _LOUD = {
     "alembic": logging.WARNING,
     # What it logs with a traceback it raises as well, and what it raises we say in a paragraph.
     "mlflow.store.db.utils": logging.CRITICAL,
-    # The machine's load could not be written: the next thing that matters will say so.
-    "mlflow.system_metrics.system_metrics_monitor": logging.ERROR,
+    # The machine's load could not be written, told with a page of SQL: the next thing that matters will say so.
+    "mlflow.system_metrics.system_metrics_monitor": logging.CRITICAL,
 }
 
 

@@ -86,9 +86,12 @@ def make_tasks() -> dict[str, Task[..., Any]]:
 def _as_task(name: str, description: str, body: "Callable[[Run], State[Any]]") -> Task[..., Any]:
     def step(run: Run) -> State[Any]:
         try:
+            if changed := upkeep.changed_params(run.project, run.params):
+                return run.fail(changed)
             return body(run)
         except MlflowException as error:
-            return run.fail(f"MLflow could not record {name} ({error}); what the stages made is kept: run it again")
+            words = str(error).splitlines()[0]
+            return run.fail(f"MLflow could not record {name} ({words}); what the stages made is kept: run it again")
         except ValueError as error:
             return run.fail(str(error))
         except OSError as error:

@@ -48,6 +48,10 @@ _CHATTER = (
 """What DVC says around a stage, in the flow's own words elsewhere; the warning is that it cleared a dead process's lock."""
 
 
+_FILE_KEYS = {"path", "hash", "md5", "size", "nfiles", "isexec"}
+"""What DVC writes of a file or folder into dvc.lock."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What came of running one stage."""
@@ -84,14 +88,27 @@ def heal_lock(project: Project) -> str | None:
     path = project.folder / LOCK_FILE
     try:
         stages = _read(path).get("stages", {})
-        whole = all(entry["outs"][0]["md5"] and entry["deps"] and entry["cmd"] for entry in stages.values())
+        whole = all(_is_entry(entry) for entry in stages.values())
         if not path.is_file() or (whole and stages and path.read_bytes().endswith(b"\n")):  # half a line may look whole
             return None
     except (YAMLError, AttributeError, KeyError, IndexError, TypeError, ValueError):
         pass
     target = project.hidden / f"{LOCK_FILE}.damaged"
     path.replace(target)
-    return f"{path} was cut off; put it aside as {target}, DVC's cache has what it told of"
+    return f"{path} was damaged; put it aside as {target}, DVC's cache has what it told of"
+
+
+def _is_entry(entry: dict[str, Any]) -> bool:
+    """Whether a stage of dvc.lock is one that DVC will read: with an unknown key or a wrong type it refuses all that it is asked."""
+    files = [*entry["deps"], *entry["outs"]]
+    return (
+        entry.keys() <= {"cmd", "deps", "params", "outs"}
+        and isinstance(entry["cmd"], str)
+        and isinstance(entry.get("params", {}), dict)
+        and bool(entry["outs"][0]["md5"])
+        and all(file.keys() <= _FILE_KEYS and isinstance(file["path"], str) for file in files)
+        and all(isinstance(file[key], int) for file in files for key in ("size", "nfiles") if key in file)
+    )
 
 
 def heal_register(project: Project) -> str | None:
@@ -228,12 +245,24 @@ def read_failure(step: str, ended: terminal.Ended) -> tuple[str, bool]:
         if line.startswith("error: "):
             return line.removeprefix("error: "), True
     for line in reversed(ended.err):
+        # Of a stage that was killed DVC says: failed to run: python -m temper train, exited with -9
+        if (found := re.search(r"failed to run: .*, exited with (-?\d+)$", line)) and (name := _signal(int(found[1]))):
+            return _say_killed(step, name), False
         if line.startswith("ERROR: ") and "failed to run:" not in line:
             return _explain(line.removeprefix("ERROR: ")), False
-    if ended.code < 0:
-        killed = f"the process that ran {step} was ended by {signal.Signals(-ended.code).name}"
-        return f"{killed}; run the same command again: it goes on where it was", False
-    return f"{step} failed with status {ended.code}; the lines above say why", False
+    if name := _signal(ended.code):
+        return _say_killed(step, name), False
+    return f"{step} ended with status {ended.code}; run the same command again: it goes on where it was", False
+
+
+def _signal(code: int) -> str | None:
+    """The signal that ended a process, by its status: minus the signal, or, told by the process that waited for it, 128 more."""
+    number = -code if code < 0 else code - 128
+    return next((each.name for each in signal.Signals if each == number), None)
+
+
+def _say_killed(step: str, name: str) -> str:
+    return f"the process that ran {step} was ended by {name}; run the same command again: it goes on where it was"
 
 
 def _explain(words: str) -> str:
@@ -256,5 +285,9 @@ def _dvc(project: Project, *arguments: str) -> str:
     )
     if done.returncode:
         words = " ".join(done.stderr.split()).removeprefix("ERROR: ") or f"status {done.returncode}"
+        if "is busy, it is being blocked by" in words:
+            raise ValueError(
+                f"DVC is at work in {project.folder}, for a run that goes on; ask again when it has ended, or between two of its stages"
+            )
         raise ValueError(f"`dvc {' '.join(arguments)}` in {project.folder} failed: {words}")
     return done.stdout

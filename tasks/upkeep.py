@@ -15,6 +15,7 @@ from pathlib import Path
 from tasks import catalogue, sqlite, store, terminal
 from tasks.project import MARK, Project
 from temper import artifacts
+from temper.params import FILE as PARAMS_FILE
 from temper.params import Params, registered_weights
 from temper.params import load as load_params
 from temper.stages.dvc import dvc_yaml
@@ -58,6 +59,24 @@ def preflight(project: Project, *, look: bool = False) -> tuple[Params, list[str
     return params, said
 
 
+def changed_params(project: Project, params: Params) -> str | None:
+    """What to say if params.yaml is not what a run began with: DVC would run the next stage by it, and MLflow knows the old one.
+
+    Returns:
+        A paragraph; None if nothing that matters was changed.
+    """
+    try:
+        if load_params(project.folder) == params:
+            return None
+        changed = "was edited"
+    except ValueError as error:
+        changed = f"was edited and is at fault ({error})"
+    return (
+        f"{project.folder / PARAMS_FILE} {changed} while this run went on; it ends here, since the stages left would follow the new file and the "
+        "records the old one. What was made is kept: run the same command again"
+    )
+
+
 def fetch_weights(project: Project, params: Params) -> list[str]:
     """Lay what training starts from, where that is a version in MLflow, where DVC watches it and a stage reads it.
 
@@ -86,7 +105,7 @@ def check_space(project: Project, least_bytes: int = MIN_FREE_BYTES) -> None:
     if free < least_bytes:
         raise ValueError(
             f"only {free / 2**30:.2f} GiB are free on the disk of {project.folder}, a run needs {least_bytes / 2**30:.1f}; "
-            "free some (`make clean` removes this project's results, `dvc gc -w` old versions of data) and run it again"
+            "free some and run it again"
         )
 
 
@@ -101,16 +120,22 @@ def check_writable(project: Project) -> None:
 
 
 def check_database(project: Project) -> None:
-    """Raise ValueError if MLflow's database is damaged; names the way out."""
-    if found := sqlite.damage(project.database):
-        kept = _kept(project)
-        if kept.is_file():
+    """Raise ValueError if MLflow's database is damaged, or gone while there is a copy of it; names the way out."""
+    kept = _kept(project)
+    usable = kept.is_file() and sqlite.damage(kept) is None
+    found = f"is damaged ({damage})" if (damage := sqlite.damage(project.database)) else None
+    if found is None and usable and not catalogue.known(project):
+        found = (
+            f"is {'empty' if project.database.is_file() else 'gone'} (to begin anew, delete {project.runs} as a whole)"
+        )
+    if found:
+        if usable:
             when = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept.stat().st_mtime))
             way = f"puts back the copy of {when}"
         else:
             way = "puts it aside and begins an empty one"
         raise ValueError(
-            f"{project.database} is damaged ({found}); `make restore PROJECT={project.folder}` {way}, and the next "
+            f"{project.database} {found}; `make restore PROJECT={project.folder}` {way}, and the next "
             f"`make pipeline PROJECT={project.folder}` registers again what the artifacts hold"
         )
 

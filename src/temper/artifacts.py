@@ -131,7 +131,9 @@ def explain(error: OSError) -> str:
     """What the file system complains about, as a paragraph with a way out."""
     where = f" at {error.filename}" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"no space left on the disk{where}; free some (`make clean`, `dvc gc -w`) and run the same command again"
+        return f"no space left on the disk{where}; free some and run the same command again"
+    if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST):
+        return f"{error.strerror}{where}: something else lies where a file or folder of ours belongs; remove it and run the same command again"
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return f"no permission{where}: {error.strerror}; mend that (`ls -ld` shows whose it is) and run the same command again"
     return f"{error.strerror or error}{where}"

@@ -277,6 +277,38 @@ def test_a_damaged_registry_is_named_with_its_cure(project: Path):
     assert code == 0 and "nothing to do" in said, errors
 
 
+@pytest.mark.parametrize("words", ["empty", "gone"])
+def test_a_registry_that_vanished_is_not_begun_anew(project: Path, words: str):
+    database = project / "mlruns" / "mlflow.db"
+    before = mlflow_runs(project)
+    database.unlink()
+    if words == "empty":
+        database.touch()
+    code, _, errors = run(project)
+    assert code == 2 and f"{database} is {words} (to begin anew, delete {project}/mlruns as a whole)" in errors
+    assert f"`make restore PROJECT={project}` puts back the copy" in errors
+    assert run(project, "--restore")[0] == 0
+    assert mlflow_runs(project) == before
+    code, said, errors = run(project)
+    assert code == 0 and "nothing to do" in said, errors
+
+
+def test_parameters_that_change_under_way_end_the_run(project: Path):
+    edit(project, "calibration_images: 64", "calibration_images: 72")
+    process = start(project)
+    assert process.stdout is not None
+    while "quantize: export" not in (line := process.stdout.readline()):
+        assert line and process.poll() is None
+    edit(project, "calibration_images: 72", "calibration_images: 80")
+    said, errors = process.communicate(timeout=400)
+    assert process.returncode == 1 and "evaluate: measure" not in said
+    assert f"error: {project}/params.yaml was edited while this run went on" in errors
+    code, said, errors = run(project)
+    assert code == 0 and "version 2" in said, errors
+    told = "SELECT value FROM params JOIN runs USING (run_uuid) WHERE key = 'quantize.calibration_images' ORDER BY start_time DESC"
+    assert ask(project / "mlruns" / "mlflow.db", told)[0] == ("80",)
+
+
 def test_mistakes_are_found_before_anything_starts(tmp_path: Path):
     project = make_project(tmp_path / "project", "multiclass")
     edit(project, "seed: 0", "sed: 0")

@@ -1,6 +1,7 @@
 """The door to DVC, on a repository of two commands."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -22,10 +23,16 @@ stages:
     outs: [artifacts/one]
 """
 ONE = """
-import pathlib, sys
+import os, pathlib, signal, sys
 code = pathlib.Path("code").read_text()
 if code == "bad":
     sys.exit("error: code is bad; mend it")
+if code == "deadly":
+    os.kill(os.getpid(), signal.SIGKILL)
+if code == "told":
+    sys.exit(128 + signal.SIGTERM)
+if code == "silent":
+    sys.exit(3)
 pathlib.Path("artifacts/one").mkdir(parents=True)
 pathlib.Path("artifacts/one/code").write_text(code)
 """
@@ -69,6 +76,49 @@ def test_a_stage_runs_once_and_comes_back_from_the_cache(project: Project, capfd
     assert outcome.state == "failed" and not outcome.told and "code" in outcome.message
 
 
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("deadly", "the process that ran one was ended by SIGKILL; run the same command again"),
+        ("told", "the process that ran one was ended by SIGTERM; run the same command again"),
+        ("silent", "one ended with status 255; run the same command again"),
+    ],
+)
+def test_a_stage_that_says_nothing_is_told_of(project: Project, code: str, words: str):
+    store.prepare(project)
+    (project.folder / "code").write_text(code)
+    outcome = store.repro(project, "one")
+    assert outcome.state == "failed" and not outcome.told and outcome.message.startswith(words), outcome.message
+
+
+def test_asking_dvc_while_it_works_names_no_lock_to_remove(project: Project):
+    store.prepare(project)
+    assert store.repro(project, "one").state == "ran"
+    holder = {"pid": os.getpid(), "cmd": "dvc repro"}
+    register = {"write": {str(project.folder / "artifacts" / "one"): holder}, "read": {}}
+    (project.folder / ".dvc" / "tmp" / "rwlock").write_text(json.dumps(register))
+    with pytest.raises(ValueError, match=r"DVC is at work in .*, for a run that goes on; ask again"):
+        store.status(project)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("  md5:", "  mdZ:"), ("  size: ", "  size: x"), ("    deps:", "    depz:"), ("    cmd: ", "    cmd: 5 #")],
+)
+def test_a_dvc_lock_that_dvc_would_refuse_is_put_aside(project: Project, old: str, new: str):
+    store.prepare(project)
+    assert store.repro(project, "one").state == "ran"
+    lock = project.folder / "dvc.lock"
+    assert old in lock.read_text()
+    lock.write_text(lock.read_text().replace(old, new, 1))
+    with pytest.raises(ValueError):
+        store.status(project)
+    project.hidden.mkdir(exist_ok=True)
+    assert "put it aside" in str(store.heal_lock(project))
+    shutil.rmtree(project.artifacts)
+    assert store.repro(project, "one").state == "restored"
+
+
 def test_what_a_killed_dvc_leaves_is_swept_away(project: Project):
     """An entry of its run-cache that was begun and not written, and a lock that was cut off."""
     store.prepare(project)
@@ -82,7 +132,7 @@ def test_what_a_killed_dvc_leaves_is_swept_away(project: Project):
     end = whole.index("md5:", whole.index("outs:")) + 36  # within the digest: what is left reads well
     lock.write_text(whole[:end])
     project.hidden.mkdir(exist_ok=True)
-    assert "cut off" in str(store.heal_lock(project)) and not lock.exists()
+    assert "was damaged" in str(store.heal_lock(project)) and not lock.exists()
     register = project.folder / ".dvc" / "tmp" / "rwlock"
     assert store.heal_register(project) is None
     register.write_text('{"read": {"')

@@ -21,7 +21,7 @@ def project(tmp_path: Path) -> Project:
 
 
 def test_a_full_disk_is_said_before_anything_starts(project: Project):
-    with pytest.raises(ValueError, match=r"GiB are free .* a run needs .*make clean"):
+    with pytest.raises(ValueError, match=r"GiB are free .* a run needs .*free some"):
         upkeep.check_space(project, least_bytes=1 << 60)
     upkeep.check_space(project, least_bytes=0)
 
@@ -40,7 +40,14 @@ def test_a_file_in_the_place_of_a_folder(project: Project):
 
 
 def test_no_space_has_its_own_way_out():
-    assert "make clean" in artifacts.explain(OSError(errno.ENOSPC, "No space left on device"))
+    assert "free some" in artifacts.explain(OSError(errno.ENOSPC, "No space left on device"))
+
+
+def test_a_file_where_a_folder_belongs_has_its_way_out(tmp_path: Path):
+    (tmp_path / "lock").mkdir()
+    with pytest.raises(OSError) as raised:
+        (tmp_path / "lock").open("w")
+    assert f"Is a directory at {tmp_path}/lock: something else lies" in artifacts.explain(raised.value)
 
 
 def test_two_runs_do_not_share_a_folder(project: Project):
