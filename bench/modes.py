@@ -16,12 +16,13 @@ import torch
 
 from temper import artifacts
 from temper.data.loading import TrainLoader, to_tensors
-from temper.data.packing import open_training
+from temper.data.packing import open_pictures, open_training
 from temper.engine.objectives import supervised
 from temper.engine.optimizers import build_optimizer
 from temper.engine.precision import Mode, choose_mode
 from temper.engine.ranks import join_ranks
 from temper.networks.build import build_network
+from temper.networks.whitening import whiten
 from temper.params import load
 from temper.problem import Batch, Emphasis
 from temper.problems import load as load_problem
@@ -51,7 +52,9 @@ for stage in (params.train, params.distill):
         num_ranks=1,
     )
     batch = next(loader.batches(0))
-    network = build_network(problem, stage.backbone, facts, seed=0).to(device).train()
+    network = build_network(problem, stage.backbone, facts, seed=0)
+    whiten(network, open_pictures(prepare))
+    network = network.to(device).train()
     objective, optimizer = supervised(problem, Emphasis()), build_optimizer(network, stage.fit)
     taken, _ = choose_mode(network, objective, batch, stage.fit, device)
     speeds = {mode: [] for mode in MODES}

@@ -143,7 +143,9 @@ def check_database(project: Project) -> None:
 def restore_database(project: Project) -> str:
     """Put MLflow's database aside and the last good copy, if there is one, in its place; returns what was done."""
     there = project.database.exists()
-    aside = sqlite.put_aside(project.database)  # with its journals, also where it is gone itself: they would spoil the copy
+    aside = sqlite.put_aside(
+        project.database
+    )  # with its journals, also where it is gone itself: they would spoil the copy
     said = f"kept {project.database} as {aside.name}" if there else f"{project.database} is gone"
     if not _kept(project).is_file() or sqlite.damage(_kept(project)):
         return f"{said}; there is no good copy, the next run begins an empty one"

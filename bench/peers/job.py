@@ -28,6 +28,7 @@ from temper.data.loading import to_tensors, whole_batches
 from temper.data.packing import held_out, open_split, open_training
 from temper.maths.random import derive
 from temper.networks.build import build_network
+from temper.networks.whitening import whiten
 from temper.params import FILE, Params, parse
 from temper.problem import Facts, Problem
 from temper.problems import load as load_problem
@@ -136,11 +137,11 @@ class Data:
 
     def network(self) -> "Logits":
         """The network as temper builds it for this seed; its pixels come normalised."""
-        plain = replace(self.facts, mean=(0.0,) * self.facts.channels, std=(1.0,) * self.facts.channels)
-        seed = derive(self.params.seed, "train")
-        return Logits(
-            build_network(self.problem, self.params.train.backbone, plain, seed=seed, head=self.params.train.head)
-        )
+        seed, train = derive(self.params.seed, "train"), self.params.train
+        network = build_network(self.problem, train.backbone, self.facts, seed=seed, head=train.head)
+        whiten(network, self.images)
+        network.backbone.normalize = nn.Identity()
+        return Logits(network)
 
 
 class Logits(nn.Module):

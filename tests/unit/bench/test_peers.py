@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from peers import plain, turns
-from peers.job import Job, Report, open_data, override
+from peers.job import Job, Report, normalised, open_data, override
 from peers.table import NEVER, read_levels, seconds_to, times_sooner
 from peers.turns import Kept, Turn, identify, take_turn
 from recipe import read_variants, table
+from temper.data.packing import open_pictures
 from temper.maths.random import derive
 from temper.networks.build import build_network
+from temper.networks.whitening import whiten
 from tests.project import make_project, run_until
 from train import find_workers
 
@@ -36,14 +38,18 @@ def turn(*epochs: tuple[float, float]) -> Turn:
     return Turn("plain", 0, seconds=epochs[-1][0], images=100, peak_bytes=1, epochs=told)
 
 
-def test_peers_start_with_the_weights_of_temper(job: Job):
-    data = open_data(replace(job, seed=3))
-    theirs = data.network().network.state_dict()
-    params = data.params.train.backbone
-    ours = build_network(data.problem, params, data.facts, seed=derive(3, "train")).state_dict()
-    assert theirs.keys() == ours.keys()
-    same = [name for name in ours if torch.equal(ours[name], theirs[name])]
-    assert set(ours) - set(same) == {"backbone.normalize.mean", "backbone.normalize.scale"}
+@pytest.mark.parametrize("family", ["small-resnet", "small-vgg"])
+def test_peers_start_with_the_network_of_temper(job: Job, family: str):
+    job = replace(job, seed=3, overrides={"backbone": {"family": family, "widths": [8, 16], "depths": [1, 1]}})
+    data = open_data(job)
+    theirs = data.network().eval()
+    ours = build_network(data.problem, data.params.train.backbone, data.facts, seed=derive(3, "train")).eval()
+    whiten(ours, open_pictures(job.inputs()["prepare"]))
+    pixels = torch.from_numpy(data.images[:8]).permute(0, 3, 1, 2)
+    inputs = {"image": pixels}
+    found = normalised(theirs, data.facts)(inputs)["logits"]
+    assert found.std() > 0
+    torch.testing.assert_close(found, ours(inputs)["logits"], rtol=1e-4, atol=1e-5)
 
 
 def test_a_plain_loop_tells_every_epoch_and_all_its_pictures(job: Job):
