@@ -143,9 +143,7 @@ def unclosed(project: Project, flow: str) -> bool:
                     if database.execute(question, values).fetchone()[0]:
                         return True
                 except sqlite3.Error:
-                    return (
-                        True  # cut off before it had its tables, or damaged: whoever opens it to close records mends it
-                    )
+                    return True  # no tables yet, or damaged: whoever opens it to close records mends it
     return False
 
 
