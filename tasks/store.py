@@ -252,7 +252,7 @@ def read_failure(step: str, ended: terminal.Ended) -> tuple[str, bool]:
             return _explain(line.removeprefix("ERROR: ")), False
     if name := _signal(ended.code):
         return _say_killed(step, name), False
-    return f"{step} ended with status {ended.code}; run the same command again: it goes on where it was", False
+    return f"{step} ended with status {ended.code}; unless the lines above say why, run the same command again", False
 
 
 def _signal(code: int) -> str | None:

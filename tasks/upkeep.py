@@ -122,13 +122,13 @@ def check_writable(project: Project) -> None:
 def check_database(project: Project) -> None:
     """Raise ValueError if MLflow's database is damaged, or gone while there is a copy of it; names the way out."""
     kept = _kept(project)
+    damage = sqlite.damage(project.database)
+    if damage is None and (catalogue.known(project) or not kept.is_file()):
+        return
     usable = kept.is_file() and sqlite.damage(kept) is None
-    found = f"is damaged ({damage})" if (damage := sqlite.damage(project.database)) else None
-    if found is None and usable and not catalogue.known(project):
-        found = (
-            f"is {'empty' if project.database.is_file() else 'gone'} (to begin anew, delete {project.runs} as a whole)"
-        )
-    if found:
+    if damage or usable:
+        gone = "empty" if project.database.is_file() else "gone"
+        found = f"is damaged ({damage})" if damage else f"is {gone} (to begin anew, delete {project.runs} as a whole)"
         if usable:
             when = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept.stat().st_mtime))
             way = f"puts back the copy of {when}"
@@ -143,9 +143,8 @@ def check_database(project: Project) -> None:
 def restore_database(project: Project) -> str:
     """Put MLflow's database aside and the last good copy, if there is one, in its place; returns what was done."""
     there = project.database.exists()
-    aside = sqlite.put_aside(
-        project.database
-    )  # with its journals, also where it is gone itself: they would spoil the copy
+    # With its journals, also where it is gone itself: they would spoil the copy.
+    aside = sqlite.put_aside(project.database)
     said = f"kept {project.database} as {aside.name}" if there else f"{project.database} is gone"
     if not _kept(project).is_file() or sqlite.damage(_kept(project)):
         return f"{said}; there is no good copy, the next run begins an empty one"

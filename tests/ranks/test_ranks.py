@@ -17,6 +17,23 @@ def curves(project: Path) -> dict[tuple[int, str], float]:
         return {(int(row["step"]), row["name"]): float(row["value"]) for row in csv.DictReader(stream)}
 
 
+def train_with_one_and_two(one: Path) -> tuple[dict[tuple[int, str], float], dict[tuple[int, str], float]]:
+    """The curves of a project's teacher, trained by one rank and, in a copy beside it called `two`, by two; their losses are equal."""
+    two = one.with_name("two")
+    shutil.copytree(one, two)
+    (two / "params.yaml").write_text((one / "params.yaml").read_text().replace("ranks: 1", "ranks: 2"))
+    for project in (one, two):
+        done = run_stage(project, "train")
+        assert done.returncode == 0, done.stderr[-3000:]
+    alone, together = curves(one), curves(two)
+    assert alone.keys() == together.keys()
+    losses = [key for key in alone if key[1] == "train/loss"]
+    assert len(losses) >= 2
+    for key in losses:
+        assert together[key] == pytest.approx(alone[key], rel=TOLERANCE), key
+    return alone, together
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("views", "batch_size", "sampling"),
@@ -33,17 +50,6 @@ def test_two_ranks_are_one(tmp_path: Path, views: str, batch_size: int, sampling
     text = text.replace("  views:", f"  sampling: {{method: {sampling}}}\n  views:")
     (one / "params.yaml").write_text(text)
     run_until(one, "augment")
-    two = tmp_path / "two"
-    shutil.copytree(one, two)
-    (two / "params.yaml").write_text(text.replace("ranks: 1", "ranks: 2"))
-    for project in (one, two):
-        done = run_stage(project, "train")
-        assert done.returncode == 0, done.stderr[-3000:]
-    alone, together = curves(one), curves(two)
-    assert alone.keys() == together.keys()
-    losses = [key for key in alone if key[1] == "train/loss"]
-    assert len(losses) >= 2
-    for key in losses:
-        assert together[key] == pytest.approx(alone[key], rel=TOLERANCE), key
-    first = min(losses)
+    alone, together = train_with_one_and_two(one)
+    first = min(key for key in alone if key[1] == "train/loss")
     assert together[first] == pytest.approx(alone[first], rel=1e-5)

@@ -81,7 +81,7 @@ def test_a_stage_runs_once_and_comes_back_from_the_cache(project: Project, capfd
     [
         ("deadly", "the process that ran one was ended by SIGKILL; run the same command again"),
         ("told", "the process that ran one was ended by SIGTERM; run the same command again"),
-        ("silent", "one ended with status 255; run the same command again"),
+        ("silent", "one ended with status 255; unless the lines above say why, run the same command again"),
     ],
 )
 def test_a_stage_that_says_nothing_is_told_of(project: Project, code: str, words: str):
