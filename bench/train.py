@@ -11,7 +11,7 @@ Contestants take turns (A B C D, A B C D, ...), each a process of its own, every
     recipe     (only when named) the same stage with the project's own settings, epochs included
 
 Shared: the packed splits, the network and its first weights, batch size, peak rate, momentum, decay, label smoothing, one-cycle
-schedule, flips and shifts by 2 px; what is not shared stands in docs/peers.md. Seconds are those of training: the clock starts after a
+schedule, flips and shifts by 1 px; what is not shared stands in docs/peers.md. Seconds are those of training: the clock starts after a
 warm-up (the contestant's own loop over 10 batches) and stands still during validation, once an epoch. A peer loads data with as many
 workers, and computes with as many threads, as a short trial found fastest for it (`--workers` names them instead). Memory is the
 proportional set size of the process and its children, sampled once a second.
@@ -52,7 +52,7 @@ FIT = {
     "average_decay": 0.99,
     "warmup_share": 0.2,
 }
-VIEWS = {"flip": True, "crop_px": 2}
+VIEWS = {"flip": True, "crop_px": 1}
 TRIAL_BATCHES = 24
 
 

@@ -29,6 +29,8 @@ DEPLOYED = "quantized"
 """The candidate that is registered; the others are its references."""
 _SPLITS = ("train", "validation", "test")
 _WORST = 24
+_PART = 64
+"""Pictures that a core answers at once; fixed, so that no answer hangs on how many cores there are."""
 _SAMPLE_FROM = 64
 
 
@@ -44,7 +46,7 @@ def run(
     problem = load_problem(prepare.facts["problem"])
     # Largest first: teacher, student, quantized student.
     costs = dict(sorted(quantize.facts["candidates"].items(), key=lambda item: (-item[1]["bytes"], item[0])))
-    candidates = {name: Deployed(quantize.path(found["file"])) for name, found in costs.items()}
+    candidates = {name: Deployed(quantize.path(found["file"]), part=_PART) for name, found in costs.items()}
     columns = held_out(prepare)
     pictures = Pictures(np.asarray(columns["image"]))
     targets = as_targets(columns)

@@ -72,6 +72,13 @@ def test_a_file_says_what_it_costs(tmp_path: Path):
     assert measure_cost(small, FACTS).params == cost.params
 
 
+@pytest.mark.parametrize("count", [1, 7, 8])
+def test_a_batch_in_parts_is_answered_like_a_whole_one(tmp_path: Path, count: int):
+    path, images = exported(OneConvolution(), tmp_path / "one.onnx"), pictures(count, SIZE, SIZE)
+    whole, parts = Deployed(path)(images), Deployed(path, part=3)(images)
+    torch.testing.assert_close(parts["probabilities"], whole["probabilities"])
+
+
 @pytest.mark.parametrize("method", ["minmax", "entropy", "percentile"])
 def test_every_calibration_gives_a_file_that_agrees(tmp_path: Path, method: str):
     path, images = exported(OneConvolution(), tmp_path / "one.onnx"), pictures(64, SIZE, SIZE)
