@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A toy project up to augment, with a training of some seconds that writes checkpoints all the time."""
-    project = make_project(tmp_path_factory.mktemp("prepared"), "multiclass", count=480, epochs=20)
+    project = make_project(tmp_path_factory.mktemp("prepared"), "multiclass", count=480, epochs=40)
     text = (project / "params.yaml").read_text().replace("precision: fp32", "precision: fp32, checkpoint_s: 0.05")
     (project / "params.yaml").write_text(text)
     run_until(project, "augment")
@@ -114,7 +114,7 @@ def test_five_kills_leave_the_same_model(whole: tuple[int, Path], prepared: Path
     ranks, undisturbed = whole
     project = copy(prepared, tmp_path / "project", ranks)
     chance = random.Random(SEED)
-    steps = sorted(chance.sample(range(1, 160), 5))
+    steps = sorted(chance.sample(range(1, 320), 5))
     for number, step in enumerate(steps):
         running = Running(project)
         running.wait_for_step(step)
@@ -152,7 +152,7 @@ def test_told_to_end_it_is_gone_in_time_and_goes_on(prepared: Path, tmp_path: Pa
     said = running.say()
     assert running.door.returncode == 143, said
     assert "Traceback" not in said
-    found = re.search(r"stopped at step (\d+) of 180; the same command goes on from there", said)
+    found = re.search(r"stopped at step (\d+) of 360; the same command goes on from there", said)
     if victims != "1":
         assert found is not None, said
     if found is not None:
@@ -226,4 +226,4 @@ def test_the_curves_have_no_gap_and_no_double_step(whole: tuple[int, Path]):
     with (project / "artifacts" / "train" / "curves.csv").open() as stream:
         rows = [(int(row["step"]), row["name"]) for row in csv.DictReader(stream)]
     assert len(rows) == len(set(rows))
-    assert [step for step, name in rows if name == "train/loss"] == [*range(1, 180, 10), 180]
+    assert [step for step, name in rows if name == "train/loss"] == [*range(1, 360, 10), 360]

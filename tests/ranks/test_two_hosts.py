@@ -20,7 +20,7 @@ from tests.ranks.test_kills import digests, newest_step, set_ranks
 from tests.ranks.test_ranks import TOLERANCE, curves
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not() or "there are namespaces")]
-EPOCHS = 40
+EPOCHS = 80
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ There is no per-example Python object and no worker process: a batch is a handfu
 views and mixing depend on the seed and the step alone; each rank cuts its part out of the same global batch.
 """
 
+import itertools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +17,14 @@ from torch import Tensor
 
 from temper.data.params import SamplingParams, ViewParams
 from temper.data.sampling import Sampler, Strata, part
-from temper.data.views import boxes, cutout, mix_plan, shift_and_flip
+from temper.data.views import boxes, cutout, draw_moves, mix_plan, shift_and_flip
 from temper.maths.random import derive, uniform
 from temper.problem import Batch, Inputs, Targets
 
 _SHARE_OF_MEMORY = 0.5
 _SHUFFLE = SamplingParams()
+_PLANNED_AT_ONCE = 32
+"""Batches whose moves are drawn together."""
 
 
 def to_tensors(columns: Mapping[str, np.ndarray], device: torch.device) -> dict[str, Tensor]:
@@ -137,10 +140,12 @@ class TrainLoader:
                 yield self._batch(plan, columns)
             return
         moving = {name: self.columns[name] for name in self.moving}
-        for plan in plans:
-            yield self._batch(
-                plan, shift_and_flip(moving, plan.rows, plan.draws, self.views, seed=self.seed, epoch=epoch)
-            )
+        while some := list(itertools.islice(plans, _PLANNED_AT_ONCE)):
+            rows, draws = (torch.cat([getattr(plan, what) for plan in some]) for what in ("rows", "draws"))
+            moves = draw_moves(rows, draws, self.views, seed=self.seed, epoch=epoch)
+            each = [None] * len(some) if moves is None else moves.split([len(plan.rows) for plan in some])
+            for plan, own in zip(some, each, strict=True):
+                yield self._batch(plan, shift_and_flip(moving, plan.rows, own, self.views))
 
     def ids(self, epoch: int, number: int) -> list[str]:
         """Ids of the examples of a global batch, in its order."""

@@ -28,7 +28,7 @@ from temper.data.encoded import Encoded
 from temper.data.loading import Plan
 from temper.data.making import Maker, Order, begin, make
 from temper.data.params import ViewParams
-from temper.data.views import crop_boxes, flips, shift_and_flip
+from temper.data.views import crop_boxes, draw_moves, flips, shift_and_flip
 from temper.maths.random import hashes
 
 _SPARE = 2
@@ -131,9 +131,8 @@ class Stream:
         """The views of whole batches, as in memory."""
         if self.views.crop_px:
             only_shift = replace(self.views, flip=False)
-            columns = shift_and_flip(
-                columns, torch.arange(len(plan.rows)), plan.draws, only_shift, seed=self.seed, epoch=epoch
-            )
+            moves = draw_moves(plan.rows, plan.draws, only_shift, seed=self.seed, epoch=epoch)
+            columns = shift_and_flip(columns, torch.arange(len(plan.rows)), moves, only_shift)
         if self.views.flip:
             flipped = flips(plan.rows, seed=self.seed, epoch=epoch)
             for value in columns.values():

@@ -7,7 +7,7 @@ import torch
 
 from temper.data.loading import TrainLoader, as_batch, to_tensors, whole_batches
 from temper.data.params import ViewParams
-from temper.data.views import boxes, cutout, mirror, mix_plan, shift_and_flip
+from temper.data.views import boxes, cutout, draw_moves, mirror, mix_plan, shift_and_flip
 
 NUM = 40
 
@@ -102,14 +102,30 @@ def test_mixup_blends_pictures_and_keeps_both_truths():
 
 def test_flips_alternate_from_epoch_to_epoch():
     image, rows = columns()["image"], torch.arange(NUM)
-    views = [
-        shift_and_flip({"image": image}, rows, rows, ViewParams(flip=True), seed=0, epoch=epoch)["image"]
-        for epoch in (0, 1, 2)
-    ]
+    params = ViewParams(flip=True)
+    moves = [draw_moves(rows, rows, params, seed=0, epoch=epoch) for epoch in (0, 1, 2)]
+    views = [shift_and_flip({"image": image}, rows, each, params)["image"] for each in moves]
     assert torch.equal(views[0], views[2])
     assert torch.equal(views[0].flip(2), views[1])
     straight = (views[0] == image).flatten(1).all(dim=1).float().mean()
     assert 0.2 < straight < 0.8
+
+
+def test_pictures_and_masks_are_cut_out_of_mirrored_ones_and_flipped():
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (20, 5, 7, 3), dtype=torch.uint8, generator=generator)
+    mask = torch.randint(0, 9, (20, 5, 7), dtype=torch.uint8, generator=generator)
+    rows, params = torch.tensor([3, 19, 3, 0, 7, 11]), ViewParams(flip=True, crop_px=2)
+    moves = draw_moves(rows, torch.arange(6), params, seed=0, epoch=0)
+    assert moves is not None and len(moves.unique(dim=0)) > 3
+    found = shift_and_flip({"image": image, "mask": mask}, rows, moves, params)
+    for place, (row, (down, move)) in enumerate(zip(rows.tolist(), moves.tolist(), strict=True)):
+        right, flipped = divmod(move, 2)
+        for name, column in (("image", image[row]), ("mask", mask[row][..., None])):
+            padded = torch.nn.functional.pad(column.permute(2, 0, 1)[None].float(), (2, 2, 2, 2), mode="reflect")[0]
+            wanted = padded[:, down : down + 5, right : right + 7].permute(1, 2, 0)
+            wanted = wanted.flip(1) if flipped else wanted
+            assert torch.equal(found[name][place].view(5, 7, -1).float(), wanted), (name, place)
 
 
 def test_shifts_mirror_at_the_edges():
