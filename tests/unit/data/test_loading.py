@@ -111,7 +111,9 @@ def test_flips_alternate_from_epoch_to_epoch():
     assert 0.2 < straight < 0.8
 
 
-def test_pictures_and_masks_are_cut_out_of_mirrored_ones_and_flipped():
+@pytest.mark.parametrize("at_once", [1 << 22, 250])
+def test_pictures_and_masks_are_cut_out_of_mirrored_ones_and_flipped(monkeypatch: pytest.MonkeyPatch, at_once: int):
+    monkeypatch.setattr("temper.data.views._VALUES_AT_ONCE", at_once)
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (20, 5, 7, 3), dtype=torch.uint8, generator=generator)
     mask = torch.randint(0, 9, (20, 5, 7), dtype=torch.uint8, generator=generator)
