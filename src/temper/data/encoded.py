@@ -91,15 +91,22 @@ class Encoded:
         height, width = self.sizes[numbers].tolist()
         return self.part(int(numbers), (0, 0, height, width))
 
-    def part(self, number: int, box: tuple[int, int, int, int]) -> UInt8[np.ndarray, "height width channels"]:
-        """A part of a picture (top, left, height, width in its own pixels), stretched to the size.
+    def part(
+        self,
+        number: int,
+        box: tuple[int, int, int, int],
+        out: UInt8[np.ndarray, "height width channels"] | None = None,
+    ) -> UInt8[np.ndarray, "height width channels"]:
+        """A part of a picture (top, left, height, width in its own pixels), stretched to the size; into `out`, if there is one.
 
         Raises:
             Undecodable: If the picture cannot be read.
         """
         height_px, width_px, channels = self.shape
         size = (int(self.sizes[number, 0]), int(self.sizes[number, 1]))
-        return decode_part(self.read(number), size, box, height_px=height_px, width_px=width_px, channels=channels)
+        return decode_part(
+            self.read(number), size, box, height_px=height_px, width_px=width_px, channels=channels, out=out
+        )
 
     def read(self, number: int) -> bytes:
         """The bytes of a picture.

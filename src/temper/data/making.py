@@ -49,32 +49,31 @@ class Maker:
         made |= {name: np.empty((len(mask), *self.shape[:2]), mask.dtype) for name, mask in order.masks.items()}
         for place, (number, box) in enumerate(zip(order.numbers, order.boxes, strict=True)):
             try:
-                example = self._example(order, place, number, box)
+                self._fill(made, order, place, number, box)
             except Undecodable as error:
                 return number, str(error)
             if transform is not None:
-                example = apply(transform, example, self.spatial, order.seeds[place], _WHERE)
-            for name, value in example.items():
-                made[name][place] = value
+                example = {name: column[place] for name, column in made.items()}
+                for name, value in apply(transform, example, self.spatial, order.seeds[place], _WHERE).items():
+                    made[name][place] = value
         return made
 
-    def _example(self, order: Order, place: int, number: int, box: Sequence[int]) -> dict[str, np.ndarray]:
+    def _fill(self, made: Mapping[str, np.ndarray], order: Order, place: int, number: int, box: Sequence[int]) -> None:
+        """Make one picture, with its masks, where it belongs."""
         top, left, height, width = box
         if order.pixels is None:
             assert self.pictures is not None
-            image = self.pictures.part(number, (top, left, height, width))
-            whole = self.pictures.sizes[number]
+            self.pictures.part(number, (top, left, height, width), made["image"][place])
         else:
-            image = stretch(order.pixels[place][top : top + height, left : left + width], *self.shape[:2])
-            whole = np.array(order.pixels.shape[1:3])
-        example = {"image": image}
+            pixels = order.pixels[place][top : top + height, left : left + width]
+            stretch(pixels, *self.shape[:2], made["image"][place])
         for name, masks in order.masks.items():
+            whole = self.pictures.sizes[number] if order.pixels is None else order.pixels.shape[1:3]  # type: ignore[union-attr]
             places = [
                 ((start + (np.arange(wanted) + 0.5) * side / wanted) * masks.shape[axis] / whole[axis - 1]).astype(int)
                 for axis, start, side, wanted in ((1, top, height, self.shape[0]), (2, left, width, self.shape[1]))
             ]
-            example[name] = masks[place][np.ix_(*places)]
-        return example
+            made[name][place] = masks[place][np.ix_(*places)]
 
 
 _WORKER: dict[str, Any] = {}

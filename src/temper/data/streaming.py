@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from temper.data.decoding import mirror
 from temper.data.encoded import Encoded
 from temper.data.loading import Plan
 from temper.data.making import Maker, Order, begin, make
@@ -95,9 +96,11 @@ class Stream:
             pixels = self.pictures[rows]
             sizes = torch.tensor(pixels.shape[1:3]).expand(len(rows), 2)
         boxes = crop_boxes(sizes, plan.draws, self.views, seed=self.seed)
-        seeds = hashes(plan.draws, 1, seed=self.seed, stream="policy")[:, 0] & ((1 << 63) - 1)
+        seeds: list[int] = []
+        if self._maker.policy:
+            seeds = (hashes(plan.draws, 1, seed=self.seed, stream="policy")[:, 0] & ((1 << 63) - 1)).tolist()
         masks = {name: column[rows] for name, column in self.masks.items()}
-        return Order(rows.tolist(), boxes.tolist(), seeds.tolist(), pixels, masks)
+        return Order(rows.tolist(), boxes.tolist(), seeds, pixels, masks)
 
     def _submit(self, order: Order) -> "Future[dict[str, np.ndarray] | tuple[int, str]]":
         if self._pool is None:
@@ -134,9 +137,9 @@ class Stream:
             moves = draw_moves(plan.rows, plan.draws, only_shift, seed=self.seed, epoch=epoch)
             columns = shift_and_flip(columns, torch.arange(len(plan.rows)), moves, only_shift)
         if self.views.flip:
-            flipped = flips(plan.rows, seed=self.seed, epoch=epoch)
+            flipped = flips(plan.rows, seed=self.seed, epoch=epoch).nonzero()[:, 0].tolist()
             for value in columns.values():
-                value[flipped] = value[flipped].flip(2)
+                mirror(value.numpy(), flipped)
         return columns
 
 

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from temper.artifacts import Artifact
-from temper.data.decoding import Undecodable, decode, decode_part
+from temper.data.decoding import Undecodable, decode, decode_part, mirror, stretch
 from temper.data.packing import (
     held_out,
     open_encoded,
@@ -186,3 +186,23 @@ def test_what_cannot_be_decoded_says_so() -> None:
     picture(1, (20, 10)).save(target, "PNG")
     with pytest.raises(Undecodable, match="20x10 px at 1/1, not of 10x10 px"):
         decode_part(target.getvalue(), (10, 10), (0, 0, 10, 10), height_px=5, width_px=5, channels=3)
+
+
+@pytest.mark.parametrize("shape", [(5, 7, 3), (5, 7, 1), (5, 7)])
+@pytest.mark.parametrize("kind", [np.uint8, np.int64])
+def test_some_are_mirrored_where_they_lie(shape: tuple[int, ...], kind: type):
+    pictures = np.random.default_rng(0).integers(0, 256, (4, *shape)).astype(kind)
+    before = pictures.copy()
+    mirror(pictures, [0, 3])
+    assert np.array_equal(pictures[[1, 2]], before[[1, 2]])
+    assert np.array_equal(pictures[[0, 3]], before[[0, 3], :, ::-1])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(8, 8), (5, 9), (20, 6), (30, 40)])
+def test_a_picture_is_stretched_into_its_place(size: tuple[int, int], channels: int):
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, channels), np.uint8)
+    places = np.full((3, 8, 8, channels), 77, np.uint8)
+    assert np.array_equal(stretch(pixels, 8, 8, places[1]), stretch(pixels, 8, 8))
+    assert np.array_equal(places[1], stretch(pixels, 8, 8)), "the place is filled, not only something returned"
+    assert (places[[0, 2]] == 77).all()
