@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 from torch import distributed, nn
 
+from asked import read_project
 from temper.engine import norms
 from temper.engine.objectives import supervised
 from temper.engine.ranks import Ranks, join_ranks
@@ -135,7 +136,7 @@ def rank(folder: Path, *, alone: bool) -> None:
 
 def main() -> None:
     """Start two ranks, in a network namespace of their own where that can be had."""
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".").resolve()
+    folder, _ = read_project(__doc__, default=".")
     if "RANK" in os.environ:
         rank(folder, alone=os.environ["ALONE"] == "1")
         return

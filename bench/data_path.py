@@ -126,6 +126,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     asked = parser.parse_args()
+    if asked.rounds < 1 or asked.workers < 0:
+        parser.error(
+            f"--rounds {asked.rounds} --workers {asked.workers}: at least one round, and no fewer than 0 workers"
+        )
     small = np.random.default_rng(0).integers(0, 256, (NUM_SMALL, 28, 28, 1), np.uint8)
     pad = albumentations.PadIfNeeded(32, 32, border_mode=cv2.BORDER_REFLECT_101)
     shift = [pad, albumentations.RandomCrop(28, 28)]

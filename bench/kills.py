@@ -19,12 +19,12 @@ from pathlib import Path
 
 import psutil
 
+from asked import read_project
 from temper.artifacts import digest_file, load
 from temper.stages import BY_NAME
 
 KILLS = 5
-source = Path(sys.argv[1] if len(sys.argv) > 1 else "examples/digits").resolve()
-stage = sys.argv[2] if len(sys.argv) > 2 else "train"
+source, stage = read_project(__doc__, default="examples/digits", stages=("train", "distill"))
 command = [sys.executable, "-m", "temper", stage, "--project"]
 
 

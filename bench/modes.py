@@ -7,13 +7,12 @@ Training does not ask a clock (docs/decisions/0007-modes-without-a-clock.md); th
 most) of forward, backward and update, and the ratio to what the rule takes. Needs the project's artifacts (`make pipeline` first).
 """
 
-import sys
 import time
-from pathlib import Path
 from statistics import median
 
 import torch
 
+from asked import read_project
 from temper import artifacts
 from temper.data.loading import TrainLoader, to_tensors
 from temper.data.packing import open_pictures, open_training
@@ -31,7 +30,7 @@ from temper.stages.trained import read_facts
 ROUNDS, STEPS = 7, 5
 MODES = [Mode(precision, layout) for precision in ("fp32", "bf16") for layout in ("channels-last", "contiguous")]
 
-project = Path(sys.argv[1] if len(sys.argv) > 1 else ".").resolve()
+project, _ = read_project(__doc__, default=".")
 params, device = load(project), join_ranks().device
 prepare, augment = (artifacts.load(name, project / "artifacts" / name) for name in ("prepare", "augment"))
 problem, facts = load_problem(prepare.facts["problem"]), read_facts(prepare)

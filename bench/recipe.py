@@ -38,6 +38,8 @@ def read_variants(path: Path) -> dict[str, dict[str, Any]]:
     Raises:
         ValueError: If an entry is not `{name: ..., set: {...}}`, or a name comes twice.
     """
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist; bench/ablation.yaml is an example")
     entries = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     if not isinstance(entries, list) or not entries:
         raise ValueError(f"{path} must be a list of variants, each {{name: ..., set: {{fit.lr: 0.2}}}}")

@@ -220,7 +220,7 @@ def main() -> None:
         epoch(asked.epoch)
         return
     for count in asked.counts:
-        if count % CHUNK:
+        if count % CHUNK or count < CHUNK:
             parser.error(f"N = {count}; pictures are made {CHUNK} at a time, so N is a multiple of {CHUNK}")
     show([measure(count, asked.folder.resolve() / str(count), asked.keep) for count in asked.counts], asked.folder)
 

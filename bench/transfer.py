@@ -246,6 +246,10 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128, help="height and width in pixels")
     parser.add_argument("--epochs", type=int, help="of every training, instead of those by shots")
     options = parser.parse_args()
+    if min(options.shots) < 1 or options.seeds < 1 or options.size < 16:
+        parser.error("--shots and --seeds: at least 1; --size: at least 16")
+    if options.deb is not None and not options.deb.is_file():
+        parser.error(f"--deb {options.deb}: there is no such file")
     options.work = options.work.resolve()
     options.work.mkdir(parents=True, exist_ok=True)
     count = NUM_TEST + NUM_VALIDATION + max(EPOCHS)

@@ -52,6 +52,10 @@ def run_stage(stage: Stage, project: Path) -> None:
         facts = artifacts.read_sealed(facts_file)
     else:
         module = import_module(f"temper.stages.{stage.name}")
+        if stage.name == "train" and rank == "0":
+            from temper.stages.training import try_section
+
+            try_section("distill", params.distill, inputs["prepare"])
         workspace: dict[str, Any] = {"project": project, "work": work}
         if stage.resumes:
             workspace["checkpoints"] = checkpoints

@@ -7,6 +7,7 @@ so the flow and the stages that only move files can read parameters without wait
 import difflib
 import io
 import json
+import math
 import os
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -124,6 +125,8 @@ def parse(text: str) -> Params:
         raise ValueError(f"the file is empty; it must hold the sections {sections}: copy an example, e.g. {_EXAMPLE}")
     if not isinstance(tree, dict):
         raise ValueError(f"expected a mapping of sections, found {type(tree).__name__}")
+    if infinite := _find_infinite(tree):
+        raise ValueError(f"{infinite}: must be a finite number")
     try:
         # As JSON: strict mode refuses YAML's lists for tuples, but takes JSON's.
         return Params.model_validate_json(json.dumps(tree, allow_nan=False))
@@ -204,6 +207,15 @@ def _explain(detail: dict[str, Any]) -> str:
     if detail["type"] == "value_error":
         return f"{'.'.join(where)}: {detail['msg'].removeprefix('Value error, ')}"
     return f"{'.'.join(where)} = {detail['input']!r}: {detail['msg'][0].lower()}{detail['msg'][1:]}"
+
+
+def _find_infinite(value: Any, where: str = "") -> str | None:
+    """The first number that is infinite or none at all, as `key = value`."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else f"{where} = {value}"
+    named = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    found = (_find_infinite(inner, f"{where}.{name}" if where else str(name)) for name, inner in named)
+    return next(filter(None, found), None)
 
 
 def _known_keys() -> list[str]:

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from temper.params import _EXAMPLE, check_hosts, check_ranks, load, parse
+from tests.project import ROOT
 
 DEFAULT = Path("params.yaml").read_text(encoding="utf-8")
 
@@ -98,3 +99,16 @@ def test_parameters_cannot_be_changed():
     params = parse(DEFAULT)
     with pytest.raises(Exception, match="frozen"):
         params.seed = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("value", [".nan", ".inf", "-.inf"])
+def test_numbers_must_be_finite(value: str):
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    with pytest.raises(ValueError, match=r"train\.fit\.lr = -?(nan|inf): must be a finite number"):
+        parse(text.replace("lr: 0.06", f"lr: {value}", 1))
+
+
+def test_a_network_has_stages():
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    with pytest.raises(ValueError, match="widths"):
+        parse(text.replace("widths: [48, 64, 128]", "widths: []", 1))

@@ -3,13 +3,16 @@
 No clock is asked. Timings waver with whatever else the machine does, and a mode chosen by them made another model of the
 same seed. The rule is: bf16 where the device multiplies matrices of it in hardware, fp16 on GPUs that only have that, channels-last
 always. What it costs or gains on a machine is what `bench/modes.py` measures; where it is wrong there, name `fit.precision` and `fit.layout`.
-Half precision has had wrong kernels for some shapes, so it is taken only if a step on the real network agrees with fp32.
+Half precision has had wrong kernels for some shapes, so it is taken only if a step on the real network agrees with fp32. One such kernel is known by its
+shape, since a step may hide it: oneDNN's bf16 gradient of a convolution whose stride is larger than its map (`docs/facts.md`).
 
 Gradients below 6e-8 vanish in fp16, so losses are multiplied by a large number, and gradients divided by it before they are used.
 """
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -70,16 +73,46 @@ def choose_mode(
         The mode, and by which share the loss of one step in half precision deviates from fp32's; None where that was not tried.
     """
     layout = "channels-last" if params.layout == "auto" else params.layout
-    exact = Mode("fp32", layout)
-    if params.precision != "auto":
-        return Mode(params.precision, layout), None
-    half = half_precision(device)
-    if half is None:
+    exact, asked = Mode("fp32", layout), params.precision
+    half = half_precision(device) if asked == "auto" else asked
+    if half is None or half == "fp32":
         return exact, None
     rough = Mode(half, layout)
-    wanted, found = (_loss(network, objective, batch, mode, device) for mode in (exact, rough))
-    deviation = abs(found - wanted) / max(abs(wanted), 1e-3)
+    if asked != "auto" and device.type != "cpu":
+        return rough, None
+    with _watch_strides(network) as overstepping:
+        wanted = _loss(network, objective, batch, exact, device)
+    if overstepping and device.type == "cpu":
+        if asked == "auto":
+            return exact, None
+        raise ValueError(
+            f"fit.precision = {asked!r}: {overstepping[0]}, and gradients of such a layer in half precision are wrong on processors: oneDNN "
+            "reads memory that nobody wrote. Set it to auto or fp32, enlarge the pictures (prepare.height_px), or take a network with fewer strides"
+        )
+    if asked != "auto":
+        return rough, None
+    deviation = abs(_loss(network, objective, batch, rough, device) - wanted) / max(abs(wanted), 1e-3)
     return rough if deviation <= _MOST_DEVIATION else exact, deviation
+
+
+@contextmanager
+def _watch_strides(network: nn.Module) -> Iterator[list[str]]:
+    """Collect the convolutions that step further than their map is wide, as words, while a network runs."""
+    found: list[str] = []
+
+    def look(name: str, module: nn.Conv2d, inputs: tuple[Tensor, ...]) -> None:
+        sides, strides = inputs[0].shape[2:], module.stride
+        if any(stride > side for stride, side in zip(strides, sides, strict=True)):
+            size, step = ("x".join(map(str, each)) for each in (sides, strides))
+            found.append(f"the convolution {name} has a stride of {step} on a map of {size} px")
+
+    named = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Conv2d)]
+    handles = [module.register_forward_pre_hook(partial(look, name)) for name, module in named]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def half_precision(device: torch.device) -> Half | None:

@@ -170,4 +170,8 @@ def build_backbone(params: AnyBackbone, facts: Facts) -> ResidualBackbone | Plai
         raise ValueError(
             f"backbone.widths names {len(params.widths)} stages and backbone.depths {len(params.depths)}; give as many of both"
         )
+    if isinstance(params, SmallVGG) and params.stem.size_px > min(facts.height_px, facts.width_px):
+        raise ValueError(
+            f"backbone.stem.size_px = {params.stem.size_px}: a filter larger than the pictures ({facts.height_px}x{facts.width_px} px); make it smaller"
+        )
     return PlainBackbone(params, facts) if isinstance(params, SmallVGG) else ResidualBackbone(params, facts)

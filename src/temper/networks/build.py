@@ -14,10 +14,35 @@ from temper.problem import PLAIN_HEAD, Facts, HeadParams, Problem
 def build_network(
     problem: Problem, params: AnyBackbone, facts: Facts, *, seed: int, head: HeadParams = PLAIN_HEAD
 ) -> nn.Module:
-    """A fresh network for a problem; equal seeds give equal weights and leave torch's own random state alone."""
+    """A fresh network for a problem; equal seeds give equal weights and leave torch's own random state alone.
+
+    Raises:
+        ValueError: If there is no such network, or it cannot take pictures of this size.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return problem.network(build_backbone(params, facts), head)
+        network = problem.network(build_backbone(params, facts), head)
+        _try(network, facts)
+    return network
+
+
+def _try(network: nn.Module, facts: Facts) -> None:
+    """Let a fresh network see one black picture: what does not fit is found before anything is trained."""
+    size = (facts.height_px, facts.width_px)
+    try:
+        with torch.inference_mode():
+            network.eval()({"image": torch.zeros(1, facts.channels, *size, dtype=torch.uint8)})
+    except (
+        RuntimeError,
+        AssertionError,
+        IndexError,
+    ) as error:  # whatever torch and timm make of maps that became too small
+        words = str(error).strip().splitlines()[0].rstrip(".")
+        raise ValueError(
+            f"backbone: this network cannot take pictures of {size[0]}x{size[1]} px ({words}); take fewer stages, smaller strides or filters, "
+            "another backbone, or larger pictures (prepare.height_px, prepare.width_px)"
+        ) from error
+    network.train()
 
 
 def save_network(network: nn.Module, path: Path) -> None:

@@ -8,6 +8,7 @@ from pydantic import Field
 from temper.problem import Attention
 
 Positive = Annotated[int, Field(ge=1)]
+Some = Annotated[tuple[Positive, ...], Field(min_length=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,9 +16,9 @@ class SmallResNet:
     """Residual network for pictures up to about 64 px: no early stride; one stage per width, halving the size between stages."""
 
     family: Literal["small-resnet"]
-    widths: tuple[Positive, ...]
+    widths: Some
     """Channels of each stage."""
-    depths: tuple[Positive, ...]
+    depths: Some
     """Residual blocks of each stage."""
     attention: Attention = "none"
     """At the end of each block, before its shortcut is added."""
@@ -42,9 +43,9 @@ class SmallVGG:
 
     family: Literal["small-vgg"]
     stem: StemParams = field(default_factory=StemParams)
-    widths: tuple[Positive, ...]
+    widths: Some
     """Channels of each stage; each begins by halving the size."""
-    depths: tuple[Positive, ...]
+    depths: Some
     """Convolutions of each stage."""
 
 

@@ -125,11 +125,16 @@ def read_weights(reference: str, project: Path) -> Weights:
         way = "`make pipeline` fetches it" if reference.startswith(MLFLOW) else "name a .safetensors or .pth file"
         raise ValueError(f"transfer.weights = {reference!r}: {path} does not exist; {way}")
     if path.suffix == ".safetensors":
-        return _read_safetensors(path, reference)
-    return Weights(
-        tensors=_read_pickle(path),
-        facts=WeightFacts(origin=reference, licence="unknown", sha256=digest_file(path)),
-    )
+        weights = _read_safetensors(path, reference)
+    else:
+        facts = WeightFacts(origin=reference, licence="unknown", sha256=digest_file(path))
+        weights = Weights(tensors=_read_pickle(path), facts=facts)
+    for name, tensor in weights.tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ValueError(
+                f"transfer.weights = {reference!r}: {name} of {path} holds numbers that are not finite; take another file"
+            )
+    return weights
 
 
 def write_weights(weights: Weights, path: Path) -> None:

@@ -95,6 +95,20 @@ def train_network(
         return found
 
 
+def try_section(name: str, section: "TrainParams | DistillParams", prepare: Artifact) -> None:
+    """Build the network that a later stage will train, so that what cannot be built is told before hours of training.
+
+    Raises:
+        ValueError: Names the section and what is wrong with it.
+    """
+    try:
+        build_network(
+            load_problem(prepare.facts["problem"]), section.backbone, read_facts(prepare), seed=0, head=section.head
+        )
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
 def _emphasis(params: "TrainParams | DistillParams", augment: Artifact) -> Emphasis:
     asked = augment.facts["emphasis"]
     costs = tuple(tuple(row) for row in asked["costs"])

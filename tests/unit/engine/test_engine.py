@@ -86,7 +86,9 @@ def test_bf16_on_vector_units_alone_is_not_even_tried(monkeypatch: pytest.Monkey
 
 def test_a_named_mode_is_taken_as_it_is():
     for precision, layout in (("fp32", "contiguous"), ("bf16", "channels-last")):
-        assert _probe(replace(FIT, precision=precision, layout=layout)) == (Mode(precision, layout), None, [])
+        mode, deviation, spoken = _probe(replace(FIT, precision=precision, layout=layout))
+    assert (mode, deviation) == (Mode(precision, layout), None)
+    assert set(spoken) <= {torch.float32}, "half precision is not held against anything"
     assert _probe(replace(FIT, precision="bf16", layout="auto"))[0] == Mode("bf16", "channels-last")
 
 
@@ -103,3 +105,38 @@ def test_the_temperature_undoes_a_scale(scale: float):
 def test_ranks_are_as_many_as_asked_for():
     assert count_ranks(3) == 3
     assert count_ranks("auto") >= 1
+
+
+class Overstepping(torch.nn.Module):
+    """A second convolution that steps by two over a map of one pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 4, 4), torch.nn.Conv2d(4, 4, 3, 2, 1))
+
+    def forward(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        return self.body(inputs["image"].float()).flatten(1)
+
+
+@pytest.mark.parametrize(("side", "taken"), [(4, "fp32"), (8, "bf16")])
+def test_where_a_stride_is_larger_than_its_map_bf16_is_not_taken(
+    side: int, taken: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Its gradient reads memory that nobody wrote (`docs/facts.md`)."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    network = Overstepping()
+    batch = Batch({"image": torch.rand(4, 1, side, side)}, {}, torch.ones(4))
+
+    def objective(network: torch.nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
+        return {"loss": network(batch.inputs).square().mean()}
+
+    assert choose_mode(network, objective, batch, replace(FIT, precision="auto"), CPU)[0].precision == taken
+    asked = replace(FIT, precision="bf16")
+    if taken == "bf16":
+        assert choose_mode(network, objective, batch, asked, CPU)[0].precision == "bf16"
+        return
+    with pytest.raises(
+        ValueError, match=r"fit.precision = 'bf16': the convolution body.1 has a stride of 2x2 on a map of 1x1 px"
+    ):
+        choose_mode(network, objective, batch, asked, CPU)
+    assert not any(module._forward_pre_hooks for module in network.modules())

