@@ -10,6 +10,9 @@ from temper.networks.backbones import build_backbone
 from temper.networks.params import AnyBackbone
 from temper.problem import PLAIN_HEAD, Facts, HeadParams, Problem
 
+_DOES_NOT_FIT = (RuntimeError, AssertionError, IndexError)
+"""What torch and timm make of maps that became too small."""
+
 
 def build_network(
     problem: Problem, params: AnyBackbone, facts: Facts, *, seed: int, head: HeadParams = PLAIN_HEAD
@@ -32,12 +35,8 @@ def _try(network: nn.Module, facts: Facts) -> None:
     try:
         with torch.inference_mode():
             network.eval()({"image": torch.zeros(1, facts.channels, *size, dtype=torch.uint8)})
-    except (
-        RuntimeError,
-        AssertionError,
-        IndexError,
-    ) as error:  # whatever torch and timm make of maps that became too small
-        words = str(error).strip().splitlines()[0].rstrip(".")
+    except _DOES_NOT_FIT as error:
+        words = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise ValueError(
             f"backbone: this network cannot take pictures of {size[0]}x{size[1]} px ({words}); take fewer stages, smaller strides or filters, "
             "another backbone, or larger pictures (prepare.height_px, prepare.width_px)"
