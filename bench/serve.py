@@ -1,0 +1,206 @@
+"""How many answers a second, and how late: `make serve` beside `mlflow models serve` on the same registered model, in the same run.
+
+    python bench/serve.py [--project .] [--clients 1,32] [--seconds 10] [--rounds 3]
+
+Needs a project whose champion is registered, and Debian's load generator `wrk` (apt-get install wrk). Both servers run throughout; each turn asks one
+of them, one connection a client, as fast as answers come, for one picture of the model's own size: as JSON, which both understand, and, of temper, as
+raw bytes and as a PNG file too. Turns alternate. An answer that is not 200 counts as an error and not as an answer. The load generator runs on the
+same cores.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Annotated
+
+import cv2
+import numpy as np
+import typer
+
+from peers.table import markdown, spread
+from tasks import catalogue
+from tasks.project import ROOT, Project
+from temper.params import load
+from temper.progress import Bar
+from temper.serving.models import Model, Place
+
+_HOST = "127.0.0.1"
+_START_S = 120.0
+_SCRIPT = """
+local file = io.open(%(body)s, "rb")
+wrk.method = "POST"
+wrk.body = file:read("*a")
+wrk.headers["Content-Type"] = %(kind)s
+local threads = {}
+function setup(thread) table.insert(threads, thread) end
+function init(args) good = 0 end
+function response(status) if status == 200 then good = good + 1 end end
+function done(summary, latency)
+  local good = 0
+  for _, thread in ipairs(threads) do good = good + thread:get("good") end
+  local e = summary.errors
+  io.write(string.format('RESULT {"good": %%d, "all": %%d, "us": %%d, "lost": %%d, "p50": %%f, "p95": %%f, "p99": %%f}\\n',
+    good, summary.requests, summary.duration, e.connect + e.read + e.write + e.timeout,
+    latency:percentile(50), latency:percentile(95), latency:percentile(99)))
+end
+"""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A way to ask a server."""
+
+    name: str
+    url: str
+    kind: str
+    body: Path
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind((_HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running(command: list[str], url: str, environment: dict[str, str], log: Path) -> Iterator[None]:
+    """A server, from its first answer on; ended with all that it started."""
+    with log.open("wb") as stream:
+        server = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        until = time.monotonic() + _START_S
+        while True:
+            with suppress(OSError), urllib.request.urlopen(url, timeout=2):
+                break
+            if server.poll() is not None or time.monotonic() > until:
+                raise SystemExit(f"{' '.join(command)} does not answer:\n{log.read_text()[-2000:]}")
+            time.sleep(0.2)
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, 15)
+        server.wait()
+
+
+def load_one(ask: Ask, clients: int, seconds: float, folder: Path) -> dict[str, float]:
+    """Ask for some seconds; raises if an answer was lost or none was good."""
+    script = folder / "ask.lua"
+    script.write_text(_SCRIPT % {"body": json.dumps(str(ask.body)), "kind": json.dumps(ask.kind)})
+    command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds:g}s", "--timeout", "30s", "-s", str(script), ask.url]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))
+    found: dict[str, float] = json.loads(line.removeprefix("RESULT "))
+    if found["good"] != found["all"] or found["lost"]:
+        raise SystemExit(
+            f"{ask.name}: {found['all'] - found['good']:.0f} answers were not 200, {found['lost']:.0f} lost: {done.stdout}"
+        )
+    return found
+
+
+def write_bodies(model: Model, folder: Path) -> dict[str, Path]:
+    """One random picture as each server takes it."""
+    height, width = model.size_px
+    pixels = np.random.default_rng(0).integers(0, 256, (1, height, width, model.channels), np.uint8)
+    encoded = cv2.imencode(".png", pixels[0])[1].tobytes()
+    bodies = {
+        "temper": json.dumps({"image": pixels.tolist()}).encode(),
+        "mlflow": json.dumps({"inputs": {"image": pixels.tolist()}}).encode(),
+        "raw": pixels.tobytes(),
+        "png": encoded,
+    }
+    for name, body in bodies.items():
+        (folder / name).write_bytes(body)
+    return {name: folder / name for name in bodies}
+
+
+def main(
+    project: Annotated[Path, typer.Option(help="Folder with params.yaml.")] = Path(),
+    clients: Annotated[str, typer.Option(help="Connections at once, one measurement each.")] = "1,32",
+    seconds: Annotated[float, typer.Option(min=1, help="Of each turn.")] = 10.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each.")] = 3,
+) -> None:
+    """Measure both servers, print a table."""
+    if shutil.which("wrk") is None:
+        raise SystemExit("wrk is not installed: apt-get install wrk")
+    place = Project.at(project)
+    name = load(place.folder).project
+    champion = catalogue.named(place, name, alias="champion")
+    if champion is None:
+        raise SystemExit(f"{place.folder} has no champion; run `make pipeline` first")
+    model = Model.load(Place(name, champion.version, champion.digest, champion.file))
+    environment = {**os.environ, **place.environment()}
+    ours, theirs = free_port(), free_port()
+    serve = [sys.executable, "-m", "tasks.serve", "--project", str(place.folder), "--port", str(ours)]
+    peer = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "models",
+        "serve",
+        "-m",
+        f"models:/{name}/{champion.version}",
+        "--env-manager",
+        "local",
+    ]
+    peer += ["-p", str(theirs), "-h", _HOST]
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        running(serve, f"http://{_HOST}:{ours}/ready", environment, Path(scratch) / "ours.log"),
+        running(peer, f"http://{_HOST}:{theirs}/ping", environment, Path(scratch) / "theirs.log"),
+    ):
+        folder = Path(scratch)
+        bodies = write_bodies(model, folder)
+        shape = ",".join(str(side) for side in (1, *model.size_px, model.channels))
+        mine = f"http://{_HOST}:{ours}/predict"
+        asks = [
+            Ask(
+                "mlflow models serve, JSON",
+                f"http://{_HOST}:{theirs}/invocations",
+                "application/json",
+                bodies["mlflow"],
+            ),
+            Ask("make serve, JSON", mine, "application/json", bodies["temper"]),
+            Ask("make serve, raw", f"{mine}?shape={shape}", "application/octet-stream", bodies["raw"]),
+            Ask("make serve, PNG", mine, "image/png", bodies["png"]),
+        ]
+        counts = [int(each) for each in clients.split(",")]
+        turns: dict[tuple[int, str], list[dict[str, float]]] = {
+            (count, ask.name): [] for count in counts for ask in asks
+        }
+        with Bar("serve", rounds * len(turns) + len(asks)) as bar:
+            for ask in asks:  # warm
+                load_one(ask, max(counts), 2.0, folder)
+                bar.advance()
+            for _ in range(rounds):
+                for count in counts:
+                    for ask in asks:
+                        turns[count, ask.name].append(load_one(ask, count, seconds, folder))
+                        bar.advance(note=f"{ask.name}, {count} clients")
+    rows = []
+    for (count, asked), found in turns.items():
+        rates = [1e6 * turn["good"] / turn["us"] for turn in found]
+        peer_rates = [1e6 * turn["good"] / turn["us"] for turn in turns[count, asks[0].name]]
+        ratio = median(a / b for a, b in zip(rates, peer_rates, strict=True))
+        late = [f"{median(turn[key] for turn in found) / 1000:.2f}" for key in ("p50", "p95", "p99")]
+        rows.append([str(count), asked, spread(rates), f"{ratio:.1f}", *late, str(len(found))])
+    print(f"{name}, version {champion.version}: {champion.file.stat().st_size} bytes, pictures {shape}")
+    print(markdown(["clients", "server", "requests/s", "times mlflow's", "p50 ms", "p95 ms", "p99 ms", "n"], rows))
+
+
+if __name__ == "__main__":
+    typer.run(main)

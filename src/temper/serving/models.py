@@ -1,0 +1,158 @@
+"""The model that answers, and the alias it follows: another version takes over between two batches, never within an answer."""
+
+import json
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from temper.artifacts import digest_file
+
+onnxruntime.disable_telemetry_events()
+
+
+class Unanswerable(ValueError):
+    """Pictures that a model cannot compute on."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a version lies."""
+
+    name: str
+    version: int
+    digest: str
+    """SHA-256 that its file must have."""
+    file: Path
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A loaded version."""
+
+    place: Place
+    session: onnxruntime.InferenceSession = field(repr=False)
+    metadata: Mapping[str, str]
+
+    @classmethod
+    def load(cls, place: Place) -> "Model":
+        """Read a version's file.
+
+        Raises:
+            ValueError: If the file is not the one that was registered, or no deployable model.
+        """
+        if not place.file.is_file() or digest_file(place.file) != place.digest:
+            raise ValueError(
+                f"{place.file} is missing or is not the file that was registered ({place.digest[:12]}...); it is not served"
+            )
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        # A core a batch: several are answered side by side.
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        try:
+            session = onnxruntime.InferenceSession(str(place.file), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's own exceptions share no parent
+            raise ValueError(f"{place.file} is no model that ONNX Runtime can read: {error}") from error
+        return cls(place, session, dict(session.get_modelmeta().custom_metadata_map))
+
+    @property
+    def classes(self) -> list[str]:
+        return list(json.loads(self.metadata["temper.classes"]))
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Height and width that encoded pictures are brought to, as in training."""
+        height, width = json.loads(self.metadata["temper.size_px"])
+        return int(height), int(width)
+
+    @property
+    def channels(self) -> int:
+        return int(json.loads(self.metadata["temper.input"])[-1])
+
+    def answer(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Answers to uint8 pictures [batch, height, width, channels].
+
+        Raises:
+            Unanswerable: If the file cannot compute on pictures of this shape.
+        """
+        names = [output.name for output in self.session.get_outputs()]
+        try:
+            return dict(zip(names, self.session.run(names, {"image": images}), strict=True))
+        except Exception as error:  # ONNX Runtime's own exceptions share no parent
+            words = str(error).splitlines()[0][:300]
+            raise Unanswerable(
+                f"the model cannot answer pictures of shape {list(images.shape[1:])}: {words}"
+            ) from error
+
+
+class Follower:
+    """Keeps the model that an alias names loaded.
+
+    Args:
+        look: Where the alias points now; None while it points nowhere.
+        every_s: How often it is asked.
+        say: Told what happened, in a line.
+    """
+
+    def __init__(
+        self, look: Callable[[], Place | None], *, every_s: float = 1.0, say: Callable[[str], object] = print
+    ) -> None:
+        self._look, self._every_s, self._say = look, every_s, say
+        self._model: Model | None = None
+        self._refused: str | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="alias", daemon=True)
+
+    @property
+    def model(self) -> Model | None:
+        """The model of the moment: whoever takes it keeps it for a whole answer."""
+        return self._model
+
+    @property
+    def problem(self) -> str | None:
+        """Why the version that the alias names is not served; None if it is."""
+        return self._refused
+
+    def start(self) -> None:
+        """Load the first one, then follow."""
+        self.look()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Follow no more."""
+        self._stop.set()
+
+    def look(self) -> None:
+        """Ask once, and load what is new; what cannot be served leaves the one before in its place."""
+        try:
+            place = self._look()
+        except Exception as error:  # whatever the registry raises: the model that serves goes on
+            self._refuse(f"the registry could not be read: {error}")
+            return
+        if place is None:
+            self._refuse("no version has the alias")
+            return
+        if self._model is not None and place == self._model.place:
+            self._refused = None
+            return
+        try:
+            model = Model.load(place)
+            # The first run makes its buffers; no client shall wait for that.
+            model.answer(np.zeros((1, *model.size_px, model.channels), np.uint8))
+        except (ValueError, KeyError) as error:
+            self._refuse(f"version {place.version}: {error}")
+            return
+        self._model, self._refused = model, None
+        self._say(f"serving version {place.version} of {place.name} ({place.digest[:12]})")
+
+    def _refuse(self, why: str) -> None:
+        if why != self._refused:
+            self._refused = why
+            self._say(f"not served: {why}")
+
+    def _follow(self) -> None:
+        while not self._stop.wait(self._every_s):
+            self.look()

@@ -1,0 +1,123 @@
+"""What clients may send: encoded pictures or raw pixels, as bytes, forms or JSON; read within limits, refused with a reason."""
+
+from collections.abc import AsyncIterator, Mapping
+
+import numpy as np
+import orjson
+
+from temper.data.pictures import Unreadable, unify
+from temper.params import ServeParams
+from temper.serving.models import Model
+
+
+class Refused(Exception):
+    """A request that is not answered.
+
+    Args:
+        status: HTTP's.
+        why: For people.
+    """
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status, self.why = status, why
+
+
+async def read_body(stream: AsyncIterator[bytes], headers: Mapping[str, str], max_bytes: int) -> bytes:
+    """A request's body; more than `max_bytes` are refused, unread where the client says so beforehand."""
+    told = headers.get("content-length", "0")
+    too_large = Refused(413, f"the request is larger than {max_bytes} bytes")
+    if told.isdigit() and int(told) > max_bytes:
+        raise too_large
+    parts, size = [], 0
+    async for part in stream:
+        size += len(part)
+        if size > max_bytes:
+            raise too_large
+        parts.append(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def decode(files: list[bytes], model: Model, params: ServeParams) -> np.ndarray:
+    """Encoded pictures as the model saw them in training, [pictures, height, width, channels]."""
+    if not files:
+        raise Refused(422, "no picture was sent")
+    if len(files) > params.max_pictures:
+        raise Refused(413, f"{len(files)} pictures are more than {params.max_pictures}")
+    height, width = model.size_px
+    found = np.empty((len(files), height, width, model.channels), np.uint8)
+    for number, raw in enumerate(files):
+        try:
+            pixels, _ = unify(
+                raw, height_px=height, width_px=width, max_pixels=params.max_pixels, max_side_px=params.max_side_px
+            )
+        except Unreadable as error:
+            why = str(error).replace("prepare.", "")
+            raise Refused(
+                413 if "more than" in why or "longer than" in why else 422, f"picture {number}: {why}"
+            ) from None
+        found[number] = _as_channels(pixels, model.channels)
+    return found
+
+
+def _as_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
+    if pixels.ndim == 2:
+        return np.broadcast_to(pixels[..., None], (*pixels.shape, channels))
+    if channels == 1:
+        from temper.data.decoding import to_grey
+
+        return to_grey(pixels)
+    return pixels
+
+
+def read_json(body: bytes, model: Model, params: ServeParams) -> np.ndarray:
+    """`{"image": [[[[...]]]]}`: whole numbers 0..255, [pictures, height, width, channels], or one picture without the first axis."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Refused(422, f"the body is no JSON: {error}") from None
+    if not isinstance(value, dict) or "image" not in value:
+        raise Refused(422, 'the body must be {"image": [...]}, pixels as lists [pictures][height][width][channels]')
+    try:
+        pixels = np.asarray(value["image"])
+    except (ValueError, OverflowError):
+        raise Refused(422, "image: the lists are not all of one length") from None
+    if pixels.dtype.kind not in "iu" or pixels.size == 0:
+        raise Refused(422, "image: pixels must be whole numbers from 0 to 255, in lists that are not empty")
+    if pixels.min() < 0 or pixels.max() > 255:
+        raise Refused(422, f"image: pixels must be from 0 to 255, found {pixels.min()} to {pixels.max()}")
+    return check(pixels.astype(np.uint8), model, params)
+
+
+def read_raw(body: bytes, shape: str, model: Model, params: ServeParams) -> np.ndarray:
+    """uint8 pixels, row by row, as the shape in the query says: `pictures,height,width,channels`."""
+    try:
+        sizes = [int(part) for part in shape.split(",")]
+    except ValueError:
+        sizes = []
+    if len(sizes) not in (3, 4) or any(size < 1 or size > 1 << 31 for size in sizes):
+        raise Refused(422, f"shape={shape[:80]!r} must be pictures,height,width,channels, each at least 1")
+    count = 1
+    for size in sizes:
+        count *= size
+    if count != len(body):
+        raise Refused(422, f"shape={shape[:80]} means {count} bytes, the body has {len(body)}")
+    return check(np.frombuffer(body, np.uint8).reshape(sizes), model, params)
+
+
+def check(pixels: np.ndarray, model: Model, params: ServeParams) -> np.ndarray:
+    """Raw pixels within the limits, as a batch."""
+    if pixels.ndim == 3:
+        pixels = pixels[None]
+    if pixels.ndim != 4 or pixels.shape[3] != model.channels:
+        raise Refused(
+            422, f"pixels of shape {list(pixels.shape)}; the model takes [pictures, height, width, {model.channels}]"
+        )
+    count, height, width, _ = pixels.shape
+    if count > params.max_pictures:
+        raise Refused(413, f"{count} pictures are more than {params.max_pictures}")
+    if height * width > params.max_pixels or max(height, width) > params.max_side_px:
+        raise Refused(
+            413, f"{width}x{height} px are more than {params.max_pixels}, or a side is longer than {params.max_side_px}"
+        )
+    return pixels
