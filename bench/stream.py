@@ -49,7 +49,7 @@ distill:
   terms: {}
 quantize: {}
 evaluate: {}
-registry: {}
+gate: {rules: [{metric: headline, max_drop: 0.05}]}
 """
 
 

@@ -76,7 +76,7 @@ distill:
   terms: {{}}
 quantize: {{}}
 evaluate: {{}}
-registry: {{}}
+gate: {{rules: [{{metric: headline, max_drop: 0.05}}]}}
 """
 
 

@@ -126,6 +126,48 @@ def measure_candidates(project: Project = HERE) -> None:
     measure(project, name=load(project).project)
 
 
+@app.command("rate")
+def rate_model(
+    file: Annotated[Path, typer.Argument(help="ONNX file of a registered model.")],
+    out: Annotated[Path, typer.Argument(help="Where its rating goes.")],
+    project: Project = HERE,
+) -> None:
+    """Measure a registered model on the project's test pictures of today, clean and under stress."""
+    from temper.stages.rate import rate
+
+    rate(project, file, out)
+
+
+@app.command("compare")
+def compare_two(
+    first: Annotated[Path, typer.Argument(help="ONNX file of one registered model.")],
+    second: Annotated[Path, typer.Argument(help="Of the other.")],
+    ratings: Annotated[tuple[Path, Path], typer.Option(help="What `rate` left of each.")],
+    names: Annotated[tuple[str, str], typer.Option(help="What to call them.")],
+    out: Annotated[Path, typer.Option(help="Folder for comparison.json and comparison.png.")],
+    project: Project = HERE,
+) -> None:
+    """Hold two models, both rated, against each other."""
+    from temper.stages.compare import compare_models
+
+    compare_models(project, (first, second), ratings, names, out)
+
+
+@app.command("drift")
+def look_at_drift(
+    file: Annotated[Path, typer.Argument(help="ONNX file of the champion.")],
+    pictures: Annotated[Path, typer.Argument(help="Text file with a picture's path in every line, the newest last.")],
+    out: Annotated[Path, typer.Argument(help="Folder for drift.json and drift.png.")],
+    false_alarms: Annotated[float, typer.Option(help="How often all tests together may cry wolf.")] = 0.01,
+    project: Project = HERE,
+) -> None:
+    """Hold recent pictures against those that the champion was trained for."""
+    from temper.stages.drift import look
+
+    paths = [Path(line) for line in pictures.read_text(encoding="utf-8").splitlines()]
+    look(project, file, paths, out, false_alarms=false_alarms)
+
+
 @app.command("join")
 def join_training(project: Project = HERE) -> None:
     """Take part in the trainings of the first of several hosts (TEMPER_HOST), until none is begun any more."""

@@ -21,6 +21,7 @@ from ruamel.yaml.error import YAMLError
 from temper.compress.params import DistillationTerms, QuantizeParams
 from temper.data.params import AnySource, AugmentParams, PrepareParams, SamplingParams, ViewParams
 from temper.engine.params import FitParams, HostsParams
+from temper.gate.params import GateParams
 from temper.networks.params import MLFLOW, AnyBackbone, TransferParams, watched_file
 from temper.problem import HeadParams
 from temper.problems import AnyProblem
@@ -31,6 +32,8 @@ _EXAMPLE = "examples/digits/params.yaml"
 _GPUS = Path("/proc/driver/nvidia/gpus")
 HOST = "TEMPER_HOST"
 """Environment variable with the address of the first of several hosts (`make ... HOST=`): of the machines, not of the project."""
+LEAST_RECENT = 30
+"""Fewer recent pictures than this say nothing about drift."""
 Ranks = Literal["auto"] | Annotated[int, Field(ge=1)]
 
 
@@ -72,11 +75,49 @@ class DistillParams:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegistryParams:
-    """What happens to the quantized model at the end."""
+class RetrainParams:
+    """When a schedule trains again (`docs/retrain.md`)."""
 
-    max_drop: Annotated[float, Field(ge=0)] = 0.0
-    """The alias `champion` moves to the new version unless its headline is worse than the champion's by more than this."""
+    cron: str = "0 3 * * 1"
+    """When `make schedule` looks for new pictures: minute, hour, day of the month, month, day of the week."""
+    timezone: str = "UTC"
+    """Of `cron`, e.g. `Europe/Berlin`."""
+    inbox: str = "inbox"
+    """Folder, relative to the project: `labelled/CLASS/` for new pictures, `unlabelled/` for the look at drift."""
+    min_new: Annotated[int, Field(ge=1)] = 1
+    """Fewer new training examples than this wait."""
+    cooldown_h: Annotated[float, Field(ge=0)] = 0.0
+    """Hours after a training in which no other begins."""
+    false_alarms: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    """How often the look at drift may cry wolf."""
+    drift_trains: bool = False
+    """Drift makes even a few new examples enough; else it is advice."""
+    webhook: str | None = None
+    """Address that is told what came of a scheduled run, by POST; signed with the secret in TEMPER_WEBHOOK_SECRET."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeParams:
+    """What the server takes, and how much of it at once."""
+
+    port: Annotated[int, Field(ge=1, le=65535)] = 8000
+    max_bytes: Annotated[int, Field(ge=1)] = 16 * 1024 * 1024
+    """Of a request; more is answered with 413, unread."""
+    max_pixels: Annotated[int, Field(ge=1)] = 40_000_000
+    """Of a picture, read from its header before it is decoded."""
+    max_side_px: Annotated[int, Field(ge=1)] = 20_000
+    max_pictures: Annotated[int, Field(ge=1)] = 256
+    """Of a request."""
+    max_queue: Annotated[int, Field(ge=1)] = 1024
+    """Pictures that wait; more are answered with 503."""
+    timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    """From a request's arrival to its answer; later it is 503."""
+    max_batch: Annotated[int, Field(ge=1)] = 64
+    """Pictures that are answered at once; whatever waits is taken together, nothing waits for more to come."""
+    sample_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the pictures that are laid into the inbox, unlabelled, for the look at drift; 0 keeps nothing."""
+    sample_mb: Annotated[float, Field(gt=0)] = 200.0
+    """The inbox takes no more samples beyond this."""
 
 
 class Params(BaseModel):
@@ -95,7 +136,9 @@ class Params(BaseModel):
     distill: DistillParams
     quantize: QuantizeParams
     evaluate: EvaluateParams
-    registry: RegistryParams
+    gate: GateParams
+    retrain: RetrainParams = RetrainParams()
+    serve: ServeParams = ServeParams()
 
 
 def load(project: Path) -> Params:

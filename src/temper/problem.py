@@ -193,6 +193,9 @@ class Problem(Protocol):
     def error(self, answer: Answer, targets: Targets) -> "Tensor":
         """How wrong each answer is, shape [batch], 0 (right and sure) to 1: orders the sheet of worst mistakes."""
 
+    def decide(self, answer: Answer) -> "Tensor":
+        """What is done by the answer, as whole numbers, shape [batch, ...]: equal where two networks decide alike."""
+
     def caption(self, answer: Answer, targets: Targets) -> str:
         """One line under a picture, e.g. `shirt, said coat 0.93`; takes a batch of one."""
 

@@ -50,7 +50,7 @@ def test_a_file_that_is_missing_or_no_yaml_is_named(tmp_path: Path):
     for nothing in ("", "\n", "# a comment\n", "---\n"):
         (tmp_path / "params.yaml").write_text(nothing)
         with pytest.raises(
-            ValueError, match=r"params.yaml: the file is empty; .* project, seed, .*, registry: copy .*"
+            ValueError, match=r"params.yaml: the file is empty; .* project, seed, .*, gate, .*: copy .*"
         ):
             load(tmp_path)
     (tmp_path / "params.yaml").write_bytes(b"\xff\xfe\x00")

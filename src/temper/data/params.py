@@ -99,6 +99,9 @@ class PrepareParams:
     """Share of the training examples that serves every choice, where the source fixes no validation split."""
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of all examples kept for the last measurement, where the source fixes no test split."""
+    splits: str = "splits.parquet"
+    """File, relative to the project, with the splits of pictures that were split before (`digest`, `split`): they stay as they are. Where
+    there is none, all are drawn. A run keeps it when new pictures arrive; delete it to draw anew."""
     max_bad_share: Share = 0.01
     """More unreadable pictures than this stop the chain."""
     max_pixels: Annotated[int, Field(ge=1)] = 50_000_000

@@ -4,6 +4,9 @@ Splits that the source fixes stay. Where it fixes no test split, a share of ever
 where it fixes no validation split, a share of what then trains becomes one. The choice is seeded, keeps groups whole, and
 is stratified greedily, rarest stratum first (after Sechidis, Tsoumakas and Vlahavas 2011, "On the stratification of
 multi-label data", section 3): with one stratum per example and no groups, each stratum's share is exact to rounding.
+
+Once test, always test: pictures whose split is on record (`splits.parquet` in the project, kept when new pictures arrive) stay where they were, so
+that no model is measured on what another one was trained on. Only the others are drawn, so many that the shares come out.
 """
 
 import sys
@@ -19,9 +22,23 @@ Strata = Sequence[frozenset[str]]
 
 
 def assign_splits(
-    rows: Sequence[Row], strata: Strata, *, validation_share: float, test_share: float, seed: int
+    rows: Sequence[Row],
+    strata: Strata,
+    *,
+    validation_share: float,
+    test_share: float,
+    seed: int,
+    kept: Sequence[str | None] | None = None,
 ) -> list[str]:
     """The split of each row, in order.
+
+    Args:
+        rows: The examples.
+        strata: Of each.
+        validation_share: Of what trains.
+        test_share: Of all.
+        seed: Decides who is drawn.
+        kept: The split that each example was in before, None for new ones; where the source fixes a split, that counts.
 
     Raises:
         ValueError: If a group stands in two official splits, or a stratum is missing in a split.
@@ -33,19 +50,36 @@ def assign_splits(
     for row in rows:
         official.append(sys.intern(row.split) if row.split else None)
         groups.append(row.group)
+    before = _with_groups(kept or [None] * len(rows), groups)
     splits = [split or "train" for split in official]
     for name, share in (("test", test_share), ("validation", validation_share)):
         if name not in official:
             pool = [i for i, split in enumerate(splits) if split == "train"]
             # Where validation is still to be cut from the rest, one example must be left for each of the two.
             leave = 2 if name == "test" and "validation" not in official else 1
-            for i in hold_out([groups[i] for i in pool], [strata[i] for i in pool], share=share, leave=leave, rng=rng):
+            placed = [None if before[i] is None else before[i] == name for i in pool]
+            pooled = [groups[i] for i in pool], [strata[i] for i in pool]
+            for i in hold_out(*pooled, share=share, leave=leave, rng=rng, placed=placed):
                 splits[pool[i]] = name
     return splits
 
 
+def _with_groups(kept: Sequence[str | None], groups: Sequence[str | None]) -> list[str | None]:
+    """New examples of a group go where the group is."""
+    where = {group: split for group, split in zip(groups, kept, strict=True) if group is not None and split is not None}
+    return [
+        split or (where.get(group) if group is not None else None) for split, group in zip(kept, groups, strict=True)
+    ]
+
+
 def hold_out(
-    groups: Sequence[str | None], strata: Strata, *, share: float, leave: int, rng: np.random.Generator
+    groups: Sequence[str | None],
+    strata: Strata,
+    *,
+    share: float,
+    leave: int,
+    rng: np.random.Generator,
+    placed: Sequence[bool | None],
 ) -> list[int]:
     """Choose about `share` of each stratum, whole groups only.
 
@@ -55,6 +89,7 @@ def hold_out(
         share: Wanted share of each stratum, at least one example.
         leave: Examples of each stratum that stay in any case.
         rng: Decides among equals.
+        placed: True for those that are held out in any case, False for those that are not, None where it is to be chosen.
 
     Returns:
         Numbers of the chosen rows, rising.
@@ -79,8 +114,10 @@ def hold_out(
     for unit in rng.permutation(len(counts)).tolist():
         for name in counts[unit]:
             of_stratum[name].append(unit)
-    taken: set[int] = set()
-    passed: set[int] = set()
+    taken = {unit_of[i] for i, held_before in enumerate(placed) if held_before}
+    passed = {unit_of[i] for i, held_before in enumerate(placed) if held_before is False} - taken
+    for unit in taken:
+        held.update(counts[unit])
     for name in sorted(total, key=lambda name: (total[name], name)):
         wanted = max(1, int(share * total[name] + 0.5))
         # Large groups first, small ones fill up; sorting is stable, so equal ones stay shuffled.

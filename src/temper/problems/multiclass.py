@@ -112,6 +112,9 @@ class Multiclass:
         """1 minus the probability of the true class."""
         return 1 - answer["probabilities"].gather(1, targets["label"][:, None]).squeeze(1)
 
+    def decide(self, answer: Answer) -> "Tensor":
+        return answer["probabilities"].argmax(dim=1)
+
     def caption(self, answer: Answer, targets: Targets) -> str:
         said = int(answer["probabilities"][0].argmax())
         sure = float(answer["probabilities"][0, said])

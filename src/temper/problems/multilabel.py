@@ -130,6 +130,9 @@ class Multilabel:
         """The largest distance of a probability from the truth."""
         return (answer["probabilities"] - targets["labels"]).abs().amax(dim=1)
 
+    def decide(self, answer: Answer) -> "Tensor":
+        return (answer["probabilities"] >= self.threshold).long()
+
     def caption(self, answer: Answer, targets: Targets) -> str:
         true = [name for name, yes in zip(self.classes, targets["labels"][0], strict=True) if yes > 0.5]
         chances = zip(self.classes, answer["probabilities"][0].tolist(), strict=True)

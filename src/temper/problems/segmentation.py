@@ -137,6 +137,9 @@ class Segmentation:
         wrong = ((answer["classes"] != targets["mask"]) & valid).sum((1, 2)).double()
         return wrong / valid.sum((1, 2)).clamp(min=1)
 
+    def decide(self, answer: Answer) -> "Tensor":
+        return answer["classes"].long()
+
     def caption(self, answer: Answer, targets: Targets) -> str:
         shown = self.strata({name: value[0].numpy() for name, value in targets.items()})
         return f"{' + '.join(sorted(shown))}, {float(self.error(answer, targets)[0]):.0%} of pixels wrong"

@@ -23,7 +23,13 @@ class Stage:
 
 STAGES = (
     Stage("ingest", (), ("ingest",), "fetch the raw data", external=("ingest.folder", "ingest.file")),
-    Stage("prepare", ("ingest",), ("seed", "problem", "prepare"), "check, split and pack the pictures"),
+    Stage(
+        "prepare",
+        ("ingest",),
+        ("seed", "problem", "prepare"),
+        "check, split and pack the pictures",
+        external=("prepare.splits",),
+    ),
     Stage("augment", ("prepare",), ("seed", "augment"), "rebalance the training split and materialise views"),
     Stage(
         "train",

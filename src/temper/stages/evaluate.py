@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from temper.artifacts import Artifact
-from temper.data.packing import held_out, read_strata
+from temper.gate.rating import write_rating
 from temper.networks.deployed import Deployed
-from temper.problem import Problem, Targets
-from temper.problems import load as load_problem
+from temper.problem import Problem
+from temper.stages.rating import PART, make_ratings, open_test
 from temper.stress.card import CLASSES, STRATA, Card, Plot, write_card, write_record
 from temper.stress.evaluation import STRATUM, Evaluation, evaluate, find_worst
 from temper.stress.pictures import Pictures
@@ -29,8 +29,8 @@ DEPLOYED = "quantized"
 """The candidate that is registered; the others are its references."""
 _SPLITS = ("train", "validation", "test")
 _WORST = 24
-_PART = 64
-"""Pictures that a core answers at once; fixed, so that no answer hangs on how many cores there are."""
+RATINGS = "ratings"
+"""Folder of the candidates' ratings, which the gate compares."""
 _SAMPLE_FROM = 64
 
 
@@ -43,28 +43,29 @@ def run(
         ValueError: If the test split is empty.
     """
     prepare, quantize = inputs["prepare"], inputs["quantize"]
-    problem = load_problem(prepare.facts["problem"])
+    test = open_test(prepare)
+    problem, pictures = test.problem, test.pictures
     # Largest first: teacher, student, quantized student.
     costs = dict(sorted(quantize.facts["candidates"].items(), key=lambda item: (-item[1]["bytes"], item[0])))
-    candidates = {name: Deployed(quantize.path(found["file"]), part=_PART) for name, found in costs.items()}
-    columns = held_out(prepare)
-    pictures = Pictures(np.asarray(columns["image"]))
-    targets = as_targets(columns)
-    strata = read_strata(prepare, "test")
+    candidates = {name: Deployed(quantize.path(found["file"]), part=PART) for name, found in costs.items()}
     evaluation = evaluate(
         problem,
         candidates,
         pictures,
-        targets=targets,
-        strata=strata,
+        targets=test.targets,
+        strata=test.strata,
         params=params.evaluate,
         seed=params.seed,
         checkpoints=checkpoints,
     )
     scores = tabulate(evaluation.cells, confidence=params.evaluate.confidence)
     write(scores, out)
+    (out / RATINGS).mkdir()
+    ratings = make_ratings(evaluation, problem, prepare, params.evaluate, seed=params.seed, costs=costs)
+    for name, rating in ratings.items():
+        write_rating(out / RATINGS / f"{name}.safetensors", rating)
     mistakes = find_worst(
-        problem, candidates[DEPLOYED], pictures, targets=targets, errors=evaluation.errors[DEPLOYED], count=_WORST
+        problem, candidates[DEPLOYED], pictures, targets=test.targets, errors=evaluation.errors[DEPLOYED], count=_WORST
     )
     plots = _draw(problem, evaluation, scores, mistakes, pictures, out, seed=params.seed)
     headline = problem.headline.name
@@ -81,12 +82,6 @@ def run(
     write_record(out, card)
     write_card(out, card)
     return facts
-
-
-def as_targets(columns: Mapping[str, np.ndarray]) -> Targets:
-    """Packed truth as tensors: numbers with a point as float32, whole ones as int64."""
-    kinds = {name: np.float32 if column.dtype.kind == "f" else np.int64 for name, column in columns.items()}
-    return {name: torch.from_numpy(np.array(columns[name], kinds[name])) for name in columns if name != "image"}
 
 
 def _cost(found: Mapping[str, Any]) -> dict[str, Any]:

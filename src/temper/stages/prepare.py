@@ -59,6 +59,7 @@ def run(
             validation_share=params.prepare.validation_share,
             test_share=params.prepare.test_share,
             seed=params.seed,
+            kept=_kept(project / params.prepare.splits, rows.take(kept), survey.digests[kept]),
         )
         counts = count_strata(splits, strata)
         check_strata(counts, official=frozenset(row.split for row in rows if row.split))
@@ -119,6 +120,28 @@ def _write_splits(
             write_unified(rows, members[name], store, survey, params, out / name / "image.npy")
     keep_encoded(rows, members["train"], store, survey, params, out / FOLDER)
     return facts_of(survey, members["train"], params)
+
+
+def _kept(path: Path, rows: Rows, digests: np.ndarray) -> list[str | None] | None:
+    """The splits that pictures were in before: by their pixels, or, where these were of another size, by their ids.
+
+    None where no splits are on record.
+    """
+    if not path.is_file():
+        return None
+    import pyarrow.parquet as pq
+
+    try:
+        found = pq.ParquetFile(path).read(columns=["id", "digest", "split"])
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}); put it back, or delete it, and the splits are drawn anew"
+        ) from error
+    splits = found["split"].to_pylist()
+    by_digest = dict(zip(found["digest"].to_pylist(), splits, strict=True))
+    by_id = dict(zip(found["id"].to_pylist(), splits, strict=True))
+    pairs = zip(digests.tolist(), rows.table["id"].to_pylist(), strict=True)
+    return [by_digest.get(digest.decode()) or by_id.get(name) for digest, name in pairs]
 
 
 def _dropped(rows: Rows, survey: Survey) -> dict[int, str]:

@@ -70,6 +70,8 @@ class Evaluation:
     """By candidate, on all clean test pictures."""
     errors: Mapping[str, Float64[Tensor, "pictures"]]
     """By candidate, how wrong it was on each clean test picture."""
+    alone: Mapping[str, Float64[Tensor, "pictures"]]
+    """By candidate, the headline of each clean test picture by itself."""
     subset: Int64[Tensor, "images"]
     """Numbers of the pictures that conditions were measured on."""
     conditions: tuple[Condition, ...]
@@ -139,6 +141,7 @@ def evaluate(
         on_clean = partial(_measure_clean, problem, candidates, pictures, targets)
         clean = pieces.measure(CLEAN, everything, on_clean, _join, bar)
         tallies, errors, confusions = ({name: clean[f"{name}/{what}"] for name in candidates} for what in _LEFT)
+        alone = {name: problem.score(found)[problem.headline.name].double() for name, found in tallies.items()}
         cells = _clean_cells(problem, tallies, strata, subset, params, seed)
         score = partial(
             _score_all, problem, draw(len(subset), resamples=params.bootstrap, seed=derive(seed, "bootstrap"))
@@ -149,7 +152,7 @@ def evaluate(
                 scored = pieces.measure(f"{condition.name} {severity}", some, shown, score, bar)
                 cells += _stressed_cells(scored, condition, severity, len(subset))
         pieces.write()
-    return Evaluation((*cells, *_means(cells, params.families)), confusions, errors, subset, conditions)
+    return Evaluation((*cells, *_means(cells, params.families)), confusions, errors, alone, subset, conditions)
 
 
 def _measure_clean(

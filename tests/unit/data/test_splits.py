@@ -148,3 +148,49 @@ def test_no_picture_is_on_both_sides_of_a_split(examples: list[tuple[str | None,
     for pixel in range(5):
         sides = [rows[i].split for i in kept if examples[i][1] == pixel]
         assert len(sides) <= 1 or set(sides) == {"test"}
+
+
+def test_pictures_stay_where_they_were_and_new_ones_fill_up() -> None:
+    strata = classes(*["a", "b"] * 100)
+    before = assign_splits(rows_of(*[None] * 200), strata, **OPEN)
+    grown = classes(*["a", "b"] * 150)
+    kept = [*before, *[None] * 100]
+    after = assign_splits(rows_of(*[None] * 300), grown, **OPEN, kept=kept)
+    assert after[:200] == before
+    assert count_strata(after, grown) == {
+        "train": {"a": 108, "b": 108},
+        "validation": {"a": 12, "b": 12},
+        "test": {"a": 30, "b": 30},
+    }
+    assert assign_splits(rows_of(*[None] * 300), grown, **OPEN) != after
+
+
+def test_nothing_on_record_is_as_if_there_were_no_record() -> None:
+    strata = classes(*["a", "b"] * 50)
+    assert assign_splits(rows_of(*[None] * 100), strata, **OPEN, kept=[None] * 100) == assign_splits(
+        rows_of(*[None] * 100), strata, **OPEN
+    )
+
+
+def test_what_is_new_of_a_group_goes_where_the_group_is() -> None:
+    rows = [Row(str(i), f"{i}.png", group=f"g{i // 4}") for i in range(80)]
+    strata = classes(*["a", "b"] * 40)
+    before = assign_splits(rows[:60], strata[:60], **OPEN)
+    kept = [*before[:58], None, None, *[None] * 20]
+    after = assign_splits(rows, strata, **OPEN, kept=kept)
+    assert after[:60] == before
+
+
+def test_where_too_many_are_held_nobody_is_moved() -> None:
+    """The source shrank: what is left stays, even if the shares are not met any more."""
+    strata = classes(*["a", "b"] * 20)
+    kept = ["test"] * 20 + ["train"] * 10 + ["validation"] * 10
+    assert assign_splits(rows_of(*[None] * 40), strata, **OPEN, kept=kept) == kept
+
+
+def test_what_the_source_says_counts_more() -> None:
+    strata = classes(*["a", "b"] * 20)
+    official = [*["test"] * 10, *["train"] * 30]
+    kept = ["train"] * 10 + ["validation"] * 4 + ["test"] * 26
+    after = assign_splits(rows_of(*official), strata, **OPEN, kept=kept)
+    assert after[:10] == ["test"] * 10 and after[10:14] == ["validation"] * 4 and set(after[14:]) == {"train"}

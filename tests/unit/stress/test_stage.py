@@ -126,7 +126,10 @@ def test_leaves_scores_plots_and_a_card(measured: tuple[Path, str]):
     project, kind = measured
     artifact = artifacts.load("evaluate", project / "artifacts" / "evaluate")
     plots = {f"plots/{name}.png" for name in ("families", "conditions", "confusion", "mistakes", "samples")}
-    assert {"scores.parquet", "scores.csv", "card.html", "card.md", "card.json"} | plots == set(artifact.files)
+    ratings = {f"ratings/{name}.safetensors" for name in ("teacher", "student", "quantized")}
+    assert {"scores.parquet", "scores.csv", "card.html", "card.md", "card.json"} | plots | ratings == set(
+        artifact.files
+    )
     words = "By stratum" if kind == "multilabel" else "By class"  # Some of its toys show nothing.
     assert (
         "model with 3 classes" in artifact.path("card.md").read_text() and words in artifact.path("card.md").read_text()

@@ -1,0 +1,85 @@
+"""Parameters of the gate: the rules by which a model may become champion."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from temper.gate.slices import Slice
+
+Reference = Literal["champion", "teacher", "student"]
+HEADLINE = "headline"
+"""Stands for the one score by which models of the problem are compared."""
+COSTS = ("bytes", "params", "macs")
+"""Metrics of a file; less is better."""
+SPEEDS = {"latency_ms": False, "images_per_s": True}
+"""Metrics of this run's candidates on this machine -> whether more is better."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """One demand on the quantized model: exactly one of `min`, `max`, `max_drop`, `min_gain`."""
+
+    metric: str
+    """A score of the problem (`accuracy`, ...; `headline` is the one models are compared by), `bytes`, `params`, `macs`, `latency_ms` or `images_per_s`."""
+    min: float | None = None
+    """The measured value must be at least this."""
+    max: float | None = None
+    """The measured value must be at most this."""
+    max_drop: Annotated[float, Field(ge=0)] | None = None
+    """Not inferior: the one-sided bound of the difference from `vs` must not be worse than this margin, in the metric's unit."""
+    min_gain: Annotated[float, Field(ge=0)] | None = None
+    """Better: the one-sided bound of the difference from the champion must be above this, in the metric's unit."""
+    vs: Reference = "champion"
+    """With whom `max_drop` and `min_gain` compare; `student` is the float student."""
+    on: Slice = field(default_factory=Slice)
+
+    def __post_init__(self) -> None:
+        asked = [name for name in ("min", "max", "max_drop", "min_gain") if getattr(self, name) is not None]
+        if len(asked) != 1:
+            found = " and ".join(asked) or "none"
+            raise ValueError(
+                f"a rule on {self.metric} takes exactly one of min, max, max_drop and min_gain, found {found}"
+            )
+        if self.min_gain is not None and self.vs != "champion":
+            raise ValueError(f"min_gain on {self.metric} with vs = {self.vs!r}: only the champion can be gained upon")
+        if self.on.each and self.max_drop is None:
+            raise ValueError(f"each: true asks for max_drop, found {asked[0]} on {self.metric}")
+        if self.metric in (*COSTS, *SPEEDS) and self.on != Slice():
+            raise ValueError(f"{self.metric} is of a file, not of pictures; leave `on` out")
+        if self.metric in SPEEDS and self.compares and self.vs == "champion":
+            raise ValueError(
+                f"{self.metric} is measured for this run's candidates only; use min or max, or vs: teacher"
+            )
+
+    @property
+    def compares(self) -> bool:
+        """Whether it needs another model."""
+        return self.max_drop is not None or self.min_gain is not None
+
+    def __str__(self) -> str:
+        where = "" if self.metric in (*COSTS, *SPEEDS) else f" {self.on}"
+        if self.min is not None:
+            return f"{self.metric}{where} at least {self.min:g}"
+        if self.max is not None:
+            return f"{self.metric}{where} at most {self.max:g}"
+        if self.min_gain is not None:
+            return f"{self.metric}{where} better than the champion's by more than {self.min_gain:g}"
+        return f"{self.metric}{where} not worse than the {self.vs}'s by {self.max_drop:g}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateParams:
+    """When a new model becomes champion."""
+
+    rules: tuple[Rule, ...]
+    """All of them must hold."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """Of one-sided bounds, and over all cells of a rule with `each`."""
+
+    def __post_init__(self) -> None:
+        if not self.rules:
+            raise ValueError(
+                "rules is empty, and a gate without rules would let everything pass; write at least one, e.g. "
+                "{metric: accuracy, max_drop: 0.01, vs: champion}"
+            )

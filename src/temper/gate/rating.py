@@ -1,0 +1,131 @@
+"""What was measured of one model, so that two can be compared picture by picture: scores, the same under draws, costs.
+
+Two ratings of the same pictures under the same draws are pairs: the difference of a score under a draw is a draw of the
+difference. A rating is one safetensors file; equal measurements, equal bytes.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from temper.artifacts import write_atomically
+from temper.gate.slices import Slice
+
+_FACTS = "facts"
+CLEAN, SUBSET, STRATUM, MEAN = "clean", "clean, stressed pictures only", "stratum", "mean"
+"""Families and conditions that are not stress, as the table of scores names them."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Where a score was taken."""
+
+    family: str
+    condition: str
+    severity: int | None
+    metric: str
+
+    @property
+    def stressed(self) -> bool:
+        """Whether it is one condition at one severity."""
+        return self.family not in (CLEAN, STRATUM) and self.condition != MEAN and self.severity is not None
+
+
+@dataclass(frozen=True)
+class Question:
+    """What was asked: models that answer different questions cannot be compared."""
+
+    kind: str
+    classes: tuple[str, ...]
+    headline: str
+    greater_is_better: bool
+
+
+@dataclass(frozen=True)
+class Rating:
+    """Everything that was measured of one model."""
+
+    model: str
+    """SHA-256 of its file."""
+    measured_on: str
+    """Digest of the pictures, the conditions and the draws."""
+    question: Question
+    cells: tuple[Cell, ...]
+    values: Float64[np.ndarray, "cells"]
+    samples: Float64[np.ndarray, "cells draws"] = field(repr=False)
+    """Each score under each draw of source pictures."""
+    alone: Float64[np.ndarray, "pictures"] = field(repr=False)
+    """The headline of each clean test picture by itself; NaN where one alone has none."""
+    costs: Mapping[str, float] = field(default_factory=dict)
+
+    def find(self, metric: str, on: Slice) -> list[int]:
+        """Numbers of the cells that make up a slice: the score is their mean; none if nobody measured it."""
+        ours = [number for number, cell in enumerate(self.cells) if cell.metric == metric]
+        if on.stratum is not None:
+            return self._where(ours, family=STRATUM, condition=on.stratum)
+        if on.each:
+            named = {"family": on.family, "condition": on.condition, "severity": on.severity}
+            asked = {name: value for name, value in named.items() if value is not None}
+            return [number for number in self._where(ours, **asked) if self.cells[number].stressed]
+        if on.family:
+            return self._where(ours, family=on.family, condition=MEAN, severity=on.severity)
+        if on.condition:
+            found = self._where(ours, condition=on.condition)
+            wanted = [number for number in found if on.severity in (None, self.cells[number].severity)]
+            return [number for number in wanted if self.cells[number].stressed]
+        return self._where(ours, family=CLEAN, condition=CLEAN)
+
+    def _where(self, among: Sequence[int], **asked: object) -> list[int]:
+        return [
+            number
+            for number in among
+            if all(getattr(self.cells[number], name) == value for name, value in asked.items())
+        ]
+
+    def score(self, numbers: Sequence[int]) -> tuple[float, Float64[np.ndarray, "draws"]]:
+        """The mean of some cells, and the same under each draw."""
+        return float(self.values[list(numbers)].mean()), self.samples[list(numbers)].mean(axis=0)
+
+
+def write_rating(path: Path, rating: Rating) -> None:
+    """Write a rating, whole or not at all."""
+    facts = {
+        "model": rating.model,
+        "measured_on": rating.measured_on,
+        "question": vars(rating.question),
+        "cells": [[cell.family, cell.condition, cell.severity, cell.metric] for cell in rating.cells],
+        "costs": dict(rating.costs),
+    }
+    tensors = {name: np.ascontiguousarray(getattr(rating, name)) for name in ("values", "samples", "alone")}
+    # One key: the file's writer does not keep several in order.
+    write_atomically(path, save(tensors, {_FACTS: json.dumps(facts, sort_keys=True)}))
+
+
+def read_rating(path: Path) -> Rating:
+    """What `write_rating` wrote.
+
+    Raises:
+        ValueError: If it is missing or damaged.
+    """
+    try:
+        content = path.read_bytes()
+        header: dict[str, Any] = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        facts, tensors = json.loads(header["__metadata__"][_FACTS]), load(content)
+        asked = facts["question"]
+        return Rating(
+            model=facts["model"],
+            measured_on=facts["measured_on"],
+            question=Question(**{**asked, "classes": tuple(asked["classes"])}),
+            cells=tuple(Cell(*cell) for cell in facts["cells"]),
+            costs=facts["costs"],
+            **{name: tensors[name] for name in ("values", "samples", "alone")},
+        )
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise ValueError(f"{path} is no whole rating ({error}); delete it and run the same command again") from error

@@ -1,0 +1,44 @@
+"""Parts of what was measured, as rules name them."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slice:
+    """A part of what was measured; left empty, all test pictures as they are."""
+
+    stratum: str | None = None
+    """Test pictures of one class (of one stratum, in other problems)."""
+    family: Literal["occlusion", "illumination", "noise"] | None = None
+    """The mean over the conditions of a family of stress."""
+    condition: str | None = None
+    """One condition, e.g. `gaussian noise`."""
+    severity: Annotated[int, Field(ge=1, le=5)] | None = None
+    """Only this severity; left out, the mean over all of them."""
+    each: bool = False
+    """Every single condition and severity of the slice is asked by itself whether it was shown to be worse (Holm's correction)."""
+
+    def __post_init__(self) -> None:
+        stress = [name for name in ("family", "condition", "severity", "each") if getattr(self, name)]
+        if self.stratum is not None and stress:
+            raise ValueError(
+                f"stratum = {self.stratum!r} beside {stress[0]}: strata are measured on pictures as they are; name one"
+            )
+        if self.family and self.condition:
+            raise ValueError(
+                f"family = {self.family!r} beside condition = {self.condition!r}: a condition has its family; name one"
+            )
+        if self.severity and not (self.family or self.condition or self.each):
+            raise ValueError(f"severity = {self.severity} of what? name a family or a condition, or set each: true")
+
+    def __str__(self) -> str:
+        if self.stratum is not None:
+            return f"on {self.stratum}"
+        named = self.condition or self.family or ("stress" if self.each else "")
+        if not named:
+            return "on all test pictures"
+        where = f"under {named}" + (f" of severity {self.severity}" if self.severity else "")
+        return f"in every cell {where}" if self.each else where

@@ -1,0 +1,87 @@
+"""Ratings of what was measured on the test split: what the gate compares."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from temper.artifacts import Artifact, digest_json
+from temper.data.packing import held_out, read_strata
+from temper.gate.rating import Cell, Question, Rating
+from temper.problem import Problem, Targets
+from temper.problems import load as load_problem
+from temper.stress.evaluation import Evaluation
+from temper.stress.params import EvaluateParams
+from temper.stress.pictures import Pictures
+
+PART = 64
+"""Pictures that a core answers at once; fixed, so that no answer hangs on how many cores there are."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What candidates are measured on."""
+
+    problem: Problem
+    pictures: Pictures
+    targets: Targets
+    strata: list[frozenset[str]]
+
+
+def open_test(prepare: Artifact) -> HeldOut:
+    """The test split, which only measuring opens."""
+    columns = held_out(prepare)
+    pictures = Pictures(np.asarray(columns["image"]))
+    return HeldOut(load_problem(prepare.facts["problem"]), pictures, as_targets(columns), read_strata(prepare, "test"))
+
+
+def as_targets(columns: Mapping[str, np.ndarray]) -> Targets:
+    """Packed truth as tensors: numbers with a point as float32, whole ones as int64."""
+    kinds = {name: np.float32 if column.dtype.kind == "f" else np.int64 for name, column in columns.items()}
+    return {name: torch.from_numpy(np.array(columns[name], kinds[name])) for name in columns if name != "image"}
+
+
+def make_ratings(
+    evaluation: Evaluation,
+    problem: Problem,
+    prepare: Artifact,
+    params: EvaluateParams,
+    *,
+    seed: int,
+    costs: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Rating]:
+    """The rating of every candidate of an evaluation.
+
+    Args:
+        evaluation: Of `prepare`'s test split.
+        problem: What was asked.
+        prepare: Artifact of the pictures.
+        params: With which was measured.
+        seed: With which was measured.
+        costs: By candidate: `digest`, and whatever else is a number.
+    """
+    headline = problem.headline
+    question = Question(problem.kind, problem.classes, headline.name, headline.greater_is_better)
+    measured_on = digest_json({"data": prepare.digest, "seed": seed, "evaluate": asdict(params)})
+    ratings = {}
+    for name, found in costs.items():
+        rows = [
+            (Cell(cell.family, cell.condition, cell.severity, metric), value, cell.samples[metric].double().numpy())
+            for cell in evaluation.cells
+            if cell.candidate == name
+            for metric, value in cell.values.items()
+        ]
+        cells, values, samples = zip(*rows, strict=True)
+        ratings[name] = Rating(
+            model=found["digest"],
+            measured_on=measured_on,
+            question=question,
+            cells=cells,
+            values=np.array(values),
+            samples=np.stack(samples),
+            alone=evaluation.alone[name].numpy(),
+            costs={key: float(value) for key, value in found.items() if isinstance(value, int | float)},
+        )
+    return ratings
