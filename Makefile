@@ -17,7 +17,7 @@ STAMP := $(VENV)/.made
 TESTS ?= tests src/temper
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pipeline join plan restore dvc-yaml docs check test faults ui lock clean
+.PHONY: help setup pipeline join plan restore retrain schedule serve compare promote rollback history reproduce drift dvc-yaml docs check test faults ui lock clean
 
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## "; print "make TARGET [PROJECT=folder]\n" } \
@@ -55,6 +55,33 @@ plan: setup ## say which stages would run, and why
 
 restore: setup ## put back the last good copy of PROJECT's MLflow database, after damage
 	@exec $(BIN)/python -m flows.pipeline --project "$(PROJECT)" --restore
+
+retrain: setup ## take in what is new in the inbox or the data, and train again if there is reason to
+	@exec $(BIN)/python -m flows.retrain --tied --project "$(PROJECT)"
+
+schedule: setup ## do that by the clock (retrain.cron in params.yaml) until Ctrl-C
+	@exec $(BIN)/python -m flows.schedule --project "$(PROJECT)"
+
+serve: setup ## the champion behind HTTP on 127.0.0.1:8000 (PORT=n), following promotions, until Ctrl-C
+	@exec $(BIN)/python -m tasks.serve --project "$(PROJECT)" $(if $(PORT),--port "$(PORT)")
+
+compare: setup ## hold two registered versions against each other: FIRST=champion SECOND=challenger, or numbers
+	@exec $(BIN)/python -m flows.models --project "$(PROJECT)" compare $(if $(FIRST),--first "$(FIRST)") $(if $(SECOND),--second "$(SECOND)")
+
+promote: setup ## make VERSION=n (default: the challenger) champion; REASON="..." where the gate says no
+	@exec $(BIN)/python -m flows.models --project "$(PROJECT)" promote $(if $(VERSION),--version "$(VERSION)") $(if $(REASON),--reason "$(REASON)")
+
+rollback: setup ## make the champion before this one champion again; REASON="..." is put on record
+	@exec $(BIN)/python -m flows.models --project "$(PROJECT)" rollback $(if $(REASON),--reason "$(REASON)")
+
+history: setup ## who made which version champion, when and why
+	@exec $(BIN)/python -m flows.models --project "$(PROJECT)" history
+
+drift: setup ## are the pictures in inbox/unlabelled still like those the champion was trained for?
+	@exec $(BIN)/python -m flows.models --project "$(PROJECT)" drift
+
+reproduce: setup ## make VERSION=n again, in a folder of its own, from what is kept of it: the same digest
+	@exec $(BIN)/python -m flows.models --project "$(PROJECT)" reproduce "$(VERSION)"
 
 dvc-yaml: setup ## write PROJECT's dvc.yaml from the table of stages
 	@$(BIN)/python -m temper dvc-yaml --project "$(PROJECT)"

@@ -12,16 +12,14 @@ import argparse
 import logging
 import os
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from tasks import catalogue, interrupt, plan, summary, upkeep
-from tasks.owner import Owner
+from tasks import catalogue, interrupt, news, plan, summary, upkeep
+from tasks.conduct import FLOWS, PIPELINE, conduct, explained
 from tasks.project import Project
 from temper import artifacts
 from temper.leash import end_with_parent
@@ -31,9 +29,6 @@ from temper.stages import BY_NAME
 if TYPE_CHECKING:
     from tasks.stages import Run
 
-FLOW = "pipeline"
-_NO_ANSWER = "Failed to reach API"
-"""How the RuntimeError begins that Prefect raises when its server does not answer a client's first question."""
 OK, STOPPED, USER_ERROR, SKIPPED, INTERRUPTED = 0, 1, 2, 75, 130
 
 
@@ -51,29 +46,6 @@ def chain(run: "Run") -> Any:
     return Completed(message=done[name].message)
 
 
-@contextmanager
-def explained(project: Project) -> Iterator[None]:
-    """Make a paragraph of what MLflow and Prefect raise; the stages' own failures never come this way."""
-    from httpx import HTTPError
-    from mlflow.exceptions import MlflowException
-    from prefect.exceptions import PrefectException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    kept = "what the stages made is kept; run the same command again"
-    try:
-        yield
-    except (MlflowException, SQLAlchemyError) as error:  # the second where MLflow makes its tables
-        words = str(error).splitlines()[0]
-        first = "free some space, " if words.endswith("is full") else ""
-        raise ValueError(f"MLflow could not read or write {project.database} ({words}); {first}{kept}") from error
-    except (HTTPError, PrefectException, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not str(error).startswith(_NO_ANSWER):
-            raise
-        words = str(error).splitlines()[0] if str(error) else type(error).__name__
-        log = project.hidden / "prefect-server.log"
-        raise ValueError(f"Prefect's server failed ({words}); {log} may say why; {kept}") from error
-
-
 def close_records(project: Project, params: Params) -> int:
     """Close the records of runs that were killed; returns how many there were."""
     from tasks import server
@@ -83,54 +55,25 @@ def close_records(project: Project, params: Params) -> int:
 
         record = tracking.Record(project, params, "")
         prefect_server.wait()
-        return stages.reap(FLOW) + record.reaped
+        return stages.reap(FLOWS) + record.reaped
 
 
 def run_chain(project: Project, params: Params, steps: tuple[plan.Step, ...], force: tuple[str, ...]) -> int:
     """Run the chain under Prefect and record it in MLflow; returns the exit status."""
-    from tasks import server
-
-    name = time.strftime("%Y-%m-%d %H:%M:%S")
-    with server.serve(project) as prefect_server, explained(project):
-        from prefect import flow, runtime
-        from prefect.context import SyncClientContext
-
-        from tasks import stages, tracking
-
-        record = tracking.Record(project, params, name, note=f"Planned:\n```\n{plan.words(steps)}\n```")
-        prefect_server.wait()
-        if dead := stages.reap(FLOW) + record.reaped:
-            print(f"closed {dead} records of runs that were killed")
-        run = stages.Run(project, params, {step.name: step for step in steps}, record, force)
-        cancellations: list[interrupt.Cancellation] = []
-
-        @flow(name=FLOW, flow_run_name=name, persist_result=False, validate_parameters=False)
-        def pipeline(project: str, process: str) -> Any:
-            interrupt.listen()  # Prefect has put its own handler in the place of ours
-            cancellations.append(interrupt.Cancellation(prefect_server.url, runtime.flow_run.id))
-            with cancellations[0].watch():
-                return chain(run)
-
-        try:
-            with SyncClientContext.get_or_create():  # a client that was answered once waits for a server that dies
-                state = pipeline(str(project.folder), str(Owner.me()), return_state=True)
-        except BaseException:
-            cancelled = [each for each in cancellations if each.asked]
-            record.end("KILLED", "cancelled in Prefect" if cancelled else "interrupted")
-            for each in cancelled:
-                each.confirm()
-            raise
-        record.end("FINISHED" if state.is_completed() else "FAILED", run.failure or "")
-        if prefect_server.died:
-            server.flush()
-            stages.settle(FLOW)
+    state, run = conduct(PIPELINE, project, params, steps, chain, force=force)
     if not state.is_completed() or run.registered is None:
         return STOPPED
+    show_result(project, params, run.registered)
+    return OK
+
+
+def show_result(project: Project, params: Params, registered: catalogue.Registered) -> None:
+    """Keep what was registered, write the summary and print it."""
     upkeep.keep_database(project)
-    report = summary.make(project, params, run.registered)
+    news.note_training(project)
+    report = summary.make(project, params, registered)
     summary.write(project, report)
     summary.show(project, report, Console(highlight=False))
-    return OK
 
 
 def show_unchanged(project: Project, params: Params) -> int:
@@ -141,7 +84,7 @@ def show_unchanged(project: Project, params: Params) -> int:
     report = summary.make(project, params, registered)
     summary.write(project, report)
     summary.show(project, report, Console(highlight=False))
-    if catalogue.unclosed(project, FLOW) and (dead := close_records(project, params)):
+    if catalogue.unclosed(project, FLOWS) and (dead := close_records(project, params)):
         print(f"closed {dead} records of runs that were killed")
     print("nothing to do: every stage is up to date and the model is registered")
     return OK

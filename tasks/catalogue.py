@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlparse
 
 from tasks import sqlite
@@ -24,10 +25,8 @@ _VERSION = """
     WHERE v.name = ? AND v.current_stage != 'Deleted_Internal' AND t.key = 'digest' AND t.value = ?
     ORDER BY v.version DESC
 """
-_PLACE = """
-    SELECT COALESCE(v.storage_location, v.source),
-        (SELECT value FROM model_version_tags AS t WHERE (t.name, t.version, t.workspace, t.key) = (v.name, v.version, v.workspace, 'files'))
-    FROM model_versions AS v
+_NAMED = """
+    SELECT v.version, COALESCE(v.storage_location, v.source) FROM model_versions AS v
     WHERE v.name = :name AND v.current_stage != 'Deleted_Internal' AND v.version = COALESCE(:version,
         (SELECT version FROM registered_model_aliases AS a WHERE (a.name, a.workspace, a.alias) = (v.name, v.workspace, :alias)))
 """
@@ -37,7 +36,7 @@ _RUNNING = """
 """
 _RUNNING_FLOWS = """
     SELECT COUNT(*) FROM flow_run JOIN flow ON flow.id = flow_run.flow_id LEFT JOIN task_run ON task_run.flow_run_id = flow_run.id
-    WHERE flow.name = ? AND (
+    WHERE flow.name IN (SELECT value FROM json_each(?)) AND (
         flow_run.state_type IN ('RUNNING', 'PENDING', 'SCHEDULED', 'CANCELLING')
         OR task_run.state_type IN ('RUNNING', 'PENDING', 'SCHEDULED', 'CANCELLING')
     )
@@ -76,7 +75,9 @@ class Registered:
 
 
 def known(project: Project) -> bool:
-    """Whether MLflow's database is there and has its tables."""
+    """Whether MLflow's database is there and has its tables; elsewhere it is taken to be."""
+    if project.elsewhere is not None:
+        return True
     if not project.database.is_file():
         return False
     with sqlite.reading(project.database) as database:
@@ -89,19 +90,57 @@ def find(project: Project, name: str, digest: str) -> Registered | None:
     Raises:
         sqlite3.Error: If the database is damaged or not of the schema this was written for.
     """
+    if project.elsewhere is not None:
+        from tasks import elsewhere
+
+        return _fetched(project, elsewhere.find(project, name, digest))
     if not known(project):  # a first run may have been cut off before MLflow made its tables
         return None
     with sqlite.reading(project.database) as database:
-        row = database.execute(_VERSION, (name, digest)).fetchone()
-        if row is None:
-            return None
-        aliases = tuple(alias for (alias,) in database.execute(_ALIASES, (name, row[0])))
-        tags = dict(database.execute(_TAGS, (name, row[0])))
+        return _read(database, name, database.execute(_VERSION, (name, digest)).fetchone())
+
+
+def named(project: Project, name: str, *, version: int | None = None, alias: str | None = None) -> Registered | None:
+    """The version of a registered model that has a number or an alias, or None.
+
+    Raises:
+        sqlite3.Error: If the database is damaged or not of the schema this was written for.
+    """
+    if project.elsewhere is not None:
+        from tasks import elsewhere
+
+        return _fetched(project, elsewhere.named(project, name, version=version, alias=alias))
+    if not known(project):
+        return None
+    with sqlite.reading(project.database) as database:
+        asked = {"name": name, "version": version, "alias": alias}
+        return _read(database, name, database.execute(_NAMED, asked).fetchone())
+
+
+def _read(database: sqlite3.Connection, name: str, row: tuple[int, str] | None) -> Registered | None:
+    if row is None:
+        return None
+    aliases = tuple(alias for (alias,) in database.execute(_ALIASES, (name, row[0])))
+    tags = dict(database.execute(_TAGS, (name, row[0])))
+    return _registered(name, row[0], aliases, tags, _local(row[1]))
+
+
+def _fetched(project: Project, version: Any) -> Registered | None:
+    """A version of an MLflow elsewhere, its files fetched."""
+    if version is None:
+        return None
+    from tasks import elsewhere
+
+    aliases = elsewhere.aliases(project, version)
+    return _registered(version.name, int(version.version), aliases, version.tags, elsewhere.fetch(project, version))
+
+
+def _registered(name: str, version: int, aliases: tuple[str, ...], tags: Mapping[str, str], folder: Path) -> Registered:
     try:
         beside = dict(json.loads(tags.get("files", "{}")))
     except ValueError:
         beside = {"MLmodel": "unknown"}  # the tag is damaged: not loadable until it is registered again
-    return Registered(name, row[0], aliases, digest, _local(row[1]) / "model.onnx", "gate" in tags, beside)
+    return Registered(name, version, aliases, tags.get("digest", ""), folder / "model.onnx", "gate" in tags, beside)
 
 
 def locate(project: Project, reference: str) -> tuple[Path, str]:
@@ -119,23 +158,22 @@ def locate(project: Project, reference: str) -> tuple[Path, str]:
         raise ValueError(
             f"{reference!r} names no file of a version; write models:/NAME@ALIAS/FILE or models:/NAME/VERSION/FILE"
         )
-    row = None
-    if project.database.is_file():
-        with sqlite.reading(project.database) as database:
-            if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'model_versions'").fetchone():
-                row = database.execute(_PLACE, match.groupdict()).fetchone()
-    if row is None:
-        raise ValueError(f"{reference!r}: {project.database} knows no such version; `make ui` shows those there are")
-    beside = json.loads(row[1] or "{}")
-    if match["file"] not in beside:
-        files = ", ".join(name for name in beside if name.endswith(".safetensors")) or "none with weights"
+    version = int(match["version"]) if match["version"] else None
+    found = named(project, match["name"], version=version, alias=match["alias"])
+    if found is None:
+        raise ValueError(f"{reference!r}: {project.store} knows no such version; `make ui` shows those there are")
+    if match["file"] not in found.beside:
+        files = ", ".join(name for name in found.beside if name.endswith(".safetensors")) or "none with weights"
         raise ValueError(f"{reference!r}: the version has no such file; it has {files}")
-    return _local(row[0]) / match["file"], beside[match["file"]]
+    return found.file.with_name(match["file"]), found.beside[match["file"]]
 
 
-def unclosed(project: Project, flow: str) -> bool:
+def unclosed(project: Project, flows: tuple[str, ...]) -> bool:
     """Whether MLflow or Prefect has a run of this project that says it is running, or cannot tell; asked while holding the project."""
-    stand = ((project.database, _RUNNING, ()), (project.prefect_home / "prefect.db", _RUNNING_FLOWS, (flow,)))
+    stand = (
+        (project.database, _RUNNING, ()),
+        (project.prefect_home / "prefect.db", _RUNNING_FLOWS, (json.dumps(flows),)),
+    )
     for path, question, values in stand:
         if path.is_file():
             with sqlite.reading(path) as database:

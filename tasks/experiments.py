@@ -28,7 +28,7 @@ def connect(project: Project) -> MlflowClient:
     """MLflow on the project's own store; makes the database if there is none, which takes seconds."""
     for name, level in _LOUD.items():
         logging.getLogger(name).setLevel(level)
-    if not project.database.is_file():
+    if project.elsewhere is None and not project.database.is_file():
         _make_database(project)
     set_tracking_uri(project.tracking_uri)
     return MlflowClient(project.tracking_uri)
@@ -48,9 +48,8 @@ def open_experiment(client: MlflowClient, project: Project, name: str) -> str:
     """The experiment's id; made with its artifact folder inside the project if there is none."""
     found = client.get_experiment_by_name(name)
     if found is None:
-        folder = (project.runs / "artifacts").as_uri()
         # The tag makes the pages open on training runs instead of on conversations with language models.
-        made = client.create_experiment(name, folder, tags={"mlflow.experimentKind": "custom_model_development"})
+        made = client.create_experiment(name, project.files, tags={"mlflow.experimentKind": "custom_model_development"})
         found = client.get_experiment(made)
     elif found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)

@@ -4,6 +4,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 ROOT = Path(__file__).parents[1]
 """The repository: where `flows`, `tasks` and `src` lie."""
@@ -17,6 +18,8 @@ TELEMETRY_OFF = {
 }
 """The one place where what these libraries would send home is switched off."""
 
+STORE, FILES = "TEMPER_MLFLOW_URI", "TEMPER_ARTIFACT_URI"
+"""Variables with MLflow's address elsewhere (http://, https://, postgresql://), and where it keeps files (s3://..., a folder); `docs/production.md`."""
 MARK = "TEMPER_PIPELINE"
 """Variable that every process of a pipeline carries, with the project's folder: how orphans are told from strangers."""
 
@@ -64,9 +67,30 @@ class Project:
         return self.runs / "mlflow.db"
 
     @property
+    def elsewhere(self) -> str | None:
+        """MLflow's address where it is not the project's own database."""
+        return os.environ.get(STORE) or None
+
+    @property
     def tracking_uri(self) -> str:
         """MLflow's address. Always given: its default turns into a file store if `mlruns/<digits>/meta.yaml` exists."""
-        return f"sqlite:///{self.database}"
+        return self.elsewhere or f"sqlite:///{self.database}"
+
+    @property
+    def store(self) -> str:
+        """MLflow's address for people: without name and password."""
+        if self.elsewhere is None:
+            return str(self.database)
+        parts = urlsplit(self.elsewhere)
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+    @property
+    def files(self) -> str | None:
+        """Where MLflow keeps files; None leaves it to the server."""
+        if FILES in os.environ:
+            return os.environ[FILES]
+        served = self.elsewhere is not None and self.elsewhere.startswith("http")
+        return None if served else (self.runs / "artifacts").as_uri()
 
     def environment(self) -> dict[str, str]:
         """Variables of every process that works on this project."""
@@ -75,7 +99,7 @@ class Project:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             "MLFLOW_TRACKING_URI": self.tracking_uri,
             # Where its "Default" experiment would put files; without it, `mlruns` under the working directory.
-            "_MLFLOW_SERVER_ARTIFACT_ROOT": (self.runs / "artifacts").as_uri(),
+            "_MLFLOW_SERVER_ARTIFACT_ROOT": self.files or (self.runs / "artifacts").as_uri(),
             "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
             "MLFLOW_LOGGING_LEVEL": "WARNING",
             # It would watch which variables all threads read, and stumble over one that reads another at the wrong instant.

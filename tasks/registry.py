@@ -1,4 +1,4 @@
-"""The door to MLflow's registry: the quantized model becomes a version, and the gate decides about the champion.
+"""The door to MLflow's registry: the quantized model becomes a version; the gate decides about the champion (`promotion.py`).
 
 Idempotent by the SHA-256 of the ONNX file: a model that is registered is left alone; one whose registration was cut off
 is finished. The bytes that lie in the registry are the bytes that were measured.
@@ -6,6 +6,7 @@ is finished. The bytes that lie in the registry are the bytes that were measured
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,14 @@ from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import Schema, TensorSpec
 
-from tasks import catalogue, store
+from tasks import catalogue, pictures, promotion, provenance, store
 from tasks.catalogue import Registered
 from tasks.plan import CANDIDATE, CANDIDATES
 from tasks.project import Project
-from temper import artifacts, gate
+from temper import artifacts
 from temper.artifacts import Artifact, digest_file
 from temper.params import Params
 
-CHALLENGER, CHAMPION = "challenger", "champion"
 _REQUIREMENTS = ("onnx", "onnxruntime", "numpy")
 _FILE = "model.onnx"
 _NOTE = "registered_model_meta"
@@ -39,7 +39,7 @@ def register(client: MlflowClient, project: Project, params: Params, run: str) -
     Args:
         client: MLflow on the project's store.
         project: Whose artifacts are registered.
-        params: `project` names the registered model; `registry` sets the gate.
+        params: `project` names the registered model; `gate` holds the rules.
         run: The child run of the quantized candidate.
 
     Returns:
@@ -63,7 +63,9 @@ def register(client: MlflowClient, project: Project, params: Params, run: str) -
         found = catalogue.find(project, name, digest)
     if found is None:
         raise AssertionError(f"MLflow made a version of {name}, but its database does not show it")
-    sentence = _give_aliases(client, found, evaluated, params)
+    provenance.keep(client, project, params, run)
+    client.set_registered_model_alias(name, promotion.CHALLENGER, str(found.version))
+    sentence = promotion.decide(client, project, params, found)
     done = catalogue.find(project, name, digest)
     return done or found, sentence
 
@@ -107,12 +109,16 @@ def _create(client: MlflowClient, project: Project, params: Params, evaluated: A
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+    experiment = client.get_run(run).info.experiment_id
     words = (
-        f"{headline} {score['value']:.4f} ({score['low']:.4f}-{score['high']:.4f}) on the test split, "
-        f"{facts['bytes']} bytes, {facts['macs']} multiply-adds. Input `image`: uint8 pixels [N, H, W, C]."
+        f"**{headline} {score['value']:.4f}** ({100 * params.evaluate.confidence:g} % interval {score['low']:.4f} to {score['high']:.4f}) on the test split, "
+        f"{facts['bytes']:,} bytes, {facts['macs']:,} multiply-adds. [Model card](#/experiments/{experiment}/runs/{run}/artifacts/card.html). "
+        "Input `image`: uint8 pixels [N, H, W, C]."
     )
     source = f"models:/{model_id}"
-    return client.create_model_version(params.project, source, run, tags=tags, description=words, model_id=model_id)
+    made = client.create_model_version(params.project, source, run, tags=tags, description=words, model_id=model_id)
+    client.update_run(run, name=f"{CANDIDATE}, version {made.version}")  # several side by side must be told apart
+    return made
 
 
 def _log_model(client: MlflowClient, project: Project, file: Path, run: str) -> tuple[str, dict[str, str]]:
@@ -133,16 +139,18 @@ def _log_model(client: MlflowClient, project: Project, file: Path, run: str) -> 
         run_id=run,
         model_type=CANDIDATE,
     )
-    stored = Path(mlflow.artifacts.download_artifacts(info.model_uri)) / _FILE
-    if digest_file(stored) != digest_file(file):
+    with tempfile.TemporaryDirectory() as name:
         # MLflow parses and writes the network anew; what is released must be what was measured.
-        shutil.copyfile(file, stored)
-    for candidate, stage in CANDIDATES.items():
-        # What others may start from: the float networks behind the model.
-        made = artifacts.load(stage, project.artifacts / stage, check_files=False)
-        if artifacts.WEIGHTS in made.files:
-            shutil.copyfile(made.path(artifacts.WEIGHTS), stored.with_name(f"{candidate}.safetensors"))
-    others = sorted(path for path in stored.parent.iterdir() if path.is_file() and path.name not in (_FILE, _NOTE))
+        shutil.copyfile(file, Path(name) / _FILE)
+        for candidate, stage in CANDIDATES.items():
+            # What others may start from: the float networks behind the model.
+            made = artifacts.load(stage, project.artifacts / stage, check_files=False)
+            if artifacts.WEIGHTS in made.files:
+                shutil.copyfile(made.path(artifacts.WEIGHTS), Path(name) / f"{candidate}.safetensors")
+        pictures.write_trained(project, Path(name) / pictures.TRAINED)
+        client.log_model_artifacts(info.model_id, name)
+    stored = Path(mlflow.artifacts.download_artifacts(info.model_uri))
+    others = sorted(path for path in stored.iterdir() if path.is_file() and path.name not in (_FILE, _NOTE))
     return str(info.model_id), {path.name: digest_file(path) for path in others}
 
 
@@ -170,38 +178,6 @@ def _example(network: onnx.ModelProto) -> dict[str, np.ndarray]:
         shape = _shape(value.type.tensor_type, 32)
         example[value.name] = np.full((1, *shape[1:]), 128, _spec(value).type)
     return example
-
-
-def _give_aliases(client: MlflowClient, version: Registered, evaluated: Artifact, params: Params) -> str:
-    """Challenger, and champion if the gate opens; the verdict is written last and marks the version as finished."""
-    client.set_registered_model_alias(version.name, CHALLENGER, str(version.version))
-    headline = evaluated.facts["headline"]
-    mine = client.get_model_version(version.name, str(version.version))
-    greater = evaluated.facts["greater_is_better"]
-    challenger = _score(mine, headline, greater)
-    champion = _champion(client, version.name)
-    held = champion is not None and str(champion.version) == str(version.version)
-    rival = None if champion is None or held else _score(champion, headline, greater)
-    verdict = gate.judge(challenger, rival, max_drop=params.registry.max_drop)
-    if verdict.opens:
-        client.set_registered_model_alias(version.name, CHAMPION, str(version.version))
-    client.set_model_version_tag(version.name, str(version.version), "gate", verdict.reason)
-    return verdict.reason
-
-
-def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
-    try:
-        return client.get_model_version_by_alias(name, CHAMPION)
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
-
-
-def _score(version: ModelVersion, headline: str, greater_is_better: bool) -> gate.Score:
-    name = version.tags.get("headline", headline)
-    value = version.tags.get(name)
-    return gate.Score(name, None if value is None else float(value), greater_is_better, version.tags.get("data"))
 
 
 def _data(project: Project) -> str:

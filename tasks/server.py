@@ -18,10 +18,13 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from tasks import sqlite, terminal
 from tasks.project import Project
 
+URL = "TEMPER_PREFECT_URL"
+"""Environment variable with the address of a server that runs already for this project (`make schedule`)."""
 START_S = 180.0
 """The first start makes the database: 11 s on a quiet machine with two cores."""
 _DRAIN_S = 5.0
@@ -33,17 +36,24 @@ class Server:
 
     Args:
         project: Whose database it opens.
+        port: Where it listens; None takes any that is free.
+        services: With the pages, and what looks at the clock.
     """
 
-    def __init__(self, project: Project) -> None:
-        self._project = project
+    def __init__(self, project: Project, *, port: int | None = None, services: bool = False) -> None:
+        self._project, self._services = project, services
+        project.hidden.mkdir(parents=True, exist_ok=True)
         self._log = project.hidden / "prefect-server.log"
         self._log.write_bytes(b"")
         self._database = project.prefect_home / "prefect.db"
         if found := sqlite.damage(self._database):
             self._put_aside(found)
         with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
+            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                free.bind(("127.0.0.1", port or 0))
+            except OSError:
+                raise ValueError(f"port {port} is in use; end what listens there, perhaps `make ui`") from None
             self.port = free.getsockname()[1]
         self._answered, self._stopping = threading.Event(), threading.Event()
         self.died = False
@@ -63,11 +73,21 @@ class Server:
         ]
         # Marked ephemeral and final, as Prefect marks its own: no background services, no writing of settings.
         marks = {"PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1", "PREFECT_UI_ENABLED": "0"}
+        environment = self._project.child_environment()
+        if self._services:
+            address = f"http://127.0.0.1:{self.port}/api"
+            marks = {
+                "PREFECT__SERVER_FINAL": "1",
+                "PREFECT_UI_API_URL": address,
+                "PREFECT_SERVER_UI_API_URL": address,
+            }
+            # It stands beside the project's runs and holds nothing: none of them may take it for one that was left over.
+            environment = {**os.environ, **self._project.environment()}
         command = [sys.executable, "-m", "uvicorn", *arguments, "--log-level", "error", "--lifespan", "on"]
         with self._log.open("ab") as log:
             return subprocess.Popen(
                 terminal.leashed(command),
-                env={**self._project.child_environment(), **marks},
+                env={**environment, **marks},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -124,10 +144,28 @@ class Server:
         self._keeper.join(timeout=5.0)
 
 
+@dataclass(frozen=True)
+class Running:
+    """A server that somebody else started."""
+
+    url: str
+    died: bool = False
+
+    def wait(self, timeout_s: float = START_S) -> None:
+        """It answers already."""
+
+
 @contextmanager
-def serve(project: Project) -> Iterator[Server]:
-    """A server that is starting; Prefect in this process will talk to it. Import Prefect only inside."""
-    server = Server(project)
+def serve(project: Project, *, port: int | None = None, services: bool = False) -> "Iterator[Server | Running]":
+    """A server that is starting, or the one that runs already; Prefect in this process will talk to it. Import Prefect only inside."""
+    if not services and (url := os.environ.get(URL)):
+        os.environ["PREFECT_API_URL"] = url
+        try:
+            yield Running(url)
+        finally:
+            flush()
+        return
+    server = Server(project, port=port, services=services)
     os.environ["PREFECT_API_URL"] = server.url
     try:
         yield server

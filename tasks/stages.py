@@ -19,7 +19,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter, TaskRunFilter
 from prefect.states import Completed, Crashed, Failed, State
 
-from tasks import catalogue, plan, registry, store, summary, terminal, upkeep
+from tasks import catalogue, failure, pictures, plan, registry, store, summary, terminal, upkeep
 from tasks.catalogue import Registered
 from tasks.owner import Owner
 from tasks.plan import CANDIDATE, CANDIDATES, MEASURE, REGISTER, Step
@@ -31,6 +31,8 @@ from temper.stages import STAGES, Stage
 
 _WORTH_A_RECORD = {*CANDIDATES.values(), "evaluate", MEASURE}
 """Steps after which the candidates' runs in MLflow say something new."""
+SPLITS = "prepare"
+"""The stage that splits."""
 _ALIVE = ["RUNNING", "PENDING", "SCHEDULED", "CANCELLING"]
 """Prefect's types of states that are no end."""
 
@@ -48,6 +50,8 @@ class Run:
     registered: Registered | None = None
     ran: set[str] = field(default_factory=set)
     """Steps that really ran."""
+    why: str = ""
+    """Why it trains, or does not, where that was decided."""
     failure: str | None = None
     """The first failure, as a paragraph."""
 
@@ -110,6 +114,8 @@ def _run_stage(stage: Stage, run: Run) -> State[Any]:
     if not planned.runs:
         return run.skip(stage.name)
     run.record.begin()
+    if stage.name == SPLITS and (kept := pictures.keep_splits(run.project, run.params)):
+        run.say(stage.name, kept)
     run.say(stage.name, f"{stage.summary} ({planned.reasons[0]})")
     with run.record.training(stage.name):
         outcome = store.repro(run.project, stage.name, force=stage.name in run.force)
@@ -137,7 +143,7 @@ def _measure(run: Run) -> State[Any]:
     command = [sys.executable, "-m", "temper", MEASURE]
     ended = terminal.run(command, cwd=run.project.folder, env=run.project.child_environment())
     if ended.code:
-        message, told = store.read_failure(MEASURE, ended)
+        message, told = failure.read(MEASURE, ended)
         return run.fail(message, told=told)
     seconds = time.monotonic() - started
     run.ran.add(MEASURE)
@@ -167,17 +173,21 @@ def _register(run: Run) -> State[Any]:
     return Completed(message=said)
 
 
-def reap(flow_name: str) -> int:
-    """Mark runs of a flow that still say they are running, though their process is dead, as crashed.
+def reap(flows: tuple[str, ...], *, begun: bool = False) -> int:
+    """Mark runs of flows that still say they are running, though their process is dead, as crashed.
+
+    Args:
+        flows: Their names.
+        begun: Leave alone those that wait for their time.
 
     Returns:
         How many there were.
     """
-    alive = {"state": {"type": {"any_": _ALIVE}}}
+    alive = {"state": {"type": {"any_": [state for state in _ALIVE if not (begun and state == "SCHEDULED")]}}}
     crashed, count = Crashed(message="its process ended without a word"), 0
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(
-            flow_filter=FlowFilter(name=FlowFilterName(any_=[flow_name])),
+            flow_filter=FlowFilter(name=FlowFilterName(any_=list(flows))),
             flow_run_filter=FlowRunFilter.model_validate(alive),
         )
         for found in runs:
@@ -192,10 +202,10 @@ def reap(flow_name: str) -> int:
                 client.set_task_run_state(each.id, crashed, force=True)
             client.set_flow_run_state(found.id, crashed, force=True)
             count += 1
-    return count + settle(flow_name)
+    return count + settle(flows)
 
 
-def settle(flow_name: str) -> int:
+def settle(flows: tuple[str, ...]) -> int:
     """Give task runs that still say they are running, though their flow run has ended, their end.
 
     Flow runs are told of over the server's interface, task runs by events; those are lost with a server that is killed.
@@ -207,7 +217,7 @@ def settle(flow_name: str) -> int:
     with get_client(sync_client=True) as client:
         for end in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
             runs = client.read_task_runs(
-                flow_filter=FlowFilter(name=FlowFilterName(any_=[flow_name])),
+                flow_filter=FlowFilter(name=FlowFilterName(any_=list(flows))),
                 flow_run_filter=FlowRunFilter.model_validate({"state": {"type": {"any_": [end]}}}),
                 task_run_filter=TaskRunFilter.model_validate({"state": {"type": {"any_": _ALIVE}}}),
             )

@@ -5,9 +5,6 @@ DVC's command line is used, not its Python objects: the command line is its stab
 
 import fcntl
 import json
-import os
-import re
-import signal
 import subprocess
 import time
 from dataclasses import dataclass
@@ -18,7 +15,7 @@ import psutil
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from tasks import terminal
+from tasks import failure, terminal
 from tasks.project import Project
 from temper import artifacts
 from temper.params import FILE as PARAMS_FILE
@@ -191,7 +188,7 @@ def repro(project: Project, stage: str, *, force: bool = False) -> Outcome:
         ended = terminal.run(command, cwd=project.folder, env=project.child_environment(), hide=_CHATTER)
     seconds = time.monotonic() - started
     if ended.code:
-        message, told = read_failure(stage, ended)
+        message, told = failure.read(stage, ended)
         return Outcome("failed", seconds, message, told)
     if any(_RESTORED in line for line in ended.out + ended.err):
         return Outcome("restored", seconds)
@@ -210,6 +207,17 @@ def _sweep_run_cache(project: Project) -> bool:
     for folder in empty:
         folder.rmdir()
     return bool(empty)
+
+
+def check_out(project: Project, stages: tuple[str, ...], *, cache_of: Project) -> None:
+    """Lay the results that a project's dvc.lock names into its folder, from another project's cache.
+
+    Raises:
+        ValueError: If DVC cannot; in its words.
+    """
+    _dvc(project, "init", "--no-scm", "--quiet", "--force")
+    _dvc(project, "cache", "dir", "--local", str(_root(cache_of) / ".dvc" / "cache"))
+    _dvc(project, "checkout", "--quiet", *(f"artifacts/{stage}" for stage in stages))
 
 
 def _root(project: Project) -> Path:
@@ -237,38 +245,6 @@ def out_digest(project: Project, stage: str) -> str | None:
     for out in recorded(project).get(stage, {}).get("outs", []):
         return str(out["md5"])
     return None
-
-
-def read_failure(step: str, ended: terminal.Ended) -> tuple[str, bool]:
-    """The paragraph a failed command ended with, DVC's own words if the step did not get to speak; and who said it."""
-    for line in reversed(ended.err):
-        if line.startswith("error: "):
-            return line.removeprefix("error: "), True
-    for line in reversed(ended.err):
-        # Of a stage that was killed DVC says: failed to run: python -m temper train, exited with -9
-        if (found := re.search(r"failed to run: .*, exited with (-?\d+)$", line)) and (name := _signal(int(found[1]))):
-            return _say_killed(step, name), False
-        if line.startswith("ERROR: ") and "failed to run:" not in line:
-            return _explain(line.removeprefix("ERROR: ")), False
-    if name := _signal(ended.code):
-        return _say_killed(step, name), False
-    return f"{step} ended with status {ended.code}; unless the lines above say why, run the same command again", False
-
-
-def _signal(code: int) -> str | None:
-    """The signal that ended a process, by its status: minus the signal, or, told by the process that waited for it, 128 more."""
-    number = -code if code < 0 else code - 128
-    return next((each.name for each in signal.Signals if each == number), None)
-
-
-def _say_killed(step: str, name: str) -> str:
-    return f"the process that ran {step} was ended by {name}; run the same command again: it goes on where it was"
-
-
-def _explain(words: str) -> str:
-    """DVC's words, with a way out where the disk is to blame."""
-    found = re.search(r"\[Errno (\d+)\] [^:]*(?:: '([^']*)')?", words)
-    return artifacts.explain(OSError(int(found[1]), os.strerror(int(found[1])), found[2])) if found else words
 
 
 def _read(path: Path) -> dict[str, Any]:

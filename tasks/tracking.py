@@ -135,6 +135,12 @@ class Record:
             if (self.project.reports / "plots").is_dir():
                 self.client.log_artifacts(run, str(self.project.reports / "plots"), "plots")
 
+    def add_note(self, text: str) -> None:
+        """Something worth knowing, in front of the parent's description."""
+        self.note = f"{text}\n\n{self.note}"
+        if self.parent is not None:
+            self.client.set_tag(self.parent, "mlflow.note.content", self.note)
+
     def add_seconds(self, step: str, seconds: float) -> None:
         """How long a step of this run took, onto the parent."""
         self._log_values(self.begin(), {f"seconds/{step}": seconds})

@@ -24,16 +24,11 @@ def commands(project: Project) -> dict[str, list[str]]:
     artifacts = (project.runs / "artifacts").as_uri()
     mlflow = ["mlflow", "ui", "--host", _HOST, "--port", str(MLFLOW_PORT), "--workers", "1"]
     prefect = ["prefect", "server", "start", "--host", _HOST, "--port", str(PREFECT_PORT)]
-    return {
-        f"http://{_HOST}:{MLFLOW_PORT}": [
-            *mlflow,
-            "--backend-store-uri",
-            project.tracking_uri,
-            "--default-artifact-root",
-            artifacts,
-        ],
-        f"http://{_HOST}:{PREFECT_PORT}": prefect,
-    }
+    pages = {f"http://{_HOST}:{PREFECT_PORT}": prefect}
+    if project.elsewhere is None:
+        mlflow += ["--backend-store-uri", project.tracking_uri, "--default-artifact-root", artifacts]
+        pages = {f"http://{_HOST}:{MLFLOW_PORT}": mlflow, **pages}
+    return pages
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     if busy:
         print(f"error: port {busy[0]} is in use; end what listens there, perhaps another `make ui`", file=sys.stderr)
         return 2
-    if not project.database.is_file():
+    if project.elsewhere is None and not project.database.is_file():
         print(f"error: {project.folder} has no runs yet; run `make pipeline` first", file=sys.stderr)
         return 2
     project.prefect_home.mkdir(parents=True, exist_ok=True)
@@ -63,7 +58,9 @@ def main(arguments: list[str] | None = None) -> int:
                 )
             _wait(address, processes[-1])
             print(f"{command[0]:<8}{address}", flush=True)
-        print("Ctrl-C ends both", flush=True)
+        if project.elsewhere is not None:
+            print(f"mlflow  {project.store}")
+        print("Ctrl-C ends it all", flush=True)
         while all(process.poll() is None for process in processes):
             time.sleep(0.5)
         print(f"error: one of them ended by itself; see {project.hidden}/*-ui.log", file=sys.stderr)

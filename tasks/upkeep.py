@@ -51,12 +51,19 @@ def preflight(project: Project, *, look: bool = False) -> tuple[Params, list[str
         said.append(healed)
     if not look:
         said += fetch_weights(project, params)
+    if wrote := write_dvc_yaml(project, params):
+        said.append(wrote)
+    return params, said
+
+
+def write_dvc_yaml(project: Project, params: Params) -> str | None:
+    """Bring dvc.yaml up to date; returns what was done, None if it was."""
     text, path = dvc_yaml(project.folder, params), project.folder / store.FILE
     known = path.is_file()
-    if not known or path.read_text(encoding="utf-8") != text:
-        artifacts.write_atomically(path, text)
-        said.append(f"wrote {store.FILE}, which did not match the table of stages" if known else f"made {store.FILE}")
-    return params, said
+    if known and path.read_text(encoding="utf-8") == text:
+        return None
+    artifacts.write_atomically(path, text)
+    return f"wrote {store.FILE}, which did not match the table of stages" if known else f"made {store.FILE}"
 
 
 def changed_params(project: Project, params: Params) -> str | None:
@@ -121,6 +128,8 @@ def check_writable(project: Project) -> None:
 
 def check_database(project: Project) -> None:
     """Raise ValueError if MLflow's database is damaged, or gone while there is a copy of it; names the way out."""
+    if project.elsewhere is not None:
+        return
     kept = _kept(project)
     damage = sqlite.damage(project.database)
     if damage is None and (catalogue.known(project) or not kept.is_file()):
@@ -141,7 +150,13 @@ def check_database(project: Project) -> None:
 
 
 def restore_database(project: Project) -> str:
-    """Put MLflow's database aside and the last good copy, if there is one, in its place; returns what was done."""
+    """Put MLflow's database aside and the last good copy, if there is one, in its place; returns what was done.
+
+    Raises:
+        ValueError: If MLflow is elsewhere.
+    """
+    if project.elsewhere is not None:
+        raise ValueError(f"MLflow is at {project.store} (TEMPER_MLFLOW_URI), which keeps its own copies")
     there = project.database.exists()
     # With its journals, also where it is gone itself: they would spoil the copy.
     aside = sqlite.put_aside(project.database)
@@ -154,7 +169,7 @@ def restore_database(project: Project) -> str:
 
 def keep_database(project: Project) -> None:
     """Keep a copy of MLflow's database, which is good: it was just written to without complaint."""
-    if sqlite.damage(project.database) is None:
+    if project.elsewhere is None and sqlite.damage(project.database) is None:
         sqlite.copy(project.database, _kept(project))
 
 

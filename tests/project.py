@@ -28,7 +28,7 @@ distill:
   terms: {{}}
 quantize: {{calibration_images: 64, parity_images: 32}}
 evaluate: {{stress_images: 40, bootstrap: 50}}
-registry: {{}}
+gate: {{rules: [{{metric: headline, max_drop: 0.05}}]}}
 """
 KINDS = {
     "multiclass": ("class", "{kind: multiclass}"),

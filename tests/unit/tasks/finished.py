@@ -6,11 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pyarrow as pa
+import pyarrow.parquet as pq
 from onnx import TensorProto, helper, numpy_helper
 
 from tasks.project import Project
 from temper import artifacts
+from temper.gate.rating import write_rating
 from tests.project import make_project
+from tests.unit.gate.toy_ratings import rating
 
 CONDITIONS = {"occlusion": ("random patch", "grid"), "noise": ("gaussian",)}
 SCORES = {"teacher": 0.98, "student": 0.96, "quantized": 0.95}
@@ -21,7 +25,13 @@ def make_finished(folder: Path, *, accuracy: float = SCORES["quantized"], width:
     """Write every artifact and report that registering reads."""
     project = Project.at(make_project(folder, "multiclass"))
     scores = {**SCORES, "quantized": accuracy}
-    _artifact(project, "prepare", {"problem": {}, "examples": {"train": 8}, "counts": {"train": {"a": 4, "b": 4}}})
+    (project.artifacts / "prepare").mkdir(parents=True)
+    digests = [artifacts.digest_json(number)[:32] for number in range(12)]
+    names = [f"picture {number}" for number in range(12)]
+    rows = pa.table({"id": names, "digest": digests, "split": ["train"] * 8 + ["test"] * 4})
+    pq.write_table(rows, project.artifacts / "prepare" / "rows.parquet")
+    prepared = {"problem": {}, "examples": {"train": 8}, "counts": {"train": {"a": 4, "b": 4}}}
+    prepared = _artifact(project, "prepare", prepared)
     for stage in ("train", "distill"):
         curves = "step,epoch,name,value\n1,0.5,train/loss,2.0\n2,1.0,train/loss,1.0\n"
         _artifact(project, stage, {}, {"curves.csv": curves, artifacts.WEIGHTS: f"weights of {stage}"})
@@ -50,11 +60,17 @@ def make_finished(folder: Path, *, accuracy: float = SCORES["quantized"], width:
     table = project.folder / "scores.csv"
     with table.open("w", newline="") as stream:
         csv.writer(stream).writerows([COLUMNS, *rows])
+    ratings = project.artifacts / "evaluate" / "ratings"
+    ratings.mkdir(parents=True)
+    for name, found in candidates.items():
+        measured = rating(found["digest"], scores[name], costs={"bytes": found["bytes"]})
+        write_rating(ratings / f"{name}.safetensors", measured)
     _artifact(
         project,
         "evaluate",
         {"headline": "accuracy", "greater_is_better": True, "candidates": candidates},
         {"scores.csv": table.read_text()},
+        made_from={"prepare": prepared.digest},
     )
     (project.reports / "plots").mkdir(parents=True)
     (project.reports / "plots" / "families.png").write_bytes(b"")
@@ -84,9 +100,15 @@ def make_network(width: int) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
 
-def _artifact(project: Project, stage: str, facts: dict, files: dict[str, str] | None = None) -> None:
+def _artifact(
+    project: Project,
+    stage: str,
+    facts: dict,
+    files: dict[str, str] | None = None,
+    made_from: dict[str, str] | None = None,
+) -> artifacts.Artifact:
     folder = project.artifacts / stage
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in (files or {}).items():
         (folder / name).write_text(text)
-    artifacts.write(stage, folder, made_from={}, params="", code="", facts=facts)
+    return artifacts.write(stage, folder, made_from=made_from or {}, params="", code="", facts=facts)

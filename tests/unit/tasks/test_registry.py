@@ -1,8 +1,5 @@
 """MLflow, on a database of the test's own: runs that read well, versions that are made once, aliases that follow the gate."""
 
-import shutil
-import sqlite3
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,58 +7,20 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from tasks import catalogue, experiments, plan, registry, store, summary, upkeep
+from tasks import catalogue, experiments, plan, store, summary, upkeep
 from tasks.experiments import reap
 from tasks.owner import Owner
 from tasks.project import Project
 from tasks.tracking import Record, flatten, legal
 from temper import artifacts
-from temper.params import Params, load, parse, registered_weights
+from temper.params import load, parse, registered_weights
 from temper.stages.dvc import dvc_yaml
-from tests.unit.tasks.finished import make_finished
+from tests.unit.tasks.registering import run_once, swap_model
 
 pytestmark = [
     # MLflow and what it imports have their own opinions about Python 3.11 and each other.
     pytest.mark.filterwarnings("default"),
 ]
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished project with an MLflow database without runs: making its tables takes seconds."""
-    folder = tmp_path_factory.mktemp("template") / "project"
-    project = make_finished(folder)
-    Record(project, load(folder), "nothing yet")
-    return folder
-
-
-@pytest.fixture
-def project(template: Path, tmp_path: Path) -> Project:
-    shutil.copytree(template, tmp_path / "project")
-    project = Project.at(tmp_path / "project")
-    with closing(sqlite3.connect(project.database)) as database:  # MLflow keeps absolute addresses
-        folder = (project.runs / "artifacts").as_uri()
-        database.execute("UPDATE experiments SET artifact_location = ?", (folder,))
-        database.commit()
-    return project
-
-
-def run_once(project: Project, params: Params) -> tuple[Record, catalogue.Registered, str]:
-    record = Record(project, params, "2026-01-01 00:00:00")
-    record.begin()
-    record.add_evaluation()
-    version, reason = registry.register(record.client, project, params, record.child("quantized"))
-    record.end("FINISHED")
-    return record, version, reason
-
-
-def swap_model(project: Project, tmp_path: Path, *, accuracy: float, width: int) -> None:
-    """Put another quantized model into the project."""
-    other = make_finished(tmp_path / f"other{width}", accuracy=accuracy, width=width)
-    shutil.rmtree(project.artifacts)
-    shutil.rmtree(project.reports)
-    shutil.copytree(other.artifacts, project.artifacts)
-    shutil.copytree(other.reports, project.reports)
 
 
 def test_a_model_is_registered_once_and_can_be_used(project: Project):
@@ -70,7 +29,7 @@ def test_a_model_is_registered_once_and_can_be_used(project: Project):
     record, version, reason = run_once(project, params)
     assert (version.version, version.aliases) == (1, ("challenger", "champion"))
     assert version.finished and version.whole
-    assert "no champion" in reason
+    assert "there was no champion" in reason
     assert not plan.unregistered(project, params)
 
     file = project.artifacts / "quantize" / "quantized.onnx"
@@ -115,7 +74,7 @@ def test_the_champion_stays_where_the_challenger_is_worse(project: Project, tmp_
     swap_model(project, tmp_path, accuracy=0.90, width=7)
     record, worse, reason = run_once(project, params)
     assert (worse.version, worse.aliases) == (2, ("challenger",))
-    assert "worse by 0.0500" in reason
+    assert reason.startswith("fail: accuracy on all test pictures not worse than the champion's by 0.05: -0.0495")
     assert str(record.client.get_model_version_by_alias(params.project, "champion").version) == "1"
     swap_model(project, tmp_path, accuracy=0.95, width=11)
     assert run_once(project, params)[1].aliases == ("challenger", "champion")
@@ -168,7 +127,7 @@ def test_runs_read_well(project: Project):
     record, _, _ = run_once(project, params)
     runs = {run.info.run_name: run for run in record.client.search_runs([record.experiment])}
     parent = runs.pop("2026-01-01 00:00:00")
-    assert set(runs) == {"teacher", "student", "quantized"}
+    assert set(runs) == {"teacher", "student", "quantized, version 1"}
     assert all(run.data.tags["mlflow.parentRunId"] == parent.info.run_id for run in runs.values())
     assert all(run.info.status == "FINISHED" for run in (parent, *runs.values()))
     wanted = {
@@ -190,6 +149,8 @@ def test_runs_read_well(project: Project):
     assert [point.step for point in severity] == [1, 2, 3]
     names = {item.path for item in record.client.list_artifacts(parent.info.run_id)}
     assert names == {"card.html", "card.md", "latency.json", "plots"}
+    names = {item.path for item in record.client.list_artifacts(runs["quantized, version 1"].info.run_id)}
+    assert {"gate", "made-from", "promotion"} <= names
 
 
 def test_a_training_is_followed_and_a_failure_closes_its_runs(project: Project):

@@ -1,0 +1,48 @@
+"""The flow that Prefect starts by the clock; apart from `schedule.py`, since Prefect reads its settings when it is imported."""
+
+import os
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+from prefect import flow, runtime
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.states import Cancelled, Completed, Failed
+
+from tasks import server, terminal
+from tasks.project import ROOT
+
+FLOW, SKIPPED = "scheduled retraining", 75
+
+
+@flow(name=FLOW, persist_result=False, validate_parameters=False)
+def scheduled(project: str) -> Any:
+    """One look by the clock."""
+    cancel_missed(runtime.flow_run.id, runtime.deployment.id)
+    command = [sys.executable, "-m", "flows.retrain", "--scheduled", "--project", project]
+    ended = terminal.run(command, cwd=ROOT, env={**os.environ, server.URL: os.environ["PREFECT_API_URL"]})
+    told = [line for line in ended.out if line.startswith(("retrain", "skipped"))]
+    if ended.code in (0, SKIPPED):
+        return Completed(message=told[-1] if told else "done")
+    errors = [line for line in ended.err if line.startswith("error: ")]
+    return Failed(message=errors[-1] if errors else f"ended with status {ended.code}")
+
+
+def cancel_missed(mine: Any, deployment: Any) -> int:
+    """Cancel the runs that were due before now and have not begun, this one aside; returns how many there were."""
+    now = datetime.now(UTC)
+    asked = {
+        "deployment_id": {"any_": [deployment]},
+        "state": {"type": {"any_": ["SCHEDULED"]}},
+        "expected_start_time": {"before_": now},
+    }
+    count = 0
+    with get_client(sync_client=True) as client:
+        for run in client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(asked)):
+            if str(run.id) != str(mine):
+                client.set_flow_run_state(
+                    run.id, Cancelled(message="missed: a run after it made up for it"), force=True
+                )
+                count += 1
+    return count

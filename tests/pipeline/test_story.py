@@ -1,0 +1,195 @@
+"""A model's life, on handwritten digits: first champion, new pictures, a better model under load, poisoned labels, a rollback, and the story told."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from tests.project import ROOT
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+PARAMS = """
+project: life
+seed: 0
+problem: {kind: multiclass}
+ingest: {source: imagefolder, folder: pictures}
+prepare: {height_px: 8, width_px: 8, validation_share: 0.15}
+augment: {balance: {method: none}}
+train:
+  backbone: {family: small-resnet, widths: [16, 32, 64], depths: [1, 1, 1]}
+  views: {crop_px: 1}
+  fit: {epochs: 16, batch_size: 64, lr: 0.1, average_decay: 0.98}
+distill:
+  backbone: {family: small-resnet, widths: [16, 24], depths: [1, 1]}
+  views: {crop_px: 1}
+  fit: {epochs: 16, batch_size: 64, lr: 0.2, average_decay: 0.98}
+  terms: {share: 0.7, temperature: 2.0, logits: z-scored}
+quantize: {calibration_images: 128, parity_images: 100}
+evaluate: {stress_images: 100, bootstrap: 500}
+gate:
+  rules:
+    - {metric: accuracy, max_drop: 0.05, vs: champion}
+    - {metric: accuracy, min: 0.8}
+retrain: {min_new: 100}
+"""
+TEST, FIRST, NEWS = 450, 450, 150
+
+
+def write(folder: Path, numbers: range, digits: object, labels: np.ndarray) -> None:
+    for number in numbers:
+        place = folder / f"digit-{labels[number]}"
+        place.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(place / f"{number:04d}.png"), (digits.images[number] * 15.9).astype(np.uint8))
+
+
+def tell(project: Path, module: str, *arguments: str, code: int = 0) -> str:
+    command = [sys.executable, "-m", module, "--project", str(project), *arguments]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+class Load:
+    """A client that asks all the time, and remembers what it was told."""
+
+    def __init__(self, url: str, picture: bytes) -> None:
+        self.url, self.picture = url, picture
+        self.versions: list[int] = []
+        self.errors: list[str] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.02):
+            try:
+                request = urllib.request.Request(f"{self.url}/predict", self.picture, {"Content-Type": "image/png"})
+                with urllib.request.urlopen(request, timeout=30) as response:
+                    self.versions.append(json.load(response)["model"]["version"])
+            except (OSError, ValueError, KeyError) as error:
+                self.errors.append(repr(error))
+
+    def __enter__(self) -> "Load":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+@contextmanager
+def serving(project: Path) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "tasks.serve", "--project", str(project), "--port", str(port)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as server:
+        try:
+            url, until = f"http://127.0.0.1:{port}", time.monotonic() + 60
+            while True:
+                try:
+                    urllib.request.urlopen(f"{url}/ready", timeout=5).close()
+                    break
+                except (OSError, urllib.error.HTTPError):
+                    assert server.poll() is None and time.monotonic() < until, "the server does not answer"
+                    time.sleep(0.2)
+            yield url
+        finally:
+            server.terminate()
+
+
+def wait_for(load: Load, version: int) -> None:
+    until = time.monotonic() + 20
+    while load.versions[-1:] != [version]:
+        assert time.monotonic() < until, f"the server did not follow to version {version}: {load.versions[-3:]}"
+        time.sleep(0.1)
+
+
+@pytest.mark.enable_socket
+def test_a_life(tmp_path: Path):
+    project, digits = tmp_path / "project", load_digits()
+    project.mkdir()
+    (project / "params.yaml").write_text(PARAMS)
+    order = np.random.default_rng(0).permutation(len(digits.images))
+    digits.images, truth = digits.images[order], digits.target[order]
+    pictures, inbox = project / "pictures", project / "inbox" / "labelled"
+    write(pictures / "test", range(TEST), digits, truth)
+    write(pictures / "train", range(TEST, TEST + FIRST), digits, truth)
+
+    said = tell(project, "flows.pipeline")
+    assert "version 1 of life (challenger, champion): bootstrap: there was no champion" in said
+
+    said = tell(project, "flows.retrain", "--scheduled")
+    assert "retrain: not training: nothing new" in said
+
+    few = range(TEST + FIRST, TEST + FIRST + 40)
+    write(inbox, few, digits, truth)
+    time.sleep(2.1)
+    said = tell(project, "flows.retrain", "--scheduled")
+    assert "took 40 new pictures from the inbox" in said
+    assert re.search(r"not training: \d+ new examples, fewer than retrain.min_new = 100", said)
+
+    picture = next((pictures / "test").glob("*/*.png")).read_bytes()
+    with serving(project) as url, Load(url, picture) as load:
+        write(inbox, range(few.stop, few.stop + NEWS), digits, truth)
+        time.sleep(2.1)
+        said = tell(project, "flows.retrain", "--scheduled")
+        assert "version 2 of life (challenger, champion): pass: 2 rules held" in said, said[-3000:]
+        wait_for(load, 2)
+
+        poisoned = range(few.stop + NEWS, len(digits.images))
+        write(inbox, poisoned, digits, (truth + 1) % 10)  # a slip in somebody's table: every label is the next one
+        time.sleep(2.1)
+        said = tell(project, "flows.retrain", "--scheduled")
+        assert (
+            "version 3 of life (challenger): fail: accuracy on all test pictures not worse than the champion's by 0.05"
+            in said
+        ), said[-3000:]
+        assert "pictures gained" in said
+
+        assert "no to version 3" in tell(project, "flows.models", "promote", code=2)
+        said = tell(project, "flows.models", "compare")
+        assert "version 3 (challenger) against version 2 (champion)" in said and "worse" in said
+        assert (project / "reports" / "compare-2-3" / "comparison.png").stat().st_size > 10_000
+        assert load.versions[-1] == 2
+
+        said = tell(project, "flows.models", "rollback", "--reason", "a customer complained")
+        assert "back to version 1 (champion before: 2): a customer complained" in said
+        wait_for(load, 1)
+    assert not load.errors, load.errors[:3]
+    assert len(load.versions) > 100 and [
+        a for a, b in zip(load.versions, load.versions[1:], strict=False) if a != b
+    ] == [1, 2]
+
+    story = tell(project, "flows.models", "history").splitlines()
+    assert [re.sub(r"^\S+ \S+  \S+  ", "", line).split(":")[0] for line in story] == [
+        "version 1 became champion",
+        "version 2 became champion (champion before",
+        "version 3 stayed challenger, champion is still 2",
+        "back to version 1 (champion before",
+    ]
+    assert "retrain: not training: nothing new" in tell(project, "flows.retrain", "--scheduled")
+    said = tell(project, "flows.models", "reproduce", "1")
+    assert "version 1 was made again" in said and "the same digest" in said

@@ -1,0 +1,95 @@
+"""What a scheduled run tells: a line, and a signed POST that fails alone."""
+
+import hashlib
+import hmac
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from tasks import notice
+from tasks.project import Project
+from temper.params import Params, load
+from tests.project import make_project
+
+
+class Ear(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.heard.append((body, self.headers.get("X-Temper-Signature")))  # type: ignore[attr-defined]
+        self.send_response(self.server.answer)  # type: ignore[attr-defined]
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def ear() -> Iterator[HTTPServer]:
+    with HTTPServer(("127.0.0.1", 0), Ear) as server:
+        server.heard, server.answer = [], 204  # type: ignore[attr-defined]
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project.at(make_project(tmp_path, "multiclass"))
+
+
+def told(project: Project, webhook: str | None) -> Params:
+    params = load(project.folder)
+    return params.model_copy(update={"retrain": replace(params.retrain, webhook=webhook)})
+
+
+@pytest.mark.enable_socket
+def test_the_post_is_signed(project: Project, ear: HTTPServer, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(notice.SECRET, "known to both")
+    params = told(project, f"http://127.0.0.1:{ear.server_port}/hook")
+    notice.give(project, params, "300 new examples; version 2", trained=True, failed=False)
+    ((body, signature),) = ear.heard  # type: ignore[attr-defined]
+    assert signature == "sha256=" + hmac.new(b"known to both", body, hashlib.sha256).hexdigest()
+    value = json.loads(body)
+    assert value.pop("time").endswith("Z")
+    assert value == {
+        "project": "toys-multiclass",
+        "outcome": "trained",
+        "message": "300 new examples; version 2",
+        "champion": None,
+    }
+
+
+@pytest.mark.enable_socket
+def test_without_a_secret_nothing_is_signed(project: Project, ear: HTTPServer, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv(notice.SECRET, raising=False)
+    notice.give(project, told(project, f"http://127.0.0.1:{ear.server_port}/"), "x", trained=False, failed=True)
+    ((body, signature),) = ear.heard  # type: ignore[attr-defined]
+    assert signature is None and json.loads(body)["outcome"] == "failed"
+
+
+@pytest.mark.enable_socket
+@pytest.mark.parametrize("answer", [404, 500])
+def test_a_refused_post_is_a_line(project: Project, ear: HTTPServer, answer: int, capsys: pytest.CaptureFixture[str]):
+    ear.answer = answer  # type: ignore[attr-defined]
+    notice.give(project, told(project, f"http://127.0.0.1:{ear.server_port}/"), "x", trained=True, failed=False)
+    assert f"the webhook could not be told: HTTP Error {answer}" in capsys.readouterr().err
+
+
+@pytest.mark.enable_socket
+def test_nobody_listens(project: Project, ear: HTTPServer, capsys: pytest.CaptureFixture[str]):
+    ear.server_close()
+    notice.give(project, told(project, f"http://127.0.0.1:{ear.server_port}/"), "x", trained=True, failed=False)
+    out, err = capsys.readouterr()
+    assert out == "retrain of toys-multiclass: trained: x\n" and "the webhook could not be told" in err
+
+
+def test_without_a_webhook_it_is_a_line(project: Project, capsys: pytest.CaptureFixture[str]):
+    notice.give(project, load(project.folder), "nothing new", trained=False, failed=False)
+    assert capsys.readouterr().out == "retrain of toys-multiclass: not trained: nothing new\n"
