@@ -1,7 +1,7 @@
 """`make schedule`: look for new pictures by the clock, and train again where there is reason to, until Ctrl-C.
 
 A Prefect server of the project's own, on 127.0.0.1, keeps the times in `.temper/prefect`; they outlive this process. One run at a time. After
-a sleep over many times only the last of them is made up for: the others are cancelled, and say so. A run is
+a sleep over many times one run makes up for them: the others are cancelled, and say so. A run is
 `python -m flows.retrain --scheduled` in a process of its own, so that a run that dies takes nothing with it.
 """
 
