@@ -100,7 +100,7 @@ def test_what_a_run_leaves(finished: Path):
 
     parent, *children = mlflow_runs(finished)
     assert parent[1] == "FINISHED"
-    assert children == [("teacher", "FINISHED"), ("student", "FINISHED"), ("quantized", "FINISHED")]
+    assert children == [("teacher", "FINISHED"), ("student", "FINISHED"), ("quantized, version 1", "FINISHED")]
     points = "SELECT COUNT(*), COUNT(DISTINCT run_uuid || key || step) FROM metrics WHERE key LIKE 'train/%'"
     [(count, distinct)] = ask(finished / "mlruns" / "mlflow.db", points)
     assert count == distinct > 0
