@@ -1,6 +1,6 @@
 """How many answers a second, and how late: `make serve` beside `mlflow models serve` on the same registered model, in the same run.
 
-    python bench/serve.py [--project .] [--clients 1,32] [--seconds 10] [--rounds 3]
+    PYTHONPATH=. python bench/serve.py [--project .] [--clients 1,32] [--seconds 10] [--rounds 3]
 
 Needs a project whose champion is registered, and Debian's load generator `wrk` (apt-get install wrk). Both servers run throughout; each turn asks one
 of them, one connection a client, as fast as answers come, for one picture of the model's own size: as JSON, which both understand, and, of temper, as
