@@ -2,10 +2,10 @@
 
     PYTHONPATH=. python bench/serve.py [--project .] [--clients 1,32] [--seconds 10] [--rounds 3]
 
-Needs a project whose champion is registered, and Debian's load generator `wrk` (apt-get install wrk). Both servers run throughout; each turn asks one
-of them, one connection a client, as fast as answers come, for one picture of the model's own size: as JSON, which both understand, and, of temper, as
-raw bytes and as a PNG file too. Turns alternate. An answer that is not 200 counts as an error and not as an answer. The load generator runs on the
-same cores.
+Needs a project whose champion is registered, and Debian's load generator `wrk` (apt-get install wrk). MLflow's server runs twice: as it comes, and
+with a worker a core. All run throughout; each turn asks one of them, one connection a client, as fast as answers come, for one picture of the model's
+own size: as JSON, which all understand, and, of temper, as raw bytes, as a PNG and as a JPEG file too. The picture is smooth with a little noise, as
+photographs are. Turns alternate. An answer that is not 200 ends the measurement. The load generator runs on the same cores.
 """
 
 import json
@@ -19,7 +19,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -80,7 +80,12 @@ def running(command: list[str], url: str, environment: dict[str, str], log: Path
     """A server, from its first answer on; ended with all that it started."""
     with log.open("wb") as stream:
         server = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
+            [sys.executable, "-m", *command],
+            cwd=ROOT,
+            env=environment,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     try:
         until = time.monotonic() + _START_S
@@ -115,13 +120,16 @@ def load_one(ask: Ask, clients: int, seconds: float, folder: Path) -> dict[str, 
 def write_bodies(model: Model, folder: Path) -> dict[str, Path]:
     """One random picture as each server takes it."""
     height, width = model.size_px
-    pixels = np.random.default_rng(0).integers(0, 256, (1, height, width, model.channels), np.uint8)
-    encoded = cv2.imencode(".png", pixels[0])[1].tobytes()
+    random = np.random.default_rng(0)
+    coarse = cv2.resize(random.uniform(30, 220, (8, 8, model.channels)), (width, height), interpolation=cv2.INTER_CUBIC)
+    noisy = coarse.reshape(1, height, width, model.channels) + random.normal(0, 4, (1, height, width, model.channels))
+    pixels = noisy.clip(0, 255).astype(np.uint8)
     bodies = {
         "temper": json.dumps({"image": pixels.tolist()}).encode(),
         "mlflow": json.dumps({"inputs": {"image": pixels.tolist()}}).encode(),
         "raw": pixels.tobytes(),
-        "png": encoded,
+        "png": cv2.imencode(".png", pixels[0])[1].tobytes(),
+        "jpeg": cv2.imencode(".jpg", pixels[0])[1].tobytes(),
     }
     for name, body in bodies.items():
         (folder / name).write_bytes(body)
@@ -144,39 +152,29 @@ def main(
         raise SystemExit(f"{place.folder} has no champion; run `make pipeline` first")
     model = Model.load(Place(name, champion.version, champion.digest, champion.file))
     environment = {**os.environ, **place.environment()}
-    ours, theirs = free_port(), free_port()
-    serve = [sys.executable, "-m", "tasks.serve", "--project", str(place.folder), "--port", str(ours)]
-    peer = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "models",
-        "serve",
-        "-m",
-        f"models:/{name}/{champion.version}",
-        "--env-manager",
-        "local",
-    ]
-    peer += ["-p", str(theirs), "-h", _HOST]
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        running(serve, f"http://{_HOST}:{ours}/ready", environment, Path(scratch) / "ours.log"),
-        running(peer, f"http://{_HOST}:{theirs}/ping", environment, Path(scratch) / "theirs.log"),
-    ):
+    cores = len(os.sched_getaffinity(0))
+    ours, one, many = free_port(), free_port(), free_port()
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as servers:
         folder = Path(scratch)
+        serve = ["tasks.serve", "--project", str(place.folder), "--port", str(ours)]
+        servers.enter_context(running(serve, f"http://{_HOST}:{ours}/ready", environment, folder / "ours.log"))
+        for port, workers in ((one, 1), (many, cores)):
+            peer = ["mlflow", "models", "serve", "-m", f"models:/{name}/{champion.version}", "--env-manager", "local"]
+            peer += ["-h", _HOST, "-p", str(port), "-w", str(workers)]
+            servers.enter_context(running(peer, f"http://{_HOST}:{port}/ping", environment, folder / f"{port}.log"))
         bodies = write_bodies(model, folder)
         shape = ",".join(str(side) for side in (1, *model.size_px, model.channels))
         mine = f"http://{_HOST}:{ours}/predict"
+        peers = {
+            "mlflow models serve": f"http://{_HOST}:{one}/invocations",
+            f"mlflow models serve -w {cores}": f"http://{_HOST}:{many}/invocations",
+        }
         asks = [
-            Ask(
-                "mlflow models serve, JSON",
-                f"http://{_HOST}:{theirs}/invocations",
-                "application/json",
-                bodies["mlflow"],
-            ),
+            *(Ask(f"{peer}, JSON", url, "application/json", bodies["mlflow"]) for peer, url in peers.items()),
             Ask("make serve, JSON", mine, "application/json", bodies["temper"]),
             Ask("make serve, raw", f"{mine}?shape={shape}", "application/octet-stream", bodies["raw"]),
             Ask("make serve, PNG", mine, "image/png", bodies["png"]),
+            Ask("make serve, JPEG", mine, "image/jpeg", bodies["jpeg"]),
         ]
         counts = [int(each) for each in clients.split(",")]
         turns: dict[tuple[int, str], list[dict[str, float]]] = {

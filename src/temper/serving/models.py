@@ -2,16 +2,22 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
+import orjson
 
 from temper.artifacts import digest_file
 
 onnxruntime.disable_telemetry_events()
+
+_TRIES = 5
 
 
 class Unanswerable(ValueError):
@@ -58,19 +64,44 @@ class Model:
             raise ValueError(f"{place.file} is no model that ONNX Runtime can read: {error}") from error
         return cls(place, session, dict(session.get_modelmeta().custom_metadata_map))
 
-    @property
+    @cached_property
     def classes(self) -> list[str]:
         return list(json.loads(self.metadata["temper.classes"]))
 
-    @property
+    @cached_property
     def size_px(self) -> tuple[int, int]:
         """Height and width that encoded pictures are brought to, as in training."""
         height, width = json.loads(self.metadata["temper.size_px"])
         return int(height), int(width)
 
-    @property
+    @cached_property
     def channels(self) -> int:
         return int(json.loads(self.metadata["temper.input"])[-1])
+
+    @cached_property
+    def name(self) -> dict[str, Any]:
+        """What every answer says of the model that gave it."""
+        place = self.place
+        return {"name": place.name, "version": place.version, "digest": place.digest, "classes": self.classes}
+
+    @cached_property
+    def name_json(self) -> bytes:
+        """The same, as JSON."""
+        return orjson.dumps(self.name)
+
+    @cached_property
+    def _outputs(self) -> list[str]:
+        return [output.name for output in self.session.get_outputs()]
+
+    @cached_property
+    def seconds(self) -> float:
+        """What one picture of the model's own size takes: the shortest of a few tries."""
+        image, found = np.zeros((1, *self.size_px, self.channels), np.uint8), []
+        for _ in range(_TRIES):
+            started = time.perf_counter()
+            self.answer(image)
+            found.append(time.perf_counter() - started)
+        return min(found)
 
     def answer(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Answers to uint8 pictures [batch, height, width, channels].
@@ -78,9 +109,8 @@ class Model:
         Raises:
             Unanswerable: If the file cannot compute on pictures of this shape.
         """
-        names = [output.name for output in self.session.get_outputs()]
         try:
-            return dict(zip(names, self.session.run(names, {"image": images}), strict=True))
+            return dict(zip(self._outputs, self.session.run(self._outputs, {"image": images}), strict=True))
         except Exception as error:  # ONNX Runtime's own exceptions share no parent
             words = str(error).splitlines()[0][:300]
             raise Unanswerable(
@@ -101,7 +131,10 @@ class Follower:
         self, look: Callable[[], Place | None], *, every_s: float = 1.0, say: Callable[[str], object] = print
     ) -> None:
         self._look, self._every_s, self._say = look, every_s, say
+        self.tell: Callable[[int], object] = lambda version: None
+        """Told the number of a version that takes over."""
         self._model: Model | None = None
+        self._next: Model | None = None
         self._refused: str | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="alias", daemon=True)
@@ -126,7 +159,11 @@ class Follower:
         self._stop.set()
 
     def look(self) -> None:
-        """Ask once, and load what is new; what cannot be served leaves the one before in its place."""
+        """Ask once, and let what is new take over; what cannot be served leaves the one before in its place."""
+        self._ask()
+        self._take_over()
+
+    def _ask(self) -> None:
         try:
             place = self._look()
         except Exception as error:  # whatever the registry raises: the model that serves goes on
@@ -141,12 +178,19 @@ class Follower:
         try:
             model = Model.load(place)
             # The first run makes its buffers; no client shall wait for that.
-            model.answer(np.zeros((1, *model.size_px, model.channels), np.uint8))
+            _ = model.seconds, model.name_json
         except (ValueError, KeyError) as error:
             self._refuse(f"version {place.version}: {error}")
             return
+        self._next = model
+
+    def _take_over(self) -> None:
+        model, self._next = self._next, None
+        if model is None:
+            return
         self._model, self._refused = model, None
-        self._say(f"serving version {place.version} of {place.name} ({place.digest[:12]})")
+        self.tell(model.place.version)
+        self._say(f"serving version {model.place.version} of {model.place.name} ({model.place.digest[:12]})")
 
     def _refuse(self, why: str) -> None:
         if why != self._refused:
@@ -154,5 +198,7 @@ class Follower:
             self._say(f"not served: {why}")
 
     def _follow(self) -> None:
-        while not self._stop.wait(self._every_s):
-            self.look()
+        # By the clock, and one look after the loading: all processes of a server change over in the same moment.
+        while not self._stop.wait(self._every_s - time.time() % self._every_s):
+            self._take_over()
+            self._ask()

@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from fastapi import FastAPI
 
 from temper.artifacts import digest_file
 from temper.params import ServeParams
-from temper.serving.app import make_app
+from temper.serving.app import Server, make_app
 from temper.serving.models import Follower, Place
 from tests.unit.tasks.finished import make_network
 
@@ -59,7 +58,7 @@ class Said:
 
 
 async def ask(
-    app: FastAPI,
+    app: Server,
     path: str,
     body: bytes = b"",
     *,

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastapi import FastAPI
 from PIL import Image
 
 from temper.params import ServeParams
@@ -27,7 +26,7 @@ class Server:
     def __init__(self, place: Place | None, params: ServeParams = PARAMS, **options: Any) -> None:
         self.place, self.said = place, list[str]()
         self.follower = Follower(lambda: self.place, say=self.said.append)
-        self.app: FastAPI = make_app(self.follower, params, **options)
+        self.app = make_app(self.follower, params, **options)
         self.follower.look()
 
     def ask(self, *arguments: Any, **options: Any) -> Said:

@@ -1,0 +1,72 @@
+"""What Prometheus is told; where several processes answer, the sum of them all.
+
+They share a folder, named by PROMETHEUS_MULTIPROC_DIR before prometheus_client is first imported.
+"""
+
+import os
+import re
+from pathlib import Path
+
+import psutil
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Metrics:
+    """Counts of one process of a server."""
+
+    def __init__(self) -> None:
+        self._shared = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+        self._registry = CollectorRegistry()
+        own = self._registry
+        self._requests = Counter("temper_requests", "Requests by status", ["status"], registry=own)
+        self._pictures = Counter("temper_pictures", "Pictures answered, by version", ["version"], registry=own)
+        self._seconds = Histogram("temper_request_seconds", "From arrival to answer", buckets=_SECONDS, registry=own)
+        self._batches = Counter("temper_batches", "Batches answered", registry=own)
+        self._waiting = Gauge(
+            "temper_waiting_pictures", "Pictures that wait", multiprocess_mode="livesum", registry=own
+        )
+        self._version = Gauge("temper_model_version", "Version that answers", multiprocess_mode="livemin", registry=own)
+        self._children: dict[tuple[Counter, int], Counter] = {}
+        self._forget_the_dead()
+
+    def ended(self, status: int, seconds: float, waiting: int) -> None:
+        """A request was answered, or refused; so many pictures wait."""
+        self._child(self._requests, status).inc()
+        self._seconds.observe(seconds)
+        self._waiting.set(waiting)
+
+    def answered(self, version: int, pictures: int) -> None:
+        """So many pictures got an answer."""
+        self._child(self._pictures, version).inc(pictures)
+
+    def batch(self) -> None:
+        """A batch was answered."""
+        self._batches.inc()
+
+    def serves(self, version: int) -> None:
+        """A version has taken over."""
+        self._version.set(version)
+
+    def page(self) -> bytes:
+        """All processes together, in Prometheus' text format."""
+        if self._shared is None:
+            return generate_latest(self._registry)
+        together = CollectorRegistry()
+        MultiProcessCollector(together, self._shared)
+        return generate_latest(together)
+
+    def _child(self, of: Counter, label: int) -> Counter:
+        found = self._children.get((of, label))
+        if found is None:
+            found = self._children[of, label] = of.labels(str(label))
+        return found
+
+    def _forget_the_dead(self) -> None:
+        """What is true of living processes only, a dead one can no longer take back."""
+        for file in Path(self._shared).glob("gauge_live*.db") if self._shared else ():
+            found = re.search(r"_(\d+)\.db$", file.name)
+            if found and not psutil.pid_exists(int(found[1])):
+                mark_process_dead(int(found[1]), self._shared)

@@ -1,0 +1,208 @@
+"""`POST /predict`, an ASGI application of its own: a request passes no layer that it does not need.
+
+Whatever can be done sooner than handing it to a thread is done at once; the rest - large pictures, long lists - elsewhere, so
+that one client's does not hold up the others.
+"""
+
+import asyncio
+import hmac
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import Any
+from urllib.parse import parse_qs
+
+import numpy as np
+import orjson
+from starlette.formparsers import MultiPartException
+from starlette.requests import Request
+
+from temper.params import ServeParams
+from temper.serving import requests
+from temper.serving.batches import Batcher, Full
+from temper.serving.metrics import Metrics
+from temper.serving.models import Follower, Model, Unanswerable
+from temper.serving.requests import Refused
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Sample = Callable[[list[bytes]], object]
+PICTURES = ("image/jpeg", "image/png", "image/webp", "image/bmp", "image/gif", "image/tiff")
+"""Content types of encoded pictures."""
+_JSON, _RAW, _FORM = "application/json", "application/octet-stream", "multipart/form-data"
+_KINDS = {kind.encode(): kind for kind in (_JSON, _RAW, _FORM, *PICTURES)}
+_AT_ONCE_BYTES = 1 << 15
+_AT_ONCE_PIXELS = 1 << 14
+
+
+@dataclass(frozen=True)
+class Predict:
+    """The application behind `POST /predict`.
+
+    Args:
+        follower: The model of the moment.
+        batcher: Where pictures wait for it.
+        params: Limits.
+        metrics: Told of every request.
+        token: What clients must send; None lets everybody in.
+        sample: Given the encoded pictures of answered requests.
+    """
+
+    follower: Follower
+    batcher: Batcher
+    params: ServeParams
+    metrics: Metrics
+    token: str | None
+    sample: Sample | None
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        params, status, headers = self.params, 200, _HEADERS
+        try:
+            async with asyncio.timeout(params.timeout_s):
+                body = await self._answer(scope, receive)
+        except Refused as error:
+            status, body = error.status, _as_reason(error.why)
+        except Unanswerable as error:
+            status, body = 422, _as_reason(str(error))
+        except Full:
+            status, body = 503, _as_reason(f"{params.max_queue} pictures wait already; try again in a moment")
+        except TimeoutError:
+            why = f"not answered within {params.timeout_s:g} s; try again, or send fewer pictures at once"
+            status, body = 503, _as_reason(why)
+        if status in EXTRA:
+            headers = [*_HEADERS, EXTRA[status]]
+        length = (b"content-length", str(len(body)).encode())
+        await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+        await send({"type": "http.response.body", "body": body})
+        self.metrics.ended(status, time.perf_counter() - started, self.batcher.waiting)
+
+    @cached_property
+    def _small(self) -> ServeParams:
+        return replace(self.params, max_pixels=min(_AT_ONCE_PIXELS, self.params.max_pixels))
+
+    async def _answer(self, scope: Message, receive: Receive) -> bytes:
+        if scope["method"] != "POST":
+            raise Refused(405, f"{scope['method']} is not understood here; send pictures by POST")
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        self._check_token(headers)
+        model = self.follower.model
+        if model is None:
+            raise Refused(503, f"no model: {self.follower.problem}")
+        images, files = await self._read(scope, headers, receive, model)
+        answers = await self.batcher.answer(model, images)
+        self.metrics.answered(model.place.version, len(images))
+        if self.sample is not None and files:
+            self.sample(files)
+        return b'{"model":%s,"answers":%s}' % (model.name_json, _as_json(answers, model.classes, len(images)))
+
+    def _check_token(self, headers: dict[bytes, bytes]) -> None:
+        if self.token is None:
+            return
+        sent = headers.get(b"authorization", b"").decode("latin-1")
+        if not hmac.compare_digest(sent.encode(), f"Bearer {self.token}".encode()):
+            raise Refused(401, "send the header Authorization: Bearer TOKEN")
+
+    async def _read(
+        self, scope: Message, headers: dict[bytes, bytes], receive: Receive, model: Model
+    ) -> tuple[np.ndarray, list[bytes]]:
+        """The pictures of a request, and their files where they came encoded."""
+        sent = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        kind = _KINDS.get(sent)
+        if kind is None:
+            raise Refused(
+                415,
+                f"content-type {sent[:80].decode('latin-1')!r} is not understood; send a form, JSON, application/octet-stream or a picture",
+            )
+        body = await _read_body(receive, headers.get(b"content-length", b""), self.params.max_bytes)
+        if kind == _FORM:
+            files = await _read_form(scope, body, self.params)
+            return await self._decode(files, model), files
+        if kind == _JSON:
+            if len(body) < _AT_ONCE_BYTES:
+                return requests.read_json(body, model, self.params), []
+            return await asyncio.to_thread(requests.read_json, body, model, self.params), []
+        if kind == _RAW and (shape := _shape(scope["query_string"])) is not None:
+            return requests.read_raw(body, shape, model, self.params), []
+        try:
+            return await self._decode([body], model), [body]
+        except Refused as error:
+            if kind == _RAW and error.status == 422:
+                raise Refused(
+                    422, f"{error.why}; raw pixels need their shape: ?shape=pictures,height,width,channels"
+                ) from None
+            raise
+
+    async def _decode(self, files: list[bytes], model: Model) -> np.ndarray:
+        if len(files) == 1 and len(files[0]) < _AT_ONCE_BYTES:
+            try:
+                return requests.decode(files, model, self._small)
+            except Refused as error:
+                if error.status != 413:
+                    raise
+        return await asyncio.to_thread(requests.decode, files, model, self.params)
+
+
+_HEADERS = [(b"content-type", b"application/json")]
+EXTRA = {401: (b"www-authenticate", b"Bearer"), 405: (b"allow", b"POST"), 503: (b"retry-after", b"1")}
+"""Headers that refusals with a status carry."""
+
+
+@lru_cache(256)
+def _shape(query: bytes) -> str | None:
+    return parse_qs(query.decode("latin-1")).get("shape", [None])[-1]
+
+
+async def _read_body(receive: Receive, told: bytes, max_bytes: int) -> bytes:
+    """A request's body; more than `max_bytes` are refused, unread where the client `told` so beforehand."""
+    too_large = f"the request is larger than {max_bytes} bytes"
+    if told.isdigit() and int(told) > max_bytes:
+        raise Refused(413, too_large)
+    parts, size, more = [], 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Refused(400, "the client went before it had sent everything")
+        part, more = message.get("body", b""), message.get("more_body", False)
+        size += len(part)
+        if size > max_bytes:
+            raise Refused(413, too_large)
+        parts.append(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def _read_form(scope: Message, body: bytes, params: ServeParams) -> list[bytes]:
+    async def again() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    try:
+        form = await Request(scope, again).form(max_files=params.max_pictures, max_fields=params.max_pictures)
+    except (MultiPartException, ValueError, KeyError) as error:
+        raise Refused(400, f"the form cannot be read: {error}") from None
+    except Exception as error:  # the parser of forms raises its own, and Starlette turns some into HTTP's
+        raise Refused(400, f"the form cannot be read: {getattr(error, 'detail', error)}") from None
+    try:
+        files = [value for name, value in form.multi_items() if name == "image"]
+        if any(isinstance(value, str) for value in files) or not files:
+            raise Refused(422, "the form needs one or more files named `image`")
+        return [await value.read() for value in files if not isinstance(value, str)]
+    finally:
+        await form.close()
+
+
+def _as_json(answers: dict[str, np.ndarray], classes: list[str], count: int) -> bytes:
+    """One answer a picture; where there is a number for every class, also the class with the highest."""
+    found: list[dict[str, Any]] = [{} for _ in range(count)]
+    for name, values in answers.items():
+        best = values.argmax(1).tolist() if values.shape[1:] == (len(classes),) and values.dtype.kind == "f" else None
+        for number, answer in enumerate(found):
+            answer[name] = values[number]
+            if best is not None:
+                answer["class"], answer["score"] = classes[best[number]], float(values[number, best[number]])
+    return orjson.dumps(found, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _as_reason(why: str) -> bytes:
+    return orjson.dumps({"error": why})

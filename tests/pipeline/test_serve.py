@@ -1,0 +1,136 @@
+"""`make serve` on a registered model: the same answers as MLflow's own server gives, from several processes that live and die as one."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from tasks.project import Project
+from tests.project import ROOT, make_project
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.enable_socket]
+WAIT_S = 120
+PIXELS = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    folder = make_project(tmp_path_factory.mktemp("serve") / "project", "multiclass")
+    with (folder / "params.yaml").open("a") as params:
+        params.write("serve: {workers: 2}\n")
+    command = [sys.executable, "-m", "flows.pipeline", "--project", str(folder)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return Project.at(folder)
+
+
+def ask(url: str, body: bytes | None = None, kind: str = "application/json") -> bytes:
+    with urllib.request.urlopen(urllib.request.Request(url, body, {"Content-Type": kind}), timeout=30) as response:
+        return bytes(response.read())
+
+
+def wait(what: str, holds: Any) -> Any:
+    until = time.monotonic() + WAIT_S
+    while True:
+        try:
+            if found := holds():
+                return found
+        except OSError:
+            pass
+        assert time.monotonic() < until, what
+        time.sleep(0.1)
+
+
+@contextmanager
+def running(project: Project, log: Path, ready: str, *command: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, **project.environment()}
+    with (
+        log.open("wb") as stream,
+        subprocess.Popen(
+            [sys.executable, "-m", *command, "--port", str(port)],
+            cwd=ROOT,
+            env=environment,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+        ) as server,
+    ):
+        url = f"http://127.0.0.1:{port}"
+        try:
+            wait(f"no answer: {log.read_text()}", lambda: server.poll() is not None or ask(url + ready))
+            assert server.poll() is None, log.read_text()
+            yield url, server
+        finally:
+            if server.poll() is None:
+                os.killpg(server.pid, signal.SIGTERM)
+
+
+def workers(server: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    children = filter(lives, psutil.Process(server.pid).children())
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+def lives(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def test_both_servers_give_the_same_answers(project: Project, tmp_path: Path):
+    ours = running(project, tmp_path / "ours.log", "/ready", "tasks.serve", "--project", str(project.folder))
+    peer = ["mlflow", "models", "serve", "-m", "models:/toys-multiclass@champion", "--env-manager", "local"]
+    with ours as (here, _), running(project, tmp_path / "peer.log", "/ping", *peer) as (there, _):
+        said = json.loads(ask(f"{here}/predict", json.dumps({"image": PIXELS.tolist()}).encode()))
+        shape = ",".join(map(str, PIXELS.shape))
+        raw = json.loads(ask(f"{here}/predict?shape={shape}", PIXELS.tobytes(), "application/octet-stream"))
+        body = json.dumps({"inputs": {"image": PIXELS.tolist()}}).encode()
+        peers = json.loads(ask(f"{there}/invocations", body))["predictions"]["probabilities"]
+    assert said == raw and len(said["answers"]) == len(PIXELS)
+    found = [answer["probabilities"] for answer in said["answers"]]
+    assert np.allclose(found, peers, atol=1e-6) and not np.allclose(found[0], found[1], atol=1e-4)
+    assert [answer["class"] for answer in said["answers"]] == [
+        said["model"]["classes"][row.argmax()] for row in np.array(peers)
+    ]
+
+
+def test_processes_live_and_die_as_one(project: Project, tmp_path: Path):
+    log = tmp_path / "log"
+    with running(project, log, "/ready", "tasks.serve", "--project", str(project.folder)) as (url, server):
+
+        def predict() -> None:
+            ask(f"{url}/predict?shape=1,16,16,3", PIXELS[:1].tobytes(), "application/octet-stream")
+
+        def counted() -> int:
+            found = re.search(r'^temper_requests_total\{status="200"\} (\d+)', ask(f"{url}/metrics").decode(), re.M)
+            return int(found[1]) if found else 0
+
+        wait("not two processes", lambda: len(workers(server)) == 2)
+        for _ in range(40):
+            predict()
+        assert counted() == 40, "what the processes count is added up"
+        first = workers(server)[0]
+        first.kill()
+        wait("the killed one is not replaced", lambda: len({*workers(server)} - {first}) == 2)
+        wait("the new one does not answer", lambda: [predict() for _ in range(40)])
+        assert counted() >= 80, "nothing that was counted is lost"
+        left = workers(server)
+        server.kill()
+        wait("processes outlive their server", lambda: not any(map(lives, left)))
+    assert log.read_text().count("serving version 1 of toys-multiclass") <= 2, (
+        "one voice, and one of who takes its place"
+    )
