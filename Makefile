@@ -57,7 +57,7 @@ restore: setup ## put back the last good copy of PROJECT's MLflow database, afte
 	@exec $(BIN)/python -m flows.pipeline --project "$(PROJECT)" --restore
 
 retrain: setup ## take in what is new in the inbox or the data, and train again if there is reason to
-	@exec $(BIN)/python -m flows.retrain --tied --project "$(PROJECT)"
+	@exec $(BIN)/python -m flows.retrain --tied --project "$(PROJECT)" --busy $(BUSY)
 
 schedule: setup ## do that by the clock (retrain.cron in params.yaml) until Ctrl-C
 	@exec $(BIN)/python -m flows.schedule --project "$(PROJECT)"

@@ -14,13 +14,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tasks import catalogue, failure, ledger, terminal, upkeep, verdict, watch
+from tasks import catalogue, command, failure, ledger, terminal, upkeep, verdict, watch
 from tasks.catalogue import Registered
 from tasks.project import Project
-from temper import artifacts
 from temper.params import Params
 
-OK, USER_ERROR, INTERRUPTED = 0, 2, 130
 _OTHERS = ("mlflow", "sqlalchemy", "requests")
 CHAMPION, CHALLENGER = "champion", "challenger"
 
@@ -54,8 +52,8 @@ def compare(project: Project, params: Params, first: str, second: str, console: 
             raise ValueError(rating)
     names = [_name(version) for version in versions]
     out = project.reports / f"compare-{versions[0].version}-{versions[1].version}"
-    command = [sys.executable, "-m", "temper", "compare", *(str(version.file) for version in versions)]
-    command += [
+    compare = [sys.executable, "-m", "temper", "compare", *(str(version.file) for version in versions)]
+    compare += [
         "--ratings",
         *(str(verdict.kept(project, version)) for version in versions),
         "--names",
@@ -63,7 +61,7 @@ def compare(project: Project, params: Params, first: str, second: str, console: 
         "--out",
         str(out),
     ]
-    ended = terminal.run(command, cwd=project.folder, env=project.child_environment())
+    ended = terminal.run(compare, cwd=project.folder, env=project.child_environment())
     if ended.code:
         raise ValueError(failure.read("compare", ended)[0])
     show(json.loads((out / "comparison.json").read_text(encoding="utf-8")), console)
@@ -168,29 +166,23 @@ def main(arguments: list[str] | None = None) -> int:
     project = Project.at(options.project)
     os.environ.update(project.environment())
     logging.raiseExceptions = False
+    return command.end(lambda: tell(options, project), interrupted="run the same command again")
+
+
+def tell(options: argparse.Namespace, project: Project) -> int:
+    """Do what was asked; what MLflow could not do is told as what a user can mend."""
     try:
         act(options, project, upkeep.load_params(project.folder))
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USER_ERROR
-    except OSError as error:
-        print(f"error: {artifacts.explain(error)}", file=sys.stderr)
-        return USER_ERROR
+    except (ValueError, OSError):
+        raise
     except Exception as error:
-        if not type(error).__module__.startswith(
-            _OTHERS
-        ):  # told by name: most of what is done here imports none of them
+        if not type(error).__module__.startswith(_OTHERS):  # by name: most of what is done here imports none of them
             raise
         words = str(error).splitlines()[0] if str(error) else type(error).__name__
-        print(
-            f"error: MLflow could not read or write {project.store} ({words}); run the same command again",
-            file=sys.stderr,
-        )
-        return USER_ERROR
-    except KeyboardInterrupt:
-        print("interrupted: run the same command again", file=sys.stderr)
-        return INTERRUPTED
-    return OK
+        raise ValueError(
+            f"MLflow could not read or write {project.store} ({words}); run the same command again"
+        ) from error
+    return command.OK
 
 
 def _name(version: Registered) -> str:

@@ -18,18 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from tasks import catalogue, interrupt, news, plan, summary, upkeep
+from tasks import catalogue, command, interrupt, news, plan, summary, upkeep
+from tasks.command import OK, SKIPPED, STOPPED
 from tasks.conduct import FLOWS, PIPELINE, conduct, explained
 from tasks.project import Project
-from temper import artifacts
 from temper.leash import end_with_parent
 from temper.params import HOST, Params, check_hosts, check_ranks
 from temper.stages import BY_NAME
 
 if TYPE_CHECKING:
     from tasks.stages import Run
-
-OK, STOPPED, USER_ERROR, SKIPPED, INTERRUPTED = 0, 1, 2, 75, 130
 
 
 def chain(run: "Run") -> Any:
@@ -119,42 +117,31 @@ def main(arguments: list[str] | None = None) -> int:
     interrupt.listen()
     os.environ.update(project.environment())
     logging.raiseExceptions = False  # a log line that cannot be kept (full disk) would be told in the midst of an error
-    try:
-        upkeep.load_params(project.folder)  # before anything is written: a mistyped folder must not come into being
-        # A plan touches nothing, so it may be asked for beside a run.
-        with nullcontext() if options.plan else upkeep.alone(project, wait=options.busy == "wait"):
-            if options.restore:
-                print(upkeep.restore_database(project))
-                return OK
-            params, said = upkeep.preflight(project, look=options.plan)
-            if not options.plan:
-                said += upkeep.end_orphans(project)
-            steps = plan.make(project, params, tuple(options.force))
-            print("\n".join([*said, plan.words(steps)]), flush=True)
-            if options.plan:
-                return OK
-            for step in steps:
-                if step.runs and step.name in BY_NAME and BY_NAME[step.name].ranked:
-                    check_ranks(params, step.name)
-                    check_hosts(params, step.name, os.environ.get(HOST))
-            if not any(step.runs for step in steps):
-                return show_unchanged(project, params)
-            return run_chain(project, params, steps, tuple(options.force))
-    except upkeep.Busy as error:
-        if options.busy == "skip":
-            print(f"skipped: {error}")
-            return SKIPPED
-        print(f"error: {error}", file=sys.stderr)
-        return USER_ERROR
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USER_ERROR
-    except OSError as error:
-        print(f"error: {artifacts.explain(error)}", file=sys.stderr)
-        return USER_ERROR
-    except KeyboardInterrupt:
-        print("interrupted: run the same command again, it goes on where it was", file=sys.stderr)
-        return INTERRUPTED
+    return command.end(lambda: act(options, project), skip=options.busy == "skip")
+
+
+def act(options: argparse.Namespace, project: Project) -> int:
+    """Do what was asked; returns the exit status."""
+    upkeep.load_params(project.folder)  # before anything is written: a mistyped folder must not come into being
+    # A plan touches nothing, so it may be asked for beside a run.
+    with nullcontext() if options.plan else upkeep.alone(project, wait=options.busy == "wait"):
+        if options.restore:
+            print(upkeep.restore_database(project))
+            return OK
+        params, said = upkeep.preflight(project, look=options.plan)
+        if not options.plan:
+            said += upkeep.end_orphans(project)
+        steps = plan.make(project, params, tuple(options.force))
+        print("\n".join([*said, plan.words(steps)]), flush=True)
+        if options.plan:
+            return OK
+        for step in steps:
+            if step.runs and step.name in BY_NAME and BY_NAME[step.name].ranked:
+                check_ranks(params, step.name)
+                check_hosts(params, step.name, os.environ.get(HOST))
+        if not any(step.runs for step in steps):
+            return show_unchanged(project, params)
+        return run_chain(project, params, steps, tuple(options.force))
 
 
 if __name__ == "__main__":

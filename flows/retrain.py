@@ -13,11 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.pipeline import INTERRUPTED, OK, SKIPPED, STOPPED, USER_ERROR, show_result
-from tasks import inbox, interrupt, news, notice, plan, upkeep, watch
+from flows.pipeline import show_result
+from tasks import command, inbox, interrupt, news, notice, plan, upkeep, watch
+from tasks.command import OK, STOPPED
 from tasks.conduct import RETRAIN, conduct
 from tasks.project import Project
-from temper import artifacts
 from temper.leash import end_with_parent
 from temper.params import Params
 
@@ -110,6 +110,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--scheduled", action="store_true", help="by the clock: thresholds count, and a busy project is skipped"
     )
+    parser.add_argument(
+        "--busy",
+        choices=("fail", "wait", "skip"),
+        default="fail",
+        help="if another run holds the project (default: fail)",
+    )
     parser.add_argument("--tied", action="store_true", help="end when the process that started this one ends")
     return parser.parse_args(arguments)
 
@@ -123,28 +129,17 @@ def main(arguments: list[str] | None = None) -> int:
     interrupt.listen()
     os.environ.update(project.environment())
     logging.raiseExceptions = False
-    try:
-        upkeep.load_params(project.folder)
-        with upkeep.alone(project):
-            params, said = upkeep.preflight(project)
-            said += upkeep.end_orphans(project)
-            print("\n".join(said), flush=True, end="\n" if said else "")
-            return retrain(project, params, force=not options.scheduled)
-    except upkeep.Busy as error:
-        if options.scheduled:
-            print(f"skipped: {error}")
-            return SKIPPED
-        print(f"error: {error}", file=sys.stderr)
-        return USER_ERROR
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USER_ERROR
-    except OSError as error:
-        print(f"error: {artifacts.explain(error)}", file=sys.stderr)
-        return USER_ERROR
-    except KeyboardInterrupt:
-        print("interrupted: run the same command again, it goes on where it was", file=sys.stderr)
-        return INTERRUPTED
+    return command.end(lambda: act(options, project), skip=options.scheduled or options.busy == "skip")
+
+
+def act(options: argparse.Namespace, project: Project) -> int:
+    """Look for reasons, and train where there are some; returns the exit status."""
+    upkeep.load_params(project.folder)
+    with upkeep.alone(project, wait=options.busy == "wait"):
+        params, said = upkeep.preflight(project)
+        said += upkeep.end_orphans(project)
+        print("\n".join(said), flush=True, end="\n" if said else "")
+        return retrain(project, params, force=not options.scheduled)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,10 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tasks import server, upkeep
+from tasks import command, server, upkeep
 from tasks.project import ROOT, Project
 from temper.params import Params
 
@@ -77,15 +77,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--project", type=Path, default=Path(), help="folder with params.yaml (default: here)")
     project = Project.at(parser.parse_args(arguments).project)
     os.environ.update(project.environment())
-    try:
-        params = upkeep.load_params(project.folder)
-        serve(project, params)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 0
-    return 0
+    return command.end(lambda: act(project))
+
+
+def act(project: Project) -> int:
+    """Serve until Ctrl-C."""
+    with suppress(KeyboardInterrupt):
+        serve(project, upkeep.load_params(project.folder))
+    return command.OK
 
 
 if __name__ == "__main__":

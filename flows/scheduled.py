@@ -10,20 +10,20 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.states import Cancelled, Completed, Failed
 
-from tasks import server, terminal
+from tasks import command, server, terminal
 from tasks.project import ROOT
 
-FLOW, SKIPPED = "scheduled retraining", 75
+FLOW = "scheduled retraining"
 
 
 @flow(name=FLOW, persist_result=False, validate_parameters=False)
 def scheduled(project: str) -> Any:
     """One look by the clock."""
     cancel_missed(runtime.flow_run.id, runtime.deployment.id)
-    command = [sys.executable, "-m", "flows.retrain", "--scheduled", "--project", project]
-    ended = terminal.run(command, cwd=ROOT, env={**os.environ, server.URL: os.environ["PREFECT_API_URL"]})
+    retrain = [sys.executable, "-m", "flows.retrain", "--scheduled", "--project", project]
+    ended = terminal.run(retrain, cwd=ROOT, env={**os.environ, server.URL: os.environ["PREFECT_API_URL"]})
     told = [line for line in ended.out if line.startswith(("retrain", "skipped"))]
-    if ended.code in (0, SKIPPED):
+    if ended.code in (command.OK, command.SKIPPED):
         return Completed(message=told[-1] if told else "done")
     errors = [line for line in ended.err if line.startswith("error: ")]
     return Failed(message=errors[-1] if errors else f"ended with status {ended.code}")
