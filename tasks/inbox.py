@@ -18,6 +18,8 @@ from temper.params import Params
 LABELLED, UNLABELLED, ASIDE = "labelled", "unlabelled", "aside"
 _SETTLED_S = 2.0
 """A file that changed within this time may still be being copied."""
+_LEAST = 3
+"""Pictures of a new class: each split needs one."""
 _SPLITS = ("train", "validation", "test")
 
 
@@ -33,6 +35,8 @@ class Taken:
     """Put aside: the data hold them under another class."""
     fresh: int = 0
     """Left for the next time: they may still be being copied."""
+    strange: Counter[str] = field(default_factory=Counter)
+    """Left, by class: the data know no such class, and too few came to make one."""
 
     def words(self) -> str:
         """In a line."""
@@ -50,6 +54,12 @@ class Taken:
             )
         if self.fresh:
             said.append(f"{self.fresh} left, changed a moment ago")
+        if self.strange:
+            names = ", ".join(f"{count} {name}" for name, count in sorted(self.strange.items()))
+            said.append(
+                f"left {names}: no class of the data, and a new one needs {_LEAST} pictures, or, where the data come in splits, to be laid "
+                "into each of them by hand"
+            )
         return "; ".join(said)
 
 
@@ -70,10 +80,16 @@ def take_in(project: Project, params: Params) -> Taken:
             "(imagefolder) can take them in; empty the inbox, or change the source"
         )
     target = project.folder / folder
-    target = target / _SPLITS[0] if (target / _SPLITS[0]).is_dir() else target
-    now, sizes = time.time(), _by_size(target)
+    if inbox.resolve().is_relative_to(target.resolve()):
+        raise ValueError(f"retrain.inbox = {params.retrain.inbox!r} lies in the data folder {folder!r}; name another")
+    split = (target / _SPLITS[0]).is_dir()
+    target = target / _SPLITS[0] if split else target
+    now, sizes, counts = time.time(), _by_size(target), Counter(path.parent.name for path in found)
     for path in found:
-        if now - path.stat().st_mtime < _SETTLED_S:
+        if not (target / path.parent.name).is_dir() and (split or counts[path.parent.name] < _LEAST):
+            taken.strange[path.parent.name] += 1
+            continue
+        if abs(now - path.stat().st_mtime) < _SETTLED_S:
             taken.fresh += 1
             continue
         name, digest = path.parent.name, digest_file(path)

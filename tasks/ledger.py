@@ -83,7 +83,7 @@ def read(project: Project) -> list[Entry]:
             value = json.loads(line)
             entry = Entry(**value)
         except (ValueError, TypeError) as error:
-            raise _damaged(project, number, str(error)) from error
+            raise _damaged(project, number, "it is no line of this log") from error
         if entry.last != last or entry.number != number:
             raise _damaged(project, number, "it does not follow from the line before")
         entries.append(entry)

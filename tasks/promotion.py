@@ -85,7 +85,7 @@ def roll_back(client: MlflowClient, project: Project, params: Params, reason: st
         before = previous(ledger.read(project))
         if before is None:
             raise ValueError(
-                f"{params.project} has had no champion before this one; `make history` shows what there was, and make promote VERSION=n "
+                f"{params.project} has had no champion before this one that was not rolled back; `make history` shows what there was, and make promote VERSION=n "
                 "makes any version champion"
             )
         version = _find(project, params.project, before, PREVIOUS)

@@ -10,10 +10,13 @@ import json
 import math
 import os
 from dataclasses import dataclass, field, fields, is_dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal, get_args, get_type_hints
+from zoneinfo import available_timezones
 
+from cronsim import CronSim, CronSimError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -95,12 +98,29 @@ class RetrainParams:
     webhook: str | None = None
     """Address that is told what came of a scheduled run, by POST; signed with the secret in TEMPER_WEBHOOK_SECRET."""
 
+    def __post_init__(self) -> None:
+        try:
+            CronSim(self.cron, datetime.now(UTC))
+        except CronSimError as error:
+            raise ValueError(f"cron = {self.cron!r}: {str(error).lower()}; '0 3 * * 1' is Mondays at three") from None
+        if self.timezone not in available_timezones():
+            near = difflib.get_close_matches(self.timezone, available_timezones(), 1)
+            raise ValueError(
+                f"timezone = {self.timezone!r} is no time zone; one is {near[0] if near else 'Europe/Berlin'}"
+            )
+        if Path(self.inbox).is_absolute() or ".." in Path(self.inbox).parts or not Path(self.inbox).parts:
+            raise ValueError(f"inbox = {self.inbox!r} must be a folder inside the project, relative to it")
+        if self.webhook is not None and not self.webhook.startswith(("http://", "https://")):
+            raise ValueError(f"webhook = {self.webhook!r} must begin with https:// or http://")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ServeParams:
     """What the server takes, and how much of it at once."""
 
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
+    workers: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    """Processes that answer; auto: one a core."""
     max_bytes: Annotated[int, Field(ge=1)] = 16 * 1024 * 1024
     """Of a request; more is answered with 413, unread."""
     max_pixels: Annotated[int, Field(ge=1)] = 40_000_000

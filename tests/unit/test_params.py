@@ -112,3 +112,19 @@ def test_a_network_has_stages():
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
     with pytest.raises(ValueError, match="widths"):
         parse(text.replace("widths: [48, 64, 128]", "widths: []", 1))
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ("cron: every monday", r"cron = 'every monday': wrong number of fields; '0 3 \* \* 1' is Mondays at three"),
+        ("cron: 99 * * * *", r"cron = '99 \* \* \* \*': bad minute"),
+        ("timezone: Europe/Berln", r"timezone = 'Europe/Berln' is no time zone; one is Europe/Berlin"),
+        ("inbox: ../../etc", r"inbox = '../../etc' must be a folder inside the project"),
+        ("inbox: /etc", r"inbox = '/etc' must be a folder inside the project"),
+        ("webhook: file:///etc/passwd", r"webhook = 'file:///etc/passwd' must begin with https:// or http://"),
+    ],
+)
+def test_a_schedule_that_cannot_be_kept_is_told_early(section: str, message: str):
+    with pytest.raises(ValueError, match=message):
+        parse(f"{DEFAULT}retrain: {{{section}}}\n")

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from temper.gate.evidence import Difference, difference, discordant, holm, mid_p
 from temper.gate.params import COSTS, HEADLINE, SPEEDS, GateParams, Rule
-from temper.gate.rating import Rating
+from temper.gate.rating import STRATUM, Rating
 from temper.gate.slices import Slice
 
 _ROUNDING = 1e-9
@@ -142,8 +142,9 @@ def _ask(
         return _ask_cost(rule, challenger, known, speeds)
     cells = challenger.find(rule.metric, rule.on)
     if not cells:
-        scores = ", ".join(dict.fromkeys(cell.metric for cell in challenger.cells))
-        return Reason(str(rule), False, f"{rule.metric} {rule.on} was not measured; there are {scores}")
+        return Reason(
+            str(rule), False, f"{rule.metric} {rule.on} was not measured; there are {_known(rule, challenger)}"
+        )
     if not rule.compares:
         return _hold(rule, challenger.score(cells)[0])
     other = known.get(rule.vs)
@@ -171,6 +172,15 @@ def _ask(
         return _ask_each(rule, found, [challenger.cells[cell] for cell in cells], confidence)
     whole = rule.metric == challenger.question.headline and rule.on == Slice()
     return _compare(rule, found[0], discordant(challenger.alone, other.alone) if whole else None, confidence)
+
+
+def _known(rule: Rule, rating: Rating) -> str:
+    """What a rule might have meant: scores, or, where the score is known, the parts of the pictures."""
+    if rule.metric not in {cell.metric for cell in rating.cells}:
+        return ", ".join(dict.fromkeys(cell.metric for cell in rating.cells))
+    strata = [cell.family == STRATUM for cell in rating.cells]
+    asked = [cell for cell, each in zip(rating.cells, strata, strict=True) if each == (rule.on.stratum is not None)]
+    return ", ".join(dict.fromkeys(cell.condition for cell in asked))
 
 
 def _match(other: Rating, challenger: Rating, cell: int) -> int | None:

@@ -56,6 +56,8 @@ def test_without_a_champion_what_can_be_asked_must_hold():
 def test_a_missing_metric_fails_and_is_named():
     found = ask({"metric": "f1", "min": 0.5})
     assert found.outcome == "fail" and "f1 on all test pictures was not measured; there are accuracy" in found.sentence
+    found = ask({"metric": "accuracy", "min": 0.5, "on": Slice(stratum="hat")})
+    assert "accuracy on hat was not measured; there are coat, shirt" in found.sentence
     found = ask({"metric": "accuracy", "max_drop": 0.1, "vs": "teacher"})
     assert found.outcome == "fail" and "the teacher was not measured" in found.sentence
 

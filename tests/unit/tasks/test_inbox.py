@@ -39,18 +39,27 @@ def take(project: Project) -> inbox.Taken:
 def test_new_pictures_move_into_the_data(project: Project):
     place = project.folder / "inbox" / "labelled"
     put(place / "cat" / "a.PNG", "new cat")
-    put(place / "emu" / "a.png", "an emu")
+    for number in range(3):
+        put(place / "emu" / f"{number}.png", f"emu {number}")
     put(place / "emu" / ".hidden", "not yet there")
     taken = take(project)
-    assert taken.moved == {"cat": 1, "emu": 1}
-    assert taken.words() == "took 2 new pictures from the inbox (1 cat, 1 emu)"
+    assert taken.moved == {"cat": 1, "emu": 3}
+    assert taken.words() == "took 4 new pictures from the inbox (1 cat, 3 emu)"
     found = sorted(
         path.relative_to(project.folder / "pictures").as_posix()
         for path in (project.folder / "pictures").rglob("*.png")
     )
-    assert len(found) == 4 and found[0].startswith("cat/a-") and found[-1].startswith("emu/a-")
+    assert len(found) == 6 and found[0].startswith("cat/a-") and found[-1].startswith("emu/2-")
     assert [path.name for path in place.rglob("*") if path.is_file()] == [".hidden"]
     assert take(project).words() == "the inbox holds no new pictures"
+
+
+def test_a_class_that_nobody_knows_is_left_and_named(project: Project):
+    stray = put(project.folder / "inbox" / "labelled" / "nosuchclass" / "a.png", "stray")
+    put(project.folder / "inbox" / "labelled" / "cat" / "a.png", "new cat")
+    taken = take(project)
+    assert taken.moved == {"cat": 1} and stray.is_file() and not (project.folder / "pictures" / "nosuchclass").exists()
+    assert "left 1 nosuchclass: no class of the data, and a new one needs 3 pictures" in taken.words()
 
 
 def test_a_source_with_official_splits_takes_them_as_training_pictures(project: Project):
@@ -102,3 +111,11 @@ def test_recent_pictures_without_labels_the_newest_last(project: Project):
 
 def test_the_template_has_what_this_test_replaces():
     assert "ingest: {{source: toys" in TEMPLATE
+
+
+def test_an_inbox_in_the_data_is_refused(project: Project):
+    text = (project.folder / "params.yaml").read_text()
+    (project.folder / "params.yaml").write_text(text + "retrain: {inbox: pictures}\n")
+    put(project.folder / "pictures" / "labelled" / "cat" / "a.png", "new cat")
+    with pytest.raises(ValueError, match="lies in the data folder 'pictures'; name another"):
+        take(project)
