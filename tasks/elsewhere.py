@@ -1,5 +1,6 @@
 """The registry where MLflow is not the project's own database: asked through MLflow, files fetched and kept by their digest."""
 
+import fcntl
 import json
 import shutil
 from pathlib import Path
@@ -43,21 +44,29 @@ def aliases(project: Project, version: ModelVersion) -> tuple[str, ...]:
 def fetch(project: Project, version: ModelVersion) -> Path:
     """The folder with a version's files, here; fetched once."""
     kept = project.hidden / "versions" / f"{version.version}-{version.tags.get('digest', 'unknown')[:16]}"
-    if not (kept / MODEL).is_file() or json.loads(version.tags.get("files", "{}")).keys() - {
-        path.name for path in kept.iterdir()
-    }:
-        _client(project)
-        partial = kept.with_name(f".{kept.name}")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        try:
-            mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}", dst_path=str(partial))
-        except (MlflowException, OSError):
-            shutil.rmtree(partial, ignore_errors=True)
-            return kept  # empty: whoever reads a file finds it missing, and says so
-        shutil.rmtree(kept, ignore_errors=True)
-        partial.replace(kept)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with (project.hidden / "versions.lock").open("a+", encoding="utf-8") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)  # a server's processes all want it in the same moment
+        if not (kept / MODEL).is_file() or json.loads(version.tags.get("files", "{}")).keys() - {
+            path.name for path in kept.iterdir()
+        }:
+            _download(project, version, kept)
     return kept
+
+
+def _download(project: Project, version: ModelVersion, kept: Path) -> None:
+    """Lay a version's files into a folder; where that fails there is none: whoever reads a file finds it missing, and says so."""
+    _client(project)
+    partial = kept.with_name(f".{kept.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}", dst_path=str(partial))
+    except (MlflowException, OSError):
+        shutil.rmtree(partial, ignore_errors=True)
+        return
+    shutil.rmtree(kept, ignore_errors=True)
+    partial.replace(kept)
 
 
 def _client(project: Project) -> MlflowClient:

@@ -111,7 +111,7 @@ def _create(client: MlflowClient, project: Project, params: Params, evaluated: A
             raise
     experiment = client.get_run(run).info.experiment_id
     words = (
-        f"**{headline} {score['value']:.4f}** ({100 * params.evaluate.confidence:g} % interval {score['low']:.4f} to {score['high']:.4f}) on the test split, "
+        f"{headline} {score['value']:.4f} ({100 * params.evaluate.confidence:g} % interval {score['low']:.4f} to {score['high']:.4f}) on the test split, "
         f"{facts['bytes']:,} bytes, {facts['macs']:,} multiply-adds. [Model card](#/experiments/{experiment}/runs/{run}/artifacts/card.html). "
         "Input `image`: uint8 pixels [N, H, W, C]."
     )

@@ -29,7 +29,9 @@ def look(project: Project, params: Params) -> dict[str, Any] | str:
         place = project.folder / params.retrain.inbox / inbox.UNLABELLED
         return f"{len(pictures)} recent pictures in {place}, {LEAST_RECENT} are needed to tell anything"
     out = project.reports / FOLDER
-    asked = artifacts.digest_json([champion.digest, params.retrain.false_alarms, [path.name for path in pictures]])
+    asked = artifacts.digest_json(
+        [champion.digest, params.retrain.false_alarms, [[path.name, path.stat().st_mtime_ns] for path in pictures]]
+    )
     done = project.hidden / "drift.done"
     if not ((out / NUMBERS).is_file() and done.is_file() and done.read_text(encoding="utf-8") == asked):
         listing = project.hidden / "drift.pictures"

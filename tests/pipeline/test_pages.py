@@ -1,0 +1,191 @@
+"""MLflow's pages in a real browser: what an engineer who compares models finds there. `TEMPER_SHOTS=folder` keeps screenshots."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks import catalogue, ui
+from tasks.project import Project
+from temper.params import load
+from tests.project import ROOT, make_project
+
+BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.enable_socket,
+    pytest.mark.skipif(not (BROWSER and DRIVER), reason="needs a browser: apt-get install chromium chromium-driver"),
+]
+WAIT_S = 60
+UNFOLD = "//a[starts-with(normalize-space(), '20')]/ancestor::*[contains(@class, 'ag-cell-wrapper')]//button"
+"""Of the newest pipeline run."""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Three versions, by another number of calibration pictures each."""
+    folder = make_project(tmp_path_factory.mktemp("pages") / "project", "multiclass")
+    text = (folder / "params.yaml").read_text()
+    for images in (16, 32, 64):
+        (folder / "params.yaml").write_text(
+            text.replace("calibration_images: 64", f"calibration_images: {images}, calibration: minmax")
+        )
+        command = [sys.executable, "-m", "flows.pipeline", "--project", str(folder)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+    return Project.at(folder)
+
+
+@pytest.fixture(scope="module")
+def address(project: Project) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = next(command for command in ui.commands(project).values() if command[0] == "mlflow")
+    command = [sys.executable, "-m", *command]
+    command[command.index("--port") + 1] = str(port)
+    environment = {**os.environ, **project.environment()}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as server:
+        until = time.monotonic() + WAIT_S
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=5).close()
+                break
+            except OSError:
+                assert server.poll() is None and time.monotonic() < until
+                time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}/#"
+        os.killpg(server.pid, 15)
+
+
+class Reader:
+    """Somebody at a browser: opens pages, clicks what is there to click, and reads."""
+
+    def __init__(self, address: str) -> None:
+        from selenium import webdriver
+
+        options = webdriver.ChromeOptions()
+        options.binary_location = str(BROWSER)
+        for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1900,1400"):
+            options.add_argument(argument)
+        self.driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
+        self.address = address
+
+    def open(self, page: str) -> None:
+        self.driver.get("about:blank")
+        self.driver.get(self.address + page)
+
+    @property
+    def text(self) -> str:
+        """All that stands on the page; nothing while it is being drawn anew."""
+        from selenium.common.exceptions import WebDriverException
+
+        try:
+            return self.driver.find_element("tag name", "body").text
+        except WebDriverException:
+            return ""
+
+    def read(self, *words: str) -> str:
+        """Wait until all the words stand on the page."""
+        until = time.monotonic() + WAIT_S
+        while missing := [each for each in words if each not in (text := self.text)]:
+            assert time.monotonic() < until, f"not on the page: {missing}; there is:\n{text}"
+            time.sleep(0.3)
+        return text
+
+    def click(self, path: str, number: int = 0) -> None:
+        """Click what an XPath names, once it is there."""
+        from selenium.common.exceptions import WebDriverException
+
+        until = time.monotonic() + WAIT_S
+        while True:
+            try:
+                self.driver.find_elements("xpath", path)[number].click()
+                return
+            except (WebDriverException, IndexError):
+                assert time.monotonic() < until, f"cannot click {path}: {self.text}"
+                time.sleep(0.3)
+
+    def tick(self, number: int) -> None:
+        """Tick a box, which MLflow draws something else in the place of."""
+        boxes = self.driver.find_elements("xpath", "//input[@type='checkbox']")
+        self.driver.execute_script("arguments[0].click()", boxes[number])
+
+    def newest(self) -> None:
+        """Turn to the page that was opened last."""
+        self.driver.switch_to.window(self.driver.window_handles[-1])
+
+    def shoot(self, name: str) -> None:
+        if folder := os.environ.get("TEMPER_SHOTS"):
+            time.sleep(2)
+            self.driver.save_screenshot(str(Path(folder) / f"{name}.png"))
+
+
+@pytest.fixture(scope="module")
+def reader(address: str) -> Iterator[Reader]:
+    reader = Reader(address)
+    yield reader
+    reader.driver.quit()
+
+
+def version(project: Project, number: int) -> Any:
+    found = catalogue.named(project, load(project.folder).project, version=number)
+    assert found is not None
+    return found
+
+
+def test_runs_are_grouped_by_pipeline_run(reader: Reader):
+    reader.open("/experiments/1/runs")
+    reader.read("Run Name", "12 matching runs", "toys-multiclass (")
+    assert "quantized" not in reader.text, "candidates are folded into their pipeline run"
+    reader.click(UNFOLD)
+    reader.read("teacher", "student", "quantized, version 3")
+    reader.shoot("runs")
+
+
+def test_three_versions_are_compared(reader: Reader):
+    reader.open("/models/toys-multiclass")
+    reader.read("Version 1", "Version 2", "Version 3", "@ champion", "@ challenger")
+    reader.shoot("model")
+    for number in range(1, 4):
+        reader.tick(number)  # the first one takes all
+    reader.click("//button[@data-testid='compareButton']")
+    text = reader.read("Comparing 3 Versions", "calibration_images", "accuracy", "latency_ms", "stress/noise")
+    reader.shoot("compare")
+    assert "calibration_images 16 32 64" in text.splitlines(), text
+
+
+def test_a_version_leads_to_its_run_its_data_and_its_card(reader: Reader, project: Project):
+    reader.open("/models/toys-multiclass/versions/3")
+    found = version(project, 3)
+    reader.read("accuracy 0.", "% interval", "multiply-adds", "Gate: ", found.digest)
+    reader.shoot("version")
+    reader.click("//a[normalize-space()='Model card']")
+    reader.newest()
+    reader.read("card.html", "gate", "made-from")
+    reader.shoot("card")
+    reader.open("/models/toys-multiclass/versions/3")
+    reader.click("//a[normalize-space()='quantized, version 3']")
+    reader.read("Datasets", "toys-multiclass (", "Registered models", "\nv3", "stress/noise", "calibration_images")
+    reader.shoot("run")
+
+
+def test_charts_have_names(reader: Reader):
+    reader.open("/experiments/1/runs")
+    reader.read("12 matching runs")
+    reader.click(UNFOLD)
+    reader.click("//a[normalize-space()='quantized, version 3']")
+    reader.click("//*[@role='tab' and contains(., 'Model metrics')]")
+    reader.read("illumination", "noise", "occlusion", "noise/gaussian", "occlusion/patch")
+    reader.shoot("charts")
