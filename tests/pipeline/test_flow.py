@@ -176,9 +176,9 @@ def train_for_long(project: Path) -> "subprocess.Popen[str]":
     return process
 
 
-def gone(project: Path, process: "subprocess.Popen[str]") -> tuple[int, str, str]:
-    """How a run ended that was just told to; nothing of it may be left ten seconds later."""
-    until = time.monotonic() + 10
+def gone(project: Path, process: "subprocess.Popen[str]", *, within_s: float) -> tuple[int, str, str]:
+    """How a run ended that was just told to; nothing of it may be left that many seconds later."""
+    until = time.monotonic() + within_s
     while (process.poll() is None or terminal.marked(MARK, str(project))) and time.monotonic() < until:
         time.sleep(0.2)
     assert terminal.marked(MARK, str(project)) == []
@@ -217,7 +217,8 @@ def test_however_a_run_is_ended_all_of_it_ends_and_the_next_goes_on(project: Pat
         else:
             signals = {"Ctrl-C": signal.SIGINT, "closed terminal": signal.SIGHUP, "kill": signal.SIGKILL}
             process.send_signal(signals[how])
-        code, said, errors = gone(project, process)
+        # A killed run leaves nothing to wait for; the others write a checkpoint and close their records, on a busy machine.
+        code, said, errors = gone(project, process, within_s=10 if how == "kill" else 60)
         assert code == (-signal.SIGKILL if how == "kill" else 130), errors
         assert "Traceback" not in errors
         began = steps_of(said)
