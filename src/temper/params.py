@@ -260,7 +260,7 @@ def _explain(detail: dict[str, Any]) -> str:
         hint = f"; the nearest known one is {near[0]!r}" if near else ""
         return f"unknown key {'.'.join(where)}{hint}"
     if detail["type"] in ("missing", "missing_argument"):
-        return f"{'.'.join(where)} is missing"
+        return f"{'.'.join(where)} is missing; docs/params.md says what it takes"
     if detail["type"] == "union_tag_invalid":
         found, known = detail["ctx"]["tag"], [tag.strip("'") for tag in detail["ctx"]["expected_tags"].split(", ")]
         key = detail["ctx"]["discriminator"].strip("'")
