@@ -97,7 +97,7 @@ def find(project: Project, name: str, digest: str) -> Registered | None:
     if not known(project):  # a first run may have been cut off before MLflow made its tables
         return None
     with sqlite.reading(project.database) as database:
-        return _read(database, name, database.execute(_VERSION, (name, digest)).fetchone())
+        return _read(project, database, name, database.execute(_VERSION, (name, digest)).fetchone())
 
 
 def named(project: Project, name: str, *, version: int | None = None, alias: str | None = None) -> Registered | None:
@@ -114,19 +114,23 @@ def named(project: Project, name: str, *, version: int | None = None, alias: str
         return None
     with sqlite.reading(project.database) as database:
         asked = {"name": name, "version": version, "alias": alias}
-        return _read(database, name, database.execute(_NAMED, asked).fetchone())
+        return _read(project, database, name, database.execute(_NAMED, asked).fetchone())
 
 
-def _read(database: sqlite3.Connection, name: str, row: tuple[int, str] | None) -> Registered | None:
+def _read(project: Project, database: sqlite3.Connection, name: str, row: tuple[int, str] | None) -> Registered | None:
     if row is None:
         return None
+    if urlparse(row[1]).scheme not in ("", "file"):  # the database is here, the files are in a store elsewhere
+        from tasks import elsewhere
+
+        return _fetched(project, elsewhere.named(project, name, version=row[0], alias=None))
     aliases = tuple(alias for (alias,) in database.execute(_ALIASES, (name, row[0])))
     tags = dict(database.execute(_TAGS, (name, row[0])))
     return _registered(name, row[0], aliases, tags, _local(row[1]))
 
 
 def _fetched(project: Project, version: Any) -> Registered | None:
-    """A version of an MLflow elsewhere, its files fetched."""
+    """A version whose files, and maybe MLflow itself, are elsewhere: they are fetched."""
     if version is None:
         return None
     from tasks import elsewhere

@@ -1,4 +1,4 @@
-"""The registry where MLflow is not the project's own database: asked through MLflow, files fetched and kept by their digest."""
+"""The registry where MLflow, or the store of its files, is not the project's own: asked through MLflow, files fetched and kept by their digest."""
 
 import fcntl
 import json

@@ -102,6 +102,7 @@ class Project:
             "_MLFLOW_SERVER_ARTIFACT_ROOT": self.files or (self.runs / "artifacts").as_uri(),
             "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
             "MLFLOW_LOGGING_LEVEL": "WARNING",
+            "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
             # It would watch which variables all threads read, and stumble over one that reads another at the wrong instant.
             "MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING": "false",
             # Its pages would start seven processes that wait for jobs nobody gives them.

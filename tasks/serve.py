@@ -89,6 +89,8 @@ def serve(project: Project, params: Params, port: int) -> None:
     """
     import uvicorn
 
+    from temper.serving.connection import Connection
+
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -103,6 +105,8 @@ def serve(project: Project, params: Params, port: int) -> None:
         uvicorn.run(
             "tasks.serve:make_worker",
             factory=True,
+            http=Connection,
+            timeout_keep_alive=math.ceil(params.serve.timeout_s),
             workers=_workers(params),
             host=_HOST,
             port=port,

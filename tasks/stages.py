@@ -116,6 +116,8 @@ def _run_stage(stage: Stage, run: Run) -> State[Any]:
     run.record.begin()
     if stage.name == SPLITS and (kept := pictures.keep_splits(run.project, run.params)):
         run.say(stage.name, kept)
+    if SPLITS in stage.inputs:  # hours of training may lead up to the gate
+        upkeep.check_rules(run.project, run.params)
     run.say(stage.name, f"{stage.summary} ({planned.reasons[0]})")
     with run.record.training(stage.name):
         outcome = store.repro(run.project, stage.name, force=stage.name in run.force)

@@ -210,14 +210,36 @@ def _sweep_run_cache(project: Project) -> bool:
 
 
 def check_out(project: Project, stages: tuple[str, ...], *, cache_of: Project) -> None:
-    """Lay the results that a project's dvc.lock names into its folder, from another project's cache.
+    """Lay the results that a project's dvc.lock names into its folder, from another project's cache, or else from its remote.
 
     Raises:
-        ValueError: If DVC cannot; in its words.
+        ValueError: If neither has them, or DVC cannot; in its words.
     """
+    targets = [f"artifacts/{stage}" for stage in stages]
     _dvc(project, "init", "--no-scm", "--quiet", "--force")
-    _dvc(project, "cache", "dir", "--local", str(_root(cache_of) / ".dvc" / "cache"))
-    _dvc(project, "checkout", "--quiet", *(f"artifacts/{stage}" for stage in stages))
+    _dvc(project, "cache", "dir", str(_root(cache_of) / ".dvc" / "cache"))
+    try:
+        _dvc(project, "checkout", "--quiet", *targets)
+    except ValueError as missing:
+        if not _take_remote(project, cache_of):
+            raise ValueError(
+                f"DVC's cache does not hold {' and '.join(targets)} as they were, and there is no remote to fetch them from; put the cache "
+                "back, or name a remote that has them: dvc remote add -d NAME URL"
+            ) from missing
+        _dvc(project, "fetch", "--quiet", *targets)
+        _dvc(project, "checkout", "--quiet", *targets)
+
+
+def _take_remote(project: Project, other: Project) -> bool:
+    """Let a project fetch from where another one does; returns whether that has a remote. What is secret stays where it is."""
+    settings = [line.partition("=") for line in _dvc(other, "config", "--list", "--project").splitlines()]
+    for key, _, value in settings:
+        if key == "core.remote" or key.startswith("remote."):
+            _dvc(project, "config", key, value)
+    secret, here = _root(other) / ".dvc" / "config.local", _root(project) / ".dvc" / "config.local"
+    if secret.is_file() and not here.exists():
+        here.symlink_to(secret)
+    return bool(_dvc(other, "remote", "list").strip())
 
 
 def _root(project: Project) -> Path:

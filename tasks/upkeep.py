@@ -84,6 +84,20 @@ def changed_params(project: Project, params: Params) -> str | None:
     )
 
 
+def check_rules(project: Project, params: Params) -> None:
+    """Refuse rules of the gate on classes or conditions that the data do not have; `prepare` must be up to date.
+
+    Raises:
+        ValueError: Names the rule, the value, and what there is.
+    """
+    facts = artifacts.load("prepare", project.artifacts / "prepare", check_files=False).facts
+    try:
+        strata = [name for name, count in facts["counts"]["test"].items() if count]
+        params.check_rules(strata=strata, channels=facts["facts"]["channels"])
+    except ValueError as error:
+        raise ValueError(f"{project.folder / PARAMS_FILE}: {error}") from None
+
+
 def fetch_weights(project: Project, params: Params) -> list[str]:
     """Lay what training starts from, where that is a version in MLflow, where DVC watches it and a stage reads it.
 

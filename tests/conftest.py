@@ -1,7 +1,12 @@
 """What every test stands on: shapes are checked, random states are fixed, nothing leaves the machine."""
 
 import os
+import signal
 
+# Whoever started the tests may have them ignore these (`nohup`, a shell's `&`), and with them all that they start.
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
 if worker := os.environ.get("PYTEST_XDIST_WORKER"):
     # A core for each worker and all it starts: trainings beside each other would wait for each other's threads.
     cores = sorted(os.sched_getaffinity(0))

@@ -7,17 +7,17 @@ so the flow and the stages that only move files can read parameters without wait
 import difflib
 import io
 import json
-import math
 import os
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import available_timezones
 
 from cronsim import CronSim, CronSimError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -25,6 +25,7 @@ from temper.compress.params import DistillationTerms, QuantizeParams
 from temper.data.params import AnySource, AugmentParams, PrepareParams, SamplingParams, ViewParams
 from temper.engine.params import FitParams, HostsParams
 from temper.gate.params import GateParams
+from temper.mistakes import explain, find_infinite, known_keys
 from temper.networks.params import MLFLOW, AnyBackbone, TransferParams, watched_file
 from temper.problem import HeadParams
 from temper.problems import AnyProblem
@@ -131,7 +132,7 @@ class ServeParams:
     max_queue: Annotated[int, Field(ge=1)] = 1024
     """Pictures that wait; more are answered with 503."""
     timeout_s: Annotated[float, Field(gt=0)] = 10.0
-    """From a request's arrival to its answer; later it is 503."""
+    """From a request's arrival to its answer; later it is 503. A connection that is so long without a request, or within the head of one, is closed."""
     max_batch: Annotated[int, Field(ge=1)] = 64
     """Pictures that are answered at once; whatever waits is taken together, nothing waits for more to come."""
     sample_share: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -159,6 +160,28 @@ class Params(BaseModel):
     gate: GateParams
     retrain: RetrainParams = RetrainParams()
     serve: ServeParams = ServeParams()
+
+    @model_validator(mode="after")
+    def _check_rules(self) -> Self:
+        self.check_rules()
+        return self
+
+    def check_rules(self, *, strata: Collection[str] | None = None, channels: int = 3) -> None:
+        """Refuse rules of the gate on what will not be measured, before hours of training lead up to them.
+
+        Args:
+            strata: Of the test pictures; None while nobody knows them.
+            channels: Of the pictures: some conditions need colour.
+
+        Raises:
+            ValueError: Names the rule, the value, and what there is.
+        """
+        self.gate.check(
+            headline=self.problem.headline.name,
+            scores=self.problem.scores,
+            conditions=self.evaluate.conditions(channels=channels),
+            strata=strata,
+        )
 
 
 def load(project: Path) -> Params:
@@ -188,13 +211,14 @@ def parse(text: str) -> Params:
         raise ValueError(f"the file is empty; it must hold the sections {sections}: copy an example, e.g. {_EXAMPLE}")
     if not isinstance(tree, dict):
         raise ValueError(f"expected a mapping of sections, found {type(tree).__name__}")
-    if infinite := _find_infinite(tree):
+    if infinite := find_infinite(tree):
         raise ValueError(f"{infinite}: must be a finite number")
     try:
         # As JSON: strict mode refuses YAML's lists for tuples, but takes JSON's.
         return Params.model_validate_json(json.dumps(tree, allow_nan=False))
     except ValidationError as error:
-        raise ValueError("; ".join(_explain(dict(detail)) for detail in error.errors())) from None
+        known = known_keys(Params)
+        raise ValueError("; ".join(explain(dict(detail), known) for detail in error.errors())) from None
     except TypeError as error:
         raise ValueError(f"holds a value that is no text, number, list or mapping: {error}") from error
 
@@ -250,51 +274,3 @@ def digest_value(params: Params, sections: tuple[str, ...]) -> dict[str, Any]:
 def select(params: Params, sections: tuple[str, ...]) -> SimpleNamespace:
     """Only the sections a stage declared, so that reading another one fails instead of escaping the cache."""
     return SimpleNamespace(**{name: getattr(params, name) for name in sections})
-
-
-def _explain(detail: dict[str, Any]) -> str:
-    where = [str(part) for part in detail["loc"]]
-    if detail["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        known = _known_keys()
-        near = difflib.get_close_matches(where[-1], known, n=1, cutoff=0.5)
-        hint = f"; the nearest known one is {near[0]!r}" if near else ""
-        return f"unknown key {'.'.join(where)}{hint}"
-    if detail["type"] in ("missing", "missing_argument"):
-        return f"{'.'.join(where)} is missing; docs/params.md says what it takes"
-    if detail["type"] == "union_tag_invalid":
-        found, known = detail["ctx"]["tag"], [tag.strip("'") for tag in detail["ctx"]["expected_tags"].split(", ")]
-        key = detail["ctx"]["discriminator"].strip("'")
-        near = difflib.get_close_matches(found, known, n=1)
-        hint = f"; the nearest is {near[0]!r}" if near else ""
-        return f"{'.'.join(where)}.{key} = {found!r}: must be one of {', '.join(known)}{hint}"
-    if detail["type"] == "value_error":
-        return f"{'.'.join(where)}: {detail['msg'].removeprefix('Value error, ')}"
-    return f"{'.'.join(where)} = {detail['input']!r}: {detail['msg'][0].lower()}{detail['msg'][1:]}"
-
-
-def _find_infinite(value: Any, where: str = "") -> str | None:
-    """The first number that is infinite or none at all, as `key = value`."""
-    if isinstance(value, float):
-        return None if math.isfinite(value) else f"{where} = {value}"
-    named = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    found = (_find_infinite(inner, f"{where}.{name}" if where else str(name)) for name, inner in named)
-    return next(filter(None, found), None)
-
-
-def _known_keys() -> list[str]:
-    """Every key that may stand somewhere in params.yaml."""
-    known: dict[str, None] = {}
-
-    def visit(kind: Any) -> None:
-        for part in get_args(kind):
-            visit(part)
-        if is_dataclass(kind) and isinstance(kind, type):
-            hints = get_type_hints(kind, include_extras=True)
-            for item in fields(kind):
-                known[item.name] = None
-                visit(hints[item.name])
-
-    for name, info in Params.model_fields.items():
-        known[name] = None
-        visit(info.annotation)
-    return list(known)

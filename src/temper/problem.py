@@ -135,6 +135,10 @@ class Problem(Protocol):
         """The one score stages compare by."""
 
     @property
+    def scores(self) -> tuple[str, ...]:
+        """Names of all that `score` tells, in its order; known without torch, so that a rule about another is refused early."""
+
+    @property
     def spatial(self) -> frozenset[str]:
         """Target keys laid out like the picture, [batch, height, width]: they flip, crop and paste along with it."""
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from temper.stress.conditions import CONDITIONS, SEVERITIES, Condition, applicable, stress
+from temper.stress.params import NAMES, EvaluateParams
 from temper.stress.pictures import Pictures
 
 SIZES = {1: (28, 28), 3: (20, 33)}
@@ -92,18 +93,21 @@ def test_records_are_complete(condition: Condition):
 def test_names_are_unique_and_families_are_those_of_the_parameters():
     from typing import get_args, get_type_hints
 
-    from temper.stress.params import EvaluateParams
-
     names = [condition.name for condition in CONDITIONS]
     assert len(set(names)) == len(names)
     (literal, _) = get_args(get_type_hints(EvaluateParams)["families"])
     assert {condition.family for condition in CONDITIONS} == set(get_args(literal))
+    pairs = [(condition.family, condition.name) for condition in CONDITIONS]
+    assert [(family, name) for family, named in NAMES.items() for name in named] == pairs
 
 
 def test_grey_pictures_have_no_colour_temperature():
     families = ("occlusion", "illumination", "noise")
     grey, colour = (applicable(families, channels=channels) for channels in (1, 3))
     assert {item.name for item in colour} - {item.name for item in grey} == {"colour temperature"}
+    for measured, channels in ((grey, 1), (colour, 3)):
+        named = EvaluateParams(families=families).conditions(channels=channels)
+        assert [name for names in named.values() for name in names] == [item.name for item in measured]
     assert applicable((), channels=3) == ()
 
 

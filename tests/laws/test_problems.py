@@ -80,6 +80,7 @@ def test_outputs_built_from_the_truth_score_best(toy: Toy):
     assert (toy.problem.error(answer, targets) < 1e-6).all()
     other = toy.problem.read(toy.network().eval()(toy.batch()[0]))
     worse = toy.problem.score(toy.problem.tally(other, targets).sum(dim=0))
+    assert tuple(worse) == toy.problem.scores
     assert worse[toy.problem.headline.name] < 1
 
 

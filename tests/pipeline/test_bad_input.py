@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +17,7 @@ from temper import __main__ as door
 from temper import artifacts
 from temper.params import load
 from temper.stages.training import train_network
-from tests.project import make_project
+from tests.project import ROOT, make_project
 
 Run = Callable[..., tuple[int, str]]
 
@@ -210,6 +211,21 @@ def test_more_ranks_than_the_machine_holds(pictures: Path, run: Run):
 def test_an_empty_file_of_parameters(pictures: Path, run: Run):
     (pictures / "params.yaml").write_text("")
     assert_refused(pictures, run(pictures, "ingest"), "ingest", "params.yaml: the file is empty", "examples/digits")
+
+
+def test_a_rule_of_the_gate_on_a_class_that_nobody_has_is_told_before_anything_is_trained(
+    tmp_path: Path,
+):
+    project = make_project(tmp_path / "project", "multiclass")
+    text = (project / "params.yaml").read_text()
+    rule = "metric: headline, max_drop: 0.05"
+    (project / "params.yaml").write_text(text.replace(rule, f"{rule}, on: {{stratum: cirlce}}"))
+    command = [sys.executable, "-m", "flows.pipeline", "--project", str(project)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "gate.rules.0.on.stratum = 'cirlce': must be one of circle, " in done.stderr
+    assert "the nearest is 'circle'" in done.stderr
+    assert (project / "artifacts" / "prepare").is_dir() and not (project / "artifacts" / "train").exists()
 
 
 def test_a_missing_artifact_names_the_way_out(pictures: Path, run: Run):

@@ -25,17 +25,11 @@ STEPS = [*(stage.name for stage in STAGES), "measure", "register"]
 pytestmark = pytest.mark.slow
 
 
-def heed() -> None:
-    """Whoever started the tests may have them ignore a closed terminal (`nohup`), which a child would inherit."""
-    for each in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(each, signal.SIG_DFL)
-
-
 def start(project: Path, *options: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "flows.pipeline", "--project", str(project), *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, preexec_fn=heed, text=True, **streams)
+    return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **streams)
 
 
 def run(project: Path, *options: str) -> tuple[int, str, str]:

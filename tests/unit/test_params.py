@@ -128,3 +128,50 @@ def test_a_network_has_stages():
 def test_a_schedule_that_cannot_be_kept_is_told_early(section: str, message: str):
     with pytest.raises(ValueError, match=message):
         parse(f"{DEFAULT}retrain: {{{section}}}\n")
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (
+            "metric: acuracy, min: 0.9",
+            r"gate.rules.0.metric = 'acuracy': must be one of accuracy, .*; the nearest is 'accuracy'",
+        ),
+        ("metric: macro_f1, min: 0.9", r"gate.rules.0.metric = 'macro_f1': must be one of accuracy"),
+        (
+            "metric: accuracy, max_drop: 0.1, on: {condition: gaussian noise}",
+            r"gate.rules.0.on.condition = 'gaussian noise': must be one of patch, .*; the nearest is 'gaussian'",
+        ),
+        (
+            "metric: balanced_accuracy, min: 0.5, on: {stratum: Shirt}",
+            r"gate.rules.0.on.stratum = 'Shirt': of a stratum only accuracy is",
+        ),
+    ],
+)
+def test_a_rule_on_what_is_never_measured_is_told_early(rule: str, message: str):
+    before, _, _ = DEFAULT.partition("  rules:\n")
+    with pytest.raises(ValueError, match=f"^{message}"):
+        parse(f"{before}  rules:\n    - {{{rule}}}\n")
+
+
+def test_a_rule_is_held_against_the_families_that_are_measured():
+    on_noise = "  rules:\n    - {metric: headline, max_drop: 0.1, on: {family: noise}}\n"
+    before, _, _ = DEFAULT.partition("  rules:\n")
+    parse(before + on_noise)
+    only = before.replace("evaluate:\n", "evaluate:\n  families: [occlusion]\n")
+    with pytest.raises(ValueError, match=r"on.family = 'noise': evaluate.families leaves it out"):
+        parse(only + on_noise)
+
+
+def test_what_the_data_tell_is_checked_once_they_are_known():
+    before, _, _ = DEFAULT.partition("  rules:\n")
+    params = parse(f"{before}  rules:\n    - {{metric: headline, min: 0.1, on: {{stratum: Shrt}}}}\n")
+    params.check_rules(strata=("Shrt", "Coat"))
+    with pytest.raises(
+        ValueError, match=r"gate.rules.0.on.stratum = 'Shrt': must be one of Shirt, Coat; the nearest is 'Shirt'"
+    ):
+        params.check_rules(strata=("Shirt", "Coat"))
+    params = parse(f"{before}  rules:\n    - {{metric: accuracy, min: 0.1, on: {{condition: colour temperature}}}}\n")
+    params.check_rules(channels=3)
+    with pytest.raises(ValueError, match=r"on.condition = 'colour temperature': must be one of patch"):
+        params.check_rules(channels=1)

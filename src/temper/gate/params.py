@@ -1,6 +1,9 @@
 """Parameters of the gate: the rules by which a model may become champion."""
 
+import difflib
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -52,6 +55,45 @@ class Rule:
                 f"{self.metric} is measured for this run's candidates only; use min or max, or vs: teacher"
             )
 
+    def check(
+        self,
+        *,
+        headline: str,
+        scores: Collection[str],
+        conditions: Mapping[str, Collection[str]],
+        strata: Collection[str] | None,
+    ) -> None:
+        """Refuse to ask what nobody will have measured.
+
+        Args:
+            headline: The problem's score by which models are compared.
+            scores: All scores of the problem.
+            conditions: Those that will be measured, by family.
+            strata: Those of the test pictures; None while nobody knows them.
+
+        Raises:
+            ValueError: Names the value, and what there is.
+        """
+        costs, on = (*COSTS, *SPEEDS), self.on
+        if self.metric not in (HEADLINE, *scores, *costs):
+            raise _unknown("metric", self.metric, (*scores, HEADLINE, *costs))
+        if on.family and on.family not in conditions:
+            raise ValueError(
+                f"on.family = {on.family!r}: evaluate.families leaves it out; add it there, or drop the rule"
+            )
+        if on.condition and on.condition not in (known := [*chain(*conditions.values())]):
+            raise _unknown("on.condition", on.condition, known)
+        if on.each and not conditions:
+            raise ValueError(
+                "on.each: evaluate.families is empty, so no cell under stress is measured; add a family there"
+            )
+        if on.stratum is not None and self.metric not in (HEADLINE, headline):
+            raise ValueError(
+                f"on.stratum = {on.stratum!r}: of a stratum only {headline} is measured, not {self.metric}"
+            )
+        if on.stratum is not None and strata is not None and on.stratum not in strata:
+            raise _unknown("on.stratum", on.stratum, strata)
+
     @property
     def compares(self) -> bool:
         """Whether it needs another model."""
@@ -83,3 +125,28 @@ class GateParams:
                 "rules is empty, and a gate without rules would let everything pass; write at least one, e.g. "
                 "{metric: accuracy, max_drop: 0.01, vs: champion}"
             )
+
+    def check(
+        self,
+        *,
+        headline: str,
+        scores: Collection[str],
+        conditions: Mapping[str, Collection[str]],
+        strata: Collection[str] | None,
+    ) -> None:
+        """Refuse rules that ask what nobody will have measured; as `Rule.check`, and the error names the rule.
+
+        Raises:
+            ValueError: Names the key, the value, and what there is.
+        """
+        for number, rule in enumerate(self.rules):
+            try:
+                rule.check(headline=headline, scores=scores, conditions=conditions, strata=strata)
+            except ValueError as error:
+                raise ValueError(f"gate.rules.{number}.{error}") from None
+
+
+def _unknown(key: str, value: str, known: Collection[str]) -> ValueError:
+    near = difflib.get_close_matches(value, known, 1)
+    hint = f"; the nearest is {near[0]!r}" if near else ""
+    return ValueError(f"{key} = {value!r}: must be one of {', '.join(known)}{hint}")

@@ -15,7 +15,7 @@ class Slice:
     family: Literal["occlusion", "illumination", "noise"] | None = None
     """The mean over the conditions of a family of stress."""
     condition: str | None = None
-    """One condition, e.g. `gaussian noise`."""
+    """One condition, e.g. `low light` (`docs/stress.md` lists them)."""
     severity: Annotated[int, Field(ge=1, le=5)] | None = None
     """Only this severity; left out, the mean over all of them."""
     each: bool = False

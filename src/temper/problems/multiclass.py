@@ -40,6 +40,10 @@ class Multiclass:
         return Headline("accuracy")
 
     @property
+    def scores(self) -> tuple[str, ...]:
+        return ("accuracy", "balanced_accuracy", "worst_class_accuracy")
+
+    @property
     def spatial(self) -> frozenset[str]:
         return frozenset()
 

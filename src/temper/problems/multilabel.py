@@ -45,6 +45,10 @@ class Multilabel:
         return Headline("macro_f1")
 
     @property
+    def scores(self) -> tuple[str, ...]:
+        return ("macro_f1", "micro_f1", "exact_match")
+
+    @property
     def spatial(self) -> frozenset[str]:
         return frozenset()
 

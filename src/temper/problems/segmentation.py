@@ -44,6 +44,10 @@ class Segmentation:
         return Headline("mean_iou")
 
     @property
+    def scores(self) -> tuple[str, ...]:
+        return ("mean_iou", "mean_dice", "pixel_accuracy")
+
+    @property
     def spatial(self) -> frozenset[str]:
         return frozenset({"mask"})
 

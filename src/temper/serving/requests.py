@@ -1,5 +1,8 @@
 """What clients may send: encoded pictures or raw pixels, as bytes, forms or JSON; read within limits, refused with a reason."""
 
+import math
+import re
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
@@ -9,6 +12,13 @@ import orjson
 from temper.data.pictures import Unreadable, unify
 from temper.params import ServeParams
 from temper.serving.models import Model
+
+_BEFORE, _BEHIND = (
+    re.compile(rb'[ \t\r\n]*{[ \t\r\n]*"image"[ \t\r\n]*:[ \t\r\n]*'),
+    re.compile(rb"[ \t\r\n]*}[ \t\r\n]*"),
+)
+_NUMBERS = b"0123456789 \t\r\n"
+_APART = bytes.maketrans(b"[]", b"  ")
 
 
 class Refused(Exception):
@@ -58,6 +68,8 @@ def _as_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
 
 def read_json(body: bytes, model: Model, params: ServeParams) -> np.ndarray:
     """`{"image": [[[[...]]]]}`: whole numbers 0..255, [pictures, height, width, channels], or one picture without the first axis."""
+    if (pixels := _read_plain(body)) is not None:
+        return check(pixels, model, params)
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -65,6 +77,40 @@ def read_json(body: bytes, model: Model, params: ServeParams) -> np.ndarray:
     if not isinstance(value, dict) or "image" not in value:
         raise Refused(422, 'the body must be {"image": [...]}, pixels as lists [pictures][height][width][channels]')
     return check(_as_pixels(value["image"]), model, params)
+
+
+def _read_plain(body: bytes) -> np.ndarray | None:
+    """The pixels of a body that holds nothing else, without making a Python list of every row; None: read it the long way.
+
+    What is left of the lists without their numbers says their shape, and is the same for all pictures of a size; the numbers
+    are read as one list. Brackets become spaces, so that numbers they part stay apart.
+    """
+    start, end = body.find(b"["), body.rfind(b"]") + 1
+    if start < 0 or not _BEFORE.fullmatch(body, 0, start) or not _BEHIND.fullmatch(body, end):
+        return None
+    lists = body[start:end]
+    shape = _read_shape(lists.translate(None, _NUMBERS))
+    if shape is None:
+        return None
+    try:
+        pixels = np.frombuffer(bytes(orjson.loads(b"[%s]" % lists.translate(_APART))), np.uint8)
+    except (ValueError, TypeError):  # too large, or no JSON: the long way says what is wrong
+        return None
+    return pixels.reshape(shape) if len(pixels) == math.prod(shape) else None
+
+
+@lru_cache(64)
+def _read_shape(lists: bytes) -> tuple[int, ...] | None:
+    """The shape of nested lists of equal lengths whose numbers were taken out, `[[,],[,]]`; None if they are not that."""
+    depth = len(lists) - len(lists.lstrip(b"["))
+    part, shape = b"", list[int]()
+    for start in reversed(range(depth)):
+        end = lists.find(part + b"]", start) + len(part) + 1
+        count = (end - start - 1) // (len(part) + 1) if part else end - start - 1
+        if lists[start:end] != b"[%s]" % b",".join([part] * count):
+            return None
+        part, shape = lists[start:end], [count, *shape]
+    return tuple(shape) if shape and part == lists else None
 
 
 def _as_pixels(value: Any) -> np.ndarray:
@@ -77,6 +123,8 @@ def _as_pixels(value: Any) -> np.ndarray:
         shape.append(sizes.pop())
         parts = list(chain.from_iterable(parts))
     try:
+        if bool in map(type, parts):  # else true would be a 1
+            raise TypeError
         pixels = np.frombuffer(bytes(parts), np.uint8)
     except TypeError:
         raise Refused(422, "image: pixels must be whole numbers from 0 to 255, in lists that are not empty") from None

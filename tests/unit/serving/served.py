@@ -110,9 +110,11 @@ def main(folder: Path, port: int) -> None:
     """Serve the version in a folder."""
     import uvicorn
 
+    from temper.serving.connection import Connection
+
     place = make_place(folder, 1)
     app = make_app(Follower(lambda: place), SMALL)
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="critical", access_log=False)
+    uvicorn.run(app, host="127.0.0.1", port=port, http=Connection, log_level="critical", access_log=False)
 
 
 if __name__ == "__main__":

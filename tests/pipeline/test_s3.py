@@ -1,0 +1,103 @@
+"""Artifacts and DVC's remote in a store that speaks S3: moto's server, on loopback."""
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tasks import catalogue
+from tasks.project import Project
+from tests.project import ROOT, make_project
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.enable_socket]
+NAME = "toys-multiclass"
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """A store with two empty buckets, and how to reach it."""
+    import boto3
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    found = {
+        "AWS_ACCESS_KEY_ID": secrets.token_hex(10),
+        "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20),
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "MLFLOW_S3_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "TEMPER_ARTIFACT_URI": "s3://models/temper",
+    }
+    for name, value in found.items():
+        monkeypatch.setenv(name, value)
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with (tmp_path / "store.log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
+        try:
+            until = time.monotonic() + 60
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", port), timeout=5).close()
+                    break
+                except OSError:
+                    assert server.poll() is None and time.monotonic() < until, (tmp_path / "store.log").read_text()
+                    time.sleep(0.2)
+            for bucket in ("models", "data"):
+                boto3.client("s3").create_bucket(Bucket=bucket)
+            yield found
+        finally:
+            server.terminate()
+
+
+def tell(project: Path, module: str, *arguments: str, code: int = 0) -> str:
+    command = [sys.executable, "-m", module, "--project", str(project), *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+def dvc(project: Path, *arguments: str) -> None:
+    environment = {**os.environ, **Project.at(project).environment()}
+    subprocess.run(["dvc", *arguments], cwd=project, env=environment, check=True, capture_output=True)
+
+
+def test_models_and_data_in_a_store_elsewhere(environment: dict[str, str], tmp_path: Path):
+    import boto3
+
+    project, store = make_project(tmp_path / "project", "multiclass"), boto3.client("s3")
+    said = tell(project, "flows.pipeline")
+    assert f"version 1 of {NAME} (challenger, champion): bootstrap" in said
+    assert "nothing to do" in tell(project, "flows.pipeline")
+    kept = store.list_objects_v2(Bucket="models", Prefix="temper/")["Contents"]
+    model = next(each["Key"] for each in kept if each["Key"].endswith("model.onnx"))
+    assert not list((project / "mlruns").rglob("model.onnx"))
+    shutil.rmtree(project / ".temper" / "versions", ignore_errors=True)
+    found = catalogue.named(Project.at(project), NAME, alias="champion")
+    assert found is not None and found.whole and found.loadable, "fetched again"
+
+    dvc(project, "remote", "add", "-d", "store", "s3://data/dvc")
+    dvc(project, "push")
+    shutil.rmtree(project / ".dvc" / "cache")
+    said += tell(project, "flows.models", "reproduce", "1")
+    assert "version 1 was made again" in said and "the same digest" in said
+
+    damaged = store.get_object(Bucket="models", Key=model)["Body"].read() + b"x"
+    store.put_object(Bucket="models", Key=model, Body=damaged)
+    shutil.rmtree(project / ".temper" / "versions")
+    (project / "params.yaml").write_text((project / "params.yaml").read_text().replace("seed: 0", "seed: 1"))
+    said += tell(project, "flows.pipeline")
+    assert f"version 2 of {NAME} (challenger): incomparable: version 1 of {NAME} cannot be evaluated" in said
+    assert "is not the file" in said or "missing or damaged" in said
+
+    files = [path for path in project.rglob("*") if path.is_file() and path.stat().st_size < 50e6]
+    for secret in (environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"]):
+        assert secret not in said
+        assert not [path for path in files if secret.encode() in path.read_bytes()], "a key lies in a file"
