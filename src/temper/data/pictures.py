@@ -163,7 +163,8 @@ def _open(raw: Raw, *, max_pixels: int, max_side_px: int) -> Image.Image:
         if max(width, height) > max_side_px:
             raise Unreadable(f"{width}x{height} px: one side is longer than prepare.max_side_px = {max_side_px}")
         picture.load()
-        return ImageOps.exif_transpose(picture)
+        ImageOps.exif_transpose(picture, in_place=True)
+        return picture
     except UnidentifiedImageError:
         raise Unreadable("not a picture in a known format") from None
     except Unreadable:

@@ -58,7 +58,7 @@ def decode(files: list[bytes], model: Model, params: ServeParams) -> np.ndarray:
 
 def _as_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
     if pixels.ndim == 2:
-        return np.broadcast_to(pixels[..., None], (*pixels.shape, channels))
+        return pixels[..., None]  # laid into every channel
     if channels == 1:
         from temper.data.decoding import to_grey
 
