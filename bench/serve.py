@@ -135,12 +135,13 @@ def write_bodies(model: Model, folder: Path) -> dict[str, Path]:
     coarse = cv2.resize(random.uniform(30, 220, (8, 8, model.channels)), (width, height), interpolation=cv2.INTER_CUBIC)
     noisy = coarse.reshape(1, height, width, model.channels) + random.normal(0, 4, (1, height, width, model.channels))
     pixels = noisy.clip(0, 255).astype(np.uint8)
+    blue_first = np.ascontiguousarray(pixels[0, ..., ::-1])
     bodies = {
         "temper": json.dumps({"image": pixels.tolist()}).encode(),
         "mlflow": json.dumps({"inputs": {"image": pixels.tolist()}}).encode(),
         "raw": pixels.tobytes(),
-        "png": cv2.imencode(".png", pixels[0])[1].tobytes(),
-        "jpeg": cv2.imencode(".jpg", pixels[0])[1].tobytes(),
+        "png": cv2.imencode(".png", blue_first)[1].tobytes(),
+        "jpeg": cv2.imencode(".jpg", blue_first)[1].tobytes(),
     }
     for name, body in bodies.items():
         (folder / name).write_bytes(body)
