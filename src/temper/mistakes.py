@@ -2,21 +2,39 @@
 
 import difflib
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_type_hints
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
+
+_BRANCH = re.compile(r"literal\[.*\]|constrained-\w+")
+"""What pydantic calls the members of a union like `auto` or a whole number, as if they were keys."""
 
 
-def explain(detail: dict[str, Any], known: Sequence[str]) -> str:
-    """One of pydantic's errors as a sentence.
+def explain(error: ValidationError, known: Sequence[str]) -> str:
+    """All that pydantic found, a clause each.
 
     Args:
-        detail: As `ValidationError.errors` gives it.
+        error: Its error.
         known: Every key that may stand somewhere.
     """
-    where = [str(part) for part in detail["loc"]]
+    clauses: dict[str, str] = {}
+    for found in error.errors():
+        detail: dict[str, Any] = {**found}
+        where = [str(part) for part in detail["loc"]]
+        if where and _BRANCH.fullmatch(where[-1]):  # what one of several may be
+            begin = f"{'.'.join(where[:-1])} = {detail['input']!r}: input should be "
+            rule = detail["msg"].removeprefix("Input should be ")
+            clauses[begin] = f"{clauses[begin]}, or {rule}" if begin in clauses else f"{begin}{rule}"
+        else:
+            clause = _explain(detail, where, known)
+            clauses[clause] = clause
+    return "; ".join(clauses.values())
+
+
+def _explain(detail: dict[str, Any], where: Sequence[str], known: Sequence[str]) -> str:
     if detail["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         near = difflib.get_close_matches(where[-1], known, n=1, cutoff=0.5)
         hint = f"; the nearest known one is {near[0]!r}" if near else ""

@@ -217,8 +217,7 @@ def parse(text: str) -> Params:
         # As JSON: strict mode refuses YAML's lists for tuples, but takes JSON's.
         return Params.model_validate_json(json.dumps(tree, allow_nan=False))
     except ValidationError as error:
-        known = known_keys(Params)
-        raise ValueError("; ".join(explain(dict(detail), known) for detail in error.errors())) from None
+        raise ValueError(explain(error, known_keys(Params))) from None
     except TypeError as error:
         raise ValueError(f"holds a value that is no text, number, list or mapping: {error}") from error
 

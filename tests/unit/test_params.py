@@ -30,6 +30,11 @@ def change(old: str, new: str) -> str:
             r"problem.kind = 'multi-class': must be one of multiclass, .*; the nearest is 'multiclass'",
         ),
         ("source: fashion-mnist", "source: imagefolder", r"ingest.imagefolder.folder is missing"),
+        (
+            "ranks: auto",
+            "ranks: -1",
+            r"train.ranks = -1: input should be 'auto', or greater than or equal to 1$",
+        ),
         ("seed: 0", "seed: 2026-01-01", r"no text, number, list or mapping"),
     ],
 )
