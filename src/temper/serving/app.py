@@ -77,6 +77,7 @@ _PREDICT: dict[str, Any] = {
             for status, text in {
                 "400": "No form, or a damaged one",
                 "401": "Without the token",
+                "408": "It did not arrive in time",
                 "413": "More than the server takes",
                 "415": "Of a type that is not understood",
                 "422": "Not pictures",

@@ -70,8 +70,11 @@ class Predict:
         except Full:
             status, body = 503, _as_reason(f"{params.max_queue} pictures wait already; try again in a moment")
         except TimeoutError:
-            why = f"not answered within {params.timeout_s:g} s; try again, or send fewer pictures at once"
-            status, body = 503, _as_reason(why)
+            if _ARRIVED in scope:
+                why = f"not answered within {params.timeout_s:g} s; try again, or send fewer pictures at once"
+                status, body = 503, _as_reason(why)
+            else:
+                status, body = 408, _as_reason(f"the request had not arrived whole within {params.timeout_s:g} s")
         if status in EXTRA:
             headers = [*_HEADERS, EXTRA[status]]
         length = (b"content-length", str(len(body)).encode())
@@ -117,6 +120,7 @@ class Predict:
                 f"content-type {sent[:80].decode('latin-1')!r} is not understood; send a form, JSON, application/octet-stream or a picture",
             )
         body = await _read_body(receive, headers.get(b"content-length", b""), self.params.max_bytes)
+        scope[_ARRIVED] = True
         if kind == _FORM:
             files = await _read_form(scope, body, self.params)
             return await self._decode(files, model), files
@@ -146,8 +150,15 @@ class Predict:
 
 
 _HEADERS = [(b"content-type", b"application/json")]
-EXTRA = {401: (b"www-authenticate", b"Bearer"), 405: (b"allow", b"POST"), 503: (b"retry-after", b"1")}
+EXTRA = {
+    401: (b"www-authenticate", b"Bearer"),
+    405: (b"allow", b"POST"),
+    408: (b"connection", b"close"),
+    503: (b"retry-after", b"1"),
+}
 """Headers that refusals with a status carry."""
+_ARRIVED = "temper.arrived"
+"""In a request's scope: all of it is here."""
 
 
 @lru_cache(256)

@@ -54,6 +54,30 @@ def form(*files: bytes, name: str = "image") -> tuple[bytes, dict[str, str]]:
     return b"".join(parts) + b"--xyz--\r\n", {"content-type": "multipart/form-data; boundary=xyz"}
 
 
+def test_a_request_that_does_not_arrive_is_told_apart_from_an_answer_that_is_late(tmp_path: Path):
+    server, sent = Server(make_place(tmp_path, 1), ServeParams(timeout_s=0.1)), list[dict[str, Any]]()
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(0.2 if asked else 0)
+        asked.append(True)
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asked: list[bool] = []
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/predict",
+        "query_string": b"",
+        "headers": [(b"content-type", b"image/png")],
+    }
+    asyncio.run(server.app(scope, receive, send))
+    assert sent[0]["status"] == 408 and (b"connection", b"close") in sent[0]["headers"]
+    assert b"had not arrived whole within 0.1 s" in sent[1]["body"]
+
+
 def test_every_way_to_ask_gives_the_same_answer(server: Server):
     body, headers = form(png(PIXELS))
     said = [
