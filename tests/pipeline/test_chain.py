@@ -28,6 +28,7 @@ DOOR = {
     "temper.leash",
     "temper",
     "temper.__main__",
+    "temper.mistakes",
     "temper.params",
     "temper.stages",
     "temper.stages.closure",

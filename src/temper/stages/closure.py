@@ -1,7 +1,8 @@
 """Which source files a stage runs, found by following its imports; DVC watches exactly these.
 
-Imports inside functions count. Imports under `if TYPE_CHECKING:` do not: they never run. The door (`__main__`) and the
-table of contents (`params.py`) are left out on purpose: they only hand values down, and DVC watches the values.
+Imports inside functions count. Imports under `if TYPE_CHECKING:` do not: they never run. The door (`__main__`), the
+table of contents (`params.py`) and the words of its errors (`mistakes.py`) are left out on purpose: they only hand values down, and DVC
+watches the values.
 """
 
 import ast
