@@ -5,8 +5,11 @@ import hmac
 import json
 import os
 import sys
+import threading
 import time
 import urllib.request
+from http.client import HTTPException
+from typing import Any
 
 from tasks import catalogue
 from tasks.project import Project
@@ -36,8 +39,27 @@ def give(project: Project, params: Params, message: str, *, trained: bool, faile
     headers = {"Content-Type": "application/json"}
     if secret := os.environ.get(SECRET):
         headers["X-Temper-Signature"] = f"sha256={hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()}"
+    # A thread that nobody waits for longer: a server that sends a byte a second would hold up the run.
+    said: list[str] = []
+    request = urllib.request.Request(params.retrain.webhook, body, headers)
+    post = threading.Thread(target=lambda: said.extend(_post(request)), name="webhook", daemon=True)
+    post.start()
+    post.join(_TIMEOUT_S)
+    for why in [f"it did not answer within {_TIMEOUT_S:g} s"] if post.is_alive() else said:
+        print(f"the webhook could not be told: {why}", file=sys.stderr)
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """What is signed is meant for one address."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Leaves the redirection as the error that it is here."""
+
+
+def _post(request: urllib.request.Request) -> list[str]:
+    """Send it; returns why it failed, if it did."""
     try:
-        with urllib.request.urlopen(urllib.request.Request(params.retrain.webhook, body, headers), timeout=_TIMEOUT_S):
-            pass
-    except (OSError, ValueError) as error:
-        print(f"the webhook could not be told: {error}", file=sys.stderr)
+        with urllib.request.build_opener(_NoRedirects).open(request, timeout=_TIMEOUT_S):
+            return []
+    except (OSError, ValueError, HTTPException) as error:
+        return [" ".join(str(error).split())[:300] or type(error).__name__]

@@ -4,8 +4,10 @@ Every answer names the version and the digest of the one model that gave all of 
 4xx, or a 503 where it is our doing; never a 500 for something that can be foreseen.
 """
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -113,7 +115,7 @@ def make_app(
     Args:
         follower: The model of the moment.
         params: Limits.
-        cores: So many long batches are answered side by side.
+        cores: So many long batches are answered, and so many large pictures read, side by side.
         token: What clients must send as `Authorization: Bearer TOKEN`; None lets everybody in.
         sample: Given the encoded pictures of answered requests.
     """
@@ -124,6 +126,8 @@ def make_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         follower.start()
+        # What is decoded side by side is all in memory at once.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(cores, "read"))
         # What lives as long as the process is not looked through for garbage again and again: that took 20 ms each time.
         gc.collect()
         gc.freeze()

@@ -146,7 +146,8 @@ class Predict:
             except Refused as error:
                 if error.status != 413:
                     raise
-        return await asyncio.to_thread(requests.decode, files, model, self.params)
+        until = time.monotonic() + self.params.timeout_s
+        return await asyncio.to_thread(requests.decode, files, model, self.params, until=until)
 
 
 _HEADERS = [(b"content-type", b"application/json")]

@@ -2,6 +2,7 @@
 
 import math
 import re
+import time
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -17,6 +18,7 @@ _BEFORE, _BEHIND = (
     re.compile(rb'[ \t\r\n]*{[ \t\r\n]*"image"[ \t\r\n]*:[ \t\r\n]*'),
     re.compile(rb"[ \t\r\n]*}[ \t\r\n]*"),
 )
+_AXES = 4
 _NUMBERS = b"0123456789 \t\r\n"
 _APART = bytes.maketrans(b"[]", b"  ")
 
@@ -34,8 +36,11 @@ class Refused(Exception):
         self.status, self.why = status, why
 
 
-def decode(files: list[bytes], model: Model, params: ServeParams) -> np.ndarray:
-    """Encoded pictures as the model saw them in training, [pictures, height, width, channels]."""
+def decode(files: list[bytes], model: Model, params: ServeParams, *, until: float = math.inf) -> np.ndarray:
+    """Encoded pictures as the model saw them in training, [pictures, height, width, channels].
+
+    Nobody waits for them after `until` (time.monotonic()), so no further one is decoded then.
+    """
     if not files:
         raise Refused(422, "no picture was sent")
     if len(files) > params.max_pictures:
@@ -43,6 +48,8 @@ def decode(files: list[bytes], model: Model, params: ServeParams) -> np.ndarray:
     height, width = model.size_px
     found = np.empty((len(files), height, width, model.channels), np.uint8)
     for number, raw in enumerate(files):
+        if time.monotonic() > until:
+            raise Refused(503, f"time was up after {number} of {len(files)} pictures; send fewer at once")
         try:
             pixels, _ = unify(
                 raw, height_px=height, width_px=width, max_pixels=params.max_pixels, max_side_px=params.max_side_px
@@ -103,6 +110,8 @@ def _read_plain(body: bytes) -> np.ndarray | None:
 def _read_shape(lists: bytes) -> tuple[int, ...] | None:
     """The shape of nested lists of equal lengths whose numbers were taken out, `[[,],[,]]`; None if they are not that."""
     depth = len(lists) - len(lists.lstrip(b"["))
+    if depth > _AXES:
+        return None
     part, shape = b"", list[int]()
     for start in reversed(range(depth)):
         end = lists.find(part + b"]", start) + len(part) + 1
@@ -118,6 +127,8 @@ def _as_pixels(value: Any) -> np.ndarray:
     shape: list[int] = []
     parts: list[Any] = [value]
     while parts and isinstance(parts[0], list):
+        if len(shape) == _AXES:
+            raise Refused(422, f"image: the lists are nested deeper than {_AXES}: [pictures][height][width][channels]")
         if not all(isinstance(part, list) for part in parts) or len(sizes := {len(part) for part in parts}) != 1:
             raise Refused(422, "image: the lists are not all of one length")
         shape.append(sizes.pop())

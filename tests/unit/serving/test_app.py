@@ -150,6 +150,10 @@ def bomb() -> bytes:
         (b'{"image": [[[[1, 2, 3]]]]}', b"", JSON, 422, "the model takes [pictures, height, width, 1]"),
         (b'{"image": null}', b"", JSON, 422, ""),
         (b'{"image": ' + b"[" * 5000, b"", JSON, 422, ""),
+        *(
+            (b'{"image": %s1%s}' % (b"[" * deep, b"]" * deep), b"", JSON, 422, why)
+            for deep, why in ((5, "nested deeper than 4"), (65, "nested deeper than 4"), (40_000, ""))
+        ),
         (b"\xff\xfe", b"", JSON, 422, ""),
         (b"12", b"shape=1,4,4,1", RAW, 422, "means 16 bytes, the body has 2"),
         (b"12", b"shape=1,-4,4,1", RAW, 422, "each at least 1"),

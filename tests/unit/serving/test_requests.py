@@ -14,7 +14,7 @@ from temper.params import ServeParams
 from temper.serving import requests
 from temper.serving.requests import Refused, read_json
 
-MODEL: Any = SimpleNamespace(channels=1)
+MODEL: Any = SimpleNamespace(channels=1, size_px=(4, 4))
 PARAMS = ServeParams()
 WRITERS = (
     lambda value: json.dumps(value),
@@ -84,6 +84,11 @@ def test_what_only_looks_like_pixels_is_left_to_the_long_way(text: str):
 )
 def test_a_shape_is_read_from_what_is_left_of_lists(lists: str, shape: tuple[int, ...] | None):
     assert requests._read_shape(lists.encode()) == shape
+
+
+def test_nothing_is_decoded_when_nobody_waits_any_more():
+    with pytest.raises(Refused, match="time was up after 0 of 2 pictures"):
+        requests.decode([b"", b""], MODEL, PARAMS, until=0.0)
 
 
 def test_true_is_no_pixel():

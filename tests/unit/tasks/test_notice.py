@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,8 +22,16 @@ class Ear(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.heard.append((body, self.headers.get("X-Temper-Signature")))  # type: ignore[attr-defined]
+        if isinstance(self.server.answer, bytes):  # type: ignore[attr-defined]
+            self.wfile.write(self.server.answer)  # type: ignore[attr-defined]
+            self.close_connection = True
+            return
         self.send_response(self.server.answer)  # type: ignore[attr-defined]
+        if self.server.answer == 302:  # type: ignore[attr-defined]
+            self.send_header("Location", f"http://127.0.0.1:{self.server.server_port}/elsewhere")
         self.end_headers()
+
+    do_GET = do_POST
 
     def log_message(self, *_: object) -> None:
         pass
@@ -75,11 +84,31 @@ def test_without_a_secret_nothing_is_signed(project: Project, ear: HTTPServer, m
 
 
 @pytest.mark.enable_socket
-@pytest.mark.parametrize("answer", [404, 500])
+@pytest.mark.parametrize("answer", [404, 500, 302])
 def test_a_refused_post_is_a_line(project: Project, ear: HTTPServer, answer: int, capsys: pytest.CaptureFixture[str]):
     ear.answer = answer  # type: ignore[attr-defined]
     notice.give(project, told(project, f"http://127.0.0.1:{ear.server_port}/"), "x", trained=True, failed=False)
     assert f"the webhook could not be told: HTTP Error {answer}" in capsys.readouterr().err
+    assert len(ear.heard) == 1, "what is signed goes nowhere else"  # type: ignore[attr-defined]
+
+
+@pytest.mark.enable_socket
+def test_an_answer_that_is_no_http_is_a_line(project: Project, ear: HTTPServer, capsys: pytest.CaptureFixture[str]):
+    ear.answer = b"SSH-2.0-hello\r\n"  # type: ignore[attr-defined]
+    notice.give(project, told(project, f"http://127.0.0.1:{ear.server_port}/"), "x", trained=True, failed=False)
+    assert "the webhook could not be told: SSH-2.0-hello" in capsys.readouterr().err
+
+
+@pytest.mark.enable_socket
+def test_a_server_that_takes_its_time_does_not_hold_up_the_run(
+    project: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(notice, "_TIMEOUT_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        notice.give(
+            project, told(project, f"http://127.0.0.1:{silent.getsockname()[1]}/"), "x", trained=True, failed=False
+        )
+    assert "the webhook could not be told: " in capsys.readouterr().err
 
 
 @pytest.mark.enable_socket
