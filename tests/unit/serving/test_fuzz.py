@@ -54,6 +54,10 @@ PIXEL = st.one_of(st.integers(-2, 300), st.floats(), st.none(), st.text(max_size
 NESTED = st.recursive(PIXEL, lambda inner: st.lists(inner, max_size=4), max_leaves=32)
 
 
+def nest(depth: int) -> object:
+    return [nest(depth - 1)] if depth else 7
+
+
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
     """A picture with a part cut off, overwritten or put in twice."""
@@ -75,6 +79,7 @@ def bodies(draw: st.DrawFn) -> bytes:
                 NESTED,
                 st.fixed_dictionaries({"image": NESTED}),
                 st.dictionaries(st.text(max_size=6), NESTED, max_size=3),
+                st.integers(1, 200).map(lambda depth: {"image": nest(depth)}),
             )
         )
         return json.dumps(value).encode()
