@@ -142,6 +142,7 @@ def test_a_schedule_that_cannot_be_kept_is_told_early(section: str, message: str
             "metric: acuracy, min: 0.9",
             r"gate.rules.0.metric = 'acuracy': must be one of accuracy, .*; the nearest is 'accuracy'",
         ),
+        ("metric: accuracy, min: 93", r"gate.rules.0.min = 93: accuracy is a share from 0 to 1; is 0.93 meant\?"),
         ("metric: macro_f1, min: 0.9", r"gate.rules.0.metric = 'macro_f1': must be one of accuracy"),
         (
             "metric: accuracy, max_drop: 0.1, on: {condition: gaussian noise}",

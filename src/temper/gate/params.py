@@ -15,6 +15,7 @@ HEADLINE = "headline"
 """Stands for the one score by which models of the problem are compared."""
 COSTS = ("bytes", "params", "macs")
 """Metrics of a file; less is better."""
+_BOUNDS = ("min", "max", "max_drop", "min_gain")
 SPEEDS = {"latency_ms": False, "images_per_s": True}
 """Metrics of this run's candidates on this machine -> whether more is better."""
 
@@ -38,7 +39,7 @@ class Rule:
     on: Slice = field(default_factory=Slice)
 
     def __post_init__(self) -> None:
-        asked = [name for name in ("min", "max", "max_drop", "min_gain") if getattr(self, name) is not None]
+        asked = [name for name in _BOUNDS if getattr(self, name) is not None]
         if len(asked) != 1:
             found = " and ".join(asked) or "none"
             raise ValueError(
@@ -77,6 +78,12 @@ class Rule:
         costs, on = (*COSTS, *SPEEDS), self.on
         if self.metric not in (HEADLINE, *scores, *costs):
             raise _unknown("metric", self.metric, (*scores, HEADLINE, *costs))
+        if self.metric not in costs:
+            for name in _BOUNDS:
+                if (value := getattr(self, name)) is not None and value > 1:
+                    raise ValueError(
+                        f"{name} = {value:g}: {self.metric} is a share from 0 to 1; is {value / 100:g} meant?"
+                    )
         if on.family and on.family not in conditions:
             raise ValueError(
                 f"on.family = {on.family!r}: evaluate.families leaves it out; add it there, or drop the rule"
