@@ -97,11 +97,14 @@ class Reader:
         except WebDriverException:
             return ""
 
-    def read(self, *words: str) -> str:
-        """Wait until all the words stand on the page."""
-        until = time.monotonic() + WAIT_S
+    def read(self, *words: str, reload_s: float = WAIT_S) -> str:
+        """Wait until all the words stand on the page, which is loaded again after so many seconds."""
+        until, again = time.monotonic() + WAIT_S, time.monotonic() + reload_s
         while missing := [each for each in words if each not in (text := self.text)]:
             assert time.monotonic() < until, f"not on the page: {missing}; there is:\n{text}"
+            if time.monotonic() > again:
+                self.driver.refresh()
+                again += reload_s
             time.sleep(0.3)
         return text
 
@@ -171,9 +174,11 @@ def test_three_versions_are_compared(reader: Reader):
     for number in range(1, 4):
         reader.tick(number)  # the first one takes all
     reader.click("//button[@data-testid='compareButton']")
-    text = reader.read("Comparing 3 Versions", "calibration_images", "accuracy", "latency_ms", "stress/noise")
+    # MLflow draws the page before it has all runs, and calls those that are still on their way invalid.
+    reader.read(
+        "Comparing 3 Versions", "accuracy", "latency_ms", "stress/noise", "calibration_images 16 32 64", reload_s=20
+    )
     reader.shoot("compare")
-    assert "calibration_images 16 32 64" in text.splitlines(), text
 
 
 def test_a_version_leads_to_its_run_its_data_and_its_card(reader: Reader, project: Project):
