@@ -179,6 +179,10 @@ class Problem(Protocol):
     def standardize(self, outputs: Outputs) -> Outputs:
         """Outputs freed of scale and offset (z-scored logits), for distillation between networks of unlike confidence."""
 
+    @property
+    def standardized_share(self) -> float:
+        """Of the directions in which outputs can differ, the share that `standardize` keeps, 0..1; distillation compares the rest raw."""
+
     def read(self, outputs: Outputs) -> Answer:
         """What the outputs mean: probabilities, classes; part of the exported graph."""
 

@@ -37,25 +37,48 @@ def distilled(
         share: Weight of the distillation term, 0..1; the supervised term has the rest.
         temperature: Softens both sides of the distillation term.
         teacher_temperature: The teacher's own calibration; its outputs are softened by it first.
-        standardized: Compare z-scored outputs. These are free of scale, so the calibration only matters without it.
+        standardized: Compare standardised outputs as far as these can tell outputs apart, and calibrated ones for the rest.
+            Standardised outputs are free of scale: with few classes they say little (with two, nothing), and they leave the
+            student's scale to run away. So each comparison counts by the share of directions that it sees.
 
     Source:
         Hinton, Vinyals and Dean 2015, arXiv:1503.02531; standardised: Sun et al. 2024, arXiv:2403.01427; same view
         for both: Beyer et al. 2022, arXiv:2106.05237.
     """
+    kept = problem.standardized_share if standardized else 0.0
 
     def objective(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         outputs = network(batch.inputs)
         with torch.no_grad():
             wanted = problem.soften(teacher(batch.inputs), teacher_temperature)
-        said: Outputs = outputs
-        if standardized:
-            said, wanted = problem.standardize(outputs), problem.standardize(wanted)
-        distance = (problem.distance(said, wanted, temperature=temperature) * batch.weights).mean()
+        distance = (
+            teaching_distance(problem, outputs, wanted, temperature=temperature, kept=kept) * batch.weights
+        ).mean()
         truth = weighted_loss(problem, outputs, batch, emphasis)
         return {"loss": share * distance + (1 - share) * truth, "distance": distance, "truth": truth}
 
     return objective
+
+
+def teaching_distance(
+    problem: Problem, outputs: Outputs, wanted: Outputs, *, temperature: float, kept: float
+) -> Tensor:
+    """How far the student's outputs lie from the teacher's, per example, shape [batch].
+
+    Args:
+        problem: Knows how outputs are compared and standardised.
+        outputs: The student's.
+        wanted: The teacher's, calibrated.
+        temperature: Softens both sides.
+        kept: Weight of the comparison of standardised outputs, 0..1; the outputs as they are have the rest.
+    """
+    parts: list[Tensor] = []
+    if kept > 0:
+        standard = problem.standardize(outputs), problem.standardize(wanted)
+        parts.append(kept * problem.distance(*standard, temperature=temperature))
+    if kept < 1:
+        parts.append((1 - kept) * problem.distance(outputs, wanted, temperature=temperature))
+    return torch.stack(parts).sum(dim=0)
 
 
 def weighted_loss(problem: Problem, outputs: Outputs, batch: Batch, emphasis: Emphasis) -> Tensor:

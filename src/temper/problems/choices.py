@@ -29,3 +29,13 @@ def standardize(outputs: Outputs) -> Outputs:
     from temper.maths.distances import z_score
 
     return {"logits": z_score(outputs["logits"])}
+
+
+def standardized_share(num_classes: int) -> float:
+    """Share of the directions that z-scored logits keep: of all but the offset, which says nothing, all but the scale.
+
+    Example:
+        >>> standardized_share(2), standardized_share(3), standardized_share(10) > 0.88
+        (0.0, 0.5, True)
+    """
+    return (num_classes - 2) / (num_classes - 1)

@@ -6,11 +6,16 @@ from collections.abc import Iterable, Sequence
 from temper.problem import Row
 
 
-def bind_classes(fixed: tuple[str, ...], rows: Sequence[Row]) -> tuple[str, ...]:
+def bind_classes(fixed: tuple[str, ...], rows: Sequence[Row], *, least: int = 2) -> tuple[str, ...]:
     """The class names in order: the fixed ones if there are any, else those of the rows, sorted.
 
+    Args:
+        fixed: Names that the project fixed; empty to read them from the rows.
+        rows: All examples.
+        least: How many classes the problem needs.
+
     Raises:
-        ValueError: If a row's label is not among the fixed ones, or fewer than two classes are left.
+        ValueError: If a row's label is not among the fixed ones, or fewer than `least` classes are left.
     """
     found = {label for row in rows for label in row.labels}
     if fixed:
@@ -22,10 +27,10 @@ def bind_classes(fixed: tuple[str, ...], rows: Sequence[Row]) -> tuple[str, ...]
                 f"label {label!r} of {example} is not among problem.classes{hint}; add it there or correct the label"
             )
     classes = fixed or tuple(sorted(found))
-    if len(classes) < 2:
+    if len(classes) < least:
         names = ", ".join(classes) or "none"
         raise ValueError(
-            f"the data name {len(classes)} class ({names}); a classifier needs at least two: add pictures of another"
+            f"the data name {len(classes)} class ({names}); this problem needs at least {least}: add images of another"
         )
     return classes
 

@@ -79,6 +79,10 @@ class Multiclass:
     def standardize(self, outputs: Outputs) -> Outputs:
         return choices.standardize(outputs)
 
+    @property
+    def standardized_share(self) -> float:
+        return choices.standardized_share(len(self.classes))
+
     def read(self, outputs: Outputs) -> Answer:
         return {"probabilities": outputs["logits"].float().softmax(dim=1)}
 

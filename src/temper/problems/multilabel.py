@@ -53,7 +53,12 @@ class Multilabel:
         return frozenset()
 
     def bind(self, rows: Sequence[Row]) -> "Multilabel":
-        return replace(self, classes=bind_classes(self.classes, rows))
+        classes = bind_classes(self.classes, rows, least=1)
+        if len(classes) == 1 and all(row.labels for row in rows):
+            raise ValueError(
+                f"every example is labelled {classes[0]!r}, the only class: there is nothing to tell apart; add examples without it"
+            )
+        return replace(self, classes=classes)
 
     def pack(self, row: Row, pictures: Mapping[str, np.ndarray]) -> Columns:
         return {"labels": np.asarray([name in row.labels for name in self.classes], dtype=np.float32)}
@@ -93,6 +98,10 @@ class Multilabel:
         from temper.maths.distances import unit_scale
 
         return {"logits": unit_scale(outputs["logits"])}
+
+    @property
+    def standardized_share(self) -> float:
+        return (len(self.classes) - 1) / len(self.classes)  # all but the scale
 
     def read(self, outputs: Outputs) -> Answer:
         return {"probabilities": outputs["logits"].float().sigmoid()}

@@ -97,6 +97,10 @@ class Segmentation:
     def standardize(self, outputs: Outputs) -> Outputs:
         return choices.standardize(outputs)
 
+    @property
+    def standardized_share(self) -> float:
+        return choices.standardized_share(len(self.classes))
+
     def read(self, outputs: Outputs) -> Answer:
         return {"classes": outputs["logits"].argmax(dim=1)}
 

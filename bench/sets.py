@@ -1,0 +1,125 @@
+"""Real images as folders of class folders, for measuring: made from data beside the project, never committed.
+
+    python bench/sets.py [--data ../shared/data] [--work data/sets] [--sets cells wbc pets cifar10 membrane]
+
+| set | classes | from |
+|---|---|---|
+| `cells` | 3 kinds of blood cells, cropped by their boxes (4,155 : 372 : 361), official splits | BCCD, MIT |
+| `wbc` | white cells against the rest, the same crops | BCCD, MIT |
+| `pets` | cats and dogs, 32 px, official test split | CIFAR-10, research use |
+| `cifar10` | all ten classes, official test split | CIFAR-10, research use |
+| `membrane` | is the centre of a tile of 64 px a membrane? 30 slices, tiles of a slice stay in one split | ISBI 2012, MIT |
+"""
+
+import argparse
+import shutil
+import sys
+import xml.etree.ElementTree as ElementTree
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+LEAST_PX = 4
+"""BCCD has boxes without area and boxes that leave the image: they are clipped, and dropped below this side."""
+TILE_PX = 64
+TILES_PER_SLICE = 160
+SPLITS = {"train": "train", "val": "validation", "test": "test"}
+"""Official names -> those of class folders' parents."""
+
+
+def crop_cells(data: Path, out: Path, rest: str | None = None) -> None:
+    """Crops of BCCD's boxes below their official split; with `rest`, all but white cells are of that class."""
+    source = data / "bccd"
+    for theirs, ours in SPLITS.items():
+        for name in (source / "ImageSets" / "Main" / f"{theirs}.txt").read_text().split():
+            with Image.open(source / "JPEGImages" / f"{name}.jpg") as opened:
+                image = opened.convert("RGB")
+            for number, (kind, box) in enumerate(_boxes(source / "Annotations" / f"{name}.xml", image.size)):
+                label = kind if rest is None or kind == "WBC" else rest
+                folder = out / ours / label
+                folder.mkdir(parents=True, exist_ok=True)
+                image.crop(box).save(folder / f"{name}-{number:03d}.png")
+
+
+def _boxes(path: Path, size: tuple[int, int]) -> Iterator[tuple[str, tuple[int, int, int, int]]]:
+    """Kind and clipped box of every object in a VOC file."""
+    for item in ElementTree.parse(path).getroot().iter("object"):
+        corners = [int(float(item.findtext(f"bndbox/{key}", "0"))) for key in ("xmin", "ymin", "xmax", "ymax")]
+        left, upper = max(corners[0], 0), max(corners[1], 0)
+        right, lower = min(corners[2], size[0]), min(corners[3], size[1])
+        if min(right - left, lower - upper) >= LEAST_PX:
+            yield item.findtext("name", ""), (left, upper, right, lower)
+
+
+def unpack_cifar(data: Path, out: Path, classes: tuple[str, ...] = ()) -> None:
+    """CIFAR-10's images, of some classes or all, below `train` and `test`."""
+    with zipfile.ZipFile(data / "cifar10.zip") as archive:
+        names = [name for name in archive.namelist() if name.endswith(".jpg")]
+        wanted = [name for name in names if not classes or name.split("/")[-2] in classes]
+        archive.extractall(out, wanted)
+
+
+def cut_membrane(data: Path, out: Path) -> None:
+    """Tiles of the slices by what their centre shows, as many of both; slices 24 to 29 are the test, 20 to 23 the validation split."""
+    rng = np.random.default_rng(0)
+    for number in range(30):
+        image = np.asarray(Image.open(data / "membrane" / "image" / f"{number}.png").convert("L"))
+        mask = np.asarray(Image.open(data / "membrane" / "label" / f"{number}.png").convert("L")) < 128
+        split = "train" if number < 20 else "validation" if number < 24 else "test"
+        half = TILE_PX // 2
+        inside = np.zeros_like(mask)
+        inside[half:-half, half:-half] = True
+        for label, where in (("membrane", mask & inside), ("inside", ~mask & inside)):
+            rows, columns = np.nonzero(where)
+            folder = out / split / label
+            folder.mkdir(parents=True, exist_ok=True)
+            for each in rng.permutation(len(rows))[: TILES_PER_SLICE // 2]:
+                top, left = rows[each] - half, columns[each] - half
+                tile = image[top : top + TILE_PX, left : left + TILE_PX]
+                Image.fromarray(tile).save(folder / f"{number:02d}-{rows[each]:03d}-{columns[each]:03d}.png")
+
+
+MAKERS = {
+    "cells": crop_cells,
+    "wbc": lambda data, out: crop_cells(data, out, rest="other"),
+    "pets": lambda data, out: unpack_cifar(data, out, ("cat", "dog")),
+    "cifar10": unpack_cifar,
+    "membrane": cut_membrane,
+}
+
+
+def make(name: str, data: Path, work: Path) -> Path:
+    """The folder of a set, made where it is not there yet.
+
+    Raises:
+        SystemExit: If the data are not beside the project.
+    """
+    out = work / name
+    if not out.is_dir():
+        if not data.is_dir():
+            sys.exit(f"{data} does not exist; give the folder that holds bccd, membrane and cifar10.zip with --data")
+        partial = work / f"{name}.part"
+        shutil.rmtree(partial, ignore_errors=True)
+        MAKERS[name](data, partial)
+        partial.rename(out)
+    return out
+
+
+def main() -> None:
+    """Make the sets that are asked for and say what is in them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with the data")
+    parser.add_argument("--work", type=Path, default=Path("data/sets"), help="where the folders go")
+    parser.add_argument("--sets", nargs="+", choices=MAKERS, default=list(MAKERS))
+    options = parser.parse_args()
+    for name in options.sets:
+        folder = make(name, options.data.resolve(), options.work)
+        counts = {str(path.relative_to(folder)): len(list(path.iterdir())) for path in sorted(folder.glob("*/*"))}
+        print(f"{folder}: " + ", ".join(f"{where} {count}" for where, count in counts.items()))
+
+
+if __name__ == "__main__":
+    main()
