@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from temper.compress.export import Deployable, export
-from temper.compress.quantize import quantize
+from temper.compress.quantize import Quantizer, Setting
 from temper.networks.build import build_network
 from temper.networks.deployed import FEATURES, Deployed
 from temper.networks.features import check_names, watch
@@ -47,7 +47,7 @@ def test_it_learns_is_exported_and_quantized_and_shows_its_features(head: HeadPa
     images = inputs["image"].permute(0, 2, 3, 1).contiguous().numpy()
     metadata = {FEATURES: json.dumps(FEATURE_NAMES)}
     export(deployable, FACTS, tmp_path / "fp32.onnx", metadata)
-    quantize(tmp_path / "fp32.onnx", tmp_path / "int8.onnx", images, method="minmax", metadata=metadata)
+    Quantizer(tmp_path / "fp32.onnx", images, tmp_path).make(Setting(), tmp_path / "int8.onnx", metadata)
     with torch.inference_mode(), watch(network, FEATURE_NAMES) as seen:
         answer = TOY.problem.read(TOY.problem.soften(network(inputs), 1.5))
     assert [tuple(seen[name].shape[1:]) for name in FEATURE_NAMES] == [(16,), (8, 12, 12), (8, 12, 12)]

@@ -10,7 +10,7 @@ import torch
 
 from temper.compress.cost import measure_cost
 from temper.compress.export import Deployable, export
-from temper.compress.quantize import quantize
+from temper.compress.quantize import Quantizer, Setting
 from temper.networks.deployed import Deployed
 from temper.networks.heads import count_parameters
 from temper.problem import Emphasis
@@ -205,7 +205,7 @@ def test_export_and_int8_keep_the_keys_and_stay_within_drift(toy: Toy, tmp_path:
     images = inputs["image"].permute(0, 2, 3, 1).contiguous()
     export(deployable, FACTS, tmp_path / "fp32.onnx", {"hello": "world"})
     metadata = {"hello": "int8"}
-    quantize(tmp_path / "fp32.onnx", tmp_path / "int8.onnx", images.numpy(), method="minmax", metadata=metadata)
+    Quantizer(tmp_path / "fp32.onnx", images.numpy(), tmp_path).make(Setting(), tmp_path / "int8.onnx", metadata)
     exact, small = Deployed(tmp_path / "fp32.onnx"), Deployed(tmp_path / "int8.onnx")
     assert (exact.metadata, small.metadata) == ({"hello": "world"}, metadata)
     with torch.inference_mode():

@@ -19,17 +19,25 @@ class DistillationTerms:
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizeParams:
-    """Static int8 quantization of the student."""
+    """Static int8 quantization of the student, and when it counts as good enough (`docs/quantize.md`)."""
 
     calibration_images: Annotated[int, Field(ge=16)] = 512
-    """Training pictures that set the ranges of the activations."""
-    calibration: Literal["minmax", "entropy", "percentile"] = "minmax"
+    """Training images that set the ranges of the activations."""
+    calibration: Literal["auto", "minmax", "percentile", "mse"] = "auto"
+    """How ranges are chosen; `auto` tries them in this order until one holds."""
+    check_images: Annotated[int, Field(ge=16)] = 2000
+    """Validation images, at most, on which int8 is compared with its float parent."""
+    max_drop: Annotated[float, Field(gt=0, le=1)] = 0.01
+    """int8 holds if the one-sided bounds of what it loses, in the headline score and in the mean error of its answers, lie within this; or
+    within three images' worth, where the validation split is too small to show less."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """Of these bounds."""
+    max_trials: Annotated[int, Field(ge=1)] = 40
+    """Settings that may be tried before the float student, with fp16 weights, becomes the candidate."""
     parity_images: Annotated[int, Field(ge=16)] = 512
-    """Validation pictures on which every exported file is held against torch before it counts."""
+    """Validation images on which every exported float file is compared with torch before it counts."""
     max_parity_gap: Annotated[float, Field(gt=0)] = 5e-3
     """Largest difference of an fp32 file's answers from torch's; of whole-number answers, the largest share that differs."""
-    max_int8_gap: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """Mean over pictures of the largest difference of the int8 file's answers from the float student's."""
     features: tuple[str, ...] = ()
     """What the student's files give besides the answer, as outputs of these names: `embedding` (the vector before a classifier's
     last layer), or any part of the network by its path (`backbone.stages.1`)."""

@@ -9,7 +9,8 @@ from torch import nn
 
 from temper.compress.cost import measure_cost
 from temper.compress.export import Deployable, export
-from temper.compress.quantize import quantize
+from temper.compress.quantize import Quantizer, Setting
+from temper.compress.ranges import METHODS, Method
 from temper.networks.deployed import Deployed
 from temper.problem import Inputs, Outputs
 from tests.toy import FACTS, SIZE, TOYS
@@ -67,7 +68,7 @@ def test_a_file_says_what_it_costs(tmp_path: Path):
     assert cost.params == 8 * 3 * 9 + 8 + 8 * 3 + 3
     assert cost.bytes == path.stat().st_size
     small = tmp_path / "int8.onnx"
-    quantize(path, small, pictures(32, SIZE, SIZE), method="minmax", metadata={})
+    Quantizer(path, pictures(32, SIZE, SIZE), tmp_path).make(Setting(), small, {})
     assert measure_cost(small, FACTS).macs == cost.macs
     assert measure_cost(small, FACTS).params == cost.params
 
@@ -79,10 +80,11 @@ def test_a_batch_in_parts_is_answered_like_a_whole_one(tmp_path: Path, count: in
     torch.testing.assert_close(parts["probabilities"], whole["probabilities"])
 
 
-@pytest.mark.parametrize("method", ["minmax", "entropy", "percentile"])
-def test_every_calibration_gives_a_file_that_agrees(tmp_path: Path, method: str):
+@pytest.mark.parametrize("equalized", [False, True])
+@pytest.mark.parametrize("ranges", METHODS)
+def test_every_setting_gives_a_file_that_agrees(tmp_path: Path, ranges: Method, equalized: bool):
     path, images = exported(OneConvolution(), tmp_path / "one.onnx"), pictures(64, SIZE, SIZE)
-    quantize(path, tmp_path / "int8.onnx", images, method=method, metadata={"a": "b"})  # type: ignore[arg-type]
+    Quantizer(path, images, tmp_path).make(Setting(ranges, equalized), tmp_path / "int8.onnx", {"a": "b"})
     exact, small = (Deployed(file)(images)["probabilities"] for file in (path, tmp_path / "int8.onnx"))
     assert (exact - small).abs().mean() < 0.02
     assert Deployed(tmp_path / "int8.onnx").metadata == {"a": "b"}
@@ -94,8 +96,8 @@ def test_a_file_cut_off_on_the_way_is_named(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr("temper.compress.quantize.quant_pre_process", cut)
     source = exported(OneConvolution(), tmp_path / "float.onnx")
-    with pytest.raises(OSError, match=r"beside .*int8\.onnx, could not be read back .* cut off, as on a full disk"):
-        quantize(source, tmp_path / "int8.onnx", pictures(8, SIZE, SIZE), method="minmax", metadata={})
+    with pytest.raises(OSError, match=r"in .* could not be read back .* cut off, as on a full disk"):
+        Quantizer(source, pictures(8, SIZE, SIZE), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["float.onnx"]
 
 
