@@ -126,6 +126,22 @@ def measure_candidates(project: Project = HERE) -> None:
     measure(project, name=load(project).project)
 
 
+@app.command("estimate")
+def estimate_stages(
+    stages: Annotated[list[str] | None, typer.Argument(help="Of train, distill, evaluate; all by default.")] = None,
+    project: Project = HERE,
+) -> None:
+    """Time a few real steps on this machine and say what the long stages will take."""
+    from temper.stages.forecast import TIMED
+
+    if unknown := sorted({*(stages or ())} - {*TIMED}):
+        raise ValueError(f"no stage {unknown[0]!r} is timed; name some of {', '.join(TIMED)}")
+    from temper.stages.estimate import estimate
+
+    for name, found in estimate(project, load(project), stages or TIMED).items():
+        print(f"{name}: {found}")
+
+
 @app.command("rate")
 def rate_model(
     file: Annotated[Path, typer.Argument(help="ONNX file of a registered model.")],
