@@ -184,3 +184,10 @@ def test_the_page_of_parameters_is_fresh():
     finally:
         sys.path.pop(0)
     assert (ROOT / "docs" / "params.md").read_text(encoding="utf-8") == render(), "run `make docs`"
+
+
+def test_the_example_of_a_folder_is_what_init_writes():
+    """Written anew by: python -c "from tests.unit.recipe.typical import text; print(text(), end='')" > examples/folder/params.yaml."""
+    from tests.unit.recipe.typical import text
+
+    assert (ROOT / "examples" / "folder" / "params.yaml").read_text(encoding="utf-8") == text()

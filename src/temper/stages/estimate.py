@@ -26,11 +26,11 @@ from temper.data.streaming import Stream, count_workers
 from temper.engine.objectives import supervised
 from temper.engine.ranks import Ranks, count_ranks
 from temper.engine.thawing import Thawing
-from temper.engine.timing import time_calls, time_steps
+from temper.engine.timing import LONGEST_S, time_calls, time_steps
 from temper.networks.build import build_network
 from temper.networks.whitening import whiten
 from temper.params import DistillParams, Params, TrainParams
-from temper.problem import Emphasis, Facts, Problem
+from temper.problem import Emphasis, Facts, Objective, Problem
 from temper.problems import load as load_problem
 from temper.stages.distill import learn_from
 from temper.stages.forecast import TRAININGS, Estimate, say_step, write_estimates
@@ -152,40 +152,72 @@ def time_training(name: str, params: Params, size: Size, material: Material) -> 
     """
     section: TrainParams | DistillParams = getattr(params, name)
     num_ranks = count_ranks(section.ranks) * (section.hosts.most if section.hosts else 1)
-    step_s, image_s, device, num_batches = time_network(name, params, material, num_ranks=num_ranks)
-    if not size.exact:
-        num_batches = max(1, size.draws // section.fit.batch_size)
+    times = time_network(name, section, make_objective(name, params, material), material, num_ranks=num_ranks)
+    return sum_up(section, size, times, num_ranks=num_ranks)
+
+
+def sum_up(section: TrainParams | DistillParams, size: Size, times: "NetworkTimes", *, num_ranks: int = 1) -> Estimate:
+    """What a training comes to in all its steps."""
+    num_batches = times.num_batches if size.exact else max(1, size.draws // section.fit.batch_size)
     epochs, steps = section.fit.epochs, section.fit.epochs * num_batches
     # Once more at the end: the temperature is fitted on the same images.
     looked_at = (epochs + 1) * size.validation
-    seconds = _start_s() + steps * step_s + looked_at * image_s / num_ranks
-    words = f"{steps:,} steps of {say_step(step_s)}"
+    seconds = start_s() + steps * times.step_s + looked_at * times.image_s / num_ranks
+    words = f"{steps:,} steps of {say_step(times.step_s)}"
     if num_ranks > 1:
         words += f", timed on one of {num_ranks} ranks, without what they tell each other"
-    return Estimate(seconds=seconds, words=words, device=device)
+    return Estimate(seconds=seconds, words=words, device=times.device)
 
 
-def time_network(name: str, params: Params, material: Material, *, num_ranks: int = 1) -> tuple[float, float, str, int]:
-    """Seconds of a step and of a validation image, the device's type, and batches of an epoch of the material."""
-    section: TrainParams | DistillParams = getattr(params, name)
+@dataclass(frozen=True)
+class NetworkTimes:
+    """How fast a network is."""
+
+    step_s: float
+    """Of a training step, of one rank's part of the batch."""
+    image_s: float
+    """Of a validation image."""
+    device: str
+    num_batches: int
+    """Of an epoch of the material."""
+
+
+def time_network(
+    name: str,
+    section: TrainParams | DistillParams,
+    objective_of: MakeObjective,
+    material: Material,
+    *,
+    num_ranks: int = 1,
+    longest_s: float = LONGEST_S,
+) -> NetworkTimes:
+    """Time a section's network, learning and answering.
+
+    Args:
+        name: Of the section.
+        section: Of params.yaml.
+        objective_of: What it is trained for.
+        material: What is timed on.
+        num_ranks: How many share a batch; one of them is timed.
+        longest_s: Time spent on steps, about.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu" and num_ranks > 1:
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // num_ranks))
-    alone = Ranks(rank=0, num=1, device=device)
+    alone, emphasis = Ranks(rank=0, num=1, device=device), Emphasis(smoothing=section.fit.label_smoothing)
     network = _build(section, material).to(device)
     whiten(network, material.images)
     loader = material.open_loader(section, name, Ranks(rank=0, num=num_ranks, device=device))
-    objective = _objective(name, params, material)(
-        material.problem, Emphasis(smoothing=section.fit.label_smoothing), alone
-    )
+    objective = objective_of(material.problem, emphasis, alone)
+    thawing = Thawing(network, section.transfer)
     step_s, mode = time_steps(
-        network, objective, loader, section.fit, ranks=alone, thawing=Thawing(network, section.transfer)
+        network, objective, loader, section.fit, ranks=alone, thawing=thawing, longest_s=longest_s
     )
     held = to_tensors(material.held, device)
     network.eval()
     with torch.inference_mode(), mode.autocast(device):
         call_s = time_calls(lambda: validate(network, material.problem, held, alone), device)
-    return step_s, call_s / len(held["image"]), device.type, loader.num_batches
+    return NetworkTimes(step_s, call_s / len(held["image"]), device.type, loader.num_batches)
 
 
 def time_evaluation(params: Params, size: Size, material: Material) -> Estimate:
@@ -206,7 +238,7 @@ def time_evaluation(params: Params, size: Size, material: Material) -> Estimate:
 
     stress_s = time_calls(disturb, cpu) / count / max(1, len(conditions))
     images = size.test + stressed
-    total = _start_s() + images * answer_s + stressed * stress_s
+    total = start_s() + images * answer_s + stressed * stress_s
     words = f"{images:,} images, clean and disturbed, by three candidates of {say_step(answer_s)} together"
     return Estimate(seconds=total, words=words)
 
@@ -215,9 +247,15 @@ def _build(section: TrainParams | DistillParams, material: Material) -> nn.Modul
     return build_network(material.problem, section.backbone, material.facts, seed=0, head=section.head)
 
 
-def _objective(name: str, params: Params, material: Material) -> MakeObjective:
+def learn_truth(problem: Problem, emphasis: Emphasis, ranks: Ranks) -> Objective:
+    """The teacher's objective."""
+    return supervised(problem, emphasis)
+
+
+def make_objective(name: str, params: Params, material: Material) -> MakeObjective:
+    """What a training stage's network is trained for."""
     if name == "train":
-        return lambda problem, emphasis, ranks: supervised(problem, emphasis)
+        return learn_truth
     teacher = _build(params.train, material).eval().requires_grad_(False)
     whiten(teacher, material.images)
     return learn_from(teacher, params.distill.terms, temperature=1.0)
@@ -230,7 +268,7 @@ def _forward_s(network: nn.Module, held: Mapping[str, Tensor]) -> float:
         return time_calls(lambda: network(inputs), torch.device("cpu"))
 
 
-def _start_s() -> float:
+def start_s() -> float:
     """What a stage takes before its first step: this process's own start, twice where an agent starts another, and DVC's."""
     return _STARTED_S * 2
 
