@@ -6,6 +6,7 @@ PYTHON ?= python3
 BUSY ?= fail
 FORCE ?=
 HOST ?=
+MINUTES ?= 10
 ifneq ($(HOST),)
 export TEMPER_HOST := $(HOST)
 endif
@@ -17,7 +18,7 @@ STAMP := $(VENV)/.made
 TESTS ?= tests src/temper
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pipeline join plan restore retrain schedule serve compare promote rollback history reproduce drift dvc-yaml docs check test faults ui lock clean
+.PHONY: help setup init pipeline join plan restore retrain schedule serve compare promote rollback history reproduce drift dvc-yaml docs check test faults ui lock clean
 
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## "; print "make TARGET [PROJECT=folder]\n" } \
@@ -25,6 +26,7 @@ help: ## list the targets
 	@printf '\n  PROJECT=%-12s folder with params.yaml; everything a run leaves lies in it\n' '$(PROJECT)'
 	@printf '  FORCE=%-14s stages that pipeline runs though nothing changed, e.g. FORCE="train quantize"\n' '$(FORCE)'
 	@printf '  BUSY=%-15s if another run holds the project: fail, wait, or skip\n' '$(BUSY)'
+	@printf '  MINUTES=%-11s what init plans for\n' '$(MINUTES)'
 	@printf '  HOST=%-14s where hosts train together: address of the first one\n' '$(HOST)'
 	@printf '  PYTHON=%-13s interpreter the environment is made from, 3.11 or newer\n' '$(PYTHON)'
 
@@ -43,6 +45,10 @@ $(STAMP): requirements.lock pyproject.toml
 	VIRTUAL_ENV=$(VENV) $(VENV)/uv/bin/uv pip sync --compile-bytecode requirements.lock
 	VIRTUAL_ENV=$(VENV) $(VENV)/uv/bin/uv pip install --quiet --no-deps --editable .
 	@touch $@
+
+init: setup ## write a project for the images in FOLDER=..., a folder of class folders or a table (PROJECT=, MINUTES=10, FORCE=1)
+	@test -n "$(FOLDER)" || { echo "error: which images? make init FOLDER=~/pets names a folder of class folders, or a .csv or .parquet table" >&2; exit 2; }
+	@exec $(BIN)/python -m temper init "$(FOLDER)" $(if $(filter-out .,$(PROJECT)),--project "$(PROJECT)") --minutes $(MINUTES) $(if $(FORCE),--force)
 
 pipeline: setup ## run the whole chain: whatever is stale, then measure and register
 	@exec $(BIN)/python -m flows.pipeline --tied --project "$(PROJECT)" --busy $(BUSY) --force $(FORCE)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from tasks import catalogue, command, interrupt, news, plan, summary, upkeep
+from tasks import catalogue, command, estimates, interrupt, news, plan, summary, upkeep
 from tasks.command import OK, SKIPPED, STOPPED
 from tasks.conduct import FLOWS, PIPELINE, conduct, explained
 from tasks.project import Project
@@ -88,6 +88,13 @@ def show_unchanged(project: Project, params: Params) -> int:
     return OK
 
 
+def say(lines: list[str]) -> int:
+    """Print lines; returns the exit status of a command that did no more."""
+    for line in lines:
+        print(line, flush=True)
+    return OK
+
+
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description="Run the whole chain of a project.")
@@ -132,15 +139,16 @@ def act(options: argparse.Namespace, project: Project) -> int:
         if not options.plan:
             said += upkeep.end_orphans(project)
         steps = plan.make(project, params, tuple(options.force))
-        print("\n".join([*said, plan.words(steps)]), flush=True)
+        print("\n".join([*said, plan.words(steps, summary.known_seconds(project))]), flush=True)
         if options.plan:
-            return OK
+            return say(estimates.tell(project, params, steps))
         for step in steps:
             if step.runs and step.name in BY_NAME and BY_NAME[step.name].ranked:
                 check_ranks(params, step.name)
                 check_hosts(params, step.name, os.environ.get(HOST))
         if not any(step.runs for step in steps):
             return show_unchanged(project, params)
+        say(estimates.tell(project, params, steps))
         return run_chain(project, params, steps, tuple(options.force))
 
 

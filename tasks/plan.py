@@ -6,6 +6,7 @@ stage are not DVC's, since they touch the world: `measure` (latency depends on t
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,8 @@ from temper.params import Params
 from temper.stages import BY_NAME, STAGES, Stage
 
 MEASURE, REGISTER = "measure", "register"
+NEVER = "never ran"
+"""Why a stage without a record runs."""
 CANDIDATE = "quantized"
 """The candidate that is registered."""
 CANDIDATES = {"teacher": "train", "student": "distill", CANDIDATE: "quantize"}
@@ -62,7 +65,7 @@ def make(project: Project, params: Params, force: tuple[str, ...] = ()) -> tuple
         reasons = [
             reason for reason in reasons if not reason.startswith(tuple(f"artifacts/{name} " for name in upstream))
         ]
-        if upstream and "never ran" not in reasons:
+        if upstream and NEVER not in reasons:
             reasons.append(f"made from {' and '.join(upstream)}, which will run")
         steps.append(Step(stage.name, tuple(reasons)))
     measure = ("evaluate will run",) if steps[-1].runs else unmeasured(project)
@@ -85,7 +88,7 @@ def explain(
     if not changes:
         return []
     if entry is None:
-        return ["never ran"]
+        return [NEVER]
     words: list[str] = []
     for change in changes:
         if not isinstance(change, dict):
@@ -109,11 +112,20 @@ def differences(old: Any, new: Any, where: str) -> list[str]:
     return [] if old == new else [f"params {where} {_say(old)} → {_say(new)}"]
 
 
-def words(steps: tuple[Step, ...]) -> str:
-    """The plan as a table for people."""
+def words(steps: tuple[Step, ...], seconds: Mapping[str, float] | None = None) -> str:
+    """The plan as a table for people.
+
+    Args:
+        steps: The plan.
+        seconds: What steps took when they last ran, by name; where nothing is known, there is no such column.
+    """
     width = max(len(step.name) for step in steps)
+    last = {name: f"last {value:.0f} s" for name, value in (seconds or {}).items()}
+    room = max((len(last.get(step.name, "")) for step in steps), default=0)
     return "\n".join(
-        f"{step.name:<{width}}  {'run ' if step.runs else 'skip'}  {_shorten(step.reasons)}".rstrip() for step in steps
+        f"{step.name:<{width}}  {'run ' if step.runs else 'skip'}  "
+        f"{f'{last.get(step.name, str()):>{room}}  ' if room else ''}{_shorten(step.reasons)}".rstrip()
+        for step in steps
     )
 
 

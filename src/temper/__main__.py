@@ -25,6 +25,8 @@ from temper.stages.closure import PACKAGE, stage_sources
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 Project = Annotated[Path, typer.Option(help="Folder with params.yaml and dvc.yaml.")]
 HERE = Path()
+_TIMES_STEPS = ("estimate", "init")
+"""Commands that time steps of a training."""
 _STARTED_BY_US = {"DVC_STAGE", "TEMPER_PIPELINE", "TORCHELASTIC_RUN_ID"}
 """Set by DVC, the flow and torchrun: without them a stage is somebody's own command, and may outlive its shell."""
 
@@ -126,6 +128,48 @@ def measure_candidates(project: Project = HERE) -> None:
     measure(project, name=load(project).project)
 
 
+@app.command("estimate")
+def estimate_stages(
+    stages: Annotated[list[str] | None, typer.Argument(help="Of train, distill, evaluate; all by default.")] = None,
+    project: Project = HERE,
+) -> None:
+    """Time a few real steps on this machine and say what the long stages will take."""
+    from temper.stages.forecast import TIMED
+
+    if unknown := sorted({*(stages or ())} - {*TIMED}):
+        raise ValueError(f"no stage {unknown[0]!r} is timed; name some of {', '.join(TIMED)}")
+    from temper.stages.estimate import estimate
+
+    for name, found in estimate(project, load(project), stages or TIMED).items():
+        print(f"{name}: {found}")
+
+
+@app.command("init")
+def init_project(
+    folder: Annotated[Path, typer.Argument(help="Folder of class folders of images, or a .csv or .parquet table.")],
+    project: Annotated[
+        Path | None, typer.Option(help="Where the project goes; by default a folder here, named after the images'.")
+    ] = None,
+    minutes: Annotated[float, typer.Option(help="What the whole chain may take on this machine.")] = 10.0,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a params.yaml that is there.")] = False,
+) -> None:
+    """Look at images, time a few steps on this machine, and write a project that fits both.
+
+    Example: python -m temper init ~/pets --project pets --minutes 10
+    """
+    from temper.recipe.project import place_project, write_project
+
+    folder = folder.expanduser()  # make hands a tilde on as it is
+    target = project.expanduser() if project else place_project(folder, Path())
+    written = write_project(folder, target, minutes=minutes, force=force)
+    for line in written.seen:
+        print(f"saw: {line}")
+    print(f"wrote {target / FILE}, with the reason beside each line, and dvc.yaml")
+    for name, found in written.estimates.items():
+        print(f"{name}: {found}")
+    print(f"next: make plan PROJECT={target}    make pipeline PROJECT={target}")
+
+
 @app.command("rate")
 def rate_model(
     file: Annotated[Path, typer.Argument(help="ONNX file of a registered model.")],
@@ -206,8 +250,23 @@ for _stage in STAGES:
     _add(_stage)
 
 
+def compute_as_ranks_do() -> None:
+    """Start this command anew with the variables of a rank, if it times steps: else other speeds are timed than training has."""
+    from temper.engine.start import rank_environment
+
+    variables = rank_environment(1)
+    if (
+        sys.argv[1:2]
+        and sys.argv[1] in _TIMES_STEPS
+        and "torch" not in sys.modules
+        and not variables.items() <= os.environ.items()
+    ):
+        os.execve(sys.executable, [sys.executable, "-m", "temper", *sys.argv[1:]], {**os.environ, **variables})
+
+
 def main() -> None:
     """Run the command line; errors a user can mend end with status 2 and one paragraph."""
+    compute_as_ranks_do()
     if not os.environ.keys().isdisjoint(_STARTED_BY_US):
         end_with_parent()
     try:

@@ -116,6 +116,14 @@ class RetrainParams:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlanParams:
+    """What is said before a run; apart from `fit`, where a change would make a finished training stale."""
+
+    warn_minutes: Annotated[float, Field(gt=0)] = 30.0
+    """A training that is estimated to take longer is warned of, with what would shorten it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServeParams:
     """What the server takes, and how much of it at once."""
 
@@ -158,6 +166,7 @@ class Params(BaseModel):
     quantize: QuantizeParams
     evaluate: EvaluateParams
     gate: GateParams
+    plan: PlanParams = PlanParams()
     retrain: RetrainParams = RetrainParams()
     serve: ServeParams = ServeParams()
 

@@ -30,7 +30,7 @@ def test_dvc_yaml_is_the_table_of_stages(project: Path):
 
 def test_every_section_of_the_parameters_belongs_to_a_stage_or_a_task():
     read = {section for stage in STAGES for section in stage.params}
-    assert set(Params.model_fields) - read == {"project", "gate", "retrain", "serve"}
+    assert set(Params.model_fields) - read == {"project", "gate", "plan", "retrain", "serve"}
 
 
 def leaves(kind: Any, seen: set[type]) -> Iterator[tuple[type, str]]:
@@ -163,7 +163,7 @@ def test_every_make_target_in_the_docs_exists():
 
 
 def test_every_command_of_the_library_in_the_docs_exists():
-    known = {*BY_NAME, "dvc-yaml", "measure", "join"}
+    known = {*BY_NAME, "dvc-yaml", "estimate", "init", "measure", "join"}
     for page in PAGES:
         for command in re.findall(r"python -m temper ([a-z-]+)", page.read_text(encoding="utf-8")):
             assert command in known, f"{page.name} names `python -m temper {command}`"
@@ -184,3 +184,10 @@ def test_the_page_of_parameters_is_fresh():
     finally:
         sys.path.pop(0)
     assert (ROOT / "docs" / "params.md").read_text(encoding="utf-8") == render(), "run `make docs`"
+
+
+def test_the_example_of_a_folder_is_what_init_writes():
+    """Written anew by: python -c "from tests.unit.recipe.typical import text; print(text(), end='')" > examples/folder/params.yaml."""
+    from tests.unit.recipe.typical import text
+
+    assert (ROOT / "examples" / "folder" / "params.yaml").read_text(encoding="utf-8") == text()

@@ -10,7 +10,7 @@ refused, since nothing says what range they have. Of an animation the first pict
 
 import gzip
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +27,15 @@ class Unreadable(Exception):
 
 
 class Store:
-    """Everything ingest left, by path; containers are opened once."""
+    """Everything ingest left, by path; containers are opened once.
 
-    def __init__(self, files: Mapping[str, Path]) -> None:
-        self._files = files
+    Args:
+        files: By name.
+        find: Where the members of an archive lie that nobody has made yet; None if there is one.
+    """
+
+    def __init__(self, files: Mapping[str, Path], find: Callable[[str], Path] | None = None) -> None:
+        self._files, self._find = files, find
         self._archives: dict[str, Archive] = {}
         self._arrays: dict[str, np.ndarray] = {}
 
@@ -46,7 +51,7 @@ class Store:
         name = split_path(path)[0]
         if name.endswith((".npy", ".gz")):
             self.array(name)
-        elif name.endswith(".zip") and name not in self._archives:
+        elif name.endswith(".zip") and name not in self._archives and self._find is None:
             self._archives[name] = Archive(self._files[name])
 
     def array(self, name: str) -> np.ndarray:
@@ -65,6 +70,11 @@ class Store:
             return self.array(name)[int(inner)]
         if not inner:
             return self._files[name].read_bytes()
+        if self._find is not None:
+            try:
+                return self._find(inner).read_bytes()
+            except OSError as error:
+                raise Unreadable(f"it cannot be read: {error.strerror}") from error
         try:
             return self._archives[name].read(inner)
         except ValueError as error:

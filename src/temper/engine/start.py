@@ -108,12 +108,23 @@ def _rank(stage: str, project: Path) -> tuple[str, ...]:
     return ("-m", "temper", stage, "--project", str(project))
 
 
+def rank_environment(num_ranks: int) -> dict[str, str]:
+    """Variables with which a rank computes; libraries read them once, when they are loaded.
+
+    Args:
+        num_ranks: How many share this machine's cores.
+    """
+    return {
+        "OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // num_ranks)),
+        "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", LARGE_PAGES),
+        "GOMP_SPINCOUNT": SHORT_SPIN,
+    }
+
+
 def _wait(order: Order) -> int:
     environment = {
         **os.environ,
-        "OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // order.num_ranks)),
-        "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", LARGE_PAGES),
-        "GOMP_SPINCOUNT": SHORT_SPIN,
+        **rank_environment(order.num_ranks),
         "LOGLEVEL": "CRITICAL",
         _QUIET[0]: _QUIET[1],
         PARENT: str(os.getpid()),

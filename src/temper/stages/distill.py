@@ -5,12 +5,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from torch import nn
+
 from temper.artifacts import Artifact
+from temper.compress.params import DistillationTerms
 from temper.engine.objectives import distilled
 from temper.engine.ranks import Ranks
 from temper.problem import Emphasis, Objective, Problem
 from temper.stages.trained import read_network
-from temper.stages.training import train_network
+from temper.stages.training import MakeObjective, train_network
 
 
 def run(
@@ -18,19 +21,7 @@ def run(
 ) -> dict[str, Any]:
     """Train the student to say what the calibrated teacher says of the same views."""
     teacher = read_network(inputs["train"], inputs["prepare"])
-    terms = params.distill.terms
-
-    def make_objective(problem: Problem, emphasis: Emphasis, ranks: Ranks) -> Objective:
-        return distilled(
-            problem,
-            teacher.to(ranks.device),
-            emphasis,
-            share=terms.share,
-            temperature=terms.temperature,
-            teacher_temperature=inputs["train"].facts["temperature"],
-            standardized=terms.logits == "z-scored",
-        )
-
+    make_objective = learn_from(teacher, params.distill.terms, temperature=inputs["train"].facts["temperature"])
     return train_network(
         "distill",
         params.distill,
@@ -42,3 +33,26 @@ def run(
         work=work,
         checkpoints=checkpoints,
     )
+
+
+def learn_from(teacher: nn.Module, terms: DistillationTerms, *, temperature: float) -> MakeObjective:
+    """How the student's objective is made.
+
+    Args:
+        teacher: Frozen, in evaluation mode.
+        terms: What the student is asked for.
+        temperature: The teacher's own calibration.
+    """
+
+    def make_objective(problem: Problem, emphasis: Emphasis, ranks: Ranks) -> Objective:
+        return distilled(
+            problem,
+            teacher.to(ranks.device),
+            emphasis,
+            share=terms.share,
+            temperature=terms.temperature,
+            teacher_temperature=temperature,
+            standardized=terms.logits == "z-scored",
+        )
+
+    return make_objective

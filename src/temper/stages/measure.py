@@ -5,8 +5,6 @@ Candidates take turns in short bursts, so that a busy moment of the machine hits
 """
 
 import json
-import os
-import platform
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +16,7 @@ import numpy as np
 from temper import artifacts
 from temper.networks.deployed import Deployed
 from temper.progress import Bar
+from temper.stages.machine import describe_processor
 from temper.stress.card import RECORD, read_card, write_card
 
 FILE = "latency.json"
@@ -70,11 +69,7 @@ def describe_machine() -> dict[str, Any]:
     """What latencies depend on: processor, cores this process may use, runtime."""
     import onnxruntime
 
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    cpu = models[0] if models else platform.processor() or platform.machine()
-    return {"cpu": cpu, "cores": len(os.sched_getaffinity(0)), "onnxruntime": onnxruntime.__version__}
+    return {**describe_processor(), "onnxruntime": onnxruntime.__version__}
 
 
 def time_candidates(files: Mapping[str, Path], size: list[int]) -> dict[str, dict[str, Any]]:

@@ -66,7 +66,7 @@ def train_network(
         problem, facts = load_problem(prepare.facts["problem"]), read_facts(prepare)
         emphasis = _emphasis(params, inputs["augment"])
         seed = derive(seed, what)
-        loader = _loader(inputs, problem, facts, params, ranks, seed=seed, what=what)
+        loader = make_loader(inputs, problem, facts, params, ranks, seed=seed, what=what)
         network = build_network(problem, params.backbone, facts, seed=seed, head=params.head)
         whiten(network, open_pictures(prepare))
         started = transfer(network, params, project, ranks)
@@ -134,7 +134,7 @@ def transfer(network: nn.Module, params: "TrainParams | DistillParams", project:
     return {"transfer": report.record()}
 
 
-def _loader(
+def make_loader(
     inputs: Mapping[str, Artifact],
     problem: Problem,
     facts: Facts,

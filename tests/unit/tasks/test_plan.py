@@ -93,3 +93,13 @@ def test_every_step_needs_earlier_ones():
     for name in (*BY_NAME, plan.MEASURE, plan.REGISTER):
         assert set(plan.needs(name)) <= done
         done.add(name)
+
+
+def test_what_a_step_took_last_stands_in_a_column_where_anything_is_known():
+    steps = (plan.Step("ingest", ()), plan.Step("train", ("never ran",)), plan.Step("measure", ("missing",)))
+    assert plan.words(steps, {}) == plan.words(steps)
+    assert plan.words(steps, {"ingest": 2.4, "train": 133.0}).splitlines() == [
+        "ingest   skip    last 2 s  up to date",
+        "train    run   last 133 s  never ran",
+        "measure  run               missing",
+    ]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from temper.data.listing import Listing
 from temper.data.params import AnySource, ImageFolder, Table
 from temper.data.sources import digits, fashion_mnist, imagefolder, table, toys
 from temper.problem import Row
@@ -20,6 +21,8 @@ SOURCES: dict[str, Callable[[Any, Path, Path], list[Row]]] = {
     "toys": toys.fetch,
 }
 """`source` in params.yaml -> what fetches it."""
+LISTED: dict[str, Callable[[Any, Path], Listing]] = {"imagefolder": imagefolder.list_rows, "table": table.list_rows}
+"""`source` -> what finds its files where the user keeps them, without copying any."""
 
 
 def find_origin(params: AnySource) -> str | None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from temper.data.archive import NAME, write_archive
+from temper.data.listing import Listing
 from temper.data.params import ImageFolder
 from temper.problem import Row
 
@@ -16,7 +17,14 @@ SPLITS = {"train": "train", "validation": "validation", "val": "validation", "te
 
 
 def fetch(params: ImageFolder, project: Path, out: Path) -> list[Row]:
-    """Write `pictures.zip`.
+    """Write `pictures.zip`; raises as `list_rows`."""
+    listing = list_rows(params, project)
+    write_archive(listing.names, listing.find, out / NAME)
+    return listing.rows
+
+
+def list_rows(params: ImageFolder, project: Path) -> Listing:
+    """Find the images; nothing is read but the names in the folder.
 
     Raises:
         ValueError: If the folder is missing, holds no class folders or only one, or a class folder is empty.
@@ -38,8 +46,7 @@ def fetch(params: ImageFolder, project: Path, out: Path) -> list[Row]:
         raise ValueError(
             f"{root} holds one class only, {classes[0]!r}; add a folder of pictures of another class beside it"
         )
-    write_archive([row.id for row in rows], root.joinpath, out / NAME)
-    return rows
+    return Listing(rows, [row.id for row in rows], root.joinpath)
 
 
 def _splits(root: Path) -> list[tuple[str | None, Path]]:

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from temper.data.archive import NAME, write_archive
+from temper.data.listing import Listing
 from temper.data.params import Table
 from temper.problem import Row
 
@@ -18,7 +19,14 @@ SPLITS = {"train": "train", "validation": "validation", "val": "validation", "te
 
 
 def fetch(params: Table, project: Path, out: Path) -> list[Row]:
-    """Write `pictures.zip`, masks included.
+    """Write `pictures.zip`, masks included; raises as `list_rows`."""
+    listing = list_rows(params, project)
+    write_archive(listing.names, listing.find, out / NAME)
+    return listing.rows
+
+
+def list_rows(params: Table, project: Path) -> Listing:
+    """Read the table; of the files it names, only whether they exist.
 
     Raises:
         ValueError: If the table or a column is missing, a row is incomplete, a split is unknown or a file does not exist.
@@ -28,7 +36,7 @@ def fetch(params: Table, project: Path, out: Path) -> list[Row]:
         raise ValueError(f"ingest.file = {params.file!r}: {file} does not exist; name a .csv or .parquet file")
     if params.labels is None and params.mask is None:
         raise ValueError("ingest.labels and ingest.mask are both null; name the column that holds the truth")
-    table = _read(file)
+    table = read_columns(file)
     for key in ("path", "labels", "mask", "split", "group"):
         _require_column(params.file, key, getattr(params, key), list(table))
     files: dict[str, Path] = {}
@@ -41,12 +49,15 @@ def fetch(params: Table, project: Path, out: Path) -> list[Row]:
         }
         rows.append(_row(cells, f"{params.file} row {number + 1}", file.parent, files))
     _check(rows, files, params.file)
-    write_archive(list(files), files.__getitem__, out / NAME)
-    return rows
+    return Listing(rows, list(files), files.__getitem__)
 
 
-def _read(file: Path) -> dict[str, list[Any]]:
-    """The table by columns."""
+def read_columns(file: Path) -> dict[str, list[Any]]:
+    """The table by columns.
+
+    Raises:
+        ValueError: If it is no CSV or Parquet file, or holds no rows.
+    """
     if file.suffix.lower() == ".parquet":
         import pyarrow as pa
         import pyarrow.parquet as pq

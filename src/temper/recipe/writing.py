@@ -1,0 +1,70 @@
+"""Choices as the text of a params.yaml: the same choices, the same bytes."""
+
+import json
+import re
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from temper.recipe.choosing import Choice
+
+_PLAIN = re.compile(r"[A-Za-z_./][\w./@-]*(:[\w./@-]+)?")
+_WORDS = {"true", "false", "null", "yes", "no", "."}
+"""Plain text that YAML, or an older YAML, reads as something else."""
+_LONGEST = 118
+_COMMENT_AT = 34
+_INDENT = 2
+
+
+def write_params(choices: Sequence[Choice], heading: Sequence[str]) -> str:
+    """The whole file: a heading of comments, then a line for each choice with its reason beside it, or above it where it is long."""
+    lines = [f"# {line}" for line in heading]
+    open_keys: list[str] = []
+    for choice in choices:
+        *outer, last = choice.key.split(".")
+        shared = 0
+        while shared < len(outer) and shared < len(open_keys) and outer[shared] == open_keys[shared]:
+            shared += 1
+        lines += [f"{' ' * _INDENT * depth}{outer[depth]}:" for depth in range(shared, len(outer))]
+        open_keys = outer
+        lines += _lines(last, choice, " " * _INDENT * len(outer))
+    return "\n".join(lines) + "\n"
+
+
+def _lines(name: str, choice: Choice, indent: str) -> Iterable[str]:
+    if isinstance(choice.value, list) and any(isinstance(item, dict) for item in choice.value):
+        yield from _comment(choice.reason, indent)
+        yield f"{indent}{name}:"
+        yield from (f"{indent}  - {flow(item)}" for item in choice.value)
+        return
+    line = f"{indent}{name}: {flow(choice.value)}"
+    beside = f"{line:<{_COMMENT_AT}}  # {choice.reason}"
+    if not choice.reason:
+        yield line
+    elif len(beside) <= _LONGEST:
+        yield beside
+    else:
+        yield from _comment(choice.reason, indent)
+        yield line
+
+
+def _comment(text: str, indent: str) -> list[str]:
+    return [f"{indent}# {line}" for line in textwrap.wrap(text, _LONGEST - len(indent) - 2, break_on_hyphens=False)]
+
+
+def flow(value: Any) -> str:
+    """A value in one line of YAML.
+
+    Example:
+        >>> flow({"flip": True, "name": "a b", "widths": [16, 32], "no": "no", "file": "../pets"})
+        '{flip: true, name: "a b", widths: [16, 32], "no": "no", file: ../pets}'
+    """
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{flow(name)}: {flow(inner)}" for name, inner in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(flow, value))}]"
+    if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
+        return value
+    # JSON is YAML, but for 1e-05, which YAML takes for text without a point.
+    text = json.dumps(value, ensure_ascii=False)
+    return re.sub(r"^(-?\d+)e", r"\1.0e", text) if isinstance(value, float) else text
