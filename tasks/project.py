@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 TELEMETRY_OFF = {
     "DO_NOT_TRACK": "1",
     "DVC_NO_ANALYTICS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "NO_ALBUMENTATIONS_UPDATE": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -107,6 +108,8 @@ class Project:
             "MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING": "false",
             # Its pages would start seven processes that wait for jobs nobody gives them.
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            # Where a folder can hold no links, its cache takes more room; nothing else to say.
+            "HF_HUB_DISABLE_SYMLINKS_WARNING": "1",
             "PREFECT_HOME": str(self.prefect_home),
             # Stages speak for themselves in the terminal; Prefect's own log goes to its server only.
             "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",

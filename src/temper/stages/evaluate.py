@@ -14,9 +14,9 @@ import torch
 
 from temper.artifacts import Artifact
 from temper.gate.rating import write_rating
-from temper.networks.deployed import Deployed
+from temper.networks.deployed import PART, Deployed
 from temper.problem import Problem
-from temper.stages.rating import PART, make_ratings, open_test
+from temper.stages.rating import make_ratings, open_test
 from temper.stress.card import CLASSES, STRATA, Card, Plot, write_card, write_record
 from temper.stress.evaluation import STRATUM, Evaluation, evaluate, find_worst
 from temper.stress.pictures import Pictures

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from temper.compress.params import QuantizeParams
+from temper.data.packing import as_targets
 from temper.gate.evidence import Difference, difference
 from temper.maths.statistics import draw, resample
-from temper.networks.deployed import Deployed
+from temper.networks.deployed import PART, Deployed
 from temper.problem import Answer, Problem
-from temper.stages.rating import PART, as_targets
 
 _BATCH = 512
 _RESAMPLES = 1000

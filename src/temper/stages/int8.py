@@ -87,12 +87,18 @@ def quantize_student(
         "gap": last.gap,
         "drop": round(-last.score.value, 6),
         "images": len(comparison),
-        "layers": len(quantizer.layers),
-        "float_layers": [quantizer.layers[number] for number in sorted(found.chosen.setting.floats)]
-        if found.chosen
-        else list(quantizer.layers),
+        **_record(found, quantizer.layers),
+    }
+
+
+def _record(found: Search, layers: tuple[str, ...]) -> dict[str, Any]:
+    """Which layers stayed in float, and every trial, as JSON values."""
+    floats = range(len(layers)) if found.chosen is None else sorted(found.chosen.setting.floats)
+    return {
+        "layers": len(layers),
+        "float_layers": [layers[number] for number in floats],
         "tried": [
-            {"setting": describe(each.setting, quantizer.layers), "holds": each.holds, "found": each.found}
+            {"setting": describe(each.setting, layers), "holds": each.holds, "found": each.found}
             for each in found.tried
         ],
     }

@@ -12,10 +12,10 @@ from pathlib import Path
 from temper import artifacts
 from temper.artifacts import digest_file
 from temper.gate.rating import write_rating
-from temper.networks.deployed import Deployed
+from temper.networks.deployed import PART, Deployed
 from temper.params import load
 from temper.problem import Problem
-from temper.stages.rating import PART, make_ratings, open_test
+from temper.stages.rating import make_ratings, open_test
 from temper.stress.evaluation import evaluate
 
 _MODEL = "model"

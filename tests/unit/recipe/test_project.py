@@ -10,10 +10,11 @@ from typer.testing import CliRunner
 from temper import __main__ as door
 from temper.artifacts import load as load_artifact
 from temper.engine import timing
+from temper.networks import pretrained
 from temper.params import load
 from temper.recipe import project as recipe
+from temper.recipe import weights
 from temper.recipe.project import check_place, place_project
-from temper.recipe.weights import find_weights
 from temper.stages import BY_NAME
 from temper.stages.dvc import dvc_yaml
 from temper.stages.forecast import read_estimates
@@ -76,13 +77,14 @@ def test_too_little_time_is_refused_before_anything_is_looked_at(tmp_path: Path)
         door.init_project(tmp_path / "nowhere", minutes=1)
 
 
-def test_weights_that_are_on_this_machine_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    installed = find_weights()
-    (tmp_path / "models--timm--resnet18.a1_in1k" / "snapshots" / "abc").mkdir(parents=True)
-    assert find_weights() == installed, "begun, but without a file"
-    (tmp_path / "models--timm--resnet18.a1_in1k" / "snapshots" / "abc" / "model.safetensors").touch()
-    assert [(each.backbone, each.weights) for each in find_weights()[len(installed) :]] == [("resnet18", "timm")]
+def test_of_the_weights_on_this_machine_those_that_were_tried_are_taken(monkeypatch: pytest.MonkeyPatch):
+    there = [("timm", "vit_giant.x"), ("timm@abc", "resnet18.a1_in1k"), ("package:lite", "tf_efficientnet_lite0")]
+    known = [pretrained.Available(reference, backbone, (224, 224), "Apache-2.0") for reference, backbone in there]
+    monkeypatch.setattr(weights, "available_weights", lambda: known)
+    assert [(each.backbone, each.weights) for each in weights.find_weights()] == [
+        ("tf_efficientnet_lite0", "package:lite"),
+        ("resnet18.a1_in1k", "timm@abc"),
+    ]
 
 
 def test_help_has_an_example():
