@@ -178,7 +178,7 @@ def _student(found: Findings, plan: Plan, draws: int) -> list[Choice]:
     short = min(plan.size)
     reason = (
         "small images: no early stride"
-        if found.short_px <= SMALL_PX
+        if short <= SMALL_PX
         else "an early stride: a quarter of the places, a fraction of the time"
     )
     return [

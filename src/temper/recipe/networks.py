@@ -8,12 +8,16 @@ SMALL_PX = 40
 """Short sides up to which nothing is thrown away early: no early stride, and the size the images have."""
 WEIGHTS_PX = 64
 """Short sides from which pretrained weights help: their filters were learned on larger images."""
-_STUDENT = {1: (32,), 2: (32, 64), 3: (24, 48, 64), 4: (16, 32, 48, 64), 5: (16, 32, 48, 64, 96)}
+_STUDENT = {3: (24, 48, 64), 4: (16, 32, 48, 64), 5: (16, 32, 48, 64, 96)}
 """Channels by number of stages: about 130 kB in int8; in first trials it came within a point of its teacher."""
-_TEACHER = {1: (64,), 2: (64, 128), 3: (48, 96, 128), 4: (32, 64, 96, 128), 5: (32, 64, 96, 128, 192)}
+_TEACHER = {3: (48, 96, 128), 4: (32, 64, 96, 128), 5: (32, 64, 96, 128, 192)}
 """About twice the student's."""
-_LAST_CELLS = 8
-"""The last maps are 4 to 8 cells wide: fewer see the whole image at once, more cost time and see too little of it."""
+_SMALL_STUDENT = {1: (32,), 2: (32, 64), 3: (32, 48, 64)}
+_SMALL_TEACHER = {1: (64,), 2: (48, 128), 3: (48, 64, 128)}
+"""Of small images: as the default project, which is tuned."""
+_LAST_CELLS, _LAST_CELLS_SMALL = 8.0, 3.5
+"""The last maps are 4 to 8 cells wide: fewer see the whole image at once, more cost time and see too little of it. Small images are halved as
+long as about 4 are left."""
 
 
 @dataclass(frozen=True)
@@ -27,23 +31,26 @@ class Available:
 
 
 def count_stages(short_px: int) -> int:
-    """Stages after which the shorter side is 4 to 8 cells long; each halves the size.
+    """Stages after which the shorter side is about 4 to 8 cells long; each halves the size.
 
     Example:
-        >>> [count_stages(side) for side in (8, 28, 32, 64, 96, 128, 160)]
-        [1, 2, 2, 3, 4, 4, 5]
+        >>> [count_stages(side) for side in (8, 16, 28, 32, 48, 64, 96, 128, 160)]
+        [1, 2, 3, 3, 3, 3, 4, 4, 5]
     """
-    return min(max(1, math.ceil(math.log2(short_px / _LAST_CELLS))), max(_STUDENT))
+    if short_px <= SMALL_PX:
+        return max(1, math.floor(math.log2(short_px / _LAST_CELLS_SMALL)))
+    return min(math.ceil(math.log2(short_px / _LAST_CELLS)), max(_STUDENT))
 
 
 def plain_backbone(short_px: int, *, teacher: bool) -> dict[str, Any]:
     """A small-vgg, as params.yaml has it."""
     stages = count_stages(short_px)
-    widths = list((_TEACHER if teacher else _STUDENT)[stages])
     if short_px <= SMALL_PX:
-        return {"family": "small-vgg", "widths": widths, "depths": [2] * stages}
+        widths = (_SMALL_TEACHER if teacher else _SMALL_STUDENT)[stages]
+        return {"family": "small-vgg", "widths": list(widths), "depths": [2] * stages}
+    widths = (_TEACHER if teacher else _STUDENT)[stages]
     stem = {"channels": 32 if teacher else 24, "size_px": 5, "stride": 2}
-    return {"family": "small-vgg", "stem": stem, "widths": widths, "depths": [1] + [2] * (stages - 1)}
+    return {"family": "small-vgg", "stem": stem, "widths": list(widths), "depths": [1] + [2] * (stages - 1)}
 
 
 def pretrained_backbone(available: Available) -> dict[str, Any]:

@@ -12,7 +12,7 @@ _MOST_EVEN, _MOST_WEIGHTED = 3.0, 10.0
 are weighed, above it the rare ones are repeated, since single weights of ten make steps jump."""
 _REPEAT_STRENGTH = 0.5
 _EXPECTED, _DISCORDANCE = 0.85, 0.4
-"""Score of a model, and how unlike two good ones err (1: as if independent): of the trials behind issue 18. Only margins hang on it."""
+"""Score of a model, and how unlike two good ones err (1: as if independent), in first trials. Only margins hang on it."""
 _Z = 1.65
 """One-sided bound of 95 %."""
 _Z_EACH = 3.2

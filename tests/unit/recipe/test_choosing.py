@@ -95,7 +95,7 @@ SITUATIONS: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
         {"found": small(28)},
         {
             "prepare.height_px": 28,
-            "train.backbone": {"family": "small-vgg", "widths": [64, 128], "depths": [2, 2]},
+            "train.backbone": {"family": "small-vgg", "widths": [48, 64, 128], "depths": [2, 2, 2]},
             "train.views": {"flip": False, "crop_px": 1},
             "train.fit.epochs": 60,
             "distill.fit.epochs": 100,

@@ -30,7 +30,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("size", [(24, 30), (44, 50)])
+@pytest.mark.parametrize("size", [(24, 30), (50, 56)])
 def test_a_folder_becomes_a_project_whose_stages_run(
     tmp_path: Path, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
