@@ -41,4 +41,5 @@ def run(
         project=project,
         work=work,
         checkpoints=checkpoints,
+        teacher=inputs["train"].facts["scores"],
     )
