@@ -9,6 +9,7 @@ from torch import distributed, nn
 
 from temper.data.sampling import part
 from temper.engine.norms import synchronise_statistics
+from temper.engine.refreshing import refresh_statistics
 
 LAYERS = {
     "1d": (nn.BatchNorm1d(3), (7, 3)),
@@ -43,6 +44,18 @@ def compare(plain: nn.Module, shape: tuple[int, ...], mine: slice) -> None:
     for one, two in zip(plain.buffers(), shared.buffers(), strict=True):
         torch.testing.assert_close(two, one)
     torch.testing.assert_close(shared.eval()(whole), plain.eval()(whole))
+    if plain.track_running_stats:
+        refresh(plain, whole.detach(), shared, mine)
+
+
+def refresh(plain: nn.Module, whole: torch.Tensor, shared: nn.Module, mine: slice) -> None:
+    """Statistics taken anew over two batches, by one and by two."""
+    batches = [whole * 2 - 1, whole.square()]
+    with torch.inference_mode():
+        refresh_statistics(nn.Sequential(plain), [plain], batches)
+        refresh_statistics(shared, list(shared), [batch[mine] for batch in batches])
+    for one, two in zip(plain.buffers(), shared.buffers(), strict=True):
+        torch.testing.assert_close(two, one)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,9 @@ holds no random state: what is random (order, views) depends on the step alone a
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,49 +17,24 @@ from torch import Tensor, nn
 from temper.engine.accumulation import MicroBatch
 from temper.engine.checkpoints import Checkpoints
 from temper.engine.compiling import compiled
-from temper.engine.guard import MOST_TURNS, Guard, give_up
-from temper.engine.journal import Entry, Journal
+from temper.engine.guard import MOST_TURNS, Guard, give_up, longest
+from temper.engine.interface import FitResult, Loader
+from temper.engine.journal import Journal
+from temper.engine.norms import check_single
+from temper.engine.notes import Course, of_epoch, read_epochs
 from temper.engine.optimizers import learning_rate, take_step
 from temper.engine.params import FitParams
 from temper.engine.precision import Mode, choose_mode
 from temper.engine.ranks import Ranks
+from temper.engine.recording import mean_terms, state_values
+from temper.engine.refreshing import count_batches
 from temper.engine.state import Training
 from temper.engine.stopping import STOPPED
 from temper.engine.thawing import Thawing
-from temper.problem import Batch, Headline, Objective
+from temper.problem import Batch, Headline, Inputs, Objective
 from temper.progress import Bar
 
 _JOURNAL_EVERY_STEPS = 10
-
-
-class Loader(Protocol):
-    """Where batches come from."""
-
-    num_batches: int
-    """Batches of an epoch."""
-
-    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """This rank's parts of an epoch's batches, from number `start` on."""
-
-    def ids(self, epoch: int, number: int) -> Sequence[str]:
-        """Ids of the examples of a whole batch, over all ranks."""
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """What a training came to."""
-
-    scores: dict[str, float]
-    """Of the best network, on the validation split."""
-    best_epoch: int
-    num_steps: int
-    mode: Mode
-    num_skipped: int
-    """Steps that were skipped because their numbers were not finite."""
-    accumulation: int
-    """In how many parts each batch was gone through on a rank, at the end; 1 unless memory ran out."""
-    entries: list[Entry] = field(compare=False)
-    """The journal, on the first rank; its times differ from run to run."""
 
 
 def fit(
@@ -84,7 +58,8 @@ def fit(
         network: On the ranks' device.
         objective: What it is trained for.
         loader: This rank's batches.
-        validate: Scores of a network on the validation split, the same on every rank.
+        validate: Scores of a network on the validation split, the same on every rank; with the headline by chance as `notes.CHANCE`,
+            if an epoch that went wrong is to be told in words.
         params: How.
         what: A word for the progress bar.
         headline: Which score decides which epoch was best.
@@ -135,6 +110,7 @@ class _Fit:
         # Nobody writes, and so forgets old ones, before all have read.
         self.ranks.wait()
         self._save()
+        course = Course(what, headline, self.params)
         with Bar(what if self.ranks.first else "", self.num_steps if self.ranks.first else 0) as bar:
             bar.skip(state.step)
             while (state := self.training.state).epoch < self.params.epochs:
@@ -143,15 +119,39 @@ class _Fit:
                 if not self._train(bar):
                     bar.skip(self._go_back() - state.step)
                     continue
-                scores = self.training.finish_epoch(validate, headline, self.mode.autocast(self.ranks.device))
+                context = self.mode.autocast(self.ranks.device)
+                scores = self.training.finish_epoch(validate, headline, context, self._lagging())
                 values = {f"validation/{name}": value for name, value in scores.items()}
                 self.journal.write(state.step, state.epoch, values)
                 if self.ranks.first:
                     bar.advance(0, f"{headline.name} {scores[headline.name]:.4f}")
+                    for note in of_epoch(course, read_epochs(self.journal.entries, headline)):
+                        print(note, file=sys.stderr)
                 self._save()
         self.network.load_state_dict(self.training.best)
-        parts, entries = self.micro_batch.parts, self.journal.entries
-        return FitResult(state.best_scores, state.best_epoch, self.num_steps, self.mode, state.skipped, parts, entries)
+        return FitResult(
+            state.best_scores,
+            state.best_epoch,
+            self.num_steps,
+            self.mode,
+            state.skipped,
+            self.micro_batch.parts,
+            state.clipped_share,
+            self.journal.entries,
+        )
+
+    def _lagging(self) -> Callable[[], Iterator[Inputs]] | None:
+        """What statistics are taken anew over before the present epoch is scored: its own first batches; None if they do not lag."""
+        loader, epoch = self.loader, self.training.state.epoch
+        averaged = self.params.average_decay > 0
+        count = count_batches(loader.num_batches, self.params.batch_size, averaged=averaged)
+
+        def inputs() -> Iterator[Inputs]:
+            for batch in islice(loader.batches(epoch), count):
+                for part, _ in self.micro_batch.split(batch):
+                    yield {**part.inputs, "image": self.mode.arrange_input(part.inputs["image"])}
+
+        return inputs if count else None
 
     def _share(self) -> None:
         """Share the network among the ranks; anew whenever something was frozen or thawed: how, hangs on what gets gradients."""
@@ -160,6 +160,8 @@ class _Fit:
 
     def _begin(self) -> None:
         """Go on from the last checkpoint, or choose the mode."""
+        if self.ranks.num == 1 and self.params.batch_size // self.micro_batch.parts == 1:
+            check_single(self.network, self._first_part().inputs)
         if self._restore(self.checkpoints.newest() if self.ranks.first else None):
             if self.ranks.first:
                 print(f"resuming at step {self.training.state.step} of {self.num_steps}")
@@ -244,38 +246,31 @@ class _Fit:
         terms = self.micro_batch.differentiate(
             self.shared, self.objective, batch, self.mode, loss_scale=state.loss_scale
         )
-        norm = None
-        if self.params.max_grad_norm:
-            norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.params.max_grad_norm)
-        good = self.guard.passes(terms["loss"], norm)
-        state.count(good=good)
-        if good:
+        max_norm = longest(self.params.max_grad_norm, state.mean_norm)
+        verdict = self.guard.judge(terms["loss"], max_norm=max_norm)
+        state.count(verdict)
+        if good := verdict.good:
             take_step(optimizer)
             if self.params.average_decay:
                 self.training.average.update(self.network, state.step)
         if not good or (state.step - 1) % _JOURNAL_EVERY_STEPS == 0 or state.step == self.num_steps:
             seconds = time.perf_counter() - started
-            self._record(lr, terms if good else {}, self.params.batch_size / seconds)
+            self._record(
+                terms if good else {}, {"train/lr": lr, "speed/images_per_s": self.params.batch_size / seconds}
+            )
 
-    def _record(self, lr: float, terms: dict[str, Tensor], images_per_s: float) -> None:
-        """Write down a step's terms, their means over the ranks; nothing but the count of a skipped one."""
-        values: dict[str, float] = {}
-        if terms:
-            means = self.ranks.sum(torch.stack([value.double() for value in terms.values()])) / self.ranks.num
-            values = {f"train/{name}": value for name, value in zip(terms, means.tolist(), strict=True)}
-            values |= {"train/lr": lr, "speed/images_per_s": images_per_s}
+    def _record(self, terms: dict[str, Tensor], others: dict[str, float]) -> None:
+        """Write a step down; of a skipped one nothing but the counts."""
+        values = mean_terms(terms, self.ranks) | others if terms else {}
         state = self.training.state
-        if state.skipped:
-            values["train/skipped"] = state.skipped
-        if self.mode.precision == "fp16":
-            values["train/loss_scale"] = state.loss_scale
-        if self.micro_batch.parts > 1:
-            values["train/accumulation"] = self.micro_batch.parts
-        self.journal.write(state.step, state.step / self.loader.num_batches, values)
+        counts = state_values(state, self.micro_batch.parts)
+        self.journal.write(state.step, state.step / self.loader.num_batches, values | counts)
+
+    def _first_part(self) -> Batch:
+        return self.micro_batch.split(next(self.loader.batches(0)))[0][0]
 
     def _choose_mode(self) -> None:
-        batch = next(self.loader.batches(0))
-        part, _ = self.micro_batch.split(batch)[0]
+        part = self._first_part()
         try:
             mode, deviation = choose_mode(self.network, self.objective, part, self.params, self.ranks.device)
         except torch.OutOfMemoryError:

@@ -4,12 +4,14 @@ torch's SyncBatchNorm knows GPUs only; this one works with gloo and NCCL alike. 
 nothing of the kind.
 """
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from temper.problem import Inputs
 
 _PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _WITH_ACTIVATION = "BatchNormAct2d"
@@ -33,6 +35,36 @@ def synchronise_statistics(network: nn.Module) -> None:
                 "set ranks to 1, or take another backbone"
             )
         module.__class__ = _shared(kind)
+
+
+@torch.no_grad()
+def check_single(network: nn.Module, inputs: Inputs) -> None:
+    """Refuse batch normalisation of a single value: where parts of a batch are single examples, and a map is one cell.
+
+    Args:
+        network: Ready to answer; is left in evaluation mode.
+        inputs: One example, as the network sees it.
+
+    Raises:
+        ValueError: Names the layer and the way out.
+    """
+    found: list[str] = []
+
+    def look(name: str, module: nn.Module, values: tuple[Tensor, ...]) -> None:
+        if values[0].numel() == values[0].shape[1]:
+            found.append(name)
+
+    named = [(name, module) for name, module in network.named_modules() if isinstance(module, _BatchNorm)]
+    handles = [module.register_forward_pre_hook(partial(look, name)) for name, module in named]
+    network.eval()(inputs)
+    for handle in handles:
+        handle.remove()
+    if found:
+        raise ValueError(
+            f"the network is trained on one example at a time, and the batch normalisation {found[0]} sees one value per channel of it, which has "
+            "no variance; set fit.batch_size to 2 or more (if memory ran out: make the images smaller, by prepare.height_px), enlarge the images, or "
+            "take a backbone with fewer strides"
+        )
 
 
 @cache
@@ -91,4 +123,5 @@ def _track(norm: _BatchNorm, mean: Tensor, variance: Tensor, count: Tensor) -> N
     norm.num_batches_tracked += 1
     share = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
     norm.running_mean.lerp_(mean, share)
-    norm.running_var.lerp_(variance * count / (count - 1), share)
+    # A single value, which torch refuses, has no variance to correct.
+    norm.running_var.lerp_(variance * count / (count - 1).clamp(min=1), share)

@@ -56,8 +56,9 @@ class FitParams:
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Of the moving average of the weights, per step; 0 turns averaging off."""
-    max_grad_norm: Annotated[float, Field(ge=0)] = 0.0
-    """0 turns clipping off."""
+    max_grad_norm: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
+    """Of all gradients together; longer ones are shortened to it. `auto` is four times the running mean of the norms: healthy trainings
+    stay within two and a half times that mean, and no odd batch throws the weights far away. 0 turns clipping off."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """`auto` takes bf16 (on GPUs without it fp16) where the device has matrix units for it and a step on the real network agrees with
     fp32. fp16 scales the loss, so that small gradients do not vanish."""

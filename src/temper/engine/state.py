@@ -1,7 +1,7 @@
 """What a training is at one instant: how it goes into a checkpoint and comes back, bit for bit."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 
@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from temper.engine.checkpoints import Checkpoint
+from temper.engine.guard import Verdict, follow
 from temper.engine.optimizers import WeightAverage, build_optimizer
 from temper.engine.params import FitParams
 from temper.engine.precision import SCALE_GROWS_AFTER, Mode
+from temper.engine.refreshing import copy_state, find_statistics, refresh_statistics
 from temper.engine.thawing import Thawing
-from temper.problem import Headline
+from temper.problem import Headline, Inputs
 
 
 @dataclass
@@ -30,6 +32,10 @@ class State:
     """Bad steps in a row up to now."""
     skipped: int = 0
     """Bad steps in all, those before it went back included."""
+    clipped: int = 0
+    """Good steps whose gradients were shortened."""
+    mean_norm: float = 0.0
+    """Running mean of the norms of all gradients; 0 before the first good step."""
     best_epoch: int = 0
     best_scores: dict[str, float] = field(default_factory=dict)
     mode: Mode | None = None
@@ -38,13 +44,20 @@ class State:
     scaled: int = 0
     """Good steps since the loss scale last changed."""
 
-    def count(self, *, good: bool) -> None:
+    @property
+    def clipped_share(self) -> float:
+        """Share of the finished steps whose gradients were shortened."""
+        return self.clipped / max(self.step, 1)
+
+    def count(self, verdict: Verdict) -> None:
         """Take note of a finished step.
 
         Where the loss is scaled, numbers that are not finite are taken for the scale's fault as long as it can be halved.
         """
         self.step += 1
-        if good:
+        self.clipped += verdict.clipped
+        if verdict.good:
+            self.mean_norm = follow(self.mean_norm, verdict.norm, self.step - 1)
             self.streak, self.scaled = 0, self.scaled + 1
             if self.mode is not None and self.mode.precision == "fp16" and self.scaled == SCALE_GROWS_AFTER:
                 self.loss_scale, self.scaled = 2 * self.loss_scale, 0
@@ -60,11 +73,11 @@ class Training:
     Args:
         network: On the ranks' device.
         params: Of the fit.
-        thawing: Learning rates by layer.
+        thawing: Learning rates by layer, and what is trained when.
     """
 
     def __init__(self, network: nn.Module, params: FitParams, thawing: Thawing) -> None:
-        self.network, self.params = network, params
+        self.network, self.params, self.thawing = network, params, thawing
         self.optimizer = build_optimizer(network, params)
         thawing.scale(self.optimizer)
         self.average = WeightAverage(network, params.average_decay)
@@ -76,23 +89,32 @@ class Training:
         validate: Callable[[nn.Module], dict[str, float]],
         headline: Headline,
         context: AbstractContextManager[object],
+        training_inputs: Callable[[], Iterator[Inputs]] | None,
     ) -> dict[str, float]:
-        """Score the averaged weights where there are any, else the present ones, and keep them if they are the best so far."""
-        own = None
+        """Score the averaged weights where there are any, else the present ones, and keep them if they are the best so far.
+
+        Args:
+            validate: Scores of a network, the same on every rank.
+            headline: Which score decides.
+            context: In which the network runs.
+            training_inputs: Over what the statistics of what is scored are taken anew; None where they do not lag.
+        """
+        norms = find_statistics(self.network, self.thawing)
+        own = copy_state(self.network)
         if self.params.average_decay:
-            own = {name: value.clone() for name, value in self.network.state_dict().items()}
             self.network.load_state_dict(self.average.values)
         self.network.eval()
         with torch.inference_mode(), context:
+            if norms and training_inputs is not None:
+                refresh_statistics(self.network, norms, training_inputs())
             scores = validate(self.network)
         self.state.epoch += 1
         before = self.state.best_scores.get(headline.name, math.nan)
         sign = 1 if headline.greater_is_better else -1
         if not math.isfinite(before) or sign * scores[headline.name] > sign * before:
-            self.best = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+            self.best = copy_state(self.network)
             self.state.best_scores, self.state.best_epoch = scores, self.state.epoch
-        if own is not None:
-            self.network.load_state_dict(own)
+        self.network.load_state_dict(own)
         return scores
 
     def pack(self, journal: str, *, good: bool) -> Checkpoint:

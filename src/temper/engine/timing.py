@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from temper.engine.checkpoints import Checkpoints
-from temper.engine.fit import Loader, _Fit
+from temper.engine.fit import _Fit
+from temper.engine.interface import Loader
 from temper.engine.journal import Journal
 from temper.engine.params import FitParams
 from temper.engine.precision import Mode

@@ -218,19 +218,26 @@ def _fit(section: str, fit: Fit, seconds: float, *, pretrained: bool) -> list[Ch
             fit.optimizer,
             "careful with what the weights know" if pretrained else "soonest from scratch",
         ),
-        Choice(f"{where}.lr", rates.lr, f"for {fit.optimizer} at batches of {fit.batch_size}"),
+        Choice(f"{where}.lr", rates["lr"], f"for {fit.optimizer} at batches of {fit.batch_size}"),
     ]
     if fit.optimizer == "muon":
-        lines.append(Choice(f"{where}.momentum", 0.6))
+        lines += [Choice(f"{where}.{key}", rates[key]) for key in ("rest_lr", "momentum")]
     lines += [
-        Choice(f"{where}.weight_decay", rates.weight_decay),
-        Choice(f"{where}.warmup_share", rates.warmup_share, "of the steps, in which the rate climbs"),
+        Choice(f"{where}.weight_decay", rates["weight_decay"]),
+        Choice(f"{where}.warmup_share", rates["warmup_share"], "of the steps, in which the rate climbs"),
     ]
     if pretrained:
         lines.append(Choice(f"{where}.schedule", "cosine"))
     if section == "train":
         lines.append(Choice(f"{where}.label_smoothing", _SMOOTHING, "keeps the teacher from being too sure"))
-    return [*lines, Choice(f"{where}.average_decay", fit.average_decay, "the weights' moving average is what is kept")]
+    decay = rates["average_decay"]
+    return [*lines, Choice(f"{where}.average_decay", decay, _say_average(float(decay)))]
+
+
+def _say_average(decay: float) -> str:
+    if not decay:
+        return "too few steps to average weights over"
+    return f"what is kept is an average of the weights over about {round(1 / (1 - decay))} steps"
 
 
 def _count_stress(test_count: int, plan: Plan, speeds: Speeds, minutes: float) -> int:

@@ -32,6 +32,7 @@ def run(
         project=project,
         work=work,
         checkpoints=checkpoints,
+        teacher=inputs["train"].facts["scores"],
     )
 
 

@@ -216,7 +216,7 @@ def time_network(
     held = to_tensors(material.held, device)
     network.eval()
     with torch.inference_mode(), mode.autocast(device):
-        call_s = time_calls(lambda: validate(network, material.problem, held, alone), device)
+        call_s = time_calls(lambda: validate(network, material.problem, held, alone, seed=0), device)
     return NetworkTimes(step_s, call_s / len(held["image"]), device.type, loader.num_batches)
 
 

@@ -1,5 +1,6 @@
 """What the two training stages share: from prepared artifacts to a fitted, calibrated network."""
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -23,19 +24,21 @@ from temper.data.packing import (
 from temper.data.streaming import Stream, count_workers
 from temper.engine.calibration import fit_temperature
 from temper.engine.checkpoints import Checkpoints
-from temper.engine.fit import FitResult, fit
+from temper.engine.fit import fit
+from temper.engine.interface import FitResult
 from temper.engine.journal import write_curves
+from temper.engine.notes import CHANCE, Course, of_student, of_training, read_epochs
 from temper.engine.ranks import Ranks, join_ranks, leave_ranks
 from temper.engine.stopping import stopping
 from temper.engine.thawing import Thawing
-from temper.maths.random import derive
+from temper.maths.random import derive, hashes
 from temper.networks.build import build_network, save_network
 from temper.networks.heads import count_parameters
 from temper.networks.params import watched_file
 from temper.networks.pretrained import pin, read_weights
 from temper.networks.transfer import start_from
 from temper.networks.whitening import whiten
-from temper.problem import PLAIN_HEAD, Emphasis, Facts, Objective, Problem
+from temper.problem import PLAIN_HEAD, Emphasis, Facts, Inputs, Objective, Problem, Targets
 from temper.problems import load as load_problem
 from temper.stages.trained import read_facts
 
@@ -58,8 +61,22 @@ def train_network(
     project: Path,
     work: Path,
     checkpoints: Path,
+    teacher: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """Train a network on every rank; the first one writes it, its curves and its facts into `out`."""
+    """Train a network on every rank; the first one writes it, its curves and its facts into `out`.
+
+    Args:
+        what: Which stage's: `train` or `distill`.
+        params: Its section.
+        make_objective: What the network is trained for.
+        inputs: Artifacts of the stages before.
+        out: Folder for what it leaves.
+        seed: Of the project.
+        project: Folder of the project.
+        work: Folder for what others look at meanwhile.
+        checkpoints: Folder of half-finished training.
+        teacher: Validation scores of the network that it learns from, if there is one.
+    """
     ranks = join_ranks()
     with stopping(first=ranks.first, num=ranks.num) as stop:
         prepare = inputs["prepare"]
@@ -76,7 +93,7 @@ def train_network(
             network,
             make_objective(problem, emphasis, ranks),
             loader,
-            lambda candidate: validate(candidate, problem, held, ranks),
+            lambda candidate: validate(candidate, problem, held, ranks, seed=seed),
             params.fit,
             what=what,
             headline=problem.headline,
@@ -90,7 +107,8 @@ def train_network(
         if ranks.first:
             save_network(network, out / WEIGHTS)
             write_curves(result.entries, out / "curves.csv")
-            found = _facts(result, network, problem, held, params, ranks.device) | started
+            notes = _notes(result, Course(what, problem.headline, params.fit), teacher)
+            found = _facts(result, network, problem, held, params, ranks.device) | started | notes
         leave_ranks(ranks)
         return found
 
@@ -178,17 +196,41 @@ def make_loader(
     )
 
 
-def validate(network: nn.Module, problem: Problem, held: Mapping[str, Tensor], ranks: Ranks) -> dict[str, float]:
-    """Scores on the validation split, shared out over the ranks; the same on every rank."""
+def validate(
+    network: nn.Module, problem: Problem, held: Mapping[str, Tensor], ranks: Ranks, *, seed: int
+) -> dict[str, float]:
+    """Scores on the validation split, shared out over the ranks; the same on every rank.
+
+    Beside them, under `CHANCE`, the headline of the same answers held against the truth of other images of their batch: what they are
+    worth by chance, whatever the problem, the balance of its classes and the network's habits.
+
+    Args:
+        network: Ready to answer.
+        problem: What is asked.
+        held: The split.
+        ranks: Those that take part.
+        seed: Of the order of other images.
+    """
     totals: Tensor | None = None
     for inputs, targets in whole_batches(held, _VALIDATION_BATCH, ranks.device, ranks.rank, ranks.num):
-        tally = problem.tally(problem.read(network(inputs)), targets).double().sum(dim=0)
+        tally = _tally(network, problem, inputs, targets, seed).sum(dim=1)
         totals = tally if totals is None else totals + tally
     if totals is None:
         # More ranks than batches: this one has nothing to count, but must take part in the sum.
         inputs, targets = as_batch({name: value[:1].to(ranks.device) for name, value in held.items()})
-        totals = torch.zeros_like(problem.tally(problem.read(network(inputs)), targets)[0]).double()
-    return {name: float(value) for name, value in problem.score(ranks.sum(totals)).items()}
+        totals = torch.zeros_like(_tally(network, problem, inputs, targets, seed)[:, 0])
+    own, others = ranks.sum(totals)
+    scores = {name: float(value) for name, value in problem.score(own).items()}
+    return scores | {CHANCE: float(problem.score(others)[problem.headline.name])}
+
+
+def _tally(network: nn.Module, problem: Problem, inputs: Inputs, targets: Targets, seed: int) -> Tensor:
+    """What each answer adds to the scores by its own truth, and by another image's, [2, batch, counts]."""
+    answer = problem.read(network(inputs))
+    places = torch.arange(len(inputs["image"]))
+    order = hashes(places, 1, seed=seed, stream="chance")[:, 0].argsort().to(inputs["image"].device)
+    others = {name: value[order] for name, value in targets.items()}
+    return torch.stack([problem.tally(answer, targets).double(), problem.tally(answer, others).double()])
 
 
 def _ids(augment: Artifact) -> list[str]:
@@ -214,7 +256,7 @@ def _facts(
         temperature = fit_temperature(problem, outputs, truths)
     found = {
         "backbone": asdict(params.backbone),
-        "scores": result.scores,
+        "scores": {name: value for name, value in result.scores.items() if name != CHANCE},
         "best_epoch": result.best_epoch,
         "num_steps": result.num_steps,
         "num_parameters": count_parameters(network),
@@ -230,3 +272,14 @@ def _facts(
     if result.num_skipped:
         found["num_skipped"] = result.num_skipped
     return found
+
+
+def _notes(result: FitResult, course: Course, teacher: Mapping[str, float] | None) -> dict[str, Any]:
+    """What there is to say of a training, said on the terminal and for the facts; nothing of a good one."""
+    epochs = read_epochs(result.entries, course.headline)
+    notes = of_training(course, epochs, result.clipped_share)
+    if teacher is not None and epochs:
+        notes += of_student(course, course.best(epochs), teacher[course.headline.name])
+    for note in notes:
+        print(note, file=sys.stderr)
+    return {"notes": notes} if notes else {}

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from temper.engine.guard import Verdict
 from temper.engine.objectives import supervised
 from temper.engine.precision import FIRST_LOSS_SCALE, SCALE_GROWS_AFTER, Mode, half_precision
 from temper.engine.state import State
@@ -55,12 +56,13 @@ def test_a_resumed_fp16_training_goes_on_with_its_scale(tmp_path: Path):
 
 def test_the_scale_grows_again_and_what_is_no_fault_of_it_counts_as_bad():
     state = State(mode=Mode("fp16", "channels-last"), loss_scale=2.0)
-    state.count(good=False)
+    bad, good = Verdict(good=False, norm=0.0, clipped=False), Verdict(good=True, norm=1.0, clipped=False)
+    state.count(bad)
     assert (state.loss_scale, state.streak, state.skipped) == (1.0, 0, 0)
-    state.count(good=False)
+    state.count(bad)
     assert (state.loss_scale, state.streak, state.skipped) == (1.0, 1, 1)
     for _ in range(SCALE_GROWS_AFTER):
-        state.count(good=True)
+        state.count(good)
     assert (state.loss_scale, state.scaled, state.streak, state.step) == (2.0, 0, 0, SCALE_GROWS_AFTER + 2)
 
 

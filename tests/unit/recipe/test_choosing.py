@@ -190,6 +190,7 @@ def test_every_line_of_weight_has_a_reason():
         "train.fit.schedule",
         "distill.fit.weight_decay",
         "distill.fit.momentum",
+        "distill.fit.rest_lr",
     }
 
 
