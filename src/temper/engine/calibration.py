@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from temper.problem import Outputs, Problem, Targets
+from temper.problem import Emphasis, Outputs, Problem, Targets
 
 _LOWEST, _HIGHEST = 0.05, 20.0
 
@@ -13,7 +13,9 @@ _LOWEST, _HIGHEST = 0.05, 20.0
 def fit_temperature(problem: Problem, outputs: Sequence[Outputs], targets: Sequence[Targets]) -> float:
     """The temperature that makes a network's outputs least wrong on examples it was not trained on.
 
-    Golden-section search over the logarithm of the temperature; the loss has one valley there.
+    Golden-section search over the logarithm of the temperature; the loss has one valley there. The truth is smoothed as little as its
+    number of examples allows: without that, a network that is right about all of them would be made as sure as can be (0.05), and so
+    would whoever learns from it.
 
     Args:
         problem: Knows the loss and how outputs are softened.
@@ -24,13 +26,16 @@ def fit_temperature(problem: Problem, outputs: Sequence[Outputs], targets: Seque
         Between 0.05 and 20; above 1 where the network is too sure of itself.
 
     Source:
-        Guo et al. 2017, arXiv:1706.04599, section 4.2.
+        Guo et al. 2017, arXiv:1706.04599, section 4.2; smoothed targets: Platt 1999, "Probabilistic outputs for support vector machines",
+        section 2.2 (n right answers of n make the next one right with probability (n + 1) / (n + 2)).
     """
+    count = sum(len(next(iter(true.values()))) for true in targets)
+    emphasis = Emphasis(smoothing=1 / (count + 2))
 
     def wrong(log_temperature: float) -> float:
         temperature = float(torch.tensor(log_temperature).exp())
         losses: list[Tensor] = [
-            problem.loss(problem.soften(said, temperature), true).double()
+            problem.loss(problem.soften(said, temperature), true, emphasis).double()
             for said, true in zip(outputs, targets, strict=True)
         ]
         return float(torch.cat(losses).mean())

@@ -96,7 +96,7 @@ def of_epoch(course: Course, epochs: Sequence[Scored]) -> list[str]:
     if last.epoch > 1 and course.at_chance(last) and not said:
         notes.append(
             f"{course.what}: after epoch {last.epoch} the validation {name} is {last.score:.4f}, no better than chance ({last.chance:.4f}: the same "
-            f"answers held against the truth of other images). If it stays so, lower {course.rate}"
+            f"answers held against the truth of other images). If it stays so, {course.rate} is most likely too high"
         )
     jumps = course.jumps(epochs)
     if jumps and jumps[-1][1] == last:
@@ -115,9 +115,9 @@ def of_training(course: Course, epochs: Sequence[Scored], clipped_share: float) 
     notes, name = [], course.headline.name
     if epochs and course.at_chance(best := course.best(epochs)):
         notes.append(
-            f"{course.what} ended no better than chance: its best validation {name}, {best.score:.4f} in epoch {best.epoch}, is what the same answers "
-            f"get when held against the truth of other images ({best.chance:.4f}). This model is of no use. Lower {course.rate}; "
-            f"train longer than {course.params.epochs} epochs; look at whether the labels say what the images show"
+            f"{course.what} ended no better than chance: its best validation {name}, {best.score:.4f} in epoch {best.epoch}, is no more than the same "
+            f"answers get when held against the truth of other images ({best.chance:.4f}). This model is of no use. Likely causes: {course.rate} is too "
+            f"high, or far too low; {course.params.epochs} epochs are too few; the labels do not say what the images show"
         )
     if jumps := course.jumps(epochs):
         worst = max(jumps, key=lambda pair: course.lead(pair[0].score, pair[1].score))

@@ -9,6 +9,7 @@ import torch
 
 from temper.data.balance import draw_repeats, emphasize, weigh
 from temper.data.params import BalanceParams
+from temper.engine.calibration import fit_temperature
 from temper.engine.checkpoints import Checkpoints
 from temper.engine.fit import fit
 from temper.engine.norms import check_single
@@ -93,6 +94,14 @@ def test_channels_that_never_vary_give_finite_answers(backbone: SmallVGG | Small
     outputs.sum().backward()
     assert outputs.isfinite().all()
     assert all(value.grad.isfinite().all() for value in network.parameters() if value.grad is not None)
+
+
+def test_a_network_that_is_always_right_is_not_made_surer_than_its_examples_allow():
+    """100 right answers of three logits (2, 0, 0): sure by 1 - s + s / 3 for s = 1 / 102, so the temperature is 2 / log(2 p / (1 - p))."""
+    outputs, label = {"logits": torch.tensor([[2.0, 0.0, 0.0]]).expand(100, 3)}, torch.zeros(100, dtype=torch.int64)
+    sure = 1 - 2 / 3 / 102
+    expected = 2 / np.log(2 * sure / (1 - sure))
+    assert fit_temperature(TOY.problem, [outputs], [{"label": label}]) == pytest.approx(expected, rel=2e-3)
 
 
 def test_a_class_with_one_example_is_weighed_and_drawn():

@@ -6,11 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from temper.engine.interface import FitResult
 from temper.engine.notes import CHANCE, Course, Scored, of_epoch, of_student, of_training, read_epochs
 from temper.engine.params import FitParams
+from temper.engine.precision import Mode
 from temper.engine.ranks import join_ranks
 from temper.problem import Headline
-from temper.stages.training import validate
+from temper.stages.training import _notes, validate
 from tests.toy import TOYS
 
 FIT = FitParams(epochs=10, batch_size=32, lr=0.1, warmup_share=0.2)
@@ -39,7 +41,7 @@ def test_chance_is_told_once_while_it_lasts_and_at_the_end():
     epochs = curve(0.5, 0.5, 0.45, 0.5)
     (note,) = said(COURSE, epochs)
     assert "after epoch 2 the validation accuracy is 0.5000, no better than chance (0.5000" in note
-    assert "lower fit.lr (now 0.1 under sgd, with batches of 32)" in note
+    assert "fit.lr (now 0.1 under sgd, with batches of 32) is most likely too high" in note
     (note,) = of_training(COURSE, epochs, 0.0)
     assert note.startswith("train ended no better than chance: its best validation accuracy, 0.5000 in epoch 1")
     assert "This model is of no use" in note
@@ -125,3 +127,18 @@ def test_chance_is_measured_alike_for_every_kind(kind: str):
     if kind == "multiclass":
         assert scores[0][CHANCE] == pytest.approx(1 / 3, abs=0.06)
         assert torch.bincount(targets["label"]).min() > 150
+
+
+def test_notes_are_told_and_kept_and_a_good_training_keeps_none(capsys: pytest.CaptureFixture[str]):
+    def entries(*scores: float) -> list[dict[str, object]]:
+        values = [{"validation/accuracy": score, "validation/chance": 0.5} for score in scores]
+        return [{"step": epoch, "epoch": epoch, "values": each} for epoch, each in enumerate(values, 1)]
+
+    course = Course("distill", Headline("accuracy"), FIT)
+    result = FitResult({}, 2, 9, Mode("fp32", "contiguous"), 0, 1, 0.9, entries(0.5, 0.6))
+    found = _notes(result, course, {"accuracy": 0.9})
+    assert [note.split(":")[1].split()[1] for note in found["notes"]] == ["gradients", "student's"]
+    assert capsys.readouterr().err.splitlines() == found["notes"]
+    good = replace(result, clipped_share=0.0, entries=entries(0.6, 0.85))
+    assert _notes(good, course, {"accuracy": 0.9}) == {}
+    assert capsys.readouterr().err == ""
