@@ -8,7 +8,7 @@ from typing import Any
 
 from temper.recipe.choosing import Choice
 
-_PLAIN = re.compile(r"[A-Za-z_./][\w./@-]*(:[\w./@-]+)?")
+_PLAIN = re.compile(r"[A-Za-z_./][\w./@-]*")
 _WORDS = {"true", "false", "null", "yes", "no", "."}
 """Plain text that YAML, or an older YAML, reads as something else."""
 _LONGEST = 118
@@ -56,8 +56,8 @@ def flow(value: Any) -> str:
     """A value in one line of YAML.
 
     Example:
-        >>> flow({"flip": True, "name": "a b", "widths": [16, 32], "no": "no", "file": "../pets"})
-        '{flip: true, name: "a b", widths: [16, 32], "no": "no", file: ../pets}'
+        >>> flow({"flip": True, "name": "a b", "widths": [16, 32], "no": "no", "file": "../pets", "from": "package:x"})
+        '{flip: true, name: "a b", widths: [16, 32], "no": "no", file: ../pets, from: "package:x"}'
     """
     if isinstance(value, dict):
         return "{" + ", ".join(f"{flow(name)}: {flow(inner)}" for name, inner in value.items()) + "}"

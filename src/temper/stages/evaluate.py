@@ -174,9 +174,15 @@ def _fill_card(
         ),
         contract=_read_contract(quantize.path(facts["candidates"][DEPLOYED]["file"]), facts["candidates"][DEPLOYED]),
         lineage={**dict(sorted(quantize.made_from.items())), "quantize": quantize.digest},
-        training=quantize.facts.get("training", {}),
+        training={**quantize.facts.get("training", {}), **_say_precision(quantize)},
         plots=plots,
     )
+
+
+def _say_precision(quantize: Artifact) -> dict[str, Any]:
+    """In which numbers the quantized model computes, and why in these."""
+    found = quantize.facts.get("quantization", {})
+    return {DEPLOYED: {key: found[key] for key in ("precision", "why")}} if found else {}
 
 
 def _stratum(scores: Sequence[Score], candidate: str, headline: str, name: str) -> dict[str, float]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from temper.data.params import Table
 from temper.params import parse
@@ -149,6 +150,8 @@ def test_all_that_is_chosen_is_understood(situation: str):
     text = make_text(given["found"], given["speeds"], given["weights"], minutes=10, project="x")
     params = parse(text)
     assert params.project == "x"
+    # DVC's reader is stricter than ours: it takes no colon within a plain word in braces.
+    assert YAML(typ="safe").load(text) == YAML(typ="safe", pure=True).load(text)
     assert text == make_text(given["found"], given["speeds"], given["weights"], minutes=10, project="x")
     assert max(map(len, text.splitlines())) <= 150
     assert text.count("\n") <= 75
