@@ -1,29 +1,35 @@
-"""Learning rates by optimiser and batch size. A stand-in: to be replaced by `suggest_rates` of `temper.engine.rates`, same signature."""
+"""Fields of a fit by optimiser, batch size and steps. A stand-in: replace this file by `suggest_rates` of `temper.engine.rates`."""
 
-from dataclasses import dataclass
+import math
 
-
-@dataclass(frozen=True)
-class Rates:
-    """What a fit is given."""
-
-    lr: float
-    warmup_share: float
-    weight_decay: float
+_ANCHORS = {"muon": (0.06, 256, 0.6, 5e-4), "adamw": (1e-3, 32, 0.9, 0.02)}
+"""Rate, the batch size it is for, momentum and weight decay: the default project's for muon, docs/transfer.md's for adamw."""
+_REST_LR = 0.1
+_MOST_WARM_UP, _WARM_UP_STEPS = 0.2, 300
+_WINDOW_SHARE, _LONGEST_WINDOW, _SHORTEST_WINDOW = 1 / 15, 1000, 5
 
 
-_AT_BASE = {"sgd": (0.1, 256, 5e-4), "muon": (0.06, 256, 5e-4), "adamw": (1e-3, 32, 0.02)}
-"""Learning rate, the batch size it is for, and weight decay: the default project's for muon, docs/transfer.md's for adamw."""
-_MOST_WARM_UP, _WARM_UP_STEPS = 0.2, 500
-
-
-def suggest_rates(optimizer: str, batch_size: int, num_steps: int) -> Rates:
-    """Peak rate, warm-up and decay; the rate grows with the root of the batch.
+def suggest_rates(optimizer: str, batch_size: int, num_steps: int) -> dict[str, float | str]:
+    """Fields of `FitParams`; rates grow with the root of the batch.
 
     Example:
-        >>> suggest_rates("muon", 64, 1000)
-        Rates(lr=0.03, warmup_share=0.2, weight_decay=0.0005)
+        >>> suggest_rates("adamw", 32, 3000)["lr"], suggest_rates("muon", 64, 1500)["average_decay"]
+        (0.001, 0.99)
     """
-    base, at, decay = _AT_BASE[optimizer]
-    lr = float(f"{base * (batch_size / at) ** 0.5:.2g}")
-    return Rates(lr, round(min(_MOST_WARM_UP, _WARM_UP_STEPS / max(1, num_steps)), 2), decay)
+    lr, at, momentum, decay = _ANCHORS[optimizer]
+    window = min(_WINDOW_SHARE * num_steps, _LONGEST_WINDOW)
+    found: dict[str, float | str] = {
+        "optimizer": optimizer,
+        "lr": _round(lr * math.sqrt(batch_size / at)),
+        "momentum": momentum,
+        "weight_decay": decay,
+        "warmup_share": _round(min(_MOST_WARM_UP, _WARM_UP_STEPS / num_steps)),
+        "average_decay": round(1 - 1 / window, 4) if window >= _SHORTEST_WINDOW else 0.0,
+    }
+    if optimizer == "muon":
+        found["rest_lr"] = _round(_REST_LR * math.sqrt(batch_size / at))
+    return found
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.2g}")
