@@ -209,35 +209,24 @@ def _views(section: str, found: Findings, plan: Plan) -> list[Choice]:
 
 
 def _fit(section: str, fit: Fit, seconds: float, *, pretrained: bool) -> list[Choice]:
-    rates, where = fit.rates, f"{section}.fit"
+    where = f"{section}.fit"
+    reasons = {
+        "optimizer": "careful with what the weights know" if pretrained else "soonest from scratch",
+        "lr": f"for {fit.rates['optimizer']} at batches of {fit.batch_size}",
+        "rest_lr": "of the first layer, the head and biases",
+        "warmup_share": "of the steps, in which the rate climbs",
+        "average_decay": "the weights' moving average is what is kept",
+    }
     lines = [
         Choice(f"{where}.epochs", fit.epochs, f"about {seconds / 60:.1f} min on the machine it was timed on"),
         Choice(f"{where}.batch_size", fit.batch_size, f"{fit.num_steps // fit.epochs} steps an epoch"),
-        Choice(
-            f"{where}.optimizer",
-            fit.optimizer,
-            "careful with what the weights know" if pretrained else "soonest from scratch",
-        ),
-        Choice(f"{where}.lr", rates["lr"], f"for {fit.optimizer} at batches of {fit.batch_size}"),
-    ]
-    if fit.optimizer == "muon":
-        lines += [Choice(f"{where}.{key}", rates[key]) for key in ("rest_lr", "momentum")]
-    lines += [
-        Choice(f"{where}.weight_decay", rates["weight_decay"]),
-        Choice(f"{where}.warmup_share", rates["warmup_share"], "of the steps, in which the rate climbs"),
+        *(Choice(f"{where}.{name}", value, reasons.get(name, "")) for name, value in fit.rates.items()),
     ]
     if pretrained:
         lines.append(Choice(f"{where}.schedule", "cosine"))
     if section == "train":
         lines.append(Choice(f"{where}.label_smoothing", _SMOOTHING, "keeps the teacher from being too sure"))
-    decay = rates["average_decay"]
-    return [*lines, Choice(f"{where}.average_decay", decay, _say_average(float(decay)))]
-
-
-def _say_average(decay: float) -> str:
-    if not decay:
-        return "too few steps to average weights over"
-    return f"what is kept is an average of the weights over about {round(1 / (1 - decay))} steps"
+    return lines
 
 
 def _count_stress(test_count: int, plan: Plan, speeds: Speeds, minutes: float) -> int:

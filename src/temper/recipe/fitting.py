@@ -1,4 +1,4 @@
-"""Choices about a fit: how large a batch is, and at which rates."""
+"""Choices about a fit: how large a batch is, and how it goes on from there."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,12 +17,11 @@ PRETRAINED_BATCH = 32
 class Fit:
     """How a network is fitted."""
 
-    optimizer: str
     epochs: int
     batch_size: int
     num_steps: int
     rates: Mapping[str, float | str]
-    """Fields of `FitParams`."""
+    """The other fields of `FitParams`, the optimiser among them."""
 
 
 def choose_batch(draws: int) -> int:
@@ -46,4 +45,4 @@ def choose_fit(*, draws: int, epochs: int, pretrained: bool) -> Fit:
     batch_size = min(PRETRAINED_BATCH, choose_batch(draws)) if pretrained else choose_batch(draws)
     num_steps = epochs * max(1, draws // batch_size)
     optimizer: Literal["adamw", "muon"] = "adamw" if pretrained else "muon"
-    return Fit(optimizer, epochs, batch_size, num_steps, suggest_rates(optimizer, batch_size, num_steps))
+    return Fit(epochs, batch_size, num_steps, suggest_rates(optimizer, batch_size, num_steps))

@@ -105,7 +105,8 @@ def time_chosen(found: Findings, params: Params, rough: Speeds, work: Path) -> T
 
 def _time(backbone: dict[str, Any], material: Material, draws: int, *, pretrained: bool) -> Pace:
     fit = choose_fit(draws=draws, epochs=1, pretrained=pretrained)
-    params = FitParams(epochs=1, batch_size=fit.batch_size, **fit.rates)  # type: ignore[arg-type]
+    rates: Any = fit.rates
+    params = FitParams(epochs=1, batch_size=fit.batch_size, **rates)
     section = TrainParams(
         backbone=_BACKBONE.validate_python(backbone), views=ViewParams(flip=True, crop_px=1), fit=params
     )

@@ -205,8 +205,9 @@ def time_network(
     if device.type == "cpu" and num_ranks > 1:
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // num_ranks))
     alone, emphasis = Ranks(rank=0, num=1, device=device), Emphasis(smoothing=section.fit.label_smoothing)
-    network = _build(section, material).to(device)
+    network = _build(section, material)
     whiten(network, material.images)
+    network = network.to(device)
     loader = material.open_loader(section, name, Ranks(rank=0, num=num_ranks, device=device))
     objective = objective_of(material.problem, emphasis, alone)
     thawing = Thawing(network, section.transfer)

@@ -186,6 +186,7 @@ def test_every_line_of_weight_has_a_reason():
     silent = {choice.key for choice in choose(FOUND, SPEEDS, WEIGHTS, minutes=10, project="x") if not choice.reason}
     assert silent <= {
         "seed",
+        "train.fit.momentum",
         "train.fit.weight_decay",
         "train.fit.schedule",
         "distill.fit.weight_decay",
