@@ -25,7 +25,7 @@ from sets import MAKERS, make
 from temper import artifacts
 from temper.params import load
 from temper.progress import Bar
-from temper.stages.machine import describe_machine
+from temper.stages.measure import describe_machine
 from transfer import run_stage, spread
 
 SETS = ("cells", "wbc", "pets", "membrane")
