@@ -1,5 +1,6 @@
 """A new project from a folder or table of images: look, time, choose, write."""
 
+import os
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,8 @@ from temper.stages.forecast import Estimate, write_estimates
 from temper.stages.sizing import size_up
 
 _USUAL_NAME = "images"
+_BUSY = 0.75
+"""Load of a core from which on a training beside it is slowed down."""
 LEAST_MINUTES = 2.0
 """Below this start-up alone takes most of it."""
 
@@ -90,6 +93,7 @@ def write_project(data: Path, project: Path, *, minutes: float, force: bool = Fa
             f"MINUTES = {minutes:g}: must be {LEAST_MINUTES:g} or more, since starting the stages takes one of them"
         )
     check_place(data, project, force=force)
+    busy = _say_busy()
     name, found, available = name_project(data), look(data), find_weights()
     wanted = available[0] if available and wants_weights(found, shares_of(found)) else None
     rough = time_candidates(found, draws=draws_of(found), available=wanted)
@@ -106,7 +110,18 @@ def write_project(data: Path, project: Path, *, minutes: float, force: bool = Fa
         estimates = {stage: sum_up(getattr(params, stage), count, times) for stage, times in timed.times.items()}
         estimates["evaluate"] = time_evaluation(params, count, timed.material)
     write_estimates(project, params, count, estimates)
-    return Written(describe(found), estimates)
+    return Written([*describe(found), *busy], estimates)
+
+
+def _say_busy() -> list[str]:
+    """A line if others compute here: what is timed beside them is written as if it were always so."""
+    load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
+    if load < _BUSY * cores:
+        return []
+    return [
+        f"other work on this machine (load {load:.1f} on {cores} cores): steps take longer than they would alone, so fewer epochs and smaller "
+        "images are chosen; run it again with FORCE=1 once the machine is idle"
+    ]
 
 
 def shares_of(found: Findings) -> Shares:

@@ -106,3 +106,9 @@ def test_steps_are_timed_with_the_variables_of_a_rank(command: str, again: bool,
         monkeypatch.setenv(name, value)
     door.compute_as_ranks_do()
     assert len(started) == again, "only once"
+
+
+@pytest.mark.parametrize(("load", "said"), [(0.1, False), (50.0 * (os.cpu_count() or 1), True)])
+def test_a_busy_machine_is_told(load: float, said: bool, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load))
+    assert any("once the machine is idle" in line for line in recipe._say_busy()) == said
