@@ -252,15 +252,12 @@ for _stage in STAGES:
 
 def compute_as_ranks_do() -> None:
     """Start this command anew with the variables of a rank, if it times steps: else other speeds are timed than training has."""
+    if "torch" in sys.modules or sys.argv[1:2] not in [[name] for name in _TIMES_STEPS]:
+        return
     from temper.engine.start import rank_environment
 
     variables = rank_environment(1)
-    if (
-        sys.argv[1:2]
-        and sys.argv[1] in _TIMES_STEPS
-        and "torch" not in sys.modules
-        and not variables.items() <= os.environ.items()
-    ):
+    if not variables.items() <= os.environ.items():
         os.execve(sys.executable, [sys.executable, "-m", "temper", *sys.argv[1:]], {**os.environ, **variables})
 
 
