@@ -15,6 +15,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -176,7 +177,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with the data")
-    parser.add_argument("--work", type=Path, default=Path("data"), help="folder for sets and projects")
+    work = Path(tempfile.gettempdir()) / "temper-folders"  # DVC refuses projects that git ignores, as it does data/
+    parser.add_argument("--work", type=Path, default=work, help="folder for sets and projects")
     parser.add_argument("--out", type=Path, default=Path("bench/folder.jsonl"), help="results, a line each")
     options = parser.parse_args()
     if options.seeds < 1:
