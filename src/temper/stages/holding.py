@@ -4,6 +4,7 @@ Two things must hold, each with a one-sided bound over draws of images: the head
 what people read, but on few images it moves in steps; the error moves with every probability and sees drift much earlier.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,10 @@ class Held:
     @property
     def holds(self) -> bool:
         """Whether it was shown to lose no more than the margin."""
-        return min(self.score.low, self.error.low) >= -self.margin
+        # What is not a number compares with nothing: answers that hold any are no better than none.
+        if not math.isfinite(self.error.value):
+            return False
+        return self.score.low >= -self.margin and self.error.low >= -self.margin
 
     def describe(self, headline: str) -> str:
         """What was measured, in words."""

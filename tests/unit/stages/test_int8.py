@@ -9,9 +9,10 @@ from torch import nn
 
 from temper.compress.export import Deployable, export
 from temper.compress.params import QuantizeParams
+from temper.gate.evidence import Difference
 from temper.networks.deployed import Deployed
 from temper.problem import Inputs, Outputs
-from temper.stages.holding import Comparison
+from temper.stages.holding import Comparison, Held
 from temper.stages.int8 import PRECISION, quantize_student
 from tests.toy import FACTS, TOYS
 
@@ -158,3 +159,12 @@ def test_a_small_split_allows_what_it_cannot_tell(tmp_path: Path, network: Small
         comparison = Comparison(tmp_path / "student.onnx", TOY.problem, given, QuantizeParams(), seed=1)
         assert comparison.ask(tmp_path / "student.onnx").margin == pytest.approx(margin)
     assert comparison.drift(tmp_path / "student.onnx", 100) == 0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_answers_that_are_no_numbers_never_hold(value: float):
+    fine, broken = Difference(0.0, 0.0, 0.0, np.zeros(3)), Difference(value, value, value, np.full(3, value))
+    assert Held(score=fine, error=fine, values=(0.9, 0.9), gap=0.0, margin=0.01).holds
+    assert not Held(score=fine, error=broken, values=(0.9, 0.9), gap=value, margin=0.01).holds
+    partly = Difference(value, 0.0, 0.0, np.zeros(3))  # draws that miss the broken image
+    assert not Held(score=fine, error=partly, values=(0.9, 0.9), gap=value, margin=0.01).holds
