@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.pipeline import show_result
-from tasks import command, inbox, interrupt, news, notice, plan, upkeep, watch
+from flows.pipeline import say, show_result
+from tasks import command, estimates, inbox, interrupt, news, notice, plan, upkeep, watch
 from tasks.command import OK, STOPPED
 from tasks.conduct import RETRAIN, conduct
 from tasks.project import Project
@@ -68,6 +68,7 @@ def work(run: "Run", *, force: bool) -> Any:
     run.record.add_note(f"Retrain: {decision.why}.")
     if not decision.train:
         return Completed(message=f"not trained: {decision.why}")
+    say(estimates.tell(run.project, run.params, steps))
     for name in tasks:
         if name not in _FIRST and not step(name):
             return Failed(message=f"{name}: {run.failure or done[name].message}")

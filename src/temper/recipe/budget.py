@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from temper.engine.refreshing import count_batches
+from temper.recipe.fitting import choose_batch
 from temper.recipe.networks import SMALL_PX, WEIGHTS_PX
 
 TEACHER_SHARE, STUDENT_SHARE = 0.45, 0.40
@@ -90,8 +92,11 @@ class Budget:
         teacher = speeds.pretrained if pretrained else speeds.teacher
         assert teacher is not None
         student, scale = speeds.student, teacher.scale(size)
-        teacher_epoch = scale * (self.draws * teacher.step_s + self.validation * teacher.answer_s)
-        alone = student.scale(size) * (self.draws * student.step_s + self.validation * student.answer_s)
+        batch_size = choose_batch(self.draws)
+        refreshed = batch_size * count_batches(max(1, self.draws // batch_size), batch_size, averaged=True)
+        looked_at = self.validation + refreshed
+        teacher_epoch = scale * (self.draws * teacher.step_s + looked_at * teacher.answer_s)
+        alone = student.scale(size) * (self.draws * student.step_s + looked_at * student.answer_s)
         student_epoch = alone + scale * self.draws * teacher.answer_s
         times = [60 * self.minutes * share - speeds.start_s for share in (TEACHER_SHARE, STUDENT_SHARE)]
         fit = [

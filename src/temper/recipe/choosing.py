@@ -1,4 +1,4 @@
-"""From what was seen and timed to what is written: every choice of a new project with its reason. Pure: no torch, no clock.
+"""From what was seen and timed to what is written: every choice of a new project with its reason. Pure: no clock, nothing is run.
 
 The policy stands in the constants here and in `budget.py`, `networks.py`, `splitting.py` and `fitting.py`.
 """

@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -64,6 +65,11 @@ def check_place(data: Path, project: Path, *, force: bool) -> None:
         )
     if (project / FILE).exists() and not force:
         raise ValueError(f"{project / FILE} exists; give another folder with PROJECT=..., or FORCE=1 to overwrite it")
+    if _is_ignored(project / DVC_FILE):
+        raise ValueError(
+            f"PROJECT = {str(project)!r}: git ignores what lies there, and DVC refuses a pipeline that git ignores; give another folder with "
+            f"PROJECT=..., or change the rule that `git check-ignore --verbose {project / DVC_FILE}` names"
+        )
 
 
 @dataclass(frozen=True)
@@ -167,6 +173,17 @@ def describe(found: Findings) -> list[str]:
             f"{len(found.unreadable)} of {found.num_sampled} sampled files cannot be read, e.g. {found.unreadable[0]}"
         )
     return lines
+
+
+def _is_ignored(path: Path) -> bool:
+    """Whether git ignores a path; not where there is no git, or no repository."""
+    path = path.resolve()
+    here = next(folder for folder in path.parents if folder.is_dir())
+    try:
+        done = subprocess.run(["git", "check-ignore", "--quiet", str(path)], cwd=here, capture_output=True, check=False)
+    except FileNotFoundError:
+        return False
+    return done.returncode == 0
 
 
 def _is_inside(folder: Path, data: Path) -> bool:

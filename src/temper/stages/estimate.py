@@ -1,7 +1,8 @@
 """estimate: time a few real steps on this machine, and say what training and evaluating will take; no DVC stage.
 
 The network, the views, the optimiser and the precision are those of the training itself; the images are prepare's where they are there,
-else a few of the source's. The whole is start-up + epochs x (steps x seconds a step + validation images x seconds an image).
+else a few of the source's. The whole is start-up + epochs x (steps x seconds a step + images x seconds an image), where the
+images are those of validation and those that statistics are taken anew over.
 
 Left out: what DVC itself takes, and other work on the machine.
 """
@@ -25,6 +26,7 @@ from temper.data.sample import Sample, take_sample
 from temper.data.streaming import Stream, count_workers
 from temper.engine.objectives import supervised
 from temper.engine.ranks import Ranks, count_ranks
+from temper.engine.refreshing import count_batches
 from temper.engine.thawing import Thawing
 from temper.engine.timing import LONGEST_S, time_calls, time_steps
 from temper.networks.build import build_network
@@ -162,6 +164,8 @@ def sum_up(section: TrainParams | DistillParams, size: Size, times: "NetworkTime
     epochs, steps = section.fit.epochs, section.fit.epochs * num_batches
     # Once more at the end: the temperature is fitted on the same images.
     looked_at = (epochs + 1) * size.validation
+    batch_size, averaged = section.fit.batch_size, section.fit.average_decay > 0
+    looked_at += epochs * batch_size * count_batches(num_batches, batch_size, averaged=averaged)
     seconds = start_s() + steps * times.step_s + looked_at * times.image_s / num_ranks
     words = f"{steps:,} steps of {say_step(times.step_s)}"
     if num_ranks > 1:

@@ -54,9 +54,9 @@ SITUATIONS: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
             "train.fit.optimizer": "muon",
             "train.fit.batch_size": 32,
             # (600 s x 0.45 - 8) / (1,784 x 8 ms + 315 x 2 ms) = 17.6
-            "train.fit.epochs": 17,
+            "train.fit.epochs": 16,
             # (600 s x 0.40 - 8) / (1,784 x (2.5 + 2) ms + 315 x 0.6 ms) = 28.2
-            "distill.fit.epochs": 28,
+            "distill.fit.epochs": 27,
             "distill.backbone": {
                 "family": "small-vgg",
                 "stem": {"channels": 24, "size_px": 5, "stride": 2},

@@ -1,6 +1,7 @@
 """`make init` in one process: a folder becomes a project whose first stages run."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -70,6 +71,15 @@ def test_a_project_never_lies_among_the_class_folders(tmp_path: Path):
         with pytest.raises(ValueError, match="whose folders are classes; give another folder"):
             check_place(data, place, force=True)
     check_place(data, tmp_path, force=False)
+
+
+def test_a_project_that_git_ignores_is_refused_since_dvc_would_refuse_it(tmp_path: Path):
+    data = fill(tmp_path / "pets", {"cat": 1})
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    (tmp_path / ".gitignore").write_text("/scratch/\n")
+    check_place(data, tmp_path / "project", force=False)
+    with pytest.raises(ValueError, match=r"git ignores what lies there.*PROJECT=\.\.\."):
+        check_place(data, tmp_path / "scratch" / "project", force=True)
 
 
 def test_too_little_time_is_refused_before_anything_is_looked_at(tmp_path: Path):
