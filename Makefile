@@ -48,49 +48,49 @@ $(STAMP): requirements.lock pyproject.toml
 
 init: setup ## write a project for the images in FOLDER=..., a folder of class folders or a table (PROJECT=, MINUTES=10, FORCE=1)
 	@test -n "$(FOLDER)" || { echo "error: which images? make init FOLDER=~/pets names a folder of class folders, or a .csv or .parquet table" >&2; exit 2; }
-	@exec $(BIN)/python -m temper init "$(FOLDER)" $(if $(filter-out .,$(PROJECT)),--project "$(PROJECT)") --minutes $(MINUTES) $(if $(FORCE),--force)
+	@exec $(BIN)/temper init "$(FOLDER)" $(if $(filter-out .,$(PROJECT)),--project "$(PROJECT)") --minutes $(MINUTES) $(if $(FORCE),--force)
 
 pipeline: setup ## run the whole chain: whatever is stale, then measure and register
-	@exec $(BIN)/python -m flows.pipeline --tied --project "$(PROJECT)" --busy $(BUSY) --force $(FORCE)
+	@exec $(BIN)/python -m flows pipeline --tied --project "$(PROJECT)" --busy $(BUSY) --force $(FORCE)
 
 join: setup ## on another host: take part in the trainings of the first one, HOST=address[:port] (docs/scale.md)
-	@exec $(BIN)/python -m temper join --project "$(PROJECT)"
+	@exec $(BIN)/temper join --project "$(PROJECT)"
 
 plan: setup ## say which stages would run, and why
-	@exec $(BIN)/python -m flows.pipeline --tied --project "$(PROJECT)" --plan --force $(FORCE)
+	@exec $(BIN)/temper plan --project "$(PROJECT)" $(foreach stage,$(FORCE),--force $(stage))
 
 restore: setup ## put back the last good copy of PROJECT's MLflow database, after damage
-	@exec $(BIN)/python -m flows.pipeline --project "$(PROJECT)" --restore
+	@exec $(BIN)/temper restore --project "$(PROJECT)"
 
 retrain: setup ## take in what is new in the inbox or the data, and train again if there is reason to
-	@exec $(BIN)/python -m flows.retrain --tied --project "$(PROJECT)" --busy $(BUSY)
+	@exec $(BIN)/python -m flows retrain --tied --project "$(PROJECT)" --busy $(BUSY)
 
 schedule: setup ## do that by the clock (retrain.cron in params.yaml) until Ctrl-C
-	@exec $(BIN)/python -m flows.schedule --project "$(PROJECT)"
+	@exec $(BIN)/python -m flows schedule --project "$(PROJECT)"
 
 serve: setup ## the champion behind HTTP on 127.0.0.1:8000 (PORT=n), following promotions, until Ctrl-C
-	@exec $(BIN)/python -m tasks.serve --project "$(PROJECT)" $(if $(PORT),--port "$(PORT)")
+	@exec $(BIN)/temper serve --project "$(PROJECT)" $(if $(PORT),--port "$(PORT)")
 
 compare: setup ## hold two registered versions against each other: FIRST=champion SECOND=challenger, or numbers
-	@exec $(BIN)/python -m flows.models --project "$(PROJECT)" compare $(if $(FIRST),--first "$(FIRST)") $(if $(SECOND),--second "$(SECOND)")
+	@exec $(BIN)/temper compare --project "$(PROJECT)" $(if $(FIRST),--first "$(FIRST)") $(if $(SECOND),--second "$(SECOND)")
 
 promote: setup ## make VERSION=n (default: the challenger) champion; REASON="..." where the gate says no
-	@exec $(BIN)/python -m flows.models --project "$(PROJECT)" promote $(if $(VERSION),--version "$(VERSION)") $(if $(REASON),--reason "$(REASON)")
+	@exec $(BIN)/temper promote --project "$(PROJECT)" $(if $(VERSION),--version "$(VERSION)") $(if $(REASON),--reason "$(REASON)")
 
 rollback: setup ## make the champion before this one champion again; REASON="..." is put on record
-	@exec $(BIN)/python -m flows.models --project "$(PROJECT)" rollback $(if $(REASON),--reason "$(REASON)")
+	@exec $(BIN)/temper rollback --project "$(PROJECT)" $(if $(REASON),--reason "$(REASON)")
 
 history: setup ## who made which version champion, when and why
-	@exec $(BIN)/python -m flows.models --project "$(PROJECT)" history
+	@exec $(BIN)/temper history --project "$(PROJECT)"
 
 drift: setup ## are the pictures in inbox/unlabelled still like those the champion was trained for?
-	@exec $(BIN)/python -m flows.models --project "$(PROJECT)" drift
+	@exec $(BIN)/temper drift --project "$(PROJECT)"
 
 reproduce: setup ## make VERSION=n again, in a folder of its own, from what is kept of it: the same digest
-	@exec $(BIN)/python -m flows.models --project "$(PROJECT)" reproduce "$(VERSION)"
+	@exec $(BIN)/temper reproduce --project "$(PROJECT)" "$(VERSION)"
 
 dvc-yaml: setup ## write PROJECT's dvc.yaml from the table of stages
-	@$(BIN)/python -m temper dvc-yaml --project "$(PROJECT)"
+	@$(BIN)/temper dvc-yaml --project "$(PROJECT)"
 
 docs: setup ## write the generated pages (docs/params.md)
 	@$(BIN)/python docs/make_params.py
@@ -108,7 +108,7 @@ faults: setup ## disturb N=20 small runs (SEED=0 JOBS=2 KIND=kill, write, damage
 	@$(BIN)/python -m tests.faults --trials $(or $(N),20) --seed $(or $(SEED),0) --jobs $(or $(JOBS),2) $(if $(KIND),--kind $(KIND))
 
 ui: setup ## show runs (MLflow, 127.0.0.1:5000) and flows (Prefect, 127.0.0.1:4200) of PROJECT until Ctrl-C
-	@exec $(BIN)/python -m tasks.ui --project "$(PROJECT)"
+	@exec $(BIN)/temper ui --project "$(PROJECT)"
 
 lock: setup ## resolve pyproject.toml anew into requirements.lock
 	$(VENV)/uv/bin/uv pip compile pyproject.toml --extra bench --extra dev --extra s3 --extra weights --universal --python-version 3.11 --no-emit-index-url -o requirements.lock

@@ -22,12 +22,12 @@ import torch
 from torch import distributed, nn
 
 from asked import read_project
-from temper.engine import norms
+from temper.config import load
+from temper.engine.distributed import sync_batchnorm
+from temper.engine.distributed.ranks import Ranks, join_ranks
 from temper.engine.objectives import supervised
-from temper.engine.ranks import Ranks, join_ranks
 from temper.networks.build import build_network
 from temper.networks.params import AnyBackbone, Timm
-from temper.params import load
 from temper.problem import PLAIN, Batch, Facts
 from temper.problems.multiclass import Multiclass
 
@@ -79,7 +79,7 @@ def measure(backbone: AnyBackbone, classes: int, ranks: Ranks, folder: Path) -> 
 
     plain = distributed.all_reduce
     shared.register_comm_hook(None, sum_gradients)
-    norms.distributed.all_reduce = sum_statistics
+    sync_batchnorm.distributed.all_reduce = sum_statistics
     images = torch.randint(0, 256, (EXAMPLES, 3, SIZE_PX, SIZE_PX), dtype=torch.uint8)
     batch = Batch({"image": images}, {"label": torch.arange(EXAMPLES) % classes}, torch.ones(EXAMPLES))
     sent = 0
@@ -95,7 +95,7 @@ def measure(backbone: AnyBackbone, classes: int, ranks: Ranks, folder: Path) -> 
         ranks.wait()
         sent = sent_bytes() - sent
     finally:
-        norms.distributed.all_reduce = plain
+        sync_batchnorm.distributed.all_reduce = plain
     found = {"gradient bytes": gradients.bytes, "gradient sums": gradients.calls}
     found |= {"statistics bytes": statistics.bytes, "statistics sums": statistics.calls, "wire bytes": sent}
     return {name: value / STEPS for name, value in found.items()}

@@ -28,10 +28,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from temper.data.encoded import Encoded, EncodedWriter
-from temper.data.loading import TrainLoader, to_tensors
+from temper.data.images.encoded import Encoded, EncodedWriter
+from temper.data.loading.loader import TrainLoader, to_tensors
+from temper.data.loading.prefetch import Stream
 from temper.data.params import ViewParams
-from temper.data.streaming import Stream
 
 NUM_SMALL, NUM_LARGE, SMALL_BATCH, LARGE_BATCH, SIDE = 25_600, 640, 256, 64, 224
 MEAN, STD = 0.45, 0.25

@@ -21,9 +21,9 @@ import torch
 
 from sets import make
 from temper import artifacts
-from temper.data.packing import held_out
+from temper.data.dataset.packed import held_out
 from temper.progress import Bar
-from temper.stages.trained import read_network
+from temper.stages.load_trained import read_network
 from transfer import run_stage, spread
 
 CLASSES = ("cat", "dog", "deer", "bird", "frog", "horse", "airplane", "ship", "automobile", "truck")

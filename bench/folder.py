@@ -24,9 +24,9 @@ from ruamel.yaml import YAML
 
 from sets import MAKERS, make
 from temper import artifacts
-from temper.params import load
+from temper.commands.measure import describe_machine
+from temper.config import load
 from temper.progress import Bar
-from temper.stages.measure import describe_machine
 from transfer import run_stage, spread
 
 SETS = ("cells", "wbc", "pets", "membrane")
@@ -58,7 +58,7 @@ def run_chain(folder: Path, project: Path, seed: int, minutes: float) -> dict[st
         tree["seed"] = seed
         with path.open("w") as stream:
             yaml.dump(tree, stream)
-    found["wall_s"] = round(call([python, "-m", "flows.pipeline", "--project", str(project)], log), 1)
+    found["wall_s"] = round(call([python, "-m", "flows", "pipeline", "--project", str(project)], log), 1)
     summary = json.loads((project / "reports" / "summary.json").read_text())
     estimates = artifacts.read_sealed(project / ".temper" / "estimate.json")
     quantize = artifacts.load("quantize", project / "artifacts" / "quantize").facts

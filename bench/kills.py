@@ -25,7 +25,7 @@ from temper.stages import BY_NAME
 
 KILLS = 5
 source, stage = read_project(__doc__, default="examples/digits", stages=("train", "distill"))
-command = [sys.executable, "-m", "temper", stage, "--project"]
+command = [sys.executable, "-m", "temper", "stage", stage, "--project"]
 
 
 def copy(folder: Path, ranks: int) -> Path:

@@ -14,18 +14,18 @@ import torch
 
 from asked import read_project
 from temper import artifacts
-from temper.data.loading import TrainLoader, to_tensors
-from temper.data.packing import open_pictures, open_training
+from temper.config import load
+from temper.data.dataset.packed import open_pictures, open_training
+from temper.data.loading.loader import TrainLoader, to_tensors
+from temper.engine.distributed.ranks import join_ranks
 from temper.engine.objectives import supervised
 from temper.engine.optimizers import build_optimizer
 from temper.engine.precision import Mode, choose_mode
-from temper.engine.ranks import join_ranks
 from temper.networks.build import build_network
 from temper.networks.whitening import whiten
-from temper.params import load
 from temper.problem import Batch, Emphasis
 from temper.problems import load as load_problem
-from temper.stages.trained import read_facts
+from temper.stages.load_trained import read_facts
 
 ROUNDS, STEPS = 7, 5
 MODES = [Mode(precision, layout) for precision in ("fp32", "bf16") for layout in ("channels-last", "contiguous")]

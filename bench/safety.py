@@ -14,9 +14,9 @@ from pathlib import Path
 from statistics import median
 
 from temper import artifacts
+from temper.config import load, select
 from temper.engine.checkpoints import Checkpoints
-from temper.engine.guard import Guard
-from temper.params import load, select
+from temper.engine.nan_guard import Guard
 from temper.stages import BY_NAME, train
 
 spent: dict[str, list[float]] = {}

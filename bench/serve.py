@@ -31,11 +31,11 @@ import numpy as np
 import typer
 
 from peers.table import markdown, spread
-from tasks import catalogue
-from tasks.project import ROOT, Project
-from temper.params import load
+from temper.config import load
+from temper.ops.mlflow import model_versions
+from temper.ops.project import ROOT, Project
 from temper.progress import Bar
-from temper.serving.models import Model, Place
+from temper.serving.model_follower import Model, Place
 
 _HOST = "127.0.0.1"
 _START_S = 120.0
@@ -159,7 +159,7 @@ def main(
         raise SystemExit("wrk is not installed: apt-get install wrk")
     place = Project.at(project)
     name = load(place.folder).project
-    champion = catalogue.named(place, name, alias="champion")
+    champion = model_versions.named(place, name, alias="champion")
     if champion is None:
         raise SystemExit(f"{place.folder} has no champion; run `make pipeline` first")
     model = Model.load(Place(name, champion.version, champion.digest, champion.file))
@@ -168,7 +168,7 @@ def main(
     ours, one, many = free_port(), free_port(), free_port()
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as servers:
         folder = Path(scratch)
-        serve = ["tasks.serve", "--project", str(place.folder), "--port", str(ours)]
+        serve = ["temper.ops.serve", "--project", str(place.folder), "--port", str(ours)]
         servers.enter_context(running(serve, f"http://{_HOST}:{ours}/ready", environment, folder / "ours.log"))
         for port, workers in ((one, 1), (many, cores)):
             peer = ["mlflow", "models", "serve", "-m", f"models:/{name}/{champion.version}", "--env-manager", "local"]

@@ -112,11 +112,11 @@ def epoch(project: Path) -> None:
     import torch
 
     from temper import artifacts
-    from temper.data.decoding import decode
-    from temper.data.loading import TrainLoader, to_tensors
-    from temper.data.packing import open_encoded, open_training
+    from temper.data.dataset.packed import open_encoded, open_training
+    from temper.data.images.decoding import decode
+    from temper.data.loading.loader import TrainLoader, to_tensors
+    from temper.data.loading.prefetch import Stream, count_workers
     from temper.data.params import ViewParams
-    from temper.data.streaming import Stream, count_workers
 
     prepare, augment = (
         artifacts.load(name, project / "artifacts" / name, check_files=False) for name in ("prepare", "augment")
@@ -164,7 +164,7 @@ def measure(count: int, folder: Path, keep: bool) -> dict[str, object]:
     (folder / "params.yaml").write_text(PARAMS)
     phases = {}
     for stage in STAGES:
-        phases[stage], _ = watch([sys.executable, "-m", "temper", stage, "--project", str(folder)])
+        phases[stage], _ = watch([sys.executable, "-m", "temper", "stage", stage, "--project", str(folder)])
     phases["epoch"], said = watch([sys.executable, __file__, "--epoch", str(folder)])
     measured = {"count": count, "phases": phases, **json.loads(said.splitlines()[-1])}
     result.write_text(json.dumps(measured, indent=2))

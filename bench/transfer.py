@@ -33,10 +33,10 @@ import torch
 from PIL import Image
 
 from temper import artifacts
-from temper.data.packing import held_out
+from temper.data.dataset.packed import held_out
 from temper.problems import load as load_problem
 from temper.progress import Bar
-from temper.stages.trained import read_network
+from temper.stages.load_trained import read_network
 
 PACKAGE = "openclipart-png"
 ROOT = Path("usr/share/openclipart/png")
@@ -153,7 +153,10 @@ def run_stage(project: Path, stage: str) -> float:
     """Run a stage; returns its wall time in seconds."""
     started = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "temper", stage, "--project", str(project)], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "temper", "stage", stage, "--project", str(project)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         sys.exit(f"{stage} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")

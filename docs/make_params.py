@@ -9,7 +9,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from temper.params import Params
+from temper.config import Params
 
 PAGE = Path(__file__).with_name("params.md")
 HEAD = """# Parameters

@@ -2,21 +2,18 @@
 
 A Prefect server of the project's own, on 127.0.0.1, keeps the times in `.temper/prefect`; they outlive this process. One run at a time. After
 a sleep over many times one run makes up for them: the others are cancelled, and say so. A run is
-`python -m flows.retrain --scheduled` in a process of its own, so that a run that dies takes nothing with it.
+`python -m flows retrain --scheduled` in a process of its own, so that a run that dies takes nothing with it.
 """
 
-import argparse
 import fcntl
 import os
-import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 
-from tasks import command, server, upkeep
-from tasks.project import ROOT, Project
-from temper.params import Params
+from temper.config import Params
+from temper.ops.prefect import server
+from temper.ops.project import ROOT, Project
 
 PORT = 4200
 
@@ -42,20 +39,21 @@ def serve(project: Project, params: Params) -> None:
     retrain = params.retrain
     with only_one(project), server.serve(project, port=PORT, services=True) as prefect_server:
         from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
-        from prefect.flows import EntrypointType
         from prefect.schedules import Cron
+        from prefect.types.entrypoint import EntrypointType
 
         from flows.scheduled import FLOW, scheduled
-        from tasks import stages
+        from temper.ops.prefect import run_records
 
         prefect_server.wait()
-        if dead := stages.reap((FLOW,), begun=True):  # else they would hold the place of the one run there may be
+        # Else they would hold the place of the one run there may be.
+        if dead := run_records.close_dead((FLOW,), begun=True):
             print(f"closed {dead} records of runs that were killed")
         # At SIGTERM Prefect asks itself to stop in a way that nobody waits for; the server and the run end with this process.
         warnings.filterwarnings("ignore", "coroutine 'Runner.astop'", RuntimeWarning)
         os.chdir(ROOT)  # where a run finds its flow by name
         print(
-            f"looking at {retrain.cron!r} ({retrain.timezone}) for new pictures of {params.project}; http://127.0.0.1:{prefect_server.port} "
+            f"looking at {retrain.cron!r} ({retrain.timezone}) for new pictures of {params.project}; http://127.0.0.1:{PORT} "
             "shows the runs; Ctrl-C ends it, the times stay",
             flush=True,
         )
@@ -69,23 +67,3 @@ def serve(project: Project, params: Params) -> None:
             print_starting_message=False,
             entrypoint_type=EntrypointType.MODULE_PATH,
         )
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Serve a project's schedule; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m flows.schedule", description="Retrain a project by the clock.")
-    parser.add_argument("--project", type=Path, default=Path(), help="folder with params.yaml (default: here)")
-    project = Project.at(parser.parse_args(arguments).project)
-    os.environ.update(project.environment())
-    return command.end(lambda: act(project))
-
-
-def act(project: Project) -> int:
-    """Serve until Ctrl-C."""
-    with suppress(KeyboardInterrupt):
-        serve(project, upkeep.load_params(project.folder))
-    return command.OK
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,8 +10,10 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.states import Cancelled, Completed, Failed
 
-from tasks import command, server, terminal
-from tasks.project import ROOT
+from temper.ops.pipeline import exit_status
+from temper.ops.prefect import server
+from temper.ops.project import ROOT
+from temper.ops.system import subprocesses
 
 FLOW = "scheduled retraining"
 
@@ -20,10 +22,10 @@ FLOW = "scheduled retraining"
 def scheduled(project: str) -> Any:
     """One look by the clock."""
     cancel_missed(runtime.flow_run.id, runtime.deployment.id)
-    retrain = [sys.executable, "-m", "flows.retrain", "--scheduled", "--project", project]
-    ended = terminal.run(retrain, cwd=ROOT, env={**os.environ, server.URL: os.environ["PREFECT_API_URL"]})
+    retrain = [sys.executable, "-m", "flows", "retrain", "--scheduled", "--project", project]
+    ended = subprocesses.run(retrain, cwd=ROOT, env={**os.environ, server.URL: os.environ["PREFECT_API_URL"]})
     told = [line for line in ended.out if line.startswith(("retrain", "skipped"))]
-    if ended.code in (command.OK, command.SKIPPED):
+    if ended.code in (exit_status.OK, exit_status.SKIPPED):
         return Completed(message=told[-1] if told else "done")
     errors = [line for line in ended.err if line.startswith("error: ")]
     return Failed(message=errors[-1] if errors else f"ended with status {ended.code}")

@@ -1,1 +1,1 @@
-"""The doors: everything that touches DVC, MLflow, Prefect and the terminal. Imports no torch."""
+"""Prefect tasks, one per step of the pipeline. What a step does is in `temper.ops.pipeline.steps`."""

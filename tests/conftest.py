@@ -16,7 +16,7 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 from jaxtyping import install_import_hook
 
-install_import_hook(["temper.maths", "temper.data.views", "temper.stress"], "beartype.beartype")
+install_import_hook(["temper.maths", "temper.data.augmentation.batch_transforms", "temper.stress"], "beartype.beartype")
 
 import torch
 

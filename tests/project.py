@@ -48,9 +48,16 @@ def make_project(
     return folder
 
 
+COMMANDS = {name: [sys.executable, "-m", "flows", name] for name in ("pipeline", "retrain", "schedule")} | {
+    name: [sys.executable, "-m", "temper", name]
+    for name in ("compare", "promote", "rollback", "history", "reproduce", "drift", "plan", "restore")
+}
+"""How each command is started."""
+
+
 def run_stage(project: Path, stage: str) -> subprocess.CompletedProcess[str]:
     """Run one stage as DVC would, without DVC."""
-    command = [sys.executable, "-m", "temper", stage, "--project", str(project)]
+    command = [sys.executable, "-m", "temper", "stage", stage, "--project", str(project)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300)
 

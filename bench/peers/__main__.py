@@ -5,7 +5,7 @@ import sys
 from importlib import import_module
 
 from peers.job import CONTESTANTS, Job, Report, lines_apart
-from temper.leash import end_with_parent
+from temper.parent_death import end_with_parent
 
 if __name__ == "__main__":
     end_with_parent()

@@ -24,15 +24,15 @@ from torch import Tensor, nn
 
 from temper import artifacts
 from temper.artifacts import Artifact
-from temper.data.loading import to_tensors, whole_batches
-from temper.data.packing import held_out, open_split, open_training
+from temper.config import FILE, Params, parse
+from temper.data.dataset.packed import held_out, open_split, open_training
+from temper.data.loading.loader import to_tensors, whole_batches
 from temper.maths.random import derive
 from temper.networks.build import build_network
 from temper.networks.whitening import whiten
-from temper.params import FILE, Params, parse
 from temper.problem import Facts, Problem
 from temper.problems import load as load_problem
-from temper.stages.trained import read_facts
+from temper.stages.load_trained import read_facts
 
 WARM_UP_BATCHES = 10
 INPUTS = ("prepare", "augment")

@@ -15,8 +15,8 @@ import psutil
 
 from peers.job import CONTESTANTS, OWN_LOOP, Job
 from temper import artifacts
-from temper.engine.start import LARGE_PAGES, SHORT_SPIN
-from temper.stages.closure import PACKAGE, stage_sources
+from temper.engine.distributed.launcher import LARGE_PAGES, SHORT_SPIN
+from temper.stages.source_deps import PACKAGE, stage_sources
 
 _BENCH = Path(__file__).parents[1]
 _SAMPLE_EVERY_S = 1.0

@@ -10,10 +10,10 @@ from typing import Any
 from unittest.mock import patch
 
 from peers.job import WARM_UP_BATCHES, Job, Report
+from temper.config import select
 from temper.engine.checkpoints import Checkpoints
-from temper.params import select
 from temper.problem import Batch
-from temper.stages import BY_NAME, train, training
+from temper.stages import BY_NAME, fit_network, train
 
 
 class _First:
@@ -31,9 +31,9 @@ class _First:
 
 
 def run(job: Job, report: Report) -> None:
-    """Train as `python -m temper train` does, but for torchrun and the files it leaves."""
+    """Train as `python -m temper stage train` does, but for torchrun and the files it leaves."""
     params = job.params()
-    validate, fit = training.validate, training.fit
+    validate, fit = fit_network.validate, fit_network.fit
     images = 0
 
     def warm(network: Any, objective: Any, loader: Any, validated: Any, fit_params: Any, **named: Any) -> Any:
@@ -41,7 +41,7 @@ def run(job: Job, report: Report) -> None:
         if job.batches is not None:
             loader = _First(loader, job.batches)
         images = fit_params.epochs * loader.num_batches * fit_params.batch_size
-        with tempfile.TemporaryDirectory() as folder, patch.object(training, "validate", validate):
+        with tempfile.TemporaryDirectory() as folder, patch.object(fit_network, "validate", validate):
             aside = {**named, "checkpoints": Checkpoints(Path(folder)), "journal": Path(folder) / "journal.jsonl"}
             few = _First(loader, WARM_UP_BATCHES)
             fit(copy.deepcopy(network), objective, few, validated, replace(fit_params, epochs=1), **aside)
@@ -61,6 +61,6 @@ def run(job: Job, report: Report) -> None:
         for place in places.values():
             place.mkdir()
         out = places.pop("out")
-        with patch.object(training, "fit", warm), patch.object(training, "validate", scored):
+        with patch.object(fit_network, "fit", warm), patch.object(fit_network, "validate", scored):
             facts = train.run(chosen, job.inputs(), out, project=Path(job.project), **places)
     report.end(images, precision=facts["precision"], layout=facts["layout"])

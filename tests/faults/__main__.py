@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from itertools import count, islice
 from pathlib import Path
 
-from tasks.project import Project
+from temper.ops.project import Project
 from tests.faults import report, shim
 from tests.faults.plans import KINDS, Plan, draw
 from tests.faults.processes import kill_all

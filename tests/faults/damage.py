@@ -4,7 +4,7 @@ import random
 import shutil
 from pathlib import Path
 
-from tasks.project import Project
+from temper.ops.project import Project
 
 PLACES = ("artifacts", ".temper", "mlruns")
 _RELEASED = 0.1

@@ -5,8 +5,8 @@ import time
 
 import psutil
 
-from tasks import terminal
-from tasks.project import MARK, Project
+from temper.ops.project import MARK, Project
+from temper.ops.system import subprocesses
 
 GRACE_S = 10.0
 """Within which everything a run started must be gone after it ended, however it ended."""
@@ -34,7 +34,7 @@ def role(process: psutil.Process) -> str:
 def living(project: Project, root: int | None = None) -> list[psutil.Process]:
     """Every living process of a project: by its mark, by its command line, and the descendants of `root`."""
     named = re.compile(re.escape(str(project.folder)) + r"(?![\w.-])")
-    found = {process.pid: process for process in terminal.marked(MARK, str(project.folder))}
+    found = {process.pid: process for process in subprocesses.marked(MARK, str(project.folder))}
     for process in psutil.process_iter():
         try:
             if any(named.search(word) for word in process.cmdline()):

@@ -10,10 +10,10 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from tasks import store
-from tasks.project import Project
-from tasks.summary import known_seconds
 from temper.artifacts import digest_file
+from temper.ops import dvc
+from temper.ops.pipeline.summary import known_seconds
+from temper.ops.project import Project
 from tests.faults import shim
 from tests.faults.plans import STAGE_NAMES, Start
 from tests.faults.runs import Run
@@ -94,10 +94,10 @@ def start_from(reference: Reference, folder: Path, start: Start) -> Project:
 
 def _wear(project: Project, stages: tuple[str, ...]) -> None:
     """Make stages run again, rather than come back from DVC's cache."""
-    lock_path, cache = project.folder / store.LOCK_FILE, project.folder / ".dvc" / "cache"
+    lock_path, cache = project.folder / dvc.LOCK_FILE, project.folder / ".dvc" / "cache"
     yaml = YAML(typ="safe")
     lock = yaml.load(lock_path.read_text(encoding="utf-8"))
-    objects = {name: _objects(cache, str(store.out_digest(project, name))) for name in STAGE_NAMES}
+    objects = {name: _objects(cache, str(dvc.out_digest(project, name))) for name in STAGE_NAMES}
     kept = {digest for name, found in objects.items() if name not in stages for digest in found}
     for name in stages:
         shutil.rmtree(project.artifacts / name)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from tasks.project import Project
+from temper.ops.project import Project
 from tests.faults.processes import kill_all
 from tests.project import ROOT
 
@@ -20,7 +20,7 @@ _CRASH = "Traceback (most recent call last)"
 
 
 class Run:
-    """`python -m flows.pipeline` on a project, started.
+    """`python -m flows pipeline` on a project, started.
 
     Args:
         project: Which.
@@ -36,7 +36,7 @@ class Run:
         self.started = time.monotonic()
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "flows.pipeline", "--project", str(project.folder)],
+                [sys.executable, "-m", "flows", "pipeline", "--project", str(project.folder)],
                 cwd=ROOT,
                 env={**ours, **(environment or {})},
                 stdin=subprocess.DEVNULL,

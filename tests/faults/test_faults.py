@@ -8,8 +8,8 @@ from contextlib import closing
 
 import pytest
 
-from tasks import catalogue
-from tasks.project import Project
+from temper.ops.mlflow import model_versions
+from temper.ops.project import Project
 from tests.faults import damage, shim
 from tests.faults.plans import Start, draw
 from tests.faults.reference import make_reference, start_from
@@ -50,7 +50,7 @@ def another_digest(project: Project) -> None:
 
 def another_registered_file(project: Project) -> None:
     summary = json.loads((project.reports / "summary.json").read_text())
-    found = catalogue.find(project, summary["project"], summary["registered"]["digest"])
+    found = model_versions.find(project, summary["project"], summary["registered"]["digest"])
     assert found is not None and found.file.is_relative_to(project.folder)
     damage.flip(found.file, draw(0).generator("file"))
 

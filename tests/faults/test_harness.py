@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.project import MARK, Project
+from temper.ops.project import MARK, Project
 from tests.faults import damage, report
 from tests.faults.__main__ import main
 from tests.faults.plans import KINDS, draw

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from tasks.project import Project
+from temper.ops.project import Project
 from tests.faults import damage, shim
 from tests.faults.plans import Plan
 from tests.faults.processes import kill_all, left_behind, living, roles

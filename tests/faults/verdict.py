@@ -6,9 +6,9 @@ import sqlite3
 from contextlib import closing
 from typing import Any
 
-from tasks import catalogue
-from tasks.project import Project
 from temper import artifacts
+from temper.ops.mlflow import model_versions
+from temper.ops.project import Project
 from tests.faults.plans import STAGE_NAMES
 
 _OTHERWISE_EACH_TIME = ("latency_ms", "images_per_s")
@@ -25,7 +25,7 @@ def facts(project: Project) -> dict[str, Any]:
     found = {name: artifacts.load(name, project.artifacts / name).digest for name in STAGE_NAMES}
     summary = json.loads((project.reports / "summary.json").read_text(encoding="utf-8"))
     digest = summary["candidates"]["quantized"]["digest"]
-    registered = catalogue.find(project, summary["project"], digest)
+    registered = model_versions.find(project, summary["project"], digest)
     file = None if registered is None or not registered.file.is_file() else artifacts.digest_file(registered.file)
     aliases = None if registered is None else list(registered.aliases)
     for candidate in summary["candidates"].values():

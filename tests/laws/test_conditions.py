@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from temper.stress.conditions import CONDITIONS, SEVERITIES, Condition, applicable, stress
+from temper.stress.image_pool import Pictures
 from temper.stress.params import NAMES, EvaluateParams
-from temper.stress.pictures import Pictures
 
 SIZES = {1: (28, 28), 3: (20, 33)}
 

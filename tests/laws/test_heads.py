@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from temper.compress.export import Deployable, export
-from temper.compress.quantize import Quantizer, Setting
+from temper.compress.quantizer import Quantizer, Setting
 from temper.networks.build import build_network
-from temper.networks.deployed import FEATURES, Deployed
 from temper.networks.features import check_names, watch
+from temper.networks.onnx_model import FEATURES, Deployed
 from temper.networks.params import SmallResNet
 from temper.problem import HeadParams
 from tests.toy import FACTS, TOYS

@@ -10,9 +10,9 @@ import torch
 
 from temper.compress.cost import measure_cost
 from temper.compress.export import Deployable, export
-from temper.compress.quantize import Quantizer, Setting
-from temper.networks.deployed import Deployed
+from temper.compress.quantizer import Quantizer, Setting
 from temper.networks.heads import count_parameters
+from temper.networks.onnx_model import Deployed
 from temper.problem import Emphasis
 from temper.problems import dump, load
 from tests.toy import FACTS, TOYS, Toy

@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from temper import __main__ as door
-from temper import artifacts
-from temper.params import load
-from temper.stages.training import train_network
+from temper import artifacts, cli
+from temper.config import load
+from temper.stages.fit_network import train_network
 from tests.project import ROOT, make_project
 
 Run = Callable[..., tuple[int, str]]
@@ -30,7 +29,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         for stage in stages:
             monkeypatch.setattr(sys, "argv", ["temper", stage, "--project", str(project)])
             try:
-                door.main()
+                cli.main()
             except SystemExit as end:
                 if end.code:
                     return int(str(end.code)), capsys.readouterr().err
@@ -220,7 +219,7 @@ def test_a_rule_of_the_gate_on_a_class_that_nobody_has_is_told_before_anything_i
     text = (project / "params.yaml").read_text()
     rule = "metric: headline, max_drop: 0.05"
     (project / "params.yaml").write_text(text.replace(rule, f"{rule}, on: {{stratum: cirlce}}"))
-    command = [sys.executable, "-m", "flows.pipeline", "--project", str(project)]
+    command = [sys.executable, "-m", "flows", "pipeline", "--project", str(project)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "gate.rules.0.on.stratum = 'cirlce': must be one of circle, " in done.stderr

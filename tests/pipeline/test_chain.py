@@ -11,11 +11,11 @@ import onnx
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from tasks import upkeep
-from tasks.project import Project
 from temper import artifacts
+from temper.ops.pipeline import cleanup
+from temper.ops.project import Project
 from temper.stages import STAGES
-from temper.stages.closure import stage_sources
+from temper.stages.source_deps import stage_sources
 from tests.project import KINDS, ROOT, make_project, run_stage
 
 CHANCE = {"multiclass": 0.4, "multilabel": 0.4, "segmentation": 0.25}
@@ -26,17 +26,19 @@ AUGMENT = {
     "segmentation": "{views: 1, policy: [{name: HorizontalFlip, p: 1.0}, {name: GaussNoise, p: 0.5}], workers: 2}",
 }
 DOOR = {
-    "temper.leash",
+    "temper.parent_death",
     "temper",
     "temper.__main__",
-    "temper.mistakes",
-    "temper.params",
+    "temper.cli",
+    "temper.stages.run_stage",
+    "temper.config_errors",
+    "temper.config",
     "temper.stages",
-    "temper.stages.closure",
-    "temper.engine.launch",
-    "temper.engine.meeting",
-    "temper.engine.order",
-    "temper.engine.start",
+    "temper.stages.source_deps",
+    "temper.engine.distributed.elastic_agent",
+    "temper.engine.distributed.rendezvous",
+    "temper.engine.distributed.launch_spec",
+    "temper.engine.distributed.launcher",
 }
 PROBE = """
 import atexit, os, sys
@@ -83,7 +85,12 @@ def only_read_at_the_door(module: str) -> bool:
     """params.py imports every section and every kind of problem to check what was written; DVC watches the values."""
     package = ROOT / "src" / Path(*module.split(".")) / "__init__.py"
     empty = package.is_file() and not package.read_text().strip()
-    named = ("temper.artifacts", "temper.engine.ranks", "temper.data.policy", "temper.gate.slices")
+    named = (
+        "temper.artifacts",
+        "temper.engine.distributed.ranks",
+        "temper.data.augmentation.albumentations_policy",
+        "temper.gate.slices",
+    )
     return empty or module.endswith(".params") or module.startswith("temper.problem") or module in named
 
 
@@ -100,7 +107,7 @@ def assert_candidates(kind: str, made: dict[str, artifacts.Artifact]) -> None:
 
 
 def assert_contract(quantize: artifacts.Artifact, prepare: artifacts.Artifact) -> None:
-    from temper.networks.deployed import Deployed
+    from temper.networks.onnx_model import Deployed
 
     for name in ("teacher", "student", "quantized"):
         model = onnx.load(quantize.path(f"{name}.onnx"))
@@ -132,7 +139,7 @@ def assert_same_again(project: Path, made: dict[str, artifacts.Artifact]) -> Non
     kept = {path.read_text() for path in (project / ".temper" / "checkpoints").glob("*/stage")}
     assert kept == {stage.name for stage in STAGES if stage.resumes}
     for stage in STAGES:
-        upkeep.forget_checkpoints(Project.at(project), stage.name)
+        cleanup.forget_checkpoints(Project.at(project), stage.name)
     assert list((project / ".temper" / "checkpoints").iterdir()) == []
     for name in ("train", "quantize", "evaluate"):
         done = run_stage(project, name)
@@ -160,8 +167,8 @@ def assert_drift_ends_in_a_good_model(project: Path, made: dict[str, artifacts.A
 def assert_test_split_untouched(project: Path, made: dict[str, artifacts.Artifact]) -> None:
     """Nothing but evaluate needs the test pictures: without them augment runs, and evaluate says what is missing."""
     code = (
-        "import sys\nfrom pathlib import Path\nfrom temper import artifacts\nfrom temper.stages.training import *\n"
-        "from temper.data.packing import open_split, open_training\n"
+        "import sys\nfrom pathlib import Path\nfrom temper import artifacts\nfrom temper.stages.fit_network import *\n"
+        "from temper.data.dataset.packed import open_split, open_training\n"
         f"root = Path({str(project / 'artifacts')!r})\n"
         "prepare = artifacts.load('prepare', root / 'prepare', check_files=False)\n"
         "augment = artifacts.load('augment', root / 'augment', check_files=False)\n"

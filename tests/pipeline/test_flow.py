@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks import terminal, upkeep
-from tasks.project import MARK, Project
+from temper.ops.project import MARK, Project
+from temper.ops.system import project_lock, subprocesses
 from temper.stages import STAGES
 from tests.project import ROOT, make_project
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 
 def start(project: Path, *options: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "flows.pipeline", "--project", str(project), *options]
+    command = [sys.executable, "-m", "flows", "pipeline", "--project", str(project), *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **streams)
@@ -178,9 +178,9 @@ def train_for_long(project: Path) -> "subprocess.Popen[str]":
 def gone(project: Path, process: "subprocess.Popen[str]") -> tuple[int, str, str]:
     """How a run ended that was just told to; nothing of it may be left half a minute later."""
     until = time.monotonic() + 30
-    while (process.poll() is None or terminal.marked(MARK, str(project))) and time.monotonic() < until:
+    while (process.poll() is None or subprocesses.marked(MARK, str(project))) and time.monotonic() < until:
         time.sleep(0.2)
-    assert terminal.marked(MARK, str(project)) == []
+    assert subprocesses.marked(MARK, str(project)) == []
     said, errors = process.communicate(timeout=20)
     return process.returncode, said, errors
 
@@ -192,7 +192,7 @@ def steps_of(said: str) -> list[int]:
 
 def cancel(project: Path) -> None:
     """What Cancel in Prefect's pages does, on the server of the run."""
-    [server] = [each for each in terminal.marked(MARK, str(project)) if "uvicorn" in each.cmdline()]
+    [server] = [each for each in subprocesses.marked(MARK, str(project)) if "uvicorn" in each.cmdline()]
     port = server.cmdline()[server.cmdline().index("--port") + 1]
     [(run,)] = ask(
         project / ".temper" / "prefect" / "prefect.db", "SELECT id FROM flow_run WHERE state_type = 'RUNNING'"
@@ -254,7 +254,7 @@ def test_a_step_of_whose_end_the_server_did_not_hear_is_given_one(project: Path)
 
 
 def test_one_at_a_time(project: Path):
-    with upkeep.alone(Project.at(project)):
+    with project_lock.exclusive(Project.at(project)):
         code, _, errors = run(project)
         assert code == 2 and f"(process {os.getpid()})" in errors and "BUSY=wait" in errors
         code, said, _ = run(project, "--busy", "skip")

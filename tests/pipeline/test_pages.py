@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from tasks import catalogue, ui
-from tasks.project import Project
-from temper.params import load
+from temper.config import load
+from temper.ops import ui
+from temper.ops.mlflow import model_versions
+from temper.ops.project import Project
 from tests.project import ROOT, make_project
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -39,7 +40,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         (folder / "params.yaml").write_text(
             text.replace("calibration_images: 64", f"calibration_images: {images}, calibration: minmax")
         )
-        command = [sys.executable, "-m", "flows.pipeline", "--project", str(folder)]
+        command = [sys.executable, "-m", "flows", "pipeline", "--project", str(folder)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
@@ -144,7 +145,7 @@ def reader(address: str) -> Iterator[Reader]:
 
 
 def version(project: Project, number: int) -> Any:
-    found = catalogue.named(project, load(project.folder).project, version=number)
+    found = model_versions.named(project, load(project.folder).project, version=number)
     assert found is not None
     return found
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks import catalogue
-from tasks.project import Project
-from tests.project import ROOT, make_project
+from temper.ops.mlflow import model_versions
+from temper.ops.project import Project
+from tests.project import COMMANDS, ROOT, make_project
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.enable_socket]
 NAME = "toys-multiclass"
@@ -56,8 +56,8 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dic
             server.terminate()
 
 
-def tell(project: Path, module: str, *arguments: str, code: int = 0) -> str:
-    command = [sys.executable, "-m", module, "--project", str(project), *arguments]
+def tell(project: Path, name: str, *arguments: str, code: int = 0) -> str:
+    command = [*COMMANDS[name], "--project", str(project), *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
@@ -73,33 +73,33 @@ def test_models_and_data_in_a_store_elsewhere(environment: dict[str, str], tmp_p
     import boto3
 
     project, store = make_project(tmp_path / "project", "multiclass"), boto3.client("s3")
-    said = tell(project, "flows.pipeline")
+    said = tell(project, "pipeline")
     assert f"version 1 of {NAME} (challenger, champion): bootstrap" in said
-    assert "nothing to do" in tell(project, "flows.pipeline")
+    assert "nothing to do" in tell(project, "pipeline")
     kept = store.list_objects_v2(Bucket="models", Prefix="temper/")["Contents"]
     model = next(each["Key"] for each in kept if each["Key"].endswith("model.onnx"))
     assert not list((project / "mlruns").rglob("model.onnx"))
     shutil.rmtree(project / ".temper" / "versions", ignore_errors=True)
-    found = catalogue.named(Project.at(project), NAME, alias="champion")
+    found = model_versions.named(Project.at(project), NAME, alias="champion")
     assert found is not None and found.whole and found.loadable, "fetched again"
 
     dvc(project, "remote", "add", "-d", "store", "s3://data/dvc")
     dvc(project, "push")
     shutil.rmtree(project / ".dvc" / "cache")
-    said += tell(project, "flows.models", "reproduce", "1")
+    said += tell(project, "reproduce", "1")
     assert "version 1 was made again" in said and "the same digest" in said
 
     damaged = store.get_object(Bucket="models", Key=model)["Body"].read() + b"x"
     store.put_object(Bucket="models", Key=model, Body=damaged)
     text = (project / "params.yaml").read_text()
     (project / "params.yaml").write_text(text.replace("calibration_images: 64", "calibration_images: 16"))
-    said += tell(project, "flows.pipeline")
+    said += tell(project, "pipeline")
     assert f"version 2 of {NAME} (challenger, champion): pass" in said
     for folder in ("versions", "ratings"):
         shutil.rmtree(project / ".temper" / folder)
-    said += tell(project, "flows.models", "compare", "--first", "1", "--second", "2", code=2)
+    said += tell(project, "compare", "--first", "1", "--second", "2", code=2)
     assert f"version 1 of {NAME} cannot be evaluated" in said and "missing or damaged" in said
-    said += tell(project, "flows.models", "promote", "--version", "1", "--reason", "it is the older one", code=2)
+    said += tell(project, "promote", "--version", "1", "--reason", "it is the older one", code=2)
     assert "is not the file that was registered" in said
 
     files = [path for path in project.rglob("*") if path.is_file() and path.stat().st_size < 50e6]

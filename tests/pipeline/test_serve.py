@@ -18,7 +18,7 @@ import numpy as np
 import psutil
 import pytest
 
-from tasks.project import Project
+from temper.ops.project import Project
 from tests.project import ROOT, make_project
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.enable_socket]
@@ -31,7 +31,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     folder = make_project(tmp_path_factory.mktemp("serve") / "project", "multiclass")
     with (folder / "params.yaml").open("a") as params:
         params.write("serve: {workers: 2}\n")
-    command = [sys.executable, "-m", "flows.pipeline", "--project", str(folder)]
+    command = [sys.executable, "-m", "flows", "pipeline", "--project", str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -92,7 +92,7 @@ def lives(process: psutil.Process) -> bool:
 
 
 def test_both_servers_give_the_same_answers(project: Project, tmp_path: Path):
-    ours = running(project, tmp_path / "ours.log", "/ready", "tasks.serve", "--project", str(project.folder))
+    ours = running(project, tmp_path / "ours.log", "/ready", "temper.ops.serve", "--project", str(project.folder))
     peer = ["mlflow", "models", "serve", "-m", "models:/toys-multiclass@champion", "--env-manager", "local"]
     with ours as (here, _), running(project, tmp_path / "peer.log", "/ping", *peer) as (there, _):
         said = json.loads(ask(f"{here}/predict", json.dumps({"image": PIXELS.tolist()}).encode()))
@@ -110,7 +110,7 @@ def test_both_servers_give_the_same_answers(project: Project, tmp_path: Path):
 
 def test_processes_live_and_die_as_one(project: Project, tmp_path: Path):
     log = tmp_path / "log"
-    with running(project, log, "/ready", "tasks.serve", "--project", str(project.folder)) as (url, server):
+    with running(project, log, "/ready", "temper.ops.serve", "--project", str(project.folder)) as (url, server):
 
         def predict() -> None:
             ask(f"{url}/predict?shape=1,16,16,3", PIXELS[:1].tobytes(), "application/octet-stream")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.project import ROOT, make_project
+from tests.project import COMMANDS, ROOT, make_project
 
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 pytestmark = [
@@ -159,8 +159,8 @@ def wait(url: str, server: subprocess.Popen, log: Path) -> None:
             time.sleep(0.3)
 
 
-def tell(stores: Stores, project: Path, module: str, *arguments: str, code: int = 0, **changes: str) -> str:
-    command = [sys.executable, "-m", module, "--project", str(project), *arguments]
+def tell(stores: Stores, project: Path, name: str, *arguments: str, code: int = 0, **changes: str) -> str:
+    command = [*COMMANDS[name], "--project", str(project), *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **stores.environment, **changes}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
@@ -170,20 +170,20 @@ def tell(stores: Stores, project: Path, module: str, *arguments: str, code: int 
 @pytest.mark.enable_socket
 def test_a_chain_on_postgresql(stores: Stores, tmp_path: Path):
     project = make_project(tmp_path / "project", "multiclass")
-    said = tell(stores, project, "flows.pipeline")
+    said = tell(stores, project, "pipeline")
     assert "version 1 of toys-multiclass (challenger, champion): bootstrap" in said
     assert not (project / "mlruns" / "mlflow.db").exists()
     assert not (project / ".temper" / "prefect" / "prefect.db").exists()
-    said += tell(stores, project, "flows.pipeline")
+    said += tell(stores, project, "pipeline")
     assert "nothing to do: every stage is up to date and the model is registered" in said
 
     (project / "params.yaml").write_text((project / "params.yaml").read_text().replace("seed: 0", "seed: 1"))
-    said += tell(stores, project, "flows.pipeline")
+    said += tell(stores, project, "pipeline")
     assert "version 2 of toys-multiclass" in said
-    said += tell(stores, project, "flows.models", "compare", "--first", "1", "--second", "2")
-    said += tell(stores, project, "flows.models", "promote", "--version", "2", "--reason", "for the test")
-    said += tell(stores, project, "flows.models", "rollback")
-    story = tell(stores, project, "flows.models", "history")
+    said += tell(stores, project, "compare", "--first", "1", "--second", "2")
+    said += tell(stores, project, "promote", "--version", "2", "--reason", "for the test")
+    said += tell(stores, project, "rollback")
+    story = tell(stores, project, "history")
     assert "back to version 1 (champion before: 2)" in story
 
     files = [path for path in project.rglob("*") if path.is_file() and path.stat().st_size < 50e6]
@@ -198,5 +198,5 @@ def test_a_chain_on_postgresql(stores: Stores, tmp_path: Path):
 @pytest.mark.enable_socket
 def test_a_wrong_password_is_told_in_a_line(stores: Stores, tmp_path: Path):
     project = make_project(tmp_path / "project", "multiclass")
-    said = tell(stores, project, "flows.models", "compare", code=2, MLFLOW_TRACKING_PASSWORD="wrong")
+    said = tell(stores, project, "compare", code=2, MLFLOW_TRACKING_PASSWORD="wrong")
     assert "error: MLflow could not" in said and "Traceback" not in said

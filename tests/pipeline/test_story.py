@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from tests.project import ROOT
+from tests.project import COMMANDS, ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 PARAMS = """
@@ -56,8 +56,8 @@ def write(folder: Path, numbers: range, digits: object, labels: np.ndarray) -> N
         assert cv2.imwrite(str(place / f"{number:04d}.png"), (digits.images[number] * 15.9).astype(np.uint8))
 
 
-def tell(project: Path, module: str, *arguments: str, code: int = 0) -> str:
-    command = [sys.executable, "-m", module, "--project", str(project), *arguments]
+def tell(project: Path, name: str, *arguments: str, code: int = 0) -> str:
+    command = [*COMMANDS[name], "--project", str(project), *arguments]
     done = subprocess.run(
         command,
         cwd=ROOT,
@@ -104,7 +104,7 @@ def serving(project: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "tasks.serve", "--project", str(project), "--port", str(port)]
+    command = [sys.executable, "-m", "temper.ops.serve", "--project", str(project), "--port", str(port)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as server:
         try:
             url, until = f"http://127.0.0.1:{port}", time.monotonic() + 60
@@ -138,16 +138,16 @@ def test_a_life(tmp_path: Path):
     write(pictures / "test", range(TEST), digits, truth)
     write(pictures / "train", range(TEST, TEST + FIRST), digits, truth)
 
-    said = tell(project, "flows.pipeline")
+    said = tell(project, "pipeline")
     assert "version 1 of life (challenger, champion): bootstrap: there was no champion" in said
 
-    said = tell(project, "flows.retrain", "--scheduled")
+    said = tell(project, "retrain", "--scheduled")
     assert "retrain: not training: nothing new" in said
 
     few = range(TEST + FIRST, TEST + FIRST + 40)
     write(inbox, few, digits, truth)
     time.sleep(2.1)
-    said = tell(project, "flows.retrain", "--scheduled")
+    said = tell(project, "retrain", "--scheduled")
     assert "took 40 new pictures from the inbox" in said
     assert re.search(r"not training: \d+ new examples, fewer than retrain.min_new = 100", said)
 
@@ -155,27 +155,27 @@ def test_a_life(tmp_path: Path):
     with serving(project) as url, Load(url, picture) as load:
         write(inbox, range(few.stop, few.stop + NEWS), digits, truth)
         time.sleep(2.1)
-        said = tell(project, "flows.retrain", "--scheduled")
+        said = tell(project, "retrain", "--scheduled")
         assert "version 2 of life (challenger, champion): pass: 2 rules held" in said, said[-3000:]
         wait_for(load, 2)
 
         poisoned = range(few.stop + NEWS, len(digits.images))
         write(inbox, poisoned, digits, (truth + 1) % 10)  # a slip in somebody's table: every label is the next one
         time.sleep(2.1)
-        said = tell(project, "flows.retrain", "--scheduled")
+        said = tell(project, "retrain", "--scheduled")
         assert (
             "version 3 of life (challenger): fail: accuracy on all test pictures not worse than the champion's by 0.05"
             in said
         ), said[-3000:]
         assert "pictures gained" in said
 
-        assert "no to version 3" in tell(project, "flows.models", "promote", code=2)
-        said = tell(project, "flows.models", "compare")
+        assert "no to version 3" in tell(project, "promote", code=2)
+        said = tell(project, "compare")
         assert "version 3 (challenger) against version 2 (champion)" in said and "worse" in said
         assert (project / "reports" / "compare-2-3" / "comparison.png").stat().st_size > 10_000
         assert load.versions[-1] == 2
 
-        said = tell(project, "flows.models", "rollback", "--reason", "a customer complained")
+        said = tell(project, "rollback", "--reason", "a customer complained")
         assert "back to version 1 (champion before: 2): a customer complained" in said
         wait_for(load, 1)
     assert not load.errors, load.errors[:3]
@@ -183,13 +183,13 @@ def test_a_life(tmp_path: Path):
         a for a, b in zip(load.versions, load.versions[1:], strict=False) if a != b
     ] == [1, 2]
 
-    story = tell(project, "flows.models", "history").splitlines()
+    story = tell(project, "history").splitlines()
     assert [re.sub(r"^\S+ \S+  \S+  ", "", line).split(":")[0] for line in story] == [
         "version 1 became champion",
         "version 2 became champion (champion before",
         "version 3 stayed challenger, champion is still 2",
         "back to version 1 (champion before",
     ]
-    assert "retrain: not training: nothing new" in tell(project, "flows.retrain", "--scheduled")
-    said = tell(project, "flows.models", "reproduce", "1")
+    assert "retrain: not training: nothing new" in tell(project, "retrain", "--scheduled")
+    said = tell(project, "reproduce", "1")
     assert "version 1 was made again" in said and "the same digest" in said

@@ -7,9 +7,9 @@ import torch
 from timm.layers import BatchNormAct2d
 from torch import distributed, nn
 
-from temper.data.sampling import part
-from temper.engine.norms import synchronise_statistics
-from temper.engine.refreshing import refresh_statistics
+from temper.data.loading.sampler import part
+from temper.engine.batchnorm_refresh import refresh_statistics
+from temper.engine.distributed.sync_batchnorm import synchronise_statistics
 
 LAYERS = {
     "1d": (nn.BatchNorm1d(3), (7, 3)),

@@ -58,7 +58,7 @@ class Running:
 
     def __init__(self, project: Path) -> None:
         self.project, self.log = project, project / "log"
-        command = [sys.executable, "-m", "temper", "train", "--project", str(project)]
+        command = [sys.executable, "-m", "temper", "stage", "train", "--project", str(project)]
         with self.log.open("w") as log:
             self.door = subprocess.Popen(
                 command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=log, stderr=subprocess.STDOUT

@@ -6,7 +6,7 @@ import sys
 import pytest
 from torch import nn
 
-from temper.engine.norms import synchronise_statistics
+from temper.engine.distributed.sync_batchnorm import synchronise_statistics
 from tests.project import ROOT
 
 

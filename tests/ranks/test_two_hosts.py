@@ -56,7 +56,15 @@ class Host:
 
     def __init__(self, inside: list[str], project: Path, command: str) -> None:
         self.log = project / f"{command}.log"
-        words = [*inside, sys.executable, "-m", "temper", command, "--project", str(project)]
+        words = [
+            *inside,
+            sys.executable,
+            "-m",
+            "temper",
+            *(["join"] if command == "join" else ["stage", command]),
+            "--project",
+            str(project),
+        ]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "TEMPER_HOST": FIRST}
         with self.log.open("w") as log:
             self.door = subprocess.Popen(words, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)

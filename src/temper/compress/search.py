@@ -11,7 +11,7 @@ Source:
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from temper.compress.quantize import Setting
+from temper.compress.quantizer import Setting
 from temper.compress.ranges import METHODS, Method
 
 

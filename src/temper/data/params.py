@@ -13,7 +13,7 @@ def _known_transforms(where: str) -> Callable[[Transforms], Transforms]:
     def check(policy: Transforms) -> Transforms:
         # Late: albumentations takes seconds to import, and most projects have no policy.
         if policy:
-            from temper.data.policy import build
+            from temper.data.augmentation.albumentations_policy import build
 
             build(policy, where)
         return policy

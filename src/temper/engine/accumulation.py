@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from temper.artifacts import write_atomically
+from temper.engine.distributed.ranks import Ranks
+from temper.engine.distributed.shutdown import TOO_LARGE
 from temper.engine.precision import Mode
-from temper.engine.ranks import Ranks
-from temper.engine.stopping import TOO_LARGE
 from temper.problem import Batch, Objective
 
 _FILE = "micro-batch.json"

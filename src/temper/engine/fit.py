@@ -15,22 +15,22 @@ import torch
 from torch import Tensor, nn
 
 from temper.engine.accumulation import MicroBatch
+from temper.engine.batchnorm_refresh import count_batches
 from temper.engine.checkpoints import Checkpoints
 from temper.engine.compiling import compiled
-from temper.engine.guard import MOST_TURNS, Guard, give_up, longest
+from temper.engine.distributed.ranks import Ranks
+from temper.engine.distributed.shutdown import STOPPED
+from temper.engine.distributed.sync_batchnorm import check_single
 from temper.engine.interface import FitResult, Loader
-from temper.engine.journal import Journal
-from temper.engine.norms import check_single
-from temper.engine.notes import Course, of_epoch, read_epochs
+from temper.engine.metrics_log import Journal
+from temper.engine.nan_guard import MOST_TURNS, Guard, give_up, longest
 from temper.engine.optimizers import learning_rate, take_step
 from temper.engine.params import FitParams
 from temper.engine.precision import Mode, choose_mode
-from temper.engine.ranks import Ranks
-from temper.engine.recording import mean_terms, state_values
-from temper.engine.refreshing import count_batches
-from temper.engine.state import Training
-from temper.engine.stopping import STOPPED
-from temper.engine.thawing import Thawing
+from temper.engine.step_metrics import mean_terms, state_values
+from temper.engine.train_state import Training
+from temper.engine.training_notes import Course, of_epoch, read_epochs
+from temper.engine.unfreezing import Thawing
 from temper.problem import Batch, Headline, Inputs, Objective
 from temper.progress import Bar
 

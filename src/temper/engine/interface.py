@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from temper.engine.journal import Entry
+from temper.engine.metrics_log import Entry
 from temper.engine.precision import Mode
 from temper.problem import Batch
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from temper.engine.refreshing import count_batches
+from temper.engine.batchnorm_refresh import count_batches
 from temper.recipe.fitting import choose_batch
 from temper.recipe.networks import SMALL_PX, WEIGHTS_PX
 

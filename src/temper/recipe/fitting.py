@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from temper.engine.rates import suggest_rates
+from temper.engine.suggested_rates import suggest_rates
 
 _STEPS_OF_EPOCH = 30
 """An epoch has at least so many steps where batches of 32 allow it."""

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from temper.data.listing import Listing
+from temper.data.images.reading import Store, Unreadable, open_plain
 from temper.data.params import ImageFolder, PrepareParams, Table
-from temper.data.pictures import Store, Unreadable, open_plain
 from temper.data.sources import LISTED, table
+from temper.data.sources.listing import Listing
 from temper.problem import Problem, Row
 from temper.problems import dump
 from temper.problems.suggesting import suggest_problem

@@ -16,10 +16,10 @@ import orjson
 from fastapi import FastAPI, Response
 from fastapi_offline import FastAPIOffline
 
-from temper.params import ServeParams
-from temper.serving.batches import Batcher
+from temper.config import ServeParams
+from temper.serving.batcher import Batcher
 from temper.serving.metrics import Metrics
-from temper.serving.models import Follower
+from temper.serving.model_follower import Follower
 from temper.serving.predict import EXTRA, PICTURES, Message, Predict, Receive, Sample, Send
 
 _BINARY = {"type": "string", "format": "binary"}

@@ -18,12 +18,12 @@ import orjson
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 
-from temper.params import ServeParams
-from temper.serving import requests
-from temper.serving.batches import Batcher, Full
+from temper.config import ServeParams
+from temper.serving import request_decoding
+from temper.serving.batcher import Batcher, Full
 from temper.serving.metrics import Metrics
-from temper.serving.models import Follower, Model, Unanswerable
-from temper.serving.requests import Refused
+from temper.serving.model_follower import Follower, Model, Unanswerable
+from temper.serving.request_decoding import Refused
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -126,10 +126,10 @@ class Predict:
             return await self._decode(files, model), files
         if kind == _JSON:
             if len(body) < _AT_ONCE_BYTES:
-                return requests.read_json(body, model, self.params), []
-            return await asyncio.to_thread(requests.read_json, body, model, self.params), []
+                return request_decoding.read_json(body, model, self.params), []
+            return await asyncio.to_thread(request_decoding.read_json, body, model, self.params), []
         if kind == _RAW and (shape := _shape(scope["query_string"])) is not None:
-            return requests.read_raw(body, shape, model, self.params), []
+            return request_decoding.read_raw(body, shape, model, self.params), []
         try:
             return await self._decode([body], model), [body]
         except Refused as error:
@@ -142,12 +142,12 @@ class Predict:
     async def _decode(self, files: list[bytes], model: Model) -> np.ndarray:
         if len(files) == 1 and len(files[0]) < _AT_ONCE_BYTES:
             try:
-                return requests.decode(files, model, self._small)
+                return request_decoding.decode(files, model, self._small)
             except Refused as error:
                 if error.status != 413:
                     raise
         until = time.monotonic() + self.params.timeout_s
-        return await asyncio.to_thread(requests.decode, files, model, self.params, until=until)
+        return await asyncio.to_thread(request_decoding.decode, files, model, self.params, until=until)
 
 
 _HEADERS = [(b"content-type", b"application/json")]

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from temper.artifacts import Artifact
-from temper.data import balance
-from temper.data.materialize import Draw, materialize, seed_of
-from temper.data.packing import TABLE, open_encoded, open_split, read_rows_of, read_strata, write_table
-from temper.data.sheet import tint, write_sheet
-from temper.data.space import require_space
+from temper.data.augmentation import class_balance
+from temper.data.augmentation.materialize import Draw, materialize, seed_of
+from temper.data.dataset.contact_sheet import tint, write_sheet
+from temper.data.dataset.packed import TABLE, open_encoded, open_split, read_rows_of, read_strata, write_table
+from temper.data.disk import require_space
 from temper.problem import Problem
 from temper.problems import load
 
@@ -32,9 +32,9 @@ def run(
     prepare = inputs["prepare"]
     problem = load(prepare.facts["problem"])
     ids, strata = read_rows_of(prepare, "train", ["id"])["id"], read_strata(prepare, "train")
-    repeats = balance.draw_repeats(strata, params.augment.balance, seed=params.seed)
-    weights = balance.weigh(strata, params.augment.balance)
-    emphasis = balance.emphasize(strata, params.augment.balance, problem.classes)
+    repeats = class_balance.draw_repeats(strata, params.augment.balance, seed=params.seed)
+    weights = class_balance.weigh(strata, params.augment.balance)
+    emphasis = class_balance.emphasize(strata, params.augment.balance, problem.classes)
     num_views = params.augment.views
     if num_views and open_encoded(prepare) is not None:
         raise ValueError(
@@ -59,7 +59,7 @@ def run(
             workers=params.augment.workers,
         )
         _write_sheet(out, columns, strata, plan, problem)
-    before = balance.count(strata)
+    before = class_balance.count(strata)
     drawn_of, weight_of = _sum(strata, repeats), _sum(strata, weights)
     after = {name: int(drawn_of[name]) * (1 + num_views) for name in before}
     _print_counts(before, after, {name: weight_of[name] / number for name, number in before.items()})

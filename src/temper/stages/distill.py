@@ -9,11 +9,11 @@ from torch import nn
 
 from temper.artifacts import Artifact
 from temper.compress.params import DistillationTerms
+from temper.engine.distributed.ranks import Ranks
 from temper.engine.objectives import distilled
-from temper.engine.ranks import Ranks
 from temper.problem import Emphasis, Objective, Problem
-from temper.stages.trained import read_network
-from temper.stages.training import MakeObjective, train_network
+from temper.stages.fit_network import MakeObjective, train_network
+from temper.stages.load_trained import read_network
 
 
 def run(

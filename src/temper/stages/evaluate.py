@@ -1,7 +1,7 @@
 """evaluate: every candidate, from the file that would be deployed, on the test split: clean, under stress, by stratum.
 
 The only stage that opens the test split. What it leaves holds no time and no machine: equal files, equal artifact. Speed is
-measured by `temper.stages.measure`, which writes the card again with it.
+measured by `temper.commands.measure`, which writes the card again with it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,13 @@ import numpy as np
 import torch
 
 from temper.artifacts import Artifact
-from temper.gate.rating import write_rating
-from temper.networks.deployed import PART, Deployed
+from temper.gate.evaluation_result import write_rating
+from temper.networks.onnx_model import PART, Deployed
 from temper.problem import Problem
-from temper.stages.rating import make_ratings, open_test
+from temper.stages.holdout import make_ratings, open_test
 from temper.stress.card import CLASSES, STRATA, Card, Plot, write_card, write_record
 from temper.stress.evaluation import STRATUM, Evaluation, evaluate, find_worst
-from temper.stress.pictures import Pictures
+from temper.stress.image_pool import Pictures
 from temper.stress.scores import Score, figures, pick, tabulate, write
 
 if TYPE_CHECKING:

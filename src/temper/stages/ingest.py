@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from temper.artifacts import Artifact, digest_file
-from temper.data.rows import FILE, write_rows
+from temper.data.dataset.rows import FILE, write_rows
 from temper.data.sources import SOURCES, find_origin
 
 

@@ -12,19 +12,19 @@ import numpy as np
 from jaxtyping import Int64
 
 from temper.artifacts import Artifact
-from temper.data.duplicates import find_duplicates
-from temper.data.encoded import FOLDER
-from temper.data.keeping import keep_encoded, write_unified
-from temper.data.packing import TABLE, measure, open_columns, write_split, write_table
+from temper.data.dataset.contact_sheet import tint, write_sheet
+from temper.data.dataset.duplicates import find_duplicates
+from temper.data.dataset.packed import TABLE, measure, open_columns, write_split, write_table
+from temper.data.dataset.report import DROPPED, write_dropped, write_report
+from temper.data.dataset.resize import check_bad_share, has_masks
+from temper.data.dataset.rows import FILE, Rows, as_found, read_rows
+from temper.data.dataset.scan import Survey, facts_of, look_over
+from temper.data.dataset.splits import SPLITS, assign_splits, check_strata, count_strata
+from temper.data.dataset.write_encoded import keep_encoded, write_unified
+from temper.data.disk import require_space
+from temper.data.images.encoded import FOLDER
+from temper.data.images.reading import Store
 from temper.data.params import PrepareParams
-from temper.data.pictures import Store
-from temper.data.report import DROPPED, write_dropped, write_report
-from temper.data.rows import FILE, Rows, as_found, read_rows
-from temper.data.sheet import tint, write_sheet
-from temper.data.space import require_space
-from temper.data.splits import SPLITS, assign_splits, check_strata, count_strata
-from temper.data.survey import Survey, facts_of, look_over
-from temper.data.unified import check_bad_share, has_masks
 from temper.problem import Facts, Problem
 from temper.problems import dump
 

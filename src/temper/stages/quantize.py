@@ -13,15 +13,15 @@ import torch
 from temper.artifacts import Artifact
 from temper.compress.cost import measure_cost
 from temper.compress.export import Deployable, export
-from temper.data.packing import open_pictures, open_split
+from temper.data.dataset.packed import open_pictures, open_split
 from temper.maths.random import derive
-from temper.networks.deployed import FEATURES, Deployed
 from temper.networks.features import check_names
+from temper.networks.onnx_model import FEATURES, Deployed
 from temper.problem import Facts, Problem
 from temper.problems import load as load_problem
-from temper.stages.holding import Comparison, differences
-from temper.stages.int8 import quantize_student
-from temper.stages.trained import read_facts, read_network
+from temper.stages.int8_comparison import Comparison, differences
+from temper.stages.int8_student import quantize_student
+from temper.stages.load_trained import read_facts, read_network
 
 _PARENTS = {"teacher": ("train",), "student": ("train", "distill"), "quantized": ("train", "distill")}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from temper.artifacts import Artifact
 from temper.engine.objectives import supervised
-from temper.stages.training import train_network
+from temper.stages.fit_network import train_network
 
 
 def run(

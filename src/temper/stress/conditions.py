@@ -13,7 +13,7 @@ from torch import Tensor
 
 from temper.problem import Targets
 from temper.stress import illumination, noise, occlusion
-from temper.stress.pictures import Pictures
+from temper.stress.image_pool import Pictures
 
 SEVERITIES = (1, 2, 3, 4, 5)
 """0 is the picture as it is."""

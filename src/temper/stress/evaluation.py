@@ -25,9 +25,9 @@ from temper.maths.statistics import draw, resample
 from temper.problem import Answer, Problem, Targets
 from temper.progress import Bar
 from temper.stress.conditions import SEVERITIES, Condition, applicable, stress
+from temper.stress.image_pool import Pictures, as_served
 from temper.stress.params import EvaluateParams
-from temper.stress.pictures import Pictures, as_served
-from temper.stress.pieces import Pieces, Tensors
+from temper.stress.partial_results import Pieces, Tensors
 
 Candidate: TypeAlias = Callable[[np.ndarray], Answer]
 """Takes uint8 pictures [batch, height, width, channels] as a deployed file does."""

@@ -18,7 +18,7 @@ from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
 from temper.maths.random import normal, uniform
-from temper.stress.pictures import Pictures
+from temper.stress.image_pool import Pictures
 
 Images = UInt8[Tensor, "batch channels height width"]
 Keys = Int64[Tensor, "batch"]

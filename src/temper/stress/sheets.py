@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from temper.stress.conditions import SEVERITIES, Condition, stress
-from temper.stress.pictures import Pictures, as_served
+from temper.stress.image_pool import Pictures, as_served
 from temper.stress.plots import STYLE
 
 _CAPTION_COLUMNS = 22

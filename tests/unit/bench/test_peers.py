@@ -13,7 +13,7 @@ from peers.job import Job, Report, normalised, open_data, override
 from peers.table import NEVER, read_levels, seconds_to, times_sooner
 from peers.turns import Kept, Turn, identify, take_turn
 from recipe import read_variants, table
-from temper.data.packing import open_pictures
+from temper.data.dataset.packed import open_pictures
 from temper.maths.random import derive
 from temper.networks.build import build_network
 from temper.networks.whitening import whiten

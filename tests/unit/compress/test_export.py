@@ -9,9 +9,9 @@ from torch import nn
 
 from temper.compress.cost import measure_cost
 from temper.compress.export import Deployable, export
-from temper.compress.quantize import Quantizer, Setting
+from temper.compress.quantizer import Quantizer, Setting
 from temper.compress.ranges import METHODS, Method
-from temper.networks.deployed import Deployed
+from temper.networks.onnx_model import Deployed
 from temper.problem import Inputs, Outputs
 from tests.toy import FACTS, SIZE, TOYS
 
@@ -94,7 +94,7 @@ def test_a_file_cut_off_on_the_way_is_named(tmp_path: Path, monkeypatch: pytest.
     def cut(source: str, target: str, **_: object) -> None:
         Path(target).write_bytes(Path(source).read_bytes()[:700])
 
-    monkeypatch.setattr("temper.compress.quantize.quant_pre_process", cut)
+    monkeypatch.setattr("temper.compress.quantizer.quant_pre_process", cut)
     source = exported(OneConvolution(), tmp_path / "float.onnx")
     with pytest.raises(OSError, match=r"in .* could not be read back .* cut off, as on a full disk"):
         Quantizer(source, pictures(8, SIZE, SIZE), tmp_path)

@@ -11,8 +11,8 @@ from torch import nn
 
 from temper.compress.cost import measure_cost
 from temper.compress.half import halve
-from temper.compress.quantize import Quantizer, Setting
-from temper.networks.deployed import Deployed
+from temper.compress.quantizer import Quantizer, Setting
+from temper.networks.onnx_model import Deployed
 from temper.problem import Inputs, Outputs
 from tests.toy import FACTS, SIZE, TOYS
 from tests.unit.compress.test_export import exported, pictures

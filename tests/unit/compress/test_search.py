@@ -2,7 +2,7 @@
 
 import pytest
 
-from temper.compress.quantize import Setting
+from temper.compress.quantizer import Setting
 from temper.compress.search import Search, Tried, search
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from temper.data.materialize import Draw, materialize, seed_of
-from temper.data.packing import open_split, open_training
+from temper.data.augmentation.albumentations_policy import build
+from temper.data.augmentation.materialize import Draw, materialize, seed_of
+from temper.data.dataset.packed import open_split, open_training
 from temper.data.params import AugmentParams, BalanceParams, Toys
-from temper.data.policy import build
 from temper.problems.segmentation import Segmentation
 from tests.unit.data.chain import Run
 
@@ -94,7 +94,7 @@ def test_boxes_move_too_and_lost_ones_are_not_valid(tmp_path: Path) -> None:
 def test_the_pictures_are_the_same_whatever_the_number_of_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("temper.data.materialize._WORTH_A_WORKER", 100)
+    monkeypatch.setattr("temper.data.augmentation.materialize._WORTH_A_WORKER", 100)
     image = np.random.default_rng(0).integers(0, 256, (40, 12, 12, 1), np.uint8)
     source = pack(tmp_path / "train", image=image, label=np.arange(40))
     draws = [Draw(i % 40, seed_of(1, str(i), i)) for i in range(300)]
@@ -160,7 +160,7 @@ def test_params_refuse_bad_policies_and_views_without_one() -> None:
 def test_the_stages_and_a_policy_never_import_torch() -> None:
     code = (
         "import sys; import temper.stages.ingest, temper.stages.prepare, temper.stages.augment;"
-        "from temper.data.policy import build; build([{'name': 'Rotate'}]);"
+        "from temper.data.augmentation.albumentations_policy import build; build([{'name': 'Rotate'}]);"
         "sys.exit(any(name in sys.modules for name in ('torch', 'timm', 'torchvision', 'matplotlib', 'sklearn')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

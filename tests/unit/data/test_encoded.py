@@ -6,8 +6,7 @@ import pytest
 from PIL import Image
 
 from temper.artifacts import Artifact
-from temper.data.decoding import Undecodable, decode, decode_part, mirror, stretch
-from temper.data.packing import (
+from temper.data.dataset.packed import (
     held_out,
     open_encoded,
     open_pictures,
@@ -16,8 +15,9 @@ from temper.data.packing import (
     read_rows_of,
     read_table,
 )
+from temper.data.images.decoding import Undecodable, decode, decode_part, mirror, stretch
+from temper.data.images.reading import open_plain
 from temper.data.params import AugmentParams, ImageFolder, PrepareParams, Toys
-from temper.data.pictures import open_plain
 from tests.unit.data.chain import Run
 
 PICS = ImageFolder(source="imagefolder", folder="pics")

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from temper.artifacts import Artifact
-from temper.data.packing import held_out, open_split, read_strata
+from temper.data.dataset.packed import held_out, open_split, read_strata
+from temper.data.dataset.resize import check_bad_share
 from temper.data.params import Digits, ImageFolder, PrepareParams, Table, Toys
-from temper.data.unified import check_bad_share
 from temper.problem import Row
 from temper.problems.multiclass import Multiclass
 from temper.problems.multilabel import Multilabel

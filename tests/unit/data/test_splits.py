@@ -5,8 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from temper.data.duplicates import CONTRADICTION, IN_TEST, IN_VALIDATION, REPEATED, digest_pixels, find_duplicates
-from temper.data.splits import SPLITS, assign_splits, check_strata, count_strata
+from temper.data.dataset.duplicates import (
+    CONTRADICTION,
+    IN_TEST,
+    IN_VALIDATION,
+    REPEATED,
+    digest_pixels,
+    find_duplicates,
+)
+from temper.data.dataset.splits import SPLITS, assign_splits, check_strata, count_strata
 from temper.problem import Row
 
 OPEN = {"validation_share": 0.1, "test_share": 0.2, "seed": 3}

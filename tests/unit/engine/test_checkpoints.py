@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from temper.artifacts import explain
 from temper.engine import checkpoints as module
 from temper.engine.checkpoints import Checkpoint, Checkpoints
-from temper.engine.journal import Journal, read, write_curves
+from temper.engine.metrics_log import Journal, read, write_curves
 
 
 def checkpoint(step: int, turn: int = 0, good: bool = False, journal: str = "") -> Checkpoint:

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from temper.engine.guard import Guard, follow, longest
+from temper.engine.distributed.ranks import join_ranks
+from temper.engine.nan_guard import Guard, follow, longest
 from temper.engine.objectives import supervised
 from temper.engine.params import FitParams
-from temper.engine.ranks import join_ranks
 from temper.problem import Batch, Emphasis
 from tests.unit.engine.test_fit import PARAMS, TOY, train
-from tests.unit.engine.test_guard import same, values
+from tests.unit.engine.test_nan_guard import same, values
 
 PLAIN = supervised(TOY.problem, Emphasis())
 

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from temper.data.balance import draw_repeats, emphasize, weigh
+from temper.data.augmentation.class_balance import draw_repeats, emphasize, weigh
 from temper.data.params import BalanceParams
 from temper.engine.calibration import fit_temperature
 from temper.engine.checkpoints import Checkpoints
+from temper.engine.distributed.ranks import join_ranks
+from temper.engine.distributed.sync_batchnorm import check_single
 from temper.engine.fit import fit
-from temper.engine.norms import check_single
 from temper.engine.objectives import supervised
-from temper.engine.ranks import join_ranks
 from temper.networks.build import build_network
 from temper.networks.params import SmallResNet, SmallVGG
 from temper.networks.whitening import whiten

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from temper.engine.calibration import fit_temperature
+from temper.engine.distributed.ranks import count_ranks
 from temper.engine.optimizers import WeightAverage, build_optimizer, learning_rate
 from temper.engine.params import FitParams
 from temper.engine.precision import Mode, choose_mode
-from temper.engine.ranks import count_ranks
 from temper.problem import Batch
 from tests.toy import TOYS
 

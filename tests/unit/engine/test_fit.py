@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from temper.engine.checkpoints import Checkpoints
+from temper.engine.distributed.ranks import join_ranks
 from temper.engine.fit import FitResult, fit
-from temper.engine.journal import read
+from temper.engine.metrics_log import read
 from temper.engine.objectives import distilled, supervised
 from temper.engine.params import FitParams
-from temper.engine.ranks import join_ranks
 from temper.problem import Batch, Emphasis, Headline, Objective
 from tests.toy import TOYS
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from temper.engine.guard import Verdict
+from temper.engine.nan_guard import Verdict
 from temper.engine.objectives import supervised
 from temper.engine.precision import FIRST_LOSS_SCALE, SCALE_GROWS_AFTER, Mode, half_precision
-from temper.engine.state import State
+from temper.engine.train_state import State
 from temper.problem import Batch, Emphasis
 from tests.unit.engine.test_fit import PARAMS, TOY, train
-from tests.unit.engine.test_guard import values
+from tests.unit.engine.test_nan_guard import values
 
 FP16 = replace(PARAMS, precision="fp16", layout="channels-last")
 PLAIN = supervised(TOY.problem, Emphasis())

@@ -2,8 +2,9 @@ import signal
 
 import pytest
 
-from temper.engine.launch import judge, mendable
-from temper.engine.meeting import (
+from temper.engine.distributed.elastic_agent import judge, mendable
+from temper.engine.distributed.launch_spec import ALONE, Offer, Order, explain_difference, parse_address
+from temper.engine.distributed.rendezvous import (
     arrive,
     await_offer,
     gather_hosts,
@@ -13,17 +14,16 @@ from temper.engine.meeting import (
     open_store,
     reach_store,
 )
-from temper.engine.order import ALONE, Offer, Order, explain_difference, parse_address
+from temper.engine.distributed.shutdown import LOST, STOPPED, TOO_LARGE
 from temper.engine.params import HostsParams
-from temper.engine.stopping import LOST, STOPPED, TOO_LARGE
 
 OFFER = Offer("run", "train", {"params": "a" * 64, "prepare": "b" * 64}, HostsParams(most=3))
 HERE = "127.0.0.1"
 
 
 def test_an_order_survives_its_way_through_a_command_line():
-    order = Order(("-m", "temper", "train"), 2, True, HERE, 7, OFFER)
-    assert Order.decode(order.encode()) == Order(["-m", "temper", "train"], 2, True, HERE, 7, OFFER)  # type: ignore[arg-type]
+    order = Order(("-m", "temper", "stage", "train"), 2, True, HERE, 7, OFFER)
+    assert Order.decode(order.encode()) == Order(["-m", "temper", "stage", "train"], 2, True, HERE, 7, OFFER)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("text", ["", "host:port", "a/b", "10.0.0.1:99999", "me@host", "[fd00::1"])

@@ -14,16 +14,16 @@ from safetensors.torch import save
 from timm import create_model
 from torch import nn
 
-from temper.engine.ranks import Ranks
+from temper.config import parse
+from temper.engine.distributed.ranks import Ranks
 from temper.networks.build import build_network
 from temper.networks.hub import look_up
 from temper.networks.params import SmallResNet, Timm, TransferParams, watched_file
 from temper.networks.pretrained import available_weights, read_weights
 from temper.networks.transfer import start_from
-from temper.params import parse
 from temper.problem import PLAIN_HEAD, Facts
 from temper.problems import dump
-from temper.stages.training import transfer, try_section
+from temper.stages.fit_network import transfer, try_section
 from tests.project import ROOT
 from tests.toy import TOYS
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from temper.config import parse
 from temper.data.params import Table
-from temper.params import parse
 from temper.recipe.budget import Budget, Pace, Speeds, candidate_sizes, plan_trainings
 from temper.recipe.choosing import choose
 from temper.recipe.looking import Findings
 from temper.recipe.networks import Available, count_stages
-from temper.recipe.project import make_text, name_project
+from temper.recipe.new_project import make_text, name_project
 from temper.recipe.splitting import choose_balance, choose_shares, margin
 from temper.recipe.writing import flow
 from tests.unit.recipe.typical import FOUND, SPEEDS

@@ -3,7 +3,7 @@
 from temper.data.params import ImageFolder
 from temper.recipe.budget import Pace, Speeds
 from temper.recipe.looking import Findings
-from temper.recipe.project import make_text
+from temper.recipe.new_project import make_text
 
 FOUND = Findings(
     source=ImageFolder(source="imagefolder", folder="images"),

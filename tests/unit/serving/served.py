@@ -15,10 +15,10 @@ import numpy as np
 import onnx
 
 from temper.artifacts import digest_file
-from temper.params import ServeParams
+from temper.config import ServeParams
 from temper.serving.app import Server, make_app
-from temper.serving.models import Follower, Place
-from tests.unit.tasks.finished import make_network
+from temper.serving.model_follower import Follower, Place
+from tests.unit.ops.finished import make_network
 
 CLASSES = ("cat", "dog", "emu", "fox")
 SIDE = 4

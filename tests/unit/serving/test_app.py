@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from temper.params import ServeParams
+from temper.config import ServeParams
 from temper.serving.app import make_app
-from temper.serving.models import Follower, Place
+from temper.serving.model_follower import Follower, Place
 from tests.unit.serving.served import CLASSES, SIDE, Said, ask, make_place
 
 PARAMS = ServeParams(max_bytes=100_000, max_pixels=10_000, max_side_px=500, max_pictures=8, max_queue=16, timeout_s=5.0)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from temper.serving.app import make_app
-from temper.serving.models import Follower
+from temper.serving.model_follower import Follower
 from tests.project import ROOT
 from tests.unit.serving.served import SMALL, ask, make_place
 

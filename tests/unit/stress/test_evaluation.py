@@ -11,8 +11,8 @@ from pyarrow import parquet
 
 from temper.problems.multiclass import Multiclass
 from temper.stress.evaluation import CLEAN, MEAN, STRATUM, SUBSET, choose, evaluate, find_worst
+from temper.stress.image_pool import Pictures
 from temper.stress.params import EvaluateParams
-from temper.stress.pictures import Pictures
 from temper.stress.scores import figures, pick, tabulate, write
 
 PROBLEM = Multiclass(kind="multiclass", classes=("dark", "light"))

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from temper.stress import illumination
-from temper.stress.pictures import Pictures
+from temper.stress.image_pool import Pictures
 
 LEVELS = Pictures(np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1))
 

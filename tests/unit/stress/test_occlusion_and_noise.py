@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from temper.stress import noise, occlusion
-from temper.stress.pictures import Pictures
+from temper.stress.image_pool import Pictures
 
 KEYS = torch.arange(400)
 # Grey that no cover is likely to have everywhere: covered pixels are found by their change.

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from temper.data.listing import Listing
 from temper.data.params import AnySource, ImageFolder, Table
 from temper.data.sources import digits, fashion_mnist, imagefolder, table, toys
+from temper.data.sources.listing import Listing
 from temper.problem import Row
 
 SOURCES: dict[str, Callable[[Any, Path, Path], list[Row]]] = {

@@ -20,8 +20,8 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from temper.data.images.reading import parse_idx
 from temper.data.params import FashionMnist
-from temper.data.pictures import parse_idx
 from temper.problem import Row
 
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")

@@ -8,9 +8,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from temper.data.archive import NAME, write_archive
-from temper.data.listing import Listing
+from temper.data.images.zip_archive import NAME, write_archive
 from temper.data.params import ImageFolder
+from temper.data.sources.listing import Listing
 from temper.problem import Row
 
 SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}

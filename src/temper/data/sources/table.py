@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from temper.data.archive import NAME, write_archive
-from temper.data.listing import Listing
+from temper.data.images.zip_archive import NAME, write_archive
 from temper.data.params import Table
+from temper.data.sources.listing import Listing
 from temper.problem import Row
 
 SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}

@@ -1,0 +1,134 @@
+"""Two registered models side by side, on the pictures of today: numbers, and a picture of them.
+
+No DVC stage: which models are compared is not the files' to say.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from temper import artifacts
+from temper.config import load
+from temper.gate.comparison import Comparison, Row, compare
+from temper.gate.evaluation_result import read_rating
+from temper.networks.onnx_model import PART, Deployed
+from temper.progress import Bar
+from temper.stages.holdout import HeldOut, open_test
+from temper.stress.image_pool import as_served
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+NUMBERS, PICTURE = "comparison.json", "comparison.png"
+_BATCH = 256
+_MOST_STRATA = 25
+_COLOURS = {"better": "#009E73", "worse": "#D55E00", "no difference shown": "#888888"}
+
+
+def compare_models(
+    project: Path, files: tuple[Path, Path], ratings: tuple[Path, Path], names: tuple[str, str], out: Path
+) -> None:
+    """Write `comparison.json` and `comparison.png`.
+
+    Args:
+        project: Folder with params.yaml and the artifact of prepare.
+        files: The two models.
+        ratings: What was measured of each, on the same pictures.
+        names: What to call them.
+        out: Folder.
+
+    Raises:
+        ValueError: If they answer different questions.
+    """
+    from temper.stress.plots import save
+
+    params, prepare = load(project), artifacts.load("prepare", project / "artifacts" / "prepare")
+    first, second = (read_rating(path) for path in ratings)
+    found = compare(first, second, confidence=params.evaluate.confidence)
+    numbers: dict[str, Any] = {
+        "first": names[0],
+        "second": names[1],
+        "confidence": params.evaluate.confidence,
+        "pictures": len(first.alone),
+        "changed": changed(open_test(prepare), (Deployed(files[0], part=PART), Deployed(files[1], part=PART))),
+        "bytes": [path.stat().st_size for path in files],
+        **_as_json(found),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    artifacts.write_atomically(out / NUMBERS, json.dumps(numbers, indent=2) + "\n")
+    save(draw_comparison(found, names=names), out / PICTURE)
+
+
+def changed(test: HeldOut, models: tuple[Deployed, Deployed]) -> float:
+    """Share of the decisions on clean test pictures that the second model takes otherwise than the first."""
+    different, total = 0, 0
+    batches = torch.arange(len(test.pictures)).split(_BATCH)
+    with Bar("compare", len(batches)) as bar:
+        for keys in batches:
+            shown = as_served(test.pictures.take(keys))
+            ours, theirs = (test.problem.decide(model(shown)) for model in models)
+            different += int((ours != theirs).sum())
+            total += ours.numel()
+            bar.advance()
+    return different / total
+
+
+def _as_json(found: Comparison) -> dict[str, Any]:
+    value = asdict(found)
+    for part in ("scores", "strata", "cells"):
+        for row, told in zip(getattr(found, part), value[part], strict=True):
+            told["word"] = row.word
+    return value
+
+
+def draw_comparison(found: Comparison, *, names: tuple[str, str]) -> "Figure":
+    """Differences with their intervals: scores, strata, and every condition at every severity."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    from temper.stress.plots import STYLE
+
+    rows = [*found.scores, *found.strata[:_MOST_STRATA]]
+    conditions = list(dict.fromkeys(row.where.rpartition(" ")[0] for row in found.cells))
+    with rc_context({**STYLE, "axes.grid.axis": "x"}):
+        height = 1.6 + 0.24 * max(len(rows), 1.4 * len(conditions))
+        figure = Figure(figsize=(11 if conditions else 6.5, height), layout="constrained")
+        axes = figure.subplots(1, 2 if conditions else 1, squeeze=False, width_ratios=[3, 2] if conditions else None)[0]
+        _draw_forest(axes[0], rows)
+        axes[0].set_title(f"{names[1]} against {names[0]}: right of 0 is better")
+        if conditions:
+            _draw_cells(axes[1], found.cells, conditions)
+            axes[1].set_title(f"{found.headline} under stress")
+    return figure
+
+
+def _draw_forest(axis: "Axes", rows: list[Row]) -> None:
+    for place, row in enumerate(reversed(rows)):
+        colour = _COLOURS[row.word]
+        axis.plot([row.low, row.high], [place, place], color=colour, linewidth=1.6)
+        axis.plot([row.difference], [place], "o", color=colour, markersize=4)
+    axis.axvline(0, color="#333333", linewidth=0.8)
+    axis.set_yticks(range(len(rows)), [f"{row.metric}, {row.where}".replace("_", " ") for row in reversed(rows)])
+    axis.set_xlabel("difference, with its interval")
+
+
+def _draw_cells(axis: "Axes", cells: tuple[Row, ...], conditions: list[str]) -> None:
+    severities = sorted({int(row.where.rpartition(" ")[2]) for row in cells})
+    values = np.full((len(conditions), len(severities)), np.nan)
+    for row in cells:
+        condition, _, severity = row.where.rpartition(" ")
+        place = conditions.index(condition), severities.index(int(severity))
+        values[place] = 100 * row.difference
+        shown = "" if row.word == "no difference shown" else "*"
+        axis.text(place[1], place[0], f"{100 * row.difference:+.1f}{shown}", ha="center", va="center", fontsize=7.5)
+    most = max(1.0, float(np.nanmax(np.abs(values))))
+    axis.imshow(values, cmap="RdYlGn", vmin=-most, vmax=most, aspect="auto", alpha=0.7)
+    axis.grid(visible=False)
+    axis.set_yticks(range(len(conditions)), conditions)
+    axis.set_xticks(range(len(severities)), [str(each) for each in severities])
+    axis.set_xlabel("severity; points, * where the interval leaves out 0")

@@ -1,0 +1,203 @@
+"""Are recent pictures still like those that the champion was trained for? Tests with a stated rate of false alarms, and a picture.
+
+The reference is the validation split: like the training pictures, but nothing was fitted to it. Held against each other are what the
+pixels are like (brightness, contrast, sharpness, colourfulness), how sure the champion is, and its answers as vectors (with them its
+embeddings, where the file gives any). All tests together raise a false alarm with at most `false_alarms`: Holm's correction.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from temper import artifacts
+from temper.config import LEAST_RECENT, load
+from temper.data.dataset.packed import open_split
+from temper.data.images.reading import Unreadable, unify
+from temper.gate.significance import holm
+from temper.maths.two_samples import energy_test, ks_test
+from temper.networks.onnx_model import Deployed
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NUMBERS, PICTURE = "drift.json", "drift.png"
+_MOST_RECENT, _MOST_REFERENCE, _BATCH = 500, 1000, 64
+_MAX_PIXELS, _MAX_SIDE_PX = 100_000_000, 50_000
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One test."""
+
+    name: str
+    statistic: float
+    p: float
+    adjusted: float
+    """After Holm's correction: below `false_alarms` it is an alarm."""
+    reference: float | None
+    """Median of the reference; None for vectors."""
+    recent: float | None
+
+
+def look(project: Path, model: Path, pictures: Sequence[Path], out: Path, *, false_alarms: float) -> dict[str, Any]:
+    """Hold recent pictures against the reference; leaves `drift.json` and `drift.png`.
+
+    Args:
+        project: Folder with params.yaml and the artifact of prepare.
+        model: The champion's file.
+        pictures: Files of recent pictures, the newest last; the newest 500 count.
+        out: Folder for what is found.
+        false_alarms: How often all tests together may cry wolf.
+
+    Returns:
+        What `drift.json` holds.
+
+    Raises:
+        ValueError: If fewer than 30 of the pictures can be read.
+    """
+    prepare, deployed = artifacts.load("prepare", project / "artifacts" / "prepare"), Deployed(model, part=_BATCH)
+    size = [int(prepare.facts["facts"][key]) for key in ("height_px", "width_px", "channels")]
+    recent, unreadable = read_pictures(pictures[-_MOST_RECENT:], *size)
+    if len(recent) < LEAST_RECENT:
+        raise ValueError(f"{len(recent)} recent pictures can be read, {LEAST_RECENT} are needed to tell anything")
+    held = np.asarray(open_split(prepare, "validation")["image"])
+    rng = np.random.default_rng(load(project).seed)
+    reference = held[np.sort(rng.permutation(len(held))[:_MOST_REFERENCE])]
+    ours, theirs = (describe(images, deployed) for images in (reference, recent))
+    findings = run_tests(ours, theirs)
+    alarms = [finding.name for finding in findings if finding.adjusted <= false_alarms]
+    value = {
+        "pictures": len(recent),
+        "unreadable": unreadable,
+        "reference": len(reference),
+        "false_alarms": false_alarms,
+        "alarms": alarms,
+        "tests": [asdict(finding) for finding in findings],
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    artifacts.write_atomically(out / NUMBERS, json.dumps(value, indent=2) + "\n")
+    from temper.stress.plots import save
+
+    save(draw(ours, theirs, findings, false_alarms), out / PICTURE)
+    return value
+
+
+def read_pictures(paths: Sequence[Path], height_px: int, width_px: int, channels: int) -> tuple[np.ndarray, int]:
+    """Pictures as the model sees them, uint8 [pictures, height, width, channels], and how many could not be read."""
+    found, unreadable = [], 0
+    for path in paths:
+        try:
+            pixels, _ = unify(
+                path.read_bytes(),
+                height_px=height_px,
+                width_px=width_px,
+                max_pixels=_MAX_PIXELS,
+                max_side_px=_MAX_SIDE_PX,
+            )
+        except (Unreadable, OSError):
+            unreadable += 1
+            continue
+        if pixels.ndim == 2:
+            pixels = np.broadcast_to(pixels[..., None], (*pixels.shape, channels))
+        elif channels == 1:
+            from temper.data.images.decoding import to_grey
+
+            pixels = to_grey(pixels)
+        found.append(pixels)
+    shape = (0, height_px, width_px, channels)
+    return (np.stack(found) if found else np.zeros(shape, np.uint8)), unreadable
+
+
+def describe(images: np.ndarray, model: Deployed) -> dict[str, Tensor]:
+    """What is tested of pictures: numbers [pictures] and vectors [pictures, features], by name."""
+    pixels = torch.from_numpy(np.array(images)).double() / 255
+    grey = pixels.mean(dim=3)
+    edges = 4 * grey[:, 1:-1, 1:-1] - grey[:, :-2, 1:-1] - grey[:, 2:, 1:-1] - grey[:, 1:-1, :-2] - grey[:, 1:-1, 2:]
+    found = {
+        "brightness": grey.mean(dim=(1, 2)),
+        "contrast": grey.std(dim=(1, 2)),
+        "sharpness": edges.pow(2).mean(dim=(1, 2)).sqrt(),
+    }
+    if pixels.shape[3] == 3:
+        found["colourfulness"] = (pixels.amax(dim=3) - pixels.amin(dim=3)).mean(dim=(1, 2))
+    answers, features = [], []
+    for start in range(0, len(images), _BATCH):
+        shown = images[start : start + _BATCH]
+        answers.append(model(shown))
+        features.append(model.look(shown))
+    for name in answers[0]:
+        value = torch.cat([answer[name] for answer in answers])
+        if value.is_floating_point():
+            vectors = value.double().flatten(2).mean(dim=2) if value.dim() > 2 else value.double()
+            found["confidence"] = vectors.amax(dim=1)
+            found["answers"] = vectors
+    for name in features[0]:
+        value = torch.cat([each[name] for each in features]).double()
+        found[name] = value.flatten(2).mean(dim=2) if value.dim() > 2 else value
+    return found
+
+
+def run_tests(reference: Mapping[str, Tensor], recent: Mapping[str, Tensor]) -> list[Finding]:
+    """Every test, with p-values as they are and corrected for how many there are."""
+    generator = torch.Generator().manual_seed(0)
+    raw: list[tuple[str, float, float, float | None, float | None]] = []
+    for name, ours in reference.items():
+        theirs = recent[name]
+        if ours.dim() == 1:
+            raw.append((name, *ks_test(ours, theirs), float(ours.median()), float(theirs.median())))
+        else:
+            # By the deviation over both, which no permutation changes: no direction drowns the others, and the level stays exact.
+            scale = torch.cat([ours, theirs]).std(dim=0).clamp(min=1e-9)
+            raw.append((name, *energy_test(ours / scale, theirs / scale, generator=generator), None, None))
+    adjusted = holm([p for _, _, p, _, _ in raw])
+    return [
+        Finding(name, value, p, fixed, *medians)
+        for (name, value, p, *medians), fixed in zip(raw, adjusted, strict=True)
+    ]
+
+
+def draw(
+    reference: Mapping[str, Tensor], recent: Mapping[str, Tensor], findings: Sequence[Finding], false_alarms: float
+) -> "Figure":
+    """A panel for each number: both distributions; vectors as their first two principal directions."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    from temper.stress.plots import PALETTE, STYLE
+
+    columns = min(3, len(findings))
+    rows = -(-len(findings) // columns)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(3.4 * columns, 2.6 * rows + 0.4), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False).flat
+        for finding, axis in zip(findings, axes, strict=False):
+            ours, theirs = reference[finding.name], recent[finding.name]
+            if ours.dim() == 1:
+                edges = np.histogram_bin_edges(torch.cat([ours, theirs]).numpy(), bins=30)
+                for values, name, colour in ((ours, "reference", PALETTE[0]), (theirs, "recent", PALETTE[1])):
+                    axis.hist(
+                        values.numpy(), edges, density=True, histtype="step", color=colour, label=name, linewidth=1.6
+                    )
+            else:
+                centre = ours.mean(dim=0)
+                directions = torch.linalg.svd(ours - centre, full_matrices=False).Vh[:2]
+                for values, name, colour in ((ours, "reference", PALETTE[0]), (theirs, "recent", PALETTE[1])):
+                    points = ((values - centre) @ directions.T).numpy()
+                    second = points[:, 1] if points.shape[1] > 1 else np.zeros(len(points))
+                    axis.plot(points[:, 0], second, ".", color=colour, label=name, markersize=2, alpha=0.6)
+            alarm = finding.adjusted <= false_alarms
+            axis.set_title(
+                f"{finding.name}{': ALARM' if alarm else ''} (p {finding.adjusted:.2g})",
+                color="#D55E00" if alarm else "#333333",
+            )
+            axis.set_yticks([])
+        for axis in axes:
+            axis.set_visible(False)
+        figure.legend(*next(iter(figure.axes)).get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    return figure

@@ -1,0 +1,282 @@
+"""estimate: time a few real steps on this machine, and say what training and evaluating will take; no DVC stage.
+
+The network, the views, the optimiser and the precision are those of the training itself; the images are prepare's where they are there,
+else a few of the source's. The whole is start-up + epochs x (steps x seconds a step + images x seconds an image), where the
+images are those of validation and those that statistics are taken anew over.
+
+Left out: what DVC itself takes, and other work on the machine.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor, nn
+
+from temper.commands.time_estimates import TRAININGS, Estimate, say_step, write_estimates
+from temper.commands.workload import Size, find_made, size_up
+from temper.config import DistillParams, Params, TrainParams
+from temper.data.dataset.packed import open_pictures, open_split
+from temper.data.dataset.sample import Sample, take_sample
+from temper.data.loading.loader import TrainLoader, as_batch, to_tensors
+from temper.data.loading.prefetch import Stream, count_workers
+from temper.engine.batchnorm_refresh import count_batches
+from temper.engine.distributed.ranks import Ranks, count_ranks
+from temper.engine.objectives import supervised
+from temper.engine.step_timing import LONGEST_S, time_calls, time_steps
+from temper.engine.unfreezing import Thawing
+from temper.networks.build import build_network
+from temper.networks.whitening import whiten
+from temper.problem import Emphasis, Facts, Objective, Problem
+from temper.problems import load as load_problem
+from temper.stages.distill import learn_from
+from temper.stages.fit_network import MakeObjective, make_loader, validate
+from temper.stages.load_trained import read_facts
+from temper.stress.conditions import SEVERITIES, applicable, stress
+from temper.stress.image_pool import Pictures, as_served
+
+_HELD = 64
+"""Images of a timed batch of validation or evaluation."""
+_CANDIDATES_OF_STUDENT = 2
+"""The float one and the int8 one, taken for as slow: what is faster depends on the processor."""
+_DRAWN_EPOCHS = 16
+"""Batches that a sampled training split is repeated for."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What is timed on: prepared images, or a sample."""
+
+    problem: Problem
+    facts: Facts
+    held: Mapping[str, np.ndarray]
+    """Columns of a few whole images."""
+    images: np.ndarray
+    """A few images in the size the network sees."""
+    open_loader: Callable[[TrainParams | DistillParams, str, Ranks], TrainLoader]
+    """Batches of a section as one of so many ranks gets them."""
+
+
+def estimate(project: Path, params: Params, stages: Sequence[str]) -> dict[str, Estimate]:
+    """Time the named stages, and store what they will take in `.temper/estimate.json`.
+
+    Args:
+        project: Folder with params.yaml.
+        params: Of the project.
+        stages: Of `forecast.TIMED`.
+
+    Raises:
+        ValueError: If the source, the network or the machine's memory does not allow it.
+    """
+    size = size_up(project, params)
+    with tempfile.TemporaryDirectory(prefix="temper-") as work:
+        material = open_material(project, params, Path(work))
+        found = {
+            name: time_training(name, params, size, material)
+            if name in TRAININGS
+            else time_evaluation(params, size, material)
+            for name in stages
+        }
+    write_estimates(project, params, size, found)
+    return found
+
+
+def open_material(project: Path, params: Params, work: Path) -> Material:
+    """The prepared images where both artifacts are of the parameters of now; else a sample of the source."""
+    prepare, augment = (find_made(name, project, params) for name in ("prepare", "augment"))
+    if prepare is None or augment is None:
+        return use_sample(
+            take_sample(params.ingest, cast(Problem, params.problem), params.prepare, project, work), seed=params.seed
+        )
+    inputs = {"prepare": prepare, "augment": augment}
+    problem, facts = load_problem(prepare.facts["problem"]), read_facts(prepare)
+    held = {name: np.array(column[:_HELD]) for name, column in open_split(prepare, "validation").items()}
+    pictures = open_pictures(prepare)
+
+    def open_loader(section: TrainParams | DistillParams, what: str, ranks: Ranks) -> TrainLoader:
+        return make_loader(inputs, problem, facts, section, ranks, seed=params.seed, what=what)
+
+    return Material(problem, facts, held, np.asarray(pictures[np.arange(min(_HELD, len(pictures)))]), open_loader)
+
+
+def use_sample(sample: Sample, *, seed: int) -> Material:
+    """A sample, shown again and again as if it were a whole training split."""
+    encoded = sample.encoded
+    images = sample.columns["image"] if encoded is None else np.asarray(encoded[np.arange(len(encoded))])
+
+    def open_loader(section: TrainParams | DistillParams, what: str, ranks: Ranks) -> TrainLoader:
+        columns = dict(sample.columns)
+        stream = None
+        if encoded is not None or section.views.per_picture:
+            stream = Stream(
+                columns.pop("image") if encoded is None else encoded,
+                {name: columns.pop(name) for name in sorted(sample.problem.spatial)},
+                section.views,
+                seed=seed,
+                workers=count_workers(section.views.workers, ranks.num),
+                pinned=ranks.device.type == "cuda",
+            )
+        count = len(images)
+        return TrainLoader(
+            to_tensors(columns, ranks.device),
+            np.full(count, 1 + _DRAWN_EPOCHS * section.fit.batch_size // count),
+            np.ones(count, np.float32),
+            batch_size=section.fit.batch_size,
+            device=ranks.device,
+            views=section.views,
+            spatial=sample.problem.spatial,
+            mean=sample.facts.mean,
+            seed=seed,
+            rank=ranks.rank,
+            num_ranks=ranks.num,
+            stream=stream,
+        )
+
+    held = {name: column[:_HELD] for name, column in sample.columns.items() if name != "image"}
+    return Material(sample.problem, sample.facts, {**held, "image": images[:_HELD]}, images, open_loader)
+
+
+def time_training(name: str, params: Params, size: Size, material: Material) -> Estimate:
+    """What a training stage will take.
+
+    Args:
+        name: `train` or `distill`.
+        params: Of the project.
+        size: Of the data.
+        material: What is timed on.
+    """
+    section: TrainParams | DistillParams = getattr(params, name)
+    num_ranks = count_ranks(section.ranks) * (section.hosts.most if section.hosts else 1)
+    times = time_network(name, section, make_objective(name, params, material), material, num_ranks=num_ranks)
+    return sum_up(section, size, times, num_ranks=num_ranks)
+
+
+def sum_up(section: TrainParams | DistillParams, size: Size, times: "NetworkTimes", *, num_ranks: int = 1) -> Estimate:
+    """What a training comes to in all its steps."""
+    num_batches = times.num_batches if size.exact else max(1, size.draws // section.fit.batch_size)
+    epochs, steps = section.fit.epochs, section.fit.epochs * num_batches
+    # Once more at the end: the temperature is fitted on the same images.
+    looked_at = (epochs + 1) * size.validation
+    batch_size, averaged = section.fit.batch_size, section.fit.average_decay > 0
+    looked_at += epochs * batch_size * count_batches(num_batches, batch_size, averaged=averaged)
+    seconds = start_s() + steps * times.step_s + looked_at * times.image_s / num_ranks
+    words = f"{steps:,} steps of {say_step(times.step_s)}"
+    if num_ranks > 1:
+        words += f", timed on one of {num_ranks} ranks, without what they tell each other"
+    return Estimate(seconds=seconds, words=words, device=times.device)
+
+
+@dataclass(frozen=True)
+class NetworkTimes:
+    """How fast a network is."""
+
+    step_s: float
+    """Of a training step, of one rank's part of the batch."""
+    image_s: float
+    """Of a validation image."""
+    device: str
+    num_batches: int
+    """Of an epoch of the material."""
+
+
+def time_network(
+    name: str,
+    section: TrainParams | DistillParams,
+    objective_of: MakeObjective,
+    material: Material,
+    *,
+    num_ranks: int = 1,
+    longest_s: float = LONGEST_S,
+) -> NetworkTimes:
+    """Time a section's network, learning and answering.
+
+    Args:
+        name: Of the section.
+        section: Of params.yaml.
+        objective_of: What it is trained for.
+        material: What is timed on.
+        num_ranks: How many share a batch; one of them is timed.
+        longest_s: Time spent on steps, about.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu" and num_ranks > 1:
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // num_ranks))
+    alone, emphasis = Ranks(rank=0, num=1, device=device), Emphasis(smoothing=section.fit.label_smoothing)
+    network = _build(section, material)
+    whiten(network, material.images)
+    network = network.to(device)
+    loader = material.open_loader(section, name, Ranks(rank=0, num=num_ranks, device=device))
+    objective = objective_of(material.problem, emphasis, alone)
+    thawing = Thawing(network, section.transfer)
+    step_s, mode = time_steps(
+        network, objective, loader, section.fit, ranks=alone, thawing=thawing, longest_s=longest_s
+    )
+    held = to_tensors(material.held, device)
+    network.eval()
+    with torch.inference_mode(), mode.autocast(device):
+        call_s = time_calls(lambda: validate(network, material.problem, held, alone, seed=0), device)
+    return NetworkTimes(step_s, call_s / len(held["image"]), device.type, loader.num_batches)
+
+
+def time_evaluation(params: Params, size: Size, material: Material) -> Estimate:
+    """What evaluating will take, at most: the float networks stand for the files that will be deployed, on the processor."""
+    conditions = applicable(params.evaluate.families, channels=material.facts.channels)
+    stressed = min(params.evaluate.stress_images, size.test) * len(conditions) * len(SEVERITIES)
+    held = {name: torch.from_numpy(np.array(column)) for name, column in material.held.items()}
+    count = len(held["image"])
+    networks = [(_build(params.train, material), 1), (_build(params.distill, material), _CANDIDATES_OF_STUDENT)]
+    seconds = [times * _forward_s(network, held) for network, times in networks]
+    answer_s = sum(seconds) / count
+    pictures = Pictures(material.held["image"])
+    cpu, keys = torch.device("cpu"), torch.arange(count)
+
+    def disturb() -> None:
+        for condition in conditions:
+            as_served(stress(condition, pictures.take(keys), keys=keys, severity=3, seed=0, pool=pictures))
+
+    stress_s = time_calls(disturb, cpu) / count / max(1, len(conditions))
+    images = size.test + stressed
+    total = start_s() + images * answer_s + stressed * stress_s
+    words = f"{images:,} images, clean and disturbed, by three candidates of {say_step(answer_s)} together"
+    return Estimate(seconds=total, words=words)
+
+
+def _build(section: TrainParams | DistillParams, material: Material) -> nn.Module:
+    return build_network(material.problem, section.backbone, material.facts, seed=0, head=section.head)
+
+
+def learn_truth(problem: Problem, emphasis: Emphasis, ranks: Ranks) -> Objective:
+    """The teacher's objective."""
+    return supervised(problem, emphasis)
+
+
+def make_objective(name: str, params: Params, material: Material) -> MakeObjective:
+    """What a training stage's network is trained for."""
+    if name == "train":
+        return learn_truth
+    teacher = _build(params.train, material).eval().requires_grad_(False)
+    whiten(teacher, material.images)
+    return learn_from(teacher, params.distill.terms, temperature=1.0)
+
+
+def _forward_s(network: nn.Module, held: Mapping[str, Tensor]) -> float:
+    inputs, _ = as_batch(held)
+    network.eval()
+    with torch.inference_mode():
+        return time_calls(lambda: network(inputs), torch.device("cpu"))
+
+
+def start_s() -> float:
+    """What a stage takes before its first step: this process's own start, twice where an agent starts another, and DVC's."""
+    return _STARTED_S * 2
+
+
+_STARTED_S = time.time() - psutil.Process().create_time()
+"""Seconds from the start of this process until everything was imported that a training imports."""

@@ -1,0 +1,193 @@
+"""Splits as few large files: one array per column, the examples along its first axis, rows of a table beside them.
+
+`train/image.npy` is uint8 [examples, height, width, channels]; every other file is a column of the truth, as the problem packs
+it. The test split has a reader of its own, `held_out`: only evaluate may call it.
+
+Where the training pictures are kept encoded, they lie in `encoded/` (`data/encoded.py`) and `train/` holds the truth only.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from temper.artifacts import Artifact
+from temper.data.dataset.rows import GROUP
+from temper.data.images.encoded import BYTES, FOLDER, Encoded
+from temper.problem import Facts, Targets
+
+TABLE = "rows.parquet"
+_CHUNK = 1024
+
+
+def write_split(folder: Path, columns: Mapping[str, np.ndarray], numbers: np.ndarray) -> None:
+    """Write the given examples of each column, in chunks."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, column in columns.items():
+        chunks = (column[numbers[start : start + _CHUNK]] for start in range(0, len(numbers), _CHUNK))
+        write_array(folder / f"{name}.npy", chunks, (len(numbers), *column.shape[1:]), column.dtype)
+
+
+def write_array(path: Path, chunks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Write a .npy file piece by piece; written, not mapped, so that it does not count as memory of the process."""
+    with path.open("wb") as stream:
+        head = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(stream, head)
+        for chunk in chunks:
+            stream.write(np.ascontiguousarray(chunk, dtype).data)
+
+
+def measure(folder: Path) -> Facts:
+    """Shape and statistics of a split's pictures, exact: from a histogram of its pixels."""
+    images = np.load(folder / "image.npy", mmap_mode="r")
+    num_examples, height, width, channels = images.shape
+    counts = np.zeros((channels, 256), np.int64)
+    for start in range(0, num_examples, _CHUNK):
+        chunk = np.asarray(images[start : start + _CHUNK])
+        for channel in range(channels):
+            counts[channel] += np.bincount(chunk[..., channel].ravel(), minlength=256)
+    levels = np.arange(256)
+    total = counts.sum(axis=1)
+    mean = (counts * levels).sum(axis=1) / total
+    variance = (counts * (levels - mean[:, None]) ** 2).sum(axis=1) / total
+    return Facts(height, width, channels, tuple(map(float, mean)), tuple(map(float, np.sqrt(variance))))
+
+
+def write_table(path: Path, columns: Mapping[str, Any]) -> None:
+    """Write a readable table of rows as Parquet; columns are sequences or Arrow arrays."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table(
+        {
+            name: values if isinstance(values, (pa.Array, pa.ChunkedArray)) else pa.array(values)
+            for name, values in columns.items()
+        }
+    )
+    pq.write_table(table, path, compression="zstd", row_group_size=GROUP)
+
+
+def read_table(path: Path, names: Sequence[str] | None = None) -> dict[str, list[Any]]:
+    """Read a table of rows, by columns; all or the named ones."""
+    import pyarrow.parquet as pq
+
+    columns: dict[str, list[Any]] = pq.ParquetFile(path).read(names).to_pydict()
+    return columns
+
+
+def open_split(prepare: Artifact, split: Literal["train", "validation"]) -> dict[str, np.ndarray]:
+    """Columns of a split, mapped from disk, read-only; without `image` where training pictures are kept encoded."""
+    assert split in ("train", "validation"), "the test split has a reader of its own"
+    return _open(prepare, f"{split}/")
+
+
+def open_encoded(prepare: Artifact) -> Encoded | None:
+    """The training pictures, where they are kept encoded."""
+    if f"{FOLDER}/{BYTES}" not in prepare.files:
+        return None
+    shape = {name: prepare.facts["facts"][name] for name in ("height_px", "width_px", "channels")}
+    return Encoded(prepare.folder / FOLDER, **shape)
+
+
+def open_columns(folder: Path, facts: Facts) -> "dict[str, np.ndarray | Encoded]":
+    """Columns of the training split under prepare's folder before it is sealed, pictures among them however they are kept."""
+    columns: dict[str, np.ndarray | Encoded] = {
+        path.stem: np.load(path, mmap_mode="r") for path in sorted((folder / "train").glob("*.npy"))
+    }
+    if "image" not in columns:
+        shape = {"height_px": facts.height_px, "width_px": facts.width_px, "channels": facts.channels}
+        columns["image"] = Encoded(folder / FOLDER, **shape)
+    return columns
+
+
+def open_pictures(prepare: Artifact) -> "np.ndarray | Encoded":
+    """The training pictures in one size, by number, however they are kept."""
+    return open_encoded(prepare) or open_split(prepare, "train")["image"]
+
+
+def held_out(prepare: Artifact) -> dict[str, np.ndarray]:
+    """Columns of the test split. Only evaluate may call this: whoever chooses by the test split has no test any more."""
+    return _open(prepare, "test/")
+
+
+def as_targets(columns: Mapping[str, np.ndarray]) -> Targets:
+    """Packed truth as tensors: numbers with a point as float32, whole ones as int64."""
+    import torch
+
+    kinds = {name: np.float32 if column.dtype.kind == "f" else np.int64 for name, column in columns.items()}
+    return {name: torch.from_numpy(np.array(columns[name], kinds[name])) for name in columns if name != "image"}
+
+
+def read_strata(prepare: Artifact, split: Literal["train", "validation", "test"]) -> list[frozenset[str]]:
+    """Strata of a split's examples, in the order of the packed files; equal ones are one object."""
+    known: dict[frozenset[str], frozenset[str]] = {}
+    found = (frozenset(names) for names in read_rows_of(prepare, split, ["strata"])["strata"])
+    return [known.setdefault(each, each) for each in found]
+
+
+def read_rows_of(prepare: Artifact, split: str, names: Sequence[str] | None = None) -> dict[str, list[Any]]:
+    """The readable table of a split, all or the named columns, in the order of the packed files."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    wanted = None if names is None else list(dict.fromkeys((*names, "split", "index")))
+    table = pq.ParquetFile(prepare.path(TABLE)).read(wanted)
+    table = table.filter(pc.equal(table["split"], split)).sort_by("index")
+    columns: dict[str, list[Any]] = (table if names is None else table.select(list(names))).to_pydict()
+    return columns
+
+
+def open_training(prepare: Artifact, augment: Artifact) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """Everything training draws from: the training split with the views behind it.
+
+    Returns:
+        Columns (mapped from disk where there are no views; without `image` where pictures are kept encoded), how often an
+        epoch draws each example (int64), and how much each counts (float32, mean 1).
+    """
+    import pyarrow.parquet as pq
+
+    columns = open_split(prepare, "train")
+    views = _open(augment, "views/")
+    if views:
+        columns = {name: np.concatenate([column, views[name]]) for name, column in columns.items()}
+    table = pq.ParquetFile(augment.path(TABLE)).read(["index", "repeats", "weight"])
+    order = np.argsort(table["index"].to_numpy())
+    repeats = table["repeats"].to_numpy().astype(np.int64)[order]
+    weights = table["weight"].to_numpy().astype(np.float32)[order]
+    assert all(len(column) == len(repeats) for column in columns.values()), "table and packed files count the same"
+    return columns, repeats, weights
+
+
+def read_strata_drawn(augment: Artifact) -> list[frozenset[str]]:
+    """Strata of everything training draws from, in the order of `open_training`'s columns; a view has its picture's."""
+    table = read_table(augment.path(TABLE))
+    return [frozenset(table["strata"][i]) for i in np.argsort(table["index"])]
+
+
+def check_batch(batch_size: int, repeats: np.ndarray, *, key: str, num_ranks: int = 1) -> None:
+    """An epoch has at least one whole batch, and a batch an example for every rank.
+
+    Args:
+        batch_size: Examples of a global batch.
+        repeats: How often an epoch draws each example of the training split, views included.
+        key: Of the batch size in params.yaml.
+        num_ranks: How many share a batch.
+
+    Raises:
+        ValueError: If not; says how many examples or ranks there are.
+    """
+    if batch_size < num_ranks:
+        raise ValueError(f"{key} = {batch_size} cannot be shared by {num_ranks} ranks; make it {num_ranks} or more")
+    drawn = int(repeats.sum())
+    if batch_size > drawn:
+        raise ValueError(
+            f"{key} = {batch_size}, but an epoch draws only {drawn} examples (a training split of {len(repeats)} with its "
+            f"views, rebalanced by augment); set {key} to {drawn} or less, or add pictures"
+        )
+
+
+def _open(artifact: Artifact, prefix: str) -> dict[str, np.ndarray]:
+    load: Callable[..., np.ndarray] = np.load
+    names = [name for name in sorted(artifact.files) if name.startswith(prefix) and name.endswith(".npy")]
+    return {Path(name).stem: load(artifact.path(name), mmap_mode="r", allow_pickle=False) for name in names}

@@ -1,0 +1,173 @@
+"""Every picture of a data set checked and brought to one size and one number of channels, chunk by chunk.
+
+Pictures that already lie in an array of the right size are copied whole; the others are decoded by threads (Pillow lets go
+of Python's lock while it decodes). Nothing is kept in memory but the chunk at hand.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int32, UInt8
+
+from temper.data.images.decoding import to_grey
+from temper.data.images.encoded import reads_the_same
+from temper.data.images.reading import Store, Unreadable, open_plain, split_path, stretch, unify_mask
+from temper.data.params import PrepareParams
+from temper.problem import Row
+from temper.progress import Bar
+
+CHUNK = 256
+_LISTED = 20
+"""Bad pictures that an error message names."""
+
+
+@dataclass
+class Chunk:
+    """Unified pictures of some rows; what lies at the place of a bad one means nothing."""
+
+    numbers: range
+    """Of the rows, from the first on."""
+    images: UInt8[np.ndarray, "rows height width channels"]
+    masks: UInt8[np.ndarray, "rows height width"] | None
+    sizes: Int32[np.ndarray, "rows 2"]
+    """Height and width before unifying."""
+    plain: Bool[np.ndarray, "rows"]
+    """Whether training may decode the file as it came; False where nobody asked."""
+    bad: dict[int, str] = field(default_factory=dict)
+    """Number of the row -> why it cannot be used."""
+
+
+def has_masks(rows: Sequence[Row]) -> bool:
+    """Whether any row names a mask."""
+    return any(row.mask for row in rows)
+
+
+def count_channels(rows: Sequence[Row], store: Store, params: PrepareParams) -> int:
+    """Channels to unify to: 1 where there can be no colour, else 3, and whether colour was used shows afterwards."""
+    return 3 if params.mode == "colour" or (params.mode == "auto" and _may_have_colour(rows, store)) else 1
+
+
+def unify_chunks(
+    rows: Sequence[Row], store: Store, params: PrepareParams, *, channels: int, masks: bool, check_plain: bool = False
+) -> Iterator[Chunk]:
+    """Check, decode and unify the pictures and masks of all rows, in order.
+
+    Args:
+        rows: The examples.
+        store: Where their pictures are.
+        params: To what they are unified.
+        channels: 1 or 3.
+        masks: Whether there are masks.
+        check_plain: Whether to find out if training may decode the files as they came; costs a second decoding.
+    """
+    shape = (params.height_px, params.width_px)
+    with Bar("prepare", len(rows)) as bar, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for start in range(0, len(rows), CHUNK):
+            some = list(rows[start : start + CHUNK])
+            chunk = Chunk(
+                range(start, start + len(some)),
+                np.zeros((len(some), *shape, channels), np.uint8),
+                np.zeros((len(some), *shape), np.uint8) if masks else None,
+                np.zeros((len(some), 2), np.int32),
+                np.zeros(len(some), bool),
+            )
+            for name in {split_path(path)[0]: path for row in some for path in (row.path, row.mask) if path}.values():
+                store.open(name)
+            if not _copy_whole(some, store, chunk):
+                _decode(some, store, params, chunk, pool, check_plain)
+            yield chunk
+            bar.advance(len(some))
+
+
+def check_bad_share(rows: Sequence[Row], bad: dict[int, str], max_bad_share: float) -> None:
+    """Stop where too many pictures are bad.
+
+    Raises:
+        ValueError: Names the first bad ones with their reasons.
+    """
+    if len(bad) <= max_bad_share * len(rows):
+        return
+    listed = "; ".join(f"{rows[i].path}: {reason}" for i, reason in sorted(bad.items())[:_LISTED])
+    more = f"; and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""
+    raise ValueError(
+        f"{len(bad)} of {len(rows)} pictures cannot be used, which is more than prepare.max_bad_share = {max_bad_share:g}: "
+        f"{listed}{more}. Mend or remove them, or raise prepare.max_bad_share to go on without them"
+    )
+
+
+def is_grey(images: UInt8[np.ndarray, "rows height width channels"]) -> bool:
+    """Whether all channels are equal everywhere."""
+    return bool((images[..., :1] == images[..., 1:]).all())
+
+
+def _may_have_colour(rows: Sequence[Row], store: Store) -> bool:
+    """Files may; arrays without a channel axis cannot."""
+    names = {split_path(row.path)[0] for row in rows}
+    return any(not name.endswith((".npy", ".gz")) or store.array(name).ndim > 3 for name in names)
+
+
+def _copy_whole(rows: Sequence[Row], store: Store, chunk: Chunk) -> bool:
+    """Copy a chunk out of arrays of the right shape in one go; False where it is not so simple."""
+    blocks = []
+    for target, paths in (
+        (chunk.images, [row.path for row in rows]),
+        (chunk.masks, [row.mask for row in rows]),
+    ):
+        if target is None:
+            continue
+        if None in paths:
+            return False
+        places = [split_path(path) for path in paths if path is not None]
+        names = {name for name, _ in places}
+        if len(names) > 1 or not next(iter(names)).endswith((".npy", ".gz")):
+            return False
+        array = store.array(names.pop())
+        pixels = array if array.ndim == target.ndim else array[..., None]
+        if pixels.shape[1:] != target.shape[1:]:
+            return False
+        blocks.append((target, pixels[[int(index) for _, index in places]]))
+    for target, pixels in blocks:
+        target[:] = pixels
+    chunk.sizes[:] = chunk.images.shape[1:3]
+    return True
+
+
+def _decode(
+    rows: Sequence[Row],
+    store: Store,
+    params: PrepareParams,
+    chunk: Chunk,
+    pool: ThreadPoolExecutor,
+    check_plain: bool,
+) -> None:
+    limits: dict[str, Any] = {name: getattr(params, name) for name in ("max_pixels", "max_side_px")}
+    shape: dict[str, Any] = {name: getattr(params, name) for name in ("height_px", "width_px")}
+
+    def decode(place: int) -> str | None:
+        row = rows[place]
+        try:
+            raw = store.read(row.path)
+            picture = open_plain(raw, **limits)
+            chunk.images[place] = _with_channels(stretch(picture, **shape), chunk.images.shape[-1])
+            chunk.sizes[place] = picture.height, picture.width
+            if check_plain:
+                chunk.plain[place] = reads_the_same(raw, picture)
+            if chunk.masks is not None and row.mask is not None:
+                chunk.masks[place] = unify_mask(store.read(row.mask), picture.size, **shape, **limits)
+        except Unreadable as error:
+            return str(error)
+        return None
+
+    for number, reason in zip(chunk.numbers, pool.map(decode, range(len(rows))), strict=True):
+        if reason is not None:
+            chunk.bad[number] = reason
+
+
+def _with_channels(picture: np.ndarray, channels: int) -> np.ndarray:
+    if picture.ndim == 2:
+        return picture[..., None]  # broadcasts over the channels
+    return picture if channels == 3 else to_grey(picture)

@@ -1,0 +1,141 @@
+"""One look at every picture of a data set: which can be used, what is true of them, which are equal.
+
+Only a few numbers of each picture stay in memory (about 150 bytes); its pixels are kept in a file if they are needed again.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Int32, Int64, UInt8
+
+from temper.data.dataset.duplicates import digest_pixels
+from temper.data.dataset.resize import count_channels, has_masks, is_grey, unify_chunks
+from temper.data.images.reading import Store
+from temper.data.params import PrepareParams
+from temper.problem import Facts, Problem, Row
+
+
+class Truth:
+    """What is true of all rows: columns in files under `work`, strata, and a digest for each row."""
+
+    def __init__(self, problem: Problem, num_rows: int, work: Path) -> None:
+        self.columns: dict[str, np.ndarray] = {}
+        self.strata: list[frozenset[str]] = [frozenset()] * num_rows
+        self.digests = np.zeros(num_rows, "S32")
+        self._problem, self._work = problem, work
+        self._known: dict[frozenset[str], frozenset[str]] = {}
+
+    def pack(self, number: int, row: Row, pictures: Mapping[str, np.ndarray]) -> None:
+        """Ask the problem what is true of a row; a ValueError of its own passes through."""
+        columns = self._problem.pack(row, pictures)
+        strata = self._problem.strata(columns)
+        self.strata[number] = self._known.setdefault(strata, strata)
+        sha = hashlib.blake2b(digest_size=16)
+        for name in sorted(columns):
+            value = np.asarray(columns[name])
+            if name not in self.columns:
+                shape = (len(self.strata), *value.shape)
+                memory = np.lib.format.open_memmap(self._work / f"truth-{name}.npy", "w+", value.dtype, shape)
+                self.columns[name] = np.asarray(memory)  # a plain view: memmap's own indexing is slow
+            self.columns[name][number] = value
+            sha.update(value.tobytes())
+        self.digests[number] = sha.hexdigest()
+
+
+@dataclass
+class Survey:
+    """What was found out, by number of the row."""
+
+    bad: dict[int, str]
+    """Number of the row -> why it cannot be used."""
+    truth: Truth
+    digests: np.ndarray
+    """Of the unified pixels, in hexadecimal, as bytes of type S32."""
+    channels: int
+    """1 if no picture has colour, or none is wanted; else 3."""
+    images: UInt8[np.ndarray, "rows height width channels"] | None
+    """Unified pictures, in a file; None where training pictures stay encoded."""
+    sizes: Int32[np.ndarray, "rows 2"]
+    """Heights and widths before unifying."""
+    plain: Bool[np.ndarray, "rows"]
+    """Whether training may decode a file as it came; False where nobody asked."""
+    moments: Int64[np.ndarray, "rows 2 channels"]
+    """Sums of the unified pixels and of their squares; empty where `images` has them all."""
+
+
+def look_over(rows: Sequence[Row], store: Store, problem: Problem, params: PrepareParams, work: Path) -> Survey:
+    """Decode every picture once. Rows that cannot be decoded, or that the problem refuses, are bad.
+
+    Args:
+        rows: The examples.
+        store: Where their pictures are.
+        problem: What is asked of them.
+        params: How they are unified.
+        work: Folder for files.
+    """
+    num_rows, channels = len(rows), count_channels(rows, store, params)
+    encoded = params.keep == "encoded"
+    shape = (num_rows, params.height_px, params.width_px, channels)
+    images = None if encoded else np.lib.format.open_memmap(work / "images.npy", "w+", np.uint8, shape)
+    digests = {each: np.zeros(num_rows, "S32") for each in {1, channels}}
+    survey = Survey(
+        {},
+        Truth(problem, num_rows, work),
+        digests[channels],
+        channels,
+        images,
+        np.zeros((num_rows, 2), np.int32),
+        np.zeros(num_rows, bool),
+        np.zeros((num_rows if encoded else 0, 2, channels), np.int64),
+    )
+    maybe_grey = params.mode == "auto" and channels == 3
+    for chunk in unify_chunks(
+        rows, store, params, channels=channels, masks=has_masks(rows), check_plain=encoded and not params.shrink_px
+    ):
+        place = slice(chunk.numbers.start, chunk.numbers.stop)
+        survey.bad |= chunk.bad
+        survey.sizes[place], survey.plain[place] = chunk.sizes, chunk.plain
+        digests[channels][place] = digest_pixels(chunk.images)
+        maybe_grey = maybe_grey and is_grey(chunk.images)
+        if maybe_grey:
+            digests[1][place] = digest_pixels(chunk.images[..., :1])
+        if images is not None:
+            images[place] = chunk.images
+        else:
+            survey.moments[place] = _moments(chunk.images)
+        for i, number in enumerate(chunk.numbers):
+            if number not in survey.bad:
+                pictures = {"image": chunk.images[i]} | ({} if chunk.masks is None else {"mask": chunk.masks[i]})
+                _pack(survey, number, rows[number], pictures)
+    if maybe_grey:
+        survey.channels, survey.digests, survey.moments = 1, digests[1], survey.moments[..., :1]
+        survey.images = None if images is None else images[..., :1]
+    return survey
+
+
+def _pack(survey: Survey, number: int, row: Row, pictures: Mapping[str, np.ndarray]) -> None:
+    if row.mask is None:
+        pictures = {"image": pictures["image"]}
+    try:
+        survey.truth.pack(number, row, pictures)
+    except ValueError as error:
+        survey.bad[number] = str(error)
+
+
+def _moments(images: UInt8[np.ndarray, "rows height width channels"]) -> Int64[np.ndarray, "rows 2 channels"]:
+    flat = images.reshape(len(images), -1, images.shape[-1])
+    squares = [np.einsum("pc,pc->c", each, each, dtype=np.int64) for each in flat]
+    return np.stack([flat.sum(axis=1, dtype=np.int64), np.stack(squares)], axis=1)
+
+
+def facts_of(survey: Survey, numbers: Sequence[int] | np.ndarray, params: PrepareParams) -> Facts:
+    """Shape and statistics of the unified pictures of some rows, exact, from `moments`."""
+    sums, squares = survey.moments[np.asarray(numbers)].sum(axis=0).tolist()
+    total = len(numbers) * params.height_px * params.width_px
+    mean = tuple(each / total for each in sums)
+    # In whole numbers: the difference of two large floats would lose digits.
+    std = tuple((max(0, total * q - s * s) ** 0.5) / total for s, q in zip(sums, squares, strict=True))
+    return Facts(params.height_px, params.width_px, survey.channels, mean, std)

@@ -1,0 +1,218 @@
+"""The agent: starts the ranks of one host with torchrun's elastic agent, and ends quietly, with the status that says why.
+
+A rank prints its own error, the agent's traceback says nothing more; only of a rank that had no time to speak does the agent speak.
+Where hosts train together, it starts the ranks again from the last checkpoint when one of them, or a whole host, is lost, and
+when a host comes. Hosts are known to be there by the heartbeats of their agents, not by the time that a step takes: a slow
+step is no loss. Global rank 0, which reads and writes everything, always lies on the first host.
+"""
+
+import json
+import logging
+import os
+import signal
+import sys
+import uuid
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from torch.distributed import DistError, TCPStore  # type: ignore[attr-defined]
+from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerSpec, WorkerState
+from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.rendezvous import RendezvousError, RendezvousParameters, RendezvousTimeoutError
+from torch.distributed.elastic.rendezvous.c10d_rendezvous_backend import C10dRendezvousBackend
+from torch.distributed.elastic.rendezvous.dynamic_rendezvous import DynamicRendezvousHandler, create_handler
+
+from temper.engine.distributed import rendezvous
+from temper.engine.distributed.launch_spec import Order
+from temper.engine.distributed.ranks import MEETING, PARENT
+from temper.engine.distributed.shutdown import LOST, STOPPED, TOO_LARGE
+from temper.parent_death import end_with_parent
+
+_LAST_CALL_S = 10
+"""How long agents that are enough to go on wait for more; ranks that are told to end take half of that at most."""
+_BEATS = 3
+"""Heartbeats that must be missed for a host to count as lost."""
+_ROUND = "temper/round"
+
+
+class Agent(LocalElasticAgent):
+    """torchrun's agent, which restarts what a restart can mend, and notices a host that is gone."""
+
+    def __init__(self, order: Order, handler: DynamicRendezvousHandler) -> None:
+        spec = WorkerSpec(
+            role="rank",
+            local_world_size=order.num_ranks,
+            rdzv_handler=handler,
+            entrypoint=sys.executable,
+            args=("-u", *order.command),
+            max_restarts=order.offer.hosts.restarts,
+        )
+        # Without a log folder: ranks write to the terminal, and torchrun's would stay in the temporary folder after a kill.
+        super().__init__(spec, DefaultLogsSpecs(os.devnull), exit_barrier_timeout=order.offer.hosts.lost_s)
+        self._order, self._handler = order, handler
+
+    def _rendezvous(self, worker_group: WorkerGroup) -> None:
+        """Meet the other agents, and name the round, so that ranks of another one are not met."""
+        while True:
+            super()._rendezvous(worker_group)
+            assert worker_group.store is not None
+            if worker_group.group_rank == 0:
+                # A round without the first host has nobody to read checkpoints: it is left at once.
+                worker_group.store.set(_ROUND, uuid.uuid4().hex if self._order.first else "")
+            if name := worker_group.store.get(_ROUND).decode():
+                break
+        os.environ[MEETING] = json.dumps([self._order.address, self._order.port, name])
+        if self._order.first and self._order.offer.hosts.most > 1:
+            found, most = worker_group.group_world_size, self._order.offer.hosts.most
+            self._say(f"hosts: {found} of {most}, ranks: {worker_group.workers[0].world_size}")
+
+    def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
+        result: RunResult = super()._monitor_workers(worker_group)
+        why = ""
+        if result.state == WorkerState.FAILED:
+            codes = {rank: failure.exitcode for rank, failure in result.failures.items()}
+            if not mendable(codes):
+                self._remaining_restarts = 0
+            why = "ranks were lost"
+        elif result.state == WorkerState.HEALTHY and self._order.offer.hosts.most > 1:
+            self._handler.num_nodes_waiting()  # brings what is known of the others up to date
+            present = len(self._handler._state_holder.state.participants)
+            if present < (worker_group.group_world_size or 0):
+                result, why = RunResult(state=WorkerState.UNHEALTHY), "a host was lost"
+        if why and self._remaining_restarts and self._order.first:
+            self._say(f"{why}; going on from the last checkpoint ({self._remaining_restarts} restarts are left)")
+        return result
+
+    def _say(self, text: str) -> None:
+        print(f"{self._order.offer.stage}: {text}", file=sys.stderr, flush=True)
+
+
+def mendable(codes: Mapping[int, int]) -> bool:
+    """Whether starting the ranks again from the last checkpoint may help: all were killed, lost each other or lacked memory.
+
+    Args:
+        codes: Rank -> exit status, negative for a signal; of those that failed.
+    """
+    return all(code in (LOST, TOO_LARGE) or (code < 0 and -code != signal.SIGTERM) for code in codes.values())
+
+
+def judge(codes: Mapping[int, int]) -> tuple[int, str]:
+    """The status with which a training ends, and what is to be said.
+
+    When a rank fails, the others fail for it: they lose their fellow, or the agent tells them to stop. So the cause is whoever
+    ended otherwise.
+
+    Args:
+        codes: Rank -> exit status, negative for a signal; of those that failed. None failed where a host was lost.
+    """
+    if TOO_LARGE in codes.values():
+        return TOO_LARGE, ""
+    for rank, code in sorted(codes.items()):
+        if code < 0 and -code != signal.SIGTERM:
+            name = signal.Signals(-code).name
+            hint = " (the kernel does that where memory runs out: `dmesg` tells)" if -code == signal.SIGKILL else ""
+            return 1, (
+                f"error: rank {rank} was ended by {name}{hint}; run the same command again: it goes on from the last checkpoint"
+            )
+    own = [code for code in codes.values() if code > 0 and code not in (LOST, STOPPED)]
+    if own:
+        return own[0], ""
+    if not codes or (
+        LOST in codes.values() and STOPPED not in codes.values() and -signal.SIGTERM not in codes.values()
+    ):
+        return 1, "error: the ranks lost each other; run the same command again: it goes on from the last checkpoint"
+    return STOPPED, ""
+
+
+def run(order: Order) -> int:
+    """Start the ranks of this host and wait for them; the status with which to end.
+
+    Raises:
+        ValueError: If the first host cannot listen at its address, or too few hosts came.
+    """
+    hosts = order.offer.hosts
+    try:
+        store, order = _meet(order)
+        result = Agent(order, _handler(store, order)).run()
+    except SignalException:
+        return STOPPED
+    except RendezvousTimeoutError as error:
+        if not order.first:
+            return LOST
+        raise ValueError(
+            f"fewer than {hosts.least} hosts were there for {hosts.wait_s} s (hosts.least, hosts.wait_s); start them, and run the "
+            "same command again: it goes on from the last checkpoint"
+        ) from error
+    except (RendezvousError, DistError):
+        if order.first:
+            raise
+        return LOST  # the first host is out of reach, or has ended
+    if result.state == WorkerState.SUCCEEDED:
+        return 0
+    status, text = judge({rank: failure.exitcode for rank, failure in result.failures.items()})
+    if text:
+        print(text, file=sys.stderr)
+    return status
+
+
+def _meet(order: Order) -> tuple[TCPStore, Order]:
+    """Open the store, or reach it, and wait until it begins; the order with the port that was found."""
+    hosts = order.offer.hosts
+    if not order.first:
+        store = rendezvous.reach_store(order.address, order.port, hosts.lost_s)
+        rendezvous.give_up_after(store, hosts.lost_s)
+        rendezvous.arrive(store, wait_s=hosts.wait_s)
+        return store, order
+    store = rendezvous.open_store(order.address, order.port, hosts.lost_s)
+    if hosts.most > 1:
+        where = f"HOST={order.address}:{order.port}"
+        print(
+            f"{order.offer.stage}: waiting up to {hosts.wait_s} s for {hosts.most - 1} more hosts: `make join {where}` on each",
+            file=sys.stderr,
+            flush=True,
+        )
+        rendezvous.offer_training(store, order.offer)
+        found = rendezvous.gather_hosts(store, most=hosts.most, wait_s=hosts.wait_s)
+        if found < hosts.least:
+            raise ValueError(
+                f"{found} of at least {hosts.least} hosts were there after {hosts.wait_s} s (hosts.least, hosts.wait_s); run "
+                f"`make join {where}` on the others, and the same command here again"
+            )
+    return store, replace(order, port=store.port)
+
+
+def _handler(store: TCPStore, order: Order) -> DynamicRendezvousHandler:
+    """The rendezvous of torchrun over our store; it sorts hosts by name, so the first one's name comes first."""
+    hosts, alone = order.offer.hosts, order.offer.hosts.most == 1
+    own = order.address if order.first else rendezvous.own_address(order.address, order.port)
+    # NCCL finds its way within a host, where the loopback would only be slower.
+    rendezvous.use_interface_of(own, ("GLOO_SOCKET_IFNAME",) if alone else ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"))
+    # Ranks meet at our store: no other one is opened.
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
+    values: dict[str, Any] = {
+        "join_timeout": hosts.wait_s,
+        "last_call_timeout": _LAST_CALL_S,
+        "close_timeout": _LAST_CALL_S,
+        "keep_alive_interval": max(1, hosts.lost_s // _BEATS),
+        "keep_alive_max_attempt": _BEATS,
+    }
+    name = f"{0 if order.first else 1} {own}"
+    params = RendezvousParameters(
+        "c10d", f"{order.address}:{order.port}", order.offer.run, hosts.least, hosts.most, name, **values
+    )
+    return create_handler(store, C10dRendezvousBackend(store, order.offer.run), params)
+
+
+if __name__ == "__main__":
+    if parent := os.environ.get(PARENT):
+        end_with_parent(int(parent))
+    os.environ[PARENT] = str(os.getpid())
+    logging.disable(logging.ERROR)
+    try:
+        code = run(Order.decode(sys.argv[1]))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 2
+    sys.exit(code)

@@ -1,0 +1,255 @@
+"""May this model be released, and if not, why: rules held against what was measured, each with a reason in words.
+
+Judged is the quantized model. A comparison never rests on luck: "not worse" means that the one-sided bound of the difference
+lies above the margin (non-inferior), "better" that it lies above the gain and that McNemar's test agrees. All rules must
+hold, so none needs a correction for the others; where a rule asks many cells whether one was shown to be worse, Holm's does it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from temper.gate.evaluation_result import STRATUM, Rating
+from temper.gate.params import COSTS, HEADLINE, SPEEDS, GateParams, Rule
+from temper.gate.significance import Difference, difference, discordant, holm, mid_p
+from temper.gate.slices import Slice
+
+_ROUNDING = 1e-9
+"""A drop equal to the allowed one passes, whatever binary fractions make of 0.90 - 0.89."""
+Outcome = Literal["pass", "fail", "bootstrap", "incomparable"]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """What one rule said."""
+
+    rule: str
+    holds: bool | None
+    """None: it could not be asked, since there is no champion."""
+    found: str
+    """What was measured, in words."""
+
+    def __str__(self) -> str:
+        mark = {True: "holds", False: "FAILS", None: "not asked"}[self.holds]
+        return f"{mark}: {self.rule}: {self.found}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The gate's answer."""
+
+    outcome: Outcome
+    """`bootstrap`: there is no champion yet; `incomparable`: there is one that cannot be compared with."""
+    reasons: tuple[Reason, ...]
+    why: str = ""
+    """Of `incomparable`: what is in the way, and the way out."""
+
+    @property
+    def opens(self) -> bool:
+        """Whether the model may become champion."""
+        return self.outcome in ("pass", "bootstrap")
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in one line."""
+        failed = [f"{reason.rule}: {reason.found}" for reason in self.reasons if reason.holds is False]
+        if self.outcome == "incomparable":
+            return f"incomparable: {self.why}"
+        if self.outcome == "fail":
+            return f"fail: {'; '.join(failed)}"
+        held = sum(reason.holds is True for reason in self.reasons)
+        if self.outcome == "bootstrap":
+            return f"bootstrap: there was no champion; {_count(held, 'rule')} of {len(self.reasons)} could be asked and held"
+        return f"pass: {_count(held, 'rule')} held; " + "; ".join(reason.found for reason in self.reasons)
+
+    def words(self) -> str:
+        """The verdict and its table of reasons, for the terminal."""
+        return "\n".join(
+            [
+                self.sentence if self.outcome == "incomparable" else self.outcome,
+                *(f"  {reason}" for reason in self.reasons),
+            ]
+        )
+
+    def record(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+
+def judge(
+    params: GateParams,
+    challenger: Rating,
+    *,
+    champion: Rating | str | None,
+    others: Mapping[str, Rating],
+    speeds: Mapping[str, Mapping[str, float]],
+) -> Verdict:
+    """Hold every rule against what was measured.
+
+    Args:
+        params: The rules.
+        challenger: The model that asks to be released.
+        champion: The one that is released now; None if there is none, text if it cannot be rated: why, and the way out.
+        others: Ratings of `teacher` and `student`.
+        speeds: `latency_ms` and `images_per_s` of this run's candidates, the challenger as `quantized`.
+    """
+    if isinstance(champion, Rating):
+        champion = _unlike(challenger, champion) or champion
+    if isinstance(champion, str):
+        return Verdict("incomparable", (), champion)
+    known = {**others, **({"champion": champion} if champion else {})}
+    rules = [
+        replace(rule, metric=challenger.question.headline) if rule.metric == HEADLINE else rule for rule in params.rules
+    ]
+    reasons = tuple(_ask(rule, params.confidence, challenger, known, speeds) for rule in rules)
+    if any(reason.holds is False for reason in reasons):
+        return Verdict("fail", reasons)
+    return Verdict("pass" if champion else "bootstrap", reasons)
+
+
+def _unlike(challenger: Rating, champion: Rating) -> str | None:
+    """Why two models answer different questions; None if they do not."""
+    ours, theirs = challenger.question, champion.question
+    way = 'promote the new one by hand (make promote REASON="...") if it is meant to take over'
+    if ours.kind != theirs.kind:
+        return f"the champion answers {theirs.kind}, the challenger {ours.kind}; {way}"
+    if ours.classes != theirs.classes:
+        gone, new = (
+            [name for name in a if name not in b]
+            for a, b in ((theirs.classes, ours.classes), (ours.classes, theirs.classes))
+        )
+        changed = [f"{word} {', '.join(names)}" for word, names in (("without", gone), ("with", new)) if names] or [
+            "in another order"
+        ]
+        return f"the challenger's classes are the champion's {' and '.join(changed)}; {way}"
+    if challenger.measured_on != champion.measured_on:
+        return (
+            "champion and challenger were measured on different pictures; run `make pipeline`, which measures both anew"
+        )
+    return None
+
+
+def _ask(
+    rule: Rule,
+    confidence: float,
+    challenger: Rating,
+    known: Mapping[str, Rating],
+    speeds: Mapping[str, Mapping[str, float]],
+) -> Reason:
+    if rule.compares and rule.vs == "champion" and "champion" not in known:
+        return Reason(str(rule), None, "there is no champion")
+    if rule.metric in (*COSTS, *SPEEDS):
+        return _ask_cost(rule, challenger, known, speeds)
+    cells = challenger.find(rule.metric, rule.on)
+    if not cells:
+        return Reason(
+            str(rule), False, f"{rule.metric} {rule.on} was not measured; there are {_known(rule, challenger)}"
+        )
+    if not rule.compares:
+        return _hold(rule, challenger.score(cells)[0])
+    other = known.get(rule.vs)
+    if other is None:
+        return Reason(
+            str(rule), False, f"the {rule.vs} was not measured on these pictures: only a run's own candidates have one"
+        )
+    pairs = [(cell, _match(other, challenger, cell)) for cell in cells]
+    if missing := [challenger.cells[mine] for mine, theirs in pairs if theirs is None]:
+        return Reason(
+            str(rule), False, f"{missing[0].metric} under {missing[0].condition} was not measured of the {rule.vs}"
+        )
+    groups = [[pair] for pair in pairs] if rule.on.each else [pairs]
+    better = challenger.question.greater_is_better
+    found = [
+        difference(
+            challenger.score([mine for mine, _ in group]),
+            other.score([theirs for _, theirs in group if theirs is not None]),
+            greater_is_better=better,
+            confidence=confidence,
+        )
+        for group in groups
+    ]
+    if rule.on.each:
+        return _ask_each(rule, found, [challenger.cells[cell] for cell in cells], confidence)
+    whole = rule.metric == challenger.question.headline and rule.on == Slice()
+    return _compare(rule, found[0], discordant(challenger.alone, other.alone) if whole else None, confidence)
+
+
+def _known(rule: Rule, rating: Rating) -> str:
+    """What a rule might have meant: scores, or, where the score is known, the parts of the pictures."""
+    if rule.metric not in {cell.metric for cell in rating.cells}:
+        return ", ".join(dict.fromkeys(cell.metric for cell in rating.cells))
+    strata = [cell.family == STRATUM for cell in rating.cells]
+    asked = [cell for cell, each in zip(rating.cells, strata, strict=True) if each == (rule.on.stratum is not None)]
+    return ", ".join(dict.fromkeys(cell.condition for cell in asked))
+
+
+def _match(other: Rating, challenger: Rating, cell: int) -> int | None:
+    return next((number for number, each in enumerate(other.cells) if each == challenger.cells[cell]), None)
+
+
+def _hold(rule: Rule, value: float) -> Reason:
+    """A value against its bound."""
+    if rule.min is not None:
+        return Reason(str(rule), value >= rule.min - _ROUNDING, f"it is {value:.6g}")
+    assert rule.max is not None
+    return Reason(str(rule), value <= rule.max + _ROUNDING, f"it is {value:.6g}")
+
+
+def _ask_cost(
+    rule: Rule, challenger: Rating, known: Mapping[str, Rating], speeds: Mapping[str, Mapping[str, float]]
+) -> Reason:
+    """A rule on what a model costs: no statistics, files do not vary and machines are not pictures."""
+    if rule.metric in COSTS:
+        values = {"quantized": challenger.costs, **{name: rating.costs for name, rating in known.items()}}
+    else:
+        values = {name: dict(found) for name, found in speeds.items()}
+    value = values.get("quantized", {}).get(rule.metric)
+    if value is None:
+        return Reason(str(rule), False, f"{rule.metric} was not measured")
+    if not rule.compares:
+        return _hold(rule, value)
+    other = values.get(rule.vs, {}).get(rule.metric)
+    if other is None:
+        return Reason(str(rule), False, f"{rule.metric} of the {rule.vs} was not measured")
+    gain = (value - other) * (1 if SPEEDS.get(rule.metric, False) else -1)
+    said = f"it is {value:.6g}, the {rule.vs}'s {other:.6g}"
+    if rule.max_drop is not None:
+        return Reason(str(rule), gain >= -rule.max_drop - _ROUNDING, said)
+    assert rule.min_gain is not None
+    return Reason(str(rule), gain > rule.min_gain, said)
+
+
+def _compare(rule: Rule, found: Difference, pictures: tuple[int, int] | None, confidence: float) -> Reason:
+    """A difference against its margin."""
+    said = f"{found.value:+.4f}, at least {found.low:+.4f} with {100 * confidence:g} % confidence"
+    if pictures is not None:
+        said += f" ({pictures[0]} pictures gained, {pictures[1]} lost, one-sided mid-p {mid_p(*pictures):.3g})"
+    if rule.max_drop is not None:
+        return Reason(str(rule), found.low >= -rule.max_drop - _ROUNDING, said)
+    assert rule.min_gain is not None
+    agrees = pictures is None or mid_p(*pictures) <= 1 - confidence
+    return Reason(str(rule), found.low > rule.min_gain and agrees, said)
+
+
+def _ask_each(rule: Rule, found: list[Difference], cells: list[Any], confidence: float) -> Reason:
+    """Was any of many cells shown to be worse by more than the margin?"""
+    assert rule.max_drop is not None
+    p_values = holm([each.p_worse(rule.max_drop) for each in found])
+    worse = sorted((p, number) for number, p in enumerate(p_values) if p <= 1 - confidence)
+    if not worse:
+        least = min(range(len(found)), key=lambda number: found[number].value)
+        return Reason(
+            str(rule),
+            True,
+            f"none of {len(found)} cells was shown to be worse; the least is {_name(cells[least])}, {found[least].value:+.4f}",
+        )
+    named = "; ".join(f"{_name(cells[number])} {found[number].value:+.4f} (p {p:.2g})" for p, number in worse[:3])
+    return Reason(str(rule), False, f"{_count(len(worse), 'cell')} of {len(found)} shown to be worse: {named}")
+
+
+def _name(cell: Any) -> str:
+    return f"{cell.condition} {cell.severity}"
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -1,0 +1,125 @@
+"""A flow under Prefect, recorded in MLflow: the server, the record, cancellation, and what is left of runs that were killed.
+
+What the flow does is handed in. Prefect and MLflow are imported only when one is begun.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+from temper.config import Params
+from temper.ops.pipeline import plan
+from temper.ops.prefect import server
+from temper.ops.project import Project
+from temper.ops.system import signals
+from temper.ops.system.process_identity import Owner
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
+
+    from temper.ops.pipeline.run import Run
+
+PIPELINE, RETRAIN = FLOWS = ("pipeline", "retrain")
+"""The flows that hold a project: whoever holds it closes the records of those that died with it."""
+_NO_ANSWER = "Failed to reach API"
+"""How the RuntimeError begins that Prefect raises when its server does not answer a client's first question."""
+
+
+@contextmanager
+def explain_failures(project: Project) -> Iterator[None]:
+    """Make a paragraph of what MLflow and Prefect raise; the stages' own failures never come this way."""
+    from httpx import HTTPError
+    from mlflow.exceptions import MlflowException
+    from prefect.exceptions import PrefectException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    kept = "what the stages made is kept; run the same command again"
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError) as error:  # the second where MLflow makes its tables
+        words = str(error).splitlines()[0]
+        first = "free some space, " if words.endswith("is full") else ""
+        raise ValueError(f"MLflow could not read or write {project.store} ({words}); {first}{kept}") from error
+    except (HTTPError, PrefectException, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not str(error).startswith(_NO_ANSWER):
+            raise
+        words = str(error).splitlines()[0] if str(error) else type(error).__name__
+        log = project.hidden / "prefect-server.log"
+        raise ValueError(f"Prefect's server failed ({words}); {log} may say why; {kept}") from error
+
+
+def run_flow(
+    name: str,
+    project: Project,
+    params: Params,
+    steps: tuple[plan.Step, ...],
+    body: "Callable[[Run], str]",
+    *,
+    force: tuple[str, ...] = (),
+) -> "tuple[State[Any], Run]":
+    """Run a flow to its end.
+
+    Args:
+        name: Name of the flow.
+        project: The project; the caller holds its lock.
+        params: The project's parameters.
+        steps: The plan.
+        body: The flow's function; returns the message of its last state, or raises `StepFailed`.
+        force: Stages that run even if nothing changed.
+
+    Returns:
+        Prefect's last state, and the run as the tasks left it.
+    """
+    title = time.strftime("%Y-%m-%d %H:%M:%S")
+    with server.serve(project) as prefect_server, explain_failures(project):
+        from prefect import flow, runtime
+        from prefect.context import SyncClientContext
+        from prefect.states import Completed, Failed
+
+        from temper.ops.mlflow.run_logger import Record
+        from temper.ops.pipeline.run import Run, StepFailed
+        from temper.ops.prefect import run_records
+
+        record = Record(project, params, title, note=f"Planned:\n```\n{plan.words(steps)}\n```")
+        prefect_server.wait()
+        if dead := run_records.close_dead(FLOWS) + record.reaped:
+            print(f"closed {dead} records of runs that were killed")
+        run = Run(project, params, {step.name: step for step in steps}, record, force)
+        cancellations: list[signals.Cancellation] = []
+
+        @flow(name=name, flow_run_name=title, persist_result=False, validate_parameters=False)
+        def recorded(project: str, process: str) -> Any:
+            signals.listen()  # Prefect has put its own handler in the place of ours
+            cancellations.append(signals.Cancellation(prefect_server.url, runtime.flow_run.id))
+            with cancellations[0].watch():
+                try:
+                    return Completed(message=body(run))
+                except StepFailed as error:
+                    return Failed(message=str(error))
+
+        try:
+            with SyncClientContext.get_or_create():  # a client that was answered once waits for a server that dies
+                state = cast("State[Any]", recorded(str(project.folder), str(Owner.me()), return_state=True))
+        except BaseException:
+            cancelled = [each for each in cancellations if each.asked]
+            record.end("KILLED", "cancelled in Prefect" if cancelled else "interrupted")
+            for each in cancelled:
+                each.confirm()
+            raise
+        record.end("FINISHED" if state.is_completed() else "FAILED", run.failure or "")
+        if prefect_server.died:
+            server.flush()
+            run_records.reconcile(FLOWS)
+    return state, run
+
+
+def close_records(project: Project, params: Params) -> int:
+    """Close the records of runs that were killed; returns how many there were."""
+    with server.serve(project) as prefect_server, explain_failures(project):
+        from temper.ops.mlflow.run_logger import Record
+        from temper.ops.prefect import run_records
+
+        record = Record(project, params, "")
+        prefect_server.wait()
+        return run_records.close_dead(FLOWS) + record.reaped

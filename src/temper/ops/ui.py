@@ -1,0 +1,87 @@
+"""`make ui`: MLflow's and Prefect's pages on a project's own stores, until Ctrl-C.
+
+Both listen on 127.0.0.1 only: neither asks who is there.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+from temper.ops.project import Project
+from temper.ops.system import subprocesses
+
+MLFLOW_PORT, PREFECT_PORT = 5000, 4200
+_HOST = "127.0.0.1"
+
+
+def commands(project: Project) -> dict[str, list[str]]:
+    """What is started, by address."""
+    artifacts = (project.runs / "artifacts").as_uri()
+    mlflow = ["mlflow", "ui", "--host", _HOST, "--port", str(MLFLOW_PORT), "--workers", "1"]
+    prefect = ["prefect", "server", "start", "--host", _HOST, "--port", str(PREFECT_PORT)]
+    pages = {f"http://{_HOST}:{PREFECT_PORT}": prefect}
+    if project.elsewhere is None:
+        mlflow += ["--backend-store-uri", project.tracking_uri, "--default-artifact-root", artifacts]
+        pages = {f"http://{_HOST}:{MLFLOW_PORT}": mlflow, **pages}
+    return pages
+
+
+def show(project: Project) -> int:
+    """Start both, print their addresses, end both on Ctrl-C; returns the exit status."""
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.default_int_handler)
+    busy = [port for port in (MLFLOW_PORT, PREFECT_PORT) if not _free(port)]
+    if busy:
+        print(f"error: port {busy[0]} is in use; end what listens there, perhaps another `make ui`", file=sys.stderr)
+        return 2
+    if project.elsewhere is None and not project.database.is_file():
+        print(f"error: {project.folder} has no runs yet; run `make pipeline` first", file=sys.stderr)
+        return 2
+    project.prefect_home.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, **project.environment(), "PREFECT_API_URL": f"http://{_HOST}:{PREFECT_PORT}/api"}
+    processes = []
+    try:
+        for address, command in commands(project).items():
+            with (project.hidden / f"{command[0]}-ui.log").open("wb") as log:
+                processes.append(
+                    subprocess.Popen(
+                        subprocesses.leashed(command), env=environment, stdout=log, stderr=log, start_new_session=True
+                    )
+                )
+            _wait(address, processes[-1])
+            print(f"{command[0]:<8}{address}", flush=True)
+        if project.elsewhere is not None:
+            print(f"mlflow  {project.store}")
+        print("Ctrl-C ends it all", flush=True)
+        while all(process.poll() is None for process in processes):
+            time.sleep(0.5)
+        print(f"error: one of them ended by itself; see {project.hidden}/*-ui.log", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        for process in processes:
+            subprocesses.end_tree(process.pid, grace_s=5.0)
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def _wait(address: str, process: "subprocess.Popen[bytes]") -> None:
+    """Return when something listens at the address, or the process has ended."""
+    port = int(address.rsplit(":", 1)[1])
+    while process.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex((_HOST, port)) == 0:
+                return
+        time.sleep(0.2)

@@ -1,0 +1,190 @@
+"""A new project from a folder or table of images: look, time, choose, write."""
+
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from temper.artifacts import write_atomically
+from temper.commands.estimate import sum_up, time_evaluation
+from temper.commands.time_estimates import Estimate, write_estimates
+from temper.commands.workload import size_up
+from temper.config import FILE, parse
+from temper.recipe.budget import Speeds
+from temper.recipe.candidate_times import time_candidates, time_chosen
+from temper.recipe.choosing import choose, wants_weights
+from temper.recipe.looking import Findings, look, seen_from
+from temper.recipe.networks import Available
+from temper.recipe.splitting import Shares, choose_balance, choose_shares
+from temper.recipe.weights import find_weights
+from temper.recipe.writing import write_params
+from temper.stages.dvc_yaml import FILE as DVC_FILE
+from temper.stages.dvc_yaml import dvc_yaml
+
+_USUAL_NAME = "images"
+_BUSY = 0.75
+"""Load of a core from which on a training beside it is slowed down."""
+LEAST_MINUTES = 2.0
+"""Below this start-up alone takes most of it."""
+
+
+def name_project(data: Path) -> str:
+    """A project's name made of a folder's or table's.
+
+    Example:
+        >>> name_project(Path("/data/My Pets (2024)")), name_project(Path("猫"))
+        ('my-pets-2024', 'images')
+    """
+    return (
+        re.sub(
+            r"[^a-z0-9]+", "-", data.resolve().stem.lower() if data.is_file() else data.resolve().name.lower()
+        ).strip("-")
+        or _USUAL_NAME
+    )
+
+
+def place_project(data: Path, here: Path) -> Path:
+    """Where a project goes by default: a folder named after the data, but never the data's own folder."""
+    name = name_project(data)
+    folder = here / name
+    return here / f"{name}-project" if _is_inside(folder, data) else folder
+
+
+def check_place(data: Path, project: Path, *, force: bool) -> None:
+    """Refuse to write where something of the user's lies.
+
+    Raises:
+        ValueError: Names the place and the way out.
+    """
+    if data.is_dir() and _is_inside(project, data):
+        raise ValueError(
+            f"PROJECT = {str(project)!r} lies in the folder of the images, {data}, whose folders are classes; give another folder with PROJECT=..."
+        )
+    if (project / FILE).exists() and not force:
+        raise ValueError(f"{project / FILE} exists; give another folder with PROJECT=..., or FORCE=1 to overwrite it")
+    if _is_ignored(project / DVC_FILE):
+        raise ValueError(
+            f"PROJECT = {str(project)!r}: git ignores what lies there, and DVC refuses a pipeline that git ignores; give another folder with "
+            f"PROJECT=..., or change the rule that `git check-ignore --verbose {project / DVC_FILE}` names"
+        )
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of it."""
+
+    seen: list[str]
+    """What the data are like, in lines."""
+    estimates: Mapping[str, Estimate]
+    """What the long stages will take."""
+
+
+def write_project(data: Path, project: Path, *, minutes: float, force: bool = False) -> Written:
+    """Write `params.yaml` and `dvc.yaml` of a new project.
+
+    Args:
+        data: A folder of class folders of images, or a table.
+        project: Where the project goes.
+        minutes: What the whole chain may take on this machine.
+        force: Overwrite a params.yaml that is there.
+
+    Raises:
+        ValueError: If the data cannot be used, or the place is taken.
+    """
+    if minutes < LEAST_MINUTES:
+        raise ValueError(
+            f"MINUTES = {minutes:g}: must be {LEAST_MINUTES:g} or more, since starting the stages takes one of them"
+        )
+    check_place(data, project, force=force)
+    busy = _say_busy()
+    name, found, available = name_project(data), look(data), find_weights()
+    wanted = available[0] if available and wants_weights(found, shares_of(found)) else None
+    rough = time_candidates(found, draws=draws_of(found), available=wanted)
+    with tempfile.TemporaryDirectory(prefix="temper-") as work:
+        first = parse(make_text(found, rough, available, minutes=minutes, project=name))
+        timed = time_chosen(found, first, rough, Path(work))
+        size = first.prepare.height_px, first.prepare.width_px
+        text = make_text(seen_from(found, project), timed.speeds, available, minutes=minutes, project=name, size=size)
+        params = parse(text)
+        project.mkdir(parents=True, exist_ok=True)
+        write_atomically(project / FILE, text)
+        write_atomically(project / DVC_FILE, dvc_yaml(project, params))
+        count = size_up(project, params)
+        estimates = {stage: sum_up(getattr(params, stage), count, times) for stage, times in timed.times.items()}
+        estimates["evaluate"] = time_evaluation(params, count, timed.material)
+    write_estimates(project, params, count, estimates)
+    return Written([*describe(found), *busy], estimates)
+
+
+def _say_busy() -> list[str]:
+    """A line if others compute here: what is timed beside them is written as if it were always so."""
+    load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
+    if load < _BUSY * cores:
+        return []
+    return [
+        f"other work on this machine (load {load:.1f} on {cores} cores): steps take longer than they would alone, so fewer epochs and smaller "
+        "images are chosen; run it again with FORCE=1 once the machine is idle"
+    ]
+
+
+def shares_of(found: Findings) -> Shares:
+    """Of the splits."""
+    return choose_shares(found.num_examples, found.official)
+
+
+def draws_of(found: Findings) -> int:
+    """Images of an epoch."""
+    return round(shares_of(found).train_count * choose_balance(found.counts).factor)
+
+
+def make_text(
+    found: Findings,
+    speeds: Speeds,
+    available: Sequence[Available],
+    *,
+    minutes: float,
+    project: str,
+    size: tuple[int, int] | None = None,
+) -> str:
+    """The text of params.yaml: a pure function of what was seen and timed; arguments as of `choose`."""
+    heading = (
+        f"Written by `make init` for {minutes:g} minutes on the machine it ran on. From here on no clock decides: the same file, the same model.",
+        "Every line may be changed (docs/params.md); `make plan` then says what runs again, and what it takes.",
+    )
+    return write_params(choose(found, speeds, available, minutes=minutes, project=project, size=size), heading)
+
+
+def describe(found: Findings) -> list[str]:
+    """What was seen, for people."""
+    classes = sorted(found.counts.items(), key=lambda item: -item[1])
+    listed = ", ".join(f"{name} {count:,}" for name, count in classes[:8]) + (", ..." if len(classes) > 8 else "")
+    colour = "grey" if found.channels == 1 else f"{1 - found.grey_share:.0%} with colour"
+    lines = [
+        f"{found.num_examples:,} images, {found.num_classes} classes{f' ({listed})' if listed else ''}",
+        f"{found.height_px}x{found.width_px} px (median of {found.num_sampled}), sides from {found.least_px} to {found.most_px} px, {colour}",
+    ]
+    if found.official:
+        lines.append(f"splits {', '.join(f'{name} {count:,}' for name, count in found.official.items())}")
+    if found.unreadable:
+        lines.append(
+            f"{len(found.unreadable)} of {found.num_sampled} sampled files cannot be read, e.g. {found.unreadable[0]}"
+        )
+    return lines
+
+
+def _is_ignored(path: Path) -> bool:
+    """Whether git ignores a path; not where there is no git, or no repository."""
+    path = path.resolve()
+    here = next(folder for folder in path.parents if folder.is_dir())
+    try:
+        done = subprocess.run(["git", "check-ignore", "--quiet", str(path)], cwd=here, capture_output=True, check=False)
+    except FileNotFoundError:
+        return False
+    return done.returncode == 0
+
+
+def _is_inside(folder: Path, data: Path) -> bool:
+    return data.is_dir() and (folder.resolve() == data.resolve() or data.resolve() in folder.resolve().parents)

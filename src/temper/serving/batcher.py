@@ -1,0 +1,140 @@
+"""Dynamic batching: whatever waits for the same model, in pictures of the same size, is answered at once.
+
+Nothing waits for company: while a batch is being answered others arrive, and they are the next one. A batch that takes less than
+it costs to hand it to a thread and to get the interpreter back is answered in place; of others, a core answers one, and none is
+made so large that it takes long: a slow network gains nothing by it, and everybody in it waits for the last.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from temper.serving.model_follower import Model
+
+_AT_ONCE_S = 0.002
+_LONG_S = 0.02
+
+
+class Full(Exception):
+    """Too many pictures wait."""
+
+
+@dataclass(eq=False)
+class _Work:
+    model: Model
+    images: np.ndarray
+    done: "asyncio.Future[dict[str, np.ndarray]]" = field(repr=False)
+
+
+class Batcher:
+    """Answers pictures, several requests at a time.
+
+    Args:
+        cores: Long batches that are answered side by side.
+        max_batch: Pictures of a batch at most; a request with more is answered by itself.
+        max_queue: Pictures that may wait.
+        tell: Called after each batch.
+    """
+
+    def __init__(
+        self, *, cores: int, max_batch: int, max_queue: int, tell: Callable[[], object] = lambda: None
+    ) -> None:
+        self._tell = tell
+        self._max_batch, self._max_queue = max_batch, max_queue
+        self._pool = ThreadPoolExecutor(cores, "answer")
+        self._waiting: deque[_Work] = deque()
+        self._count = 0
+        self._free = cores
+        self._called = False
+
+    @property
+    def waiting(self) -> int:
+        """Pictures that wait."""
+        return self._count
+
+    async def answer(self, model: Model, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Answers of one model to uint8 pictures [pictures, height, width, channels].
+
+        Raises:
+            Full: If too many wait already.
+        """
+        if self._count + len(images) > self._max_queue and self._count:
+            raise Full
+        work = _Work(model, images, asyncio.get_running_loop().create_future())
+        self._waiting.append(work)
+        self._count += len(images)
+        if not self._called:
+            # After all that the same look at the sockets brought.
+            self._called = True
+            asyncio.get_running_loop().call_soon(self._begin)
+        return await work.done
+
+    def close(self) -> None:
+        """Answer no more."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _begin(self) -> None:
+        self._called = False
+        while self._free and (group := self._take()):
+            model = group[0].model
+            images = group[0].images if len(group) == 1 else np.concatenate([work.images for work in group])
+            if images.shape[1:3] == model.size_px and len(images) * model.seconds < _AT_ONCE_S:
+                self._answer(group, model, images)
+                continue
+            self._free -= 1
+            running = asyncio.get_running_loop().run_in_executor(self._pool, model.answer, images)
+            running.add_done_callback(lambda found, group=group: self._freed(group, found))  # type: ignore[misc]
+
+    def _answer(self, group: list[_Work], model: Model, images: np.ndarray) -> None:
+        try:
+            self._end(group, model.answer(images))
+        except Exception as error:  # goes to those who asked
+            self._end(group, error)
+
+    def _freed(self, group: list[_Work], found: "asyncio.Future[dict[str, np.ndarray]]") -> None:
+        self._free += 1
+        self._end(group, found.exception() or found.result())
+        self._begin()
+
+    def _take(self) -> list[_Work]:
+        """The first that waits, and all that can be answered with it; those that nobody waits for any more are dropped."""
+        group: list[_Work] = []
+        rest: deque[_Work] = deque()
+        size, most = 0, self._max_batch
+        while self._waiting:
+            work = self._waiting.popleft()
+            if work.done.done():
+                self._count -= len(work.images)
+                continue
+            fits = not group or (
+                work.model is group[0].model
+                and work.images.shape[1:] == group[0].images.shape[1:]
+                and size + len(work.images) <= most
+            )
+            if not fits:
+                rest.append(work)
+                continue
+            most = min(self._max_batch, max(1, int(_LONG_S / work.model.seconds)))
+            group.append(work)
+            size += len(work.images)
+            self._count -= len(work.images)
+            if size >= most:
+                break
+        self._waiting.extendleft(reversed(rest))
+        return group
+
+    def _end(self, group: list[_Work], found: dict[str, np.ndarray] | BaseException) -> None:
+        self._tell()
+        start = 0
+        for work in group:
+            end = start + len(work.images)
+            if not work.done.done():
+                if isinstance(found, BaseException):
+                    work.done.set_exception(found)
+                else:
+                    work.done.set_result({name: value[start:end] for name, value in found.items()})
+            start = end

@@ -1,0 +1,178 @@
+"""What clients may send: encoded pictures or raw pixels, as bytes, forms or JSON; read within limits, refused with a reason."""
+
+import math
+import re
+import time
+from functools import lru_cache
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import orjson
+
+from temper.config import ServeParams
+from temper.data.images.reading import Unreadable, unify
+from temper.serving.model_follower import Model
+
+_BEFORE, _BEHIND = (
+    re.compile(rb'[ \t\r\n]*{[ \t\r\n]*"image"[ \t\r\n]*:[ \t\r\n]*'),
+    re.compile(rb"[ \t\r\n]*}[ \t\r\n]*"),
+)
+_AXES = 4
+_NUMBERS = b"0123456789 \t\r\n"
+_APART = bytes.maketrans(b"[]", b"  ")
+
+
+class Refused(Exception):
+    """A request that is not answered.
+
+    Args:
+        status: HTTP's.
+        why: For people.
+    """
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status, self.why = status, why
+
+
+def decode(files: list[bytes], model: Model, params: ServeParams, *, until: float = math.inf) -> np.ndarray:
+    """Encoded pictures as the model saw them in training, [pictures, height, width, channels].
+
+    Nobody waits for them after `until` (time.monotonic()), so no further one is decoded then.
+    """
+    if not files:
+        raise Refused(422, "no picture was sent")
+    if len(files) > params.max_pictures:
+        raise Refused(413, f"{len(files)} pictures are more than {params.max_pictures}")
+    height, width = model.size_px
+    found = np.empty((len(files), height, width, model.channels), np.uint8)
+    for number, raw in enumerate(files):
+        if time.monotonic() > until:
+            raise Refused(503, f"time was up after {number} of {len(files)} pictures; send fewer at once")
+        try:
+            pixels, _ = unify(
+                raw, height_px=height, width_px=width, max_pixels=params.max_pixels, max_side_px=params.max_side_px
+            )
+        except Unreadable as error:
+            why = str(error).replace("prepare.", "")
+            raise Refused(
+                413 if "more than" in why or "longer than" in why else 422, f"picture {number}: {why}"
+            ) from None
+        found[number] = _as_channels(pixels, model.channels)
+    return found
+
+
+def _as_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
+    if pixels.ndim == 2:
+        return pixels[..., None]  # laid into every channel
+    if channels == 1:
+        from temper.data.images.decoding import to_grey
+
+        return to_grey(pixels)
+    return pixels
+
+
+def read_json(body: bytes, model: Model, params: ServeParams) -> np.ndarray:
+    """`{"image": [[[[...]]]]}`: whole numbers 0..255, [pictures, height, width, channels], or one picture without the first axis."""
+    if (pixels := _read_plain(body)) is not None:
+        return check(pixels, model, params)
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Refused(422, f"the body is no JSON: {error}") from None
+    if not isinstance(value, dict) or "image" not in value:
+        raise Refused(422, 'the body must be {"image": [...]}, pixels as lists [pictures][height][width][channels]')
+    return check(_as_pixels(value["image"]), model, params)
+
+
+def _read_plain(body: bytes) -> np.ndarray | None:
+    """The pixels of a body that holds nothing else, without making a Python list of every row; None: read it the long way.
+
+    What is left of the lists without their numbers says their shape, and is the same for all pictures of a size; the numbers
+    are read as one list. Brackets become spaces, so that numbers they part stay apart.
+    """
+    start, end = body.find(b"["), body.rfind(b"]") + 1
+    if start < 0 or not _BEFORE.fullmatch(body, 0, start) or not _BEHIND.fullmatch(body, end):
+        return None
+    lists = body[start:end]
+    shape = _read_shape(lists.translate(None, _NUMBERS))
+    if shape is None:
+        return None
+    try:
+        pixels = np.frombuffer(bytes(orjson.loads(b"[%s]" % lists.translate(_APART))), np.uint8)
+    except (ValueError, TypeError):  # too large, or no JSON: the long way says what is wrong
+        return None
+    return pixels.reshape(shape) if len(pixels) == math.prod(shape) else None
+
+
+@lru_cache(64)
+def _read_shape(lists: bytes) -> tuple[int, ...] | None:
+    """The shape of nested lists of equal lengths whose numbers were taken out, `[[,],[,]]`; None if they are not that."""
+    depth = len(lists) - len(lists.lstrip(b"["))
+    if depth > _AXES:
+        return None
+    part, shape = b"", list[int]()
+    for start in reversed(range(depth)):
+        end = lists.find(part + b"]", start) + len(part) + 1
+        count = (end - start - 1) // (len(part) + 1) if part else end - start - 1
+        if lists[start:end] != b"[%s]" % b",".join([part] * count):
+            return None
+        part, shape = lists[start:end], [count, *shape]
+    return tuple(shape) if shape and part == lists else None
+
+
+def _as_pixels(value: Any) -> np.ndarray:
+    """Nested lists of whole numbers as bytes: three times as fast as NumPy finds out what they are."""
+    shape: list[int] = []
+    parts: list[Any] = [value]
+    while parts and isinstance(parts[0], list):
+        if len(shape) == _AXES:
+            raise Refused(422, f"image: the lists are nested deeper than {_AXES}: [pictures][height][width][channels]")
+        if not all(isinstance(part, list) for part in parts) or len(sizes := {len(part) for part in parts}) != 1:
+            raise Refused(422, "image: the lists are not all of one length")
+        shape.append(sizes.pop())
+        parts = list(chain.from_iterable(parts))
+    try:
+        if bool in map(type, parts):  # else true would be a 1
+            raise TypeError
+        pixels = np.frombuffer(bytes(parts), np.uint8)
+    except TypeError:
+        raise Refused(422, "image: pixels must be whole numbers from 0 to 255, in lists that are not empty") from None
+    except ValueError:
+        raise Refused(422, "image: pixels must be from 0 to 255") from None
+    return pixels.reshape(shape)
+
+
+def read_raw(body: bytes, shape: str, model: Model, params: ServeParams) -> np.ndarray:
+    """uint8 pixels, row by row, as the shape in the query says: `pictures,height,width,channels`."""
+    try:
+        sizes = [int(part) for part in shape.split(",")]
+    except ValueError:
+        sizes = []
+    if len(sizes) not in (3, 4) or any(size < 1 or size > 1 << 31 for size in sizes):
+        raise Refused(422, f"shape={shape[:80]!r} must be pictures,height,width,channels, each at least 1")
+    count = 1
+    for size in sizes:
+        count *= size
+    if count != len(body):
+        raise Refused(422, f"shape={shape[:80]} means {count} bytes, the body has {len(body)}")
+    return check(np.frombuffer(body, np.uint8).reshape(sizes), model, params)
+
+
+def check(pixels: np.ndarray, model: Model, params: ServeParams) -> np.ndarray:
+    """Raw pixels within the limits, as a batch."""
+    if pixels.ndim == 3:
+        pixels = pixels[None]
+    if pixels.ndim != 4 or pixels.shape[3] != model.channels:
+        raise Refused(
+            422, f"pixels of shape {list(pixels.shape)}; the model takes [pictures, height, width, {model.channels}]"
+        )
+    count, height, width, _ = pixels.shape
+    if count > params.max_pictures:
+        raise Refused(413, f"{count} pictures are more than {params.max_pictures}")
+    if height * width > params.max_pixels or max(height, width) > params.max_side_px:
+        raise Refused(
+            413, f"{width}x{height} px are more than {params.max_pixels}, or a side is longer than {params.max_side_px}"
+        )
+    return pixels

@@ -1,0 +1,77 @@
+"""Ratings of what was measured on the test split: what the gate compares."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from temper.artifacts import Artifact, digest_json
+from temper.data.dataset.packed import as_targets, held_out, read_strata
+from temper.gate.evaluation_result import Cell, Question, Rating
+from temper.problem import Problem, Targets
+from temper.problems import load as load_problem
+from temper.stress.evaluation import Evaluation
+from temper.stress.image_pool import Pictures
+from temper.stress.params import EvaluateParams
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What candidates are measured on."""
+
+    problem: Problem
+    pictures: Pictures
+    targets: Targets
+    strata: list[frozenset[str]]
+
+
+def open_test(prepare: Artifact) -> HeldOut:
+    """The test split, which only measuring opens."""
+    columns = held_out(prepare)
+    pictures = Pictures(np.asarray(columns["image"]))
+    return HeldOut(load_problem(prepare.facts["problem"]), pictures, as_targets(columns), read_strata(prepare, "test"))
+
+
+def make_ratings(
+    evaluation: Evaluation,
+    problem: Problem,
+    prepare: Artifact,
+    params: EvaluateParams,
+    *,
+    seed: int,
+    costs: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Rating]:
+    """The rating of every candidate of an evaluation.
+
+    Args:
+        evaluation: Of `prepare`'s test split.
+        problem: What was asked.
+        prepare: Artifact of the pictures.
+        params: With which was measured.
+        seed: With which was measured.
+        costs: By candidate: `digest`, and whatever else is a number.
+    """
+    headline = problem.headline
+    question = Question(problem.kind, problem.classes, headline.name, headline.greater_is_better)
+    measured_on = digest_json({"data": prepare.digest, "seed": seed, "evaluate": asdict(params)})
+    ratings = {}
+    for name, found in costs.items():
+        rows = [
+            (Cell(cell.family, cell.condition, cell.severity, metric), value, cell.samples[metric].double().numpy())
+            for cell in evaluation.cells
+            if cell.candidate == name
+            for metric, value in cell.values.items()
+        ]
+        cells, values, samples = zip(*rows, strict=True)
+        ratings[name] = Rating(
+            model=found["digest"],
+            measured_on=measured_on,
+            question=question,
+            cells=cells,
+            values=np.array(values),
+            samples=np.stack(samples),
+            alone=evaluation.alone[name].numpy(),
+            costs={key: float(value) for key, value in found.items() if isinstance(value, int | float)},
+        )
+    return ratings

@@ -1,0 +1,100 @@
+"""Runs one stage: DVC calls it as `python -m temper stage NAME`.
+
+Reads params.yaml, gives the stage only the sections and artifacts that its row in the table names, lets it write into a
+partial folder, and publishes that folder in one rename. Training stages run through torchrun, one process per rank.
+Checkpoints are removed by the pipeline once the result is on record (`src/temper/ops/pipeline/preflight.py`): a stage that is killed between
+publishing and DVC's record of it starts again from its last checkpoint.
+"""
+
+import os
+import shutil
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from temper import artifacts
+from temper.config import HOST, Params, check_hosts, check_ranks, digest_value, load, select
+from temper.stages import Stage
+from temper.stages.source_deps import PACKAGE, stage_sources
+
+
+def run_stage(stage: Stage, project: Path) -> None:
+    """Run one stage of a project and publish its artifact."""
+    params = load(project)
+    inputs = {name: artifacts.load(name, project / "artifacts" / name) for name in stage.inputs}
+    partial = project / ".temper" / "partial" / stage.name
+    record = record_inputs(stage, params, inputs)
+    work = project / ".temper" / "work" / stage.name
+    checkpoints = project / ".temper" / "checkpoints" / _fingerprint(stage, params, record)
+    rank = os.environ.get("RANK") if "TORCHELASTIC_RUN_ID" in os.environ else None  # else it is another launcher's
+    if rank is None:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        work.mkdir(parents=True, exist_ok=True)
+        if stage.resumes:
+            checkpoints.mkdir(parents=True, exist_ok=True)
+            artifacts.write_atomically(checkpoints / artifacts.STAGE_OF_CHECKPOINTS, stage.name)
+    facts_file = work / "facts.json"
+    if stage.ranked and rank is None:
+        facts_file.unlink(missing_ok=True)
+        _launch(stage, project, params, record)
+        facts = artifacts.read_sealed(facts_file)
+    else:
+        module = import_module(f"temper.stages.{stage.name}")
+        if stage.name == "train" and rank == "0":
+            from temper.stages.fit_network import try_section
+
+            try_section("distill", params.distill, inputs["prepare"])
+        workspace: dict[str, Any] = {"project": project, "work": work}
+        if stage.resumes:
+            workspace["checkpoints"] = checkpoints
+        facts = module.run(select(params, stage.params), inputs, partial, **workspace)
+        if stage.ranked:
+            if rank == "0":
+                artifacts.write_sealed(facts_file, facts)
+            return
+    artifacts.write(stage.name, partial, facts=facts, **record)
+    artifacts.publish(partial, project / "artifacts" / stage.name)
+
+
+def _launch(stage: Stage, project: Path, params: Params, record: dict[str, Any]) -> None:
+    """Run a stage as the ranks of one training, through torchrun's agent; on several hosts if the parameters say so."""
+    from temper.engine.distributed.launch_spec import ALONE, LOOPBACK
+    from temper.engine.distributed.launcher import start_ranks
+    from temper.engine.distributed.ranks import count_ranks
+
+    section, named = getattr(params, stage.name), os.environ.get(HOST)
+    check_ranks(params, stage.name)
+    check_hosts(params, stage.name, named)
+    hosts = section.hosts or ALONE
+    code = start_ranks(
+        stage.name,
+        project,
+        count_ranks(section.ranks),
+        hosts=hosts,
+        address=named if named and hosts.most > 1 else f"{LOOPBACK}:0",
+        made_of=digest_inputs(stage, params, record),
+    )
+    if code:
+        raise SystemExit(code)
+
+
+def record_inputs(stage: Stage, params: Params, inputs: dict[str, artifacts.Artifact]) -> dict[str, Any]:
+    """Digests of what an artifact is made from, as its record holds them."""
+    return {
+        "made_from": {name: artifact.digest for name, artifact in inputs.items()},
+        "params": artifacts.digest_json(digest_value(params, stage.params)),
+        "code": artifacts.digest_files(stage_sources(stage.name), PACKAGE),
+    }
+
+
+def digest_inputs(stage: Stage, params: Params, record: dict[str, Any]) -> dict[str, str]:
+    """Digests of all that decides what a stage comes to: code, inputs and parameters, but not how many train it."""
+    sections = digest_value(params, stage.params)
+    sections[stage.name] = {key: value for key, value in sections[stage.name].items() if key not in ("ranks", "hosts")}
+    return {"params": artifacts.digest_json(sections), "code": record["code"], **record["made_from"]}
+
+
+def _fingerprint(stage: Stage, params: Params, record: dict[str, Any]) -> str:
+    """What a checkpoint belongs to."""
+    return artifacts.digest_json([stage.name, digest_inputs(stage, params, record)])[:16]

@@ -1,0 +1,199 @@
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from temper.data.augmentation.batch_transforms import boxes, cutout, draw_moves, mirror, mix_plan, shift_and_flip
+from temper.data.loading.loader import TrainLoader, as_batch, to_tensors, whole_batches
+from temper.data.params import ViewParams
+
+NUM = 40
+
+
+def columns() -> dict[str, torch.Tensor]:
+    generator = np.random.default_rng(0)
+    image = generator.integers(0, 256, (NUM, 6, 5, 3), dtype=np.uint8)
+    mask = image[..., 0].copy()
+    return to_tensors({"image": image, "label": np.arange(NUM), "mask": mask}, torch.device("cpu"))
+
+
+def loader(
+    rank: int = 0, num_ranks: int = 1, views: ViewParams | None = None, repeats: np.ndarray | None = None
+) -> TrainLoader:
+    return TrainLoader(
+        columns(),
+        np.ones(NUM, int) if repeats is None else repeats,
+        np.arange(NUM) / NUM,
+        batch_size=8,
+        device=torch.device("cpu"),
+        views=views or ViewParams(flip=True, crop_px=2, cutout_px=2, mixup=1.0, cutmix=1.0),
+        spatial=frozenset({"mask"}),
+        mean=(1.0, 2.0, 3.0),
+        seed=0,
+        rank=rank,
+        num_ranks=num_ranks,
+    )
+
+
+def test_an_epoch_sees_every_example_once_and_another_order_each_time():
+    plain = loader(views=ViewParams())
+    epochs = [torch.cat([batch.targets["label"] for batch in plain.batches(epoch)]) for epoch in (0, 1)]
+    assert all(sorted(epoch.tolist()) == list(range(NUM)) for epoch in epochs)
+    assert epochs[0].tolist() != epochs[1].tolist()
+
+
+def test_repeats_are_drawn_so_often_and_nothing_else():
+    repeats = np.zeros(NUM, int)
+    repeats[[3, 7]] = (10, 6)
+    seen = torch.cat([batch.targets["label"] for batch in loader(views=ViewParams(), repeats=repeats).batches(0)])
+    assert torch.bincount(seen, minlength=NUM).tolist() == repeats.tolist()
+
+
+def test_weights_go_with_their_examples():
+    for batch in loader(views=ViewParams()).batches(0):
+        torch.testing.assert_close(batch.weights, batch.targets["label"] / NUM)
+
+
+@pytest.mark.parametrize("num_ranks", [2, 3, 5])
+def test_ranks_together_see_what_one_sees(num_ranks: int):
+    alone = list(loader().batches(3))
+    parts = [list(loader(rank, num_ranks).batches(3)) for rank in range(num_ranks)]
+    for number, whole in enumerate(alone):
+        together = [part[number] for part in parts]
+        assert torch.equal(torch.cat([part.inputs["image"] for part in together]), whole.inputs["image"])
+        assert torch.equal(torch.cat([part.targets["mask"] for part in together]), whole.targets["mask"])
+        if whole.others is not None:
+            for key in whole.others:
+                assert torch.equal(torch.cat([part.others[key] for part in together]), whole.others[key])  # type: ignore[index]
+
+
+def test_a_resumed_epoch_goes_on_with_the_same_batches():
+    whole, late = list(loader().batches(1)), list(loader().batches(1, start=3))
+    assert len(late) == len(whole) - 3
+    assert all(torch.equal(a.inputs["image"], b.inputs["image"]) for a, b in zip(whole[3:], late, strict=True))
+
+
+def test_masks_move_along_with_their_pictures():
+    for epoch in (0, 1):
+        for batch in loader(views=ViewParams(flip=True, crop_px=2)).batches(epoch):
+            assert torch.equal(batch.inputs["image"][:, 0].long(), batch.targets["mask"])
+
+
+def test_cutmix_pastes_masks_and_shares_the_rest_by_area():
+    only = ViewParams(cutmix=1.0, mix_share=1.0)
+    for batch in loader(views=only).batches(0):
+        assert torch.equal(batch.inputs["image"][:, 0].long(), batch.targets["mask"])
+        assert batch.others is not None and batch.shares is not None
+        assert torch.equal(batch.others["mask"], batch.targets["mask"])
+        own = columns()["mask"][batch.targets["label"]].long()
+        kept = (batch.targets["mask"] == own).flatten(1).float().mean(dim=1)
+        assert (kept >= batch.shares - 1e-6).all()
+
+
+def test_mixup_blends_pictures_and_keeps_both_truths():
+    for batch in loader(views=ViewParams(mixup=1.0, mix_share=1.0)).batches(0):
+        assert batch.others is not None and batch.shares is not None
+        own, other = (columns()["image"][rows["label"]].float() for rows in (batch.targets, batch.others))
+        share = batch.shares.view(-1, 1, 1, 1)
+        torch.testing.assert_close(batch.inputs["image"].permute(0, 2, 3, 1), own * share + other * (1 - share))
+
+
+def test_flips_alternate_from_epoch_to_epoch():
+    image, rows = columns()["image"], torch.arange(NUM)
+    params = ViewParams(flip=True)
+    moves = [draw_moves(rows, rows, params, seed=0, epoch=epoch) for epoch in (0, 1, 2)]
+    views = [shift_and_flip({"image": image}, rows, each, params)["image"] for each in moves]
+    assert torch.equal(views[0], views[2])
+    assert torch.equal(views[0].flip(2), views[1])
+    straight = (views[0] == image).flatten(1).all(dim=1).float().mean()
+    assert 0.2 < straight < 0.8
+
+
+@pytest.mark.parametrize("at_once", [1 << 22, 250])
+def test_pictures_and_masks_are_cut_out_of_mirrored_ones_and_flipped(monkeypatch: pytest.MonkeyPatch, at_once: int):
+    monkeypatch.setattr("temper.data.augmentation.batch_transforms._VALUES_AT_ONCE", at_once)
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (20, 5, 7, 3), dtype=torch.uint8, generator=generator)
+    mask = torch.randint(0, 9, (20, 5, 7), dtype=torch.uint8, generator=generator)
+    rows, params = torch.tensor([3, 19, 3, 0, 7, 11]), ViewParams(flip=True, crop_px=2)
+    moves = draw_moves(rows, torch.arange(6), params, seed=0, epoch=0)
+    assert moves is not None and len(moves.unique(dim=0)) > 3
+    found = shift_and_flip({"image": image, "mask": mask}, rows, moves, params)
+    for place, (row, (down, move)) in enumerate(zip(rows.tolist(), moves.tolist(), strict=True)):
+        right, flipped = divmod(move, 2)
+        for name, column in (("image", image[row]), ("mask", mask[row][..., None])):
+            padded = torch.nn.functional.pad(column.permute(2, 0, 1)[None].float(), (2, 2, 2, 2), mode="reflect")[0]
+            wanted = padded[:, down : down + 5, right : right + 7].permute(1, 2, 0)
+            wanted = wanted.flip(1) if flipped else wanted
+            assert torch.equal(found[name][place].view(5, 7, -1).float(), wanted), (name, place)
+
+
+def test_shifts_mirror_at_the_edges():
+    assert mirror(torch.tensor([-2, -1, 0, 3, 4, 5]), 4).tolist() == [2, 1, 0, 3, 2, 1]
+    assert mirror(torch.tensor([-1, 0, 1]), 1).tolist() == [0, 0, 0]
+
+
+def test_cutout_wipes_out_a_square():
+    wiped = cutout(torch.full((50, 9, 9, 1), 200, dtype=torch.uint8), torch.arange(50), 3, torch.tensor([7]), seed=0)
+    counts = (wiped == 7).flatten(1).sum(dim=1)
+    assert counts.max() == 9 and (counts > 0).all()
+    assert boxes(torch.tensor([[0.5, 0.5]]), torch.tensor([[2.0, 2.0]]), 4, 4)[0].int().tolist() == [
+        [0, 0, 0, 0],
+        [0, 1, 1, 0],
+        [0, 1, 1, 0],
+        [0, 0, 0, 0],
+    ]
+
+
+def test_mixing_is_as_frequent_as_asked():
+    kinds = [mix_plan(ViewParams(mixup=0.2, mix_share=0.3), step, 4, seed=0)[0] for step in range(500)]
+    assert kinds.count("mixup") == pytest.approx(150, abs=35) and kinds.count("cutmix") == 0
+    assert mix_plan(ViewParams(), 3, 4, seed=0)[0] == "none"
+
+
+def test_too_few_examples_for_a_batch_or_for_the_ranks_are_refused():
+    with pytest.raises(ValueError, match="an epoch has 4 examples; make it smaller"):
+        loader(repeats=np.repeat([1, 0], [4, NUM - 4]))
+    with pytest.raises(ValueError, match=r"fit\.batch_size = 8 cannot be shared by 9 ranks; make it 9 or more"):
+        loader(num_ranks=9)
+
+
+def test_whole_batches_cover_a_split_once_over_all_ranks():
+    seen = [
+        targets["label"]
+        for rank in range(3)
+        for _, targets in whole_batches(columns(), 7, torch.device("cpu"), rank, 3)
+    ]
+    assert sorted(torch.cat(seen).tolist()) == list(range(NUM))
+    inputs, targets = as_batch(columns())
+    assert inputs["image"].shape == (NUM, 3, 6, 5) and targets["mask"].dtype == torch.int64
+
+
+def test_columns_that_do_not_fit_stay_in_their_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    np.save(tmp_path / "image.npy", columns()["image"].numpy())
+    mapped = np.load(tmp_path / "image.npy", mmap_mode="r")
+    copied = to_tensors({"image": mapped}, torch.device("cpu"))["image"]
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=mapped.nbytes))
+    kept = to_tensors({"image": mapped}, torch.device("cpu"))["image"]
+    assert kept.data_ptr() == mapped.ctypes.data != copied.data_ptr()
+    assert torch.equal(kept, copied)
+
+
+def test_ids_are_those_of_the_whole_batch_in_its_order():
+    names = [f"picture {number}" for number in range(NUM)]
+    together = TrainLoader(
+        columns(),
+        np.ones(NUM, int),
+        np.ones(NUM),
+        batch_size=8,
+        device=torch.device("cpu"),
+        views=ViewParams(),
+        spatial=frozenset({"mask"}),
+        mean=(1.0, 2.0, 3.0),
+        seed=0,
+        ids=lambda: names,
+    )
+    for number, batch in enumerate(together.batches(1)):
+        assert together.ids(1, number) == [names[label] for label in batch.targets["label"].tolist()]

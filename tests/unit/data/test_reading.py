@@ -1,0 +1,128 @@
+import gzip
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from temper.data.images.reading import Store, Unreadable, parse_idx, split_path, unify, unify_mask
+
+LIMITS = {"height_px": 4, "width_px": 4, "max_pixels": 10_000, "max_side_px": 200}
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def filled(mode: str, colour: object, size: tuple[int, int] = (4, 4)) -> Image.Image:
+    return Image.new(mode, size, colour)
+
+
+@pytest.mark.parametrize(
+    ("image", "kind", "expected"),
+    [
+        (filled("L", 7), "PNG", 7),
+        (filled("1", 1), "PNG", 255),
+        (filled("RGB", (1, 2, 3)), "PNG", (1, 2, 3)),
+        (filled("P", 0), "GIF", (0, 0, 0)),
+        (filled("RGBA", (200, 0, 0, 0)), "PNG", (255, 255, 255)),
+        (filled("RGBA", (200, 0, 0, 255)), "PNG", (200, 0, 0)),
+        (filled("LA", (9, 255)), "PNG", (9, 9, 9)),
+        (filled("CMYK", (0, 255, 255, 0)), "TIFF", (255, 0, 0)),
+        (Image.fromarray(np.full((4, 4), 257 * 40, np.uint16)), "PNG", 40),
+    ],
+    ids=["L", "1", "RGB", "P", "clear", "opaque", "LA", "CMYK", "16-bit"],
+)
+def test_every_mode_becomes_grey_or_rgb_of_eight_bits(image: Image.Image, kind: str, expected: object) -> None:
+    pixels, size = unify(encoded(image, kind), **LIMITS)
+    assert pixels.dtype == np.uint8
+    assert size == (4, 4)
+    assert (pixels == np.array(expected)).all()
+
+
+def test_exif_orientation_is_applied() -> None:
+    image = filled("RGB", (0, 0, 0), (4, 2))
+    image.putpixel((0, 0), (255, 0, 0))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held turned: show it rotated by 90 degrees clockwise
+    pixels, size = unify(encoded(image, exif=exif), height_px=4, width_px=2, max_pixels=100, max_side_px=100)
+    assert size == (2, 4)
+    assert pixels[0, 1].tolist() == [255, 0, 0]
+
+
+def test_pictures_are_stretched_smoothly_and_masks_by_nearest_neighbour() -> None:
+    halves = np.zeros((8, 8), np.uint8)
+    halves[:, 4:] = 200
+    pixels, size = unify(encoded(Image.fromarray(halves)), height_px=8, width_px=3, max_pixels=100, max_side_px=100)
+    assert 0 < pixels[0, 1] < 200
+    mask = unify_mask(encoded(Image.fromarray(halves)), size, height_px=8, width_px=3, max_pixels=100, max_side_px=100)
+    assert set(np.unique(mask)) == {0, 200}
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (b"", r"empty \(0 bytes\)"),
+        (b"this is no picture", "not a picture in a known format"),
+        (encoded(filled("L", 0, (300, 2))), r"300x2 px: one side is longer than prepare.max_side_px = 200"),
+        (encoded(filled("L", 0, (150, 150))), r"150x150 px are more than prepare.max_pixels = 10000"),
+        (encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 90), np.uint8)))[:-900], "damaged: "),
+        (encoded(filled("F", 0.5), "TIFF"), "floats without an agreed range"),
+    ],
+    ids=["empty", "text", "wide", "large", "truncated", "floats"],
+)
+def test_bad_pictures_say_why(raw: bytes, reason: str) -> None:
+    with pytest.raises(Unreadable, match=reason):
+        unify(raw, **LIMITS)
+
+
+def test_the_size_is_checked_before_anything_is_decoded() -> None:
+    header = encoded(filled("L", 0, (4, 4)))
+    sizes = header[12:16] + struct.pack(">II", 30_000, 30_000) + header[24:29]
+    huge = header[:12] + sizes + struct.pack(">I", zlib.crc32(sizes)) + header[33:]
+    with pytest.raises(Unreadable, match="30000x30000 px are more than"):
+        unify(huge, **LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("mask", "reason"),
+    [
+        (filled("L", 0, (5, 4)), "mask is 5x4 px, the picture 4x4 px"),
+        (filled("RGB", (0, 0, 0)), "pixels of mode RGB; one class number per pixel"),
+        (Image.fromarray(np.full((4, 4), 300, np.uint16)), "holds class number 300"),
+    ],
+    ids=["size", "colour", "number"],
+)
+def test_bad_masks_say_why(mask: Image.Image, reason: str) -> None:
+    with pytest.raises(Unreadable, match=reason):
+        unify_mask(encoded(mask), (4, 4), **LIMITS)
+
+
+def test_a_palette_mask_means_its_indices() -> None:
+    mask = Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4))
+    mask = mask.convert("P")
+    mask.putpalette([255, 0, 0] * 256)
+    assert unify_mask(encoded(mask), (4, 4), **LIMITS).ravel().tolist() == list(range(16))
+
+
+def test_paths_point_into_containers() -> None:
+    assert split_path("pictures.zip/a/b#1.jpg") == ("pictures.zip", "a/b#1.jpg")
+    assert split_path("images.npy#12") == ("images.npy", "12")
+    assert split_path("x-idx3-ubyte.gz#0") == ("x-idx3-ubyte.gz", "0")
+    assert split_path("a.jpg") == ("a.jpg", "")
+
+
+def test_idx_arrays_are_read_by_place(tmp_path: Path) -> None:
+    content = b"\x00\x00\x08\x03" + struct.pack(">III", 2, 1, 3) + bytes(range(6))
+    (tmp_path / "a.gz").write_bytes(gzip.compress(content))
+    with Store({"a.gz": tmp_path / "a.gz"}) as store:
+        assert store.read("a.gz#1").tolist() == [[3, 4, 5]]
+    with pytest.raises(ValueError, match="cut off"):
+        parse_idx(content[:-1])
+    with pytest.raises(ValueError, match="not an IDX file"):
+        parse_idx(b"\x89PNG")

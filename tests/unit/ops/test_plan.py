@@ -1,0 +1,106 @@
+"""Why a stage would run, in words; DVC's answers as they really look."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from temper.ops import dvc
+from temper.ops.pipeline import plan
+from temper.ops.project import ROOT, Project
+from temper.stages import BY_NAME
+
+QUANTIZE = BY_NAME["quantize"]
+LOCKED = {"params": {"params.yaml": {"seed": 0, "quantize": {"calibration_images": 512, "calibration": "minmax"}}}}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project.at(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ([], []),
+        (
+            [{"changed deps": {"params.yaml": {"quantize": "modified"}}}],
+            ["params quantize.calibration_images 512 → 1024", "params quantize.parity_images (not set) → 64"],
+        ),
+        ([{"changed outs": {"artifacts/quantize": "deleted"}}], ["artifacts/quantize missing"]),
+        (
+            [{"changed outs": {"artifacts/quantize": "modified"}}],
+            ["artifacts/quantize is not what quantize left (modified)"],
+        ),
+        ([{"changed deps": {"artifacts/train": "deleted"}}], ["artifacts/train missing"]),
+        (
+            [{"changed deps": {"pictures": "modified"}}, "changed command"],
+            ["data pictures changed", "the command changed"],
+        ),
+    ],
+)
+def test_reasons(project: Project, changes: list[Any], words: list[str]):
+    current = {"seed": 0, "quantize": {"calibration_images": 1024, "calibration": "minmax", "parity_images": 64}}
+    assert plan.explain(QUANTIZE, changes, LOCKED, current, project) == words
+
+
+def test_code_is_named_from_the_root_wherever_the_project_lies(project: Project):
+    changes = [{"changed deps": {str(ROOT / "src/temper/gate.py"): "modified"}}]
+    assert plan.explain(QUANTIZE, changes, LOCKED, {}, project) == ["code src/temper/gate.py changed"]
+
+
+def test_a_stage_without_a_record_never_ran(project: Project):
+    assert plan.explain(QUANTIZE, [{"changed deps": {}}], None, {}, project) == ["never ran"]
+
+
+def test_differences_name_leaves_only():
+    old, new = {"a": {"b": [1, 2], "c": 1}}, {"a": {"b": [1, 3], "c": 1}}
+    assert plan.differences(old, new, "train") == ["params train.a.b [1, 2] → [1, 3]"]
+    assert plan.differences({"a": "x"}, {}, "train") == ["params train.a x → (not set)"]
+
+
+def test_what_is_behind_a_stale_stage_is_stale(project: Project, monkeypatch: pytest.MonkeyPatch):
+    stale = {
+        "distill": [
+            {"changed deps": {"params.yaml": {"seed": "modified"}}},
+            {"changed outs": {"artifacts/distill": "deleted"}},
+        ],
+        "quantize": [{"changed deps": {"artifacts/distill": "deleted"}}],
+    }
+    locked = {name: {"params": {"params.yaml": {"seed": 0}}} for name in BY_NAME}
+    monkeypatch.setattr(dvc, "status", lambda _: stale)
+    monkeypatch.setattr(dvc, "recorded", lambda _: locked)
+    monkeypatch.setattr(dvc, "current_params", lambda _: {"seed": 1})
+    steps = {step.name: step.reasons for step in plan.make(project, None)}
+    assert [name for name, reasons in steps.items() if reasons] == [
+        "distill",
+        "quantize",
+        "evaluate",
+        "measure",
+        "register",
+    ]
+    assert steps["distill"] == ("params seed 0 → 1", "artifacts/distill missing")
+    assert steps["quantize"] == ("made from distill, which will run",)
+    assert steps["evaluate"] == ("made from quantize, which will run",)
+
+
+def test_the_table_says_run_or_skip():
+    steps = (plan.Step("ingest", ()), plan.Step("prepare", ("never ran",)))
+    assert plan.words(steps) == "ingest   skip  up to date\nprepare  run   never ran"
+
+
+def test_every_step_needs_earlier_ones():
+    done: set[str] = set()
+    for name in (*BY_NAME, plan.MEASURE, plan.REGISTER):
+        assert set(plan.needs(name)) <= done
+        done.add(name)
+
+
+def test_what_a_step_took_last_stands_in_a_column_where_anything_is_known():
+    steps = (plan.Step("ingest", ()), plan.Step("train", ("never ran",)), plan.Step("measure", ("missing",)))
+    assert plan.words(steps, {}) == plan.words(steps)
+    assert plan.words(steps, {"ingest": 2.4, "train": 133.0}).splitlines() == [
+        "ingest   skip    last 2 s  up to date",
+        "train    run   last 133 s  never ran",
+        "measure  run               missing",
+    ]

@@ -1,0 +1,74 @@
+"""Whether to train again, and why."""
+
+import pytest
+
+from temper.config import RetrainParams
+from temper.ops.retraining.triggers import News, decide
+
+PARAMS = RetrainParams(min_new=100, cooldown_h=24.0)
+EAGER = RetrainParams(min_new=100, drift_trains=True)
+
+
+@pytest.mark.parametrize(
+    ("news", "params", "force", "train", "why"),
+    [
+        (News((), 0, 0, None), PARAMS, False, True, "nothing was trained yet"),
+        (
+            News((), 0, 0, 1.0),
+            PARAMS,
+            False,
+            False,
+            "nothing new: data, code and parameters are those of the last training",
+        ),
+        (
+            News((), 0, 0, 1.0),
+            PARAMS,
+            True,
+            False,
+            "nothing new: data, code and parameters are those of the last training",
+        ),
+        (News((), 99, 0, 48.0), PARAMS, False, False, "99 new examples, fewer than retrain.min_new = 100"),
+        (News((), 99, 0, 48.0), PARAMS, True, True, "99 new examples"),
+        (News((), 100, 3, 48.0), PARAMS, False, True, "100 new examples, 3 gone"),
+        (
+            News((), 100, 0, 5.0),
+            PARAMS,
+            False,
+            False,
+            "100 new examples, but the last training was 5.0 h ago and retrain.cooldown_h is 24",
+        ),
+        (News(("train",), 0, 0, 48.0), PARAMS, False, True, "train changed"),
+        (
+            News(("train",), 0, 0, 5.0),
+            PARAMS,
+            False,
+            False,
+            "train changed, but the last training was 5.0 h ago and retrain.cooldown_h is 24",
+        ),
+        (
+            News(("train", "distill"), 5, 0, 48.0),
+            PARAMS,
+            False,
+            True,
+            "5 new examples, train, distill changed",
+        ),
+        (
+            News((), 5, 0, 48.0, ("brightness",)),
+            PARAMS,
+            False,
+            False,
+            "5 new examples, fewer than retrain.min_new = 100 (drift in brightness: advice only)",
+        ),
+        (News((), 5, 0, 48.0, ("brightness",)), EAGER, False, True, "5 new examples, drift in brightness"),
+        (
+            News((), 0, 0, 48.0, ("answers",)),
+            EAGER,
+            False,
+            False,
+            "nothing new: data, code and parameters are those of the last training",
+        ),
+    ],
+)
+def test_the_rules(news: News, params: RetrainParams, force: bool, train: bool, why: str):
+    found = decide(news, params, force=force)
+    assert (found.train, found.why) == (train, why)
