@@ -1,4 +1,4 @@
-# temper: from a folder of labelled pictures to a small, fast, stress-tested model in a registry.
+# temper: from a folder of labelled images to a small, fast, stress-tested model in a registry.
 # `make help` lists what there is; each target's help stands behind its `##`.
 
 PROJECT ?= .
@@ -83,7 +83,7 @@ rollback: setup ## make the champion before this one champion again; REASON="...
 history: setup ## who made which version champion, when and why
 	@exec $(BIN)/temper history --project "$(PROJECT)"
 
-drift: setup ## are the pictures in inbox/unlabelled still like those the champion was trained for?
+drift: setup ## are the images in inbox/unlabelled still like those the champion was trained for?
 	@exec $(BIN)/temper drift --project "$(PROJECT)"
 
 reproduce: setup ## make VERSION=n again, in a folder of its own, from what is kept of it: the same digest

@@ -37,8 +37,8 @@ NUM_SMALL, NUM_LARGE, SMALL_BATCH, LARGE_BATCH, SIDE = 25_600, 640, 256, 64, 224
 MEAN, STD = 0.45, 0.25
 
 
-class Pictures(Dataset[tuple[Tensor, int]]):
-    """What most people write: a picture at a time."""
+class ImageDataset(Dataset[tuple[Tensor, int]]):
+    """What most people write: an image at a time."""
 
     def __init__(self, images: np.ndarray | list[bytes], transform: albumentations.Compose) -> None:
         self.images, self.transform = images, transform
@@ -61,7 +61,7 @@ def peer(
     channels = 1 if isinstance(images, np.ndarray) else 3
     normalise = albumentations.Normalize(mean=[MEAN] * channels, std=[STD] * channels)
     loader = DataLoader(
-        Pictures(images, albumentations.Compose([*steps, albumentations.HorizontalFlip(p=0.5), normalise])),
+        ImageDataset(images, albumentations.Compose([*steps, albumentations.HorizontalFlip(p=0.5), normalise])),
         batch_size,
         shuffle=True,
         drop_last=True,
@@ -93,7 +93,7 @@ def ours(
     return lambda: (batch.inputs["image"].float().mul_(scale).add_(offset) for batch in loader.batches(next(epochs)))
 
 
-def large_pictures() -> list[bytes]:
+def large_images() -> list[bytes]:
     """Soft blobs of colour under fine noise, as JPEG of 320 to 500 px."""
     rng, made = np.random.default_rng(0), []
     for _ in range(NUM_LARGE):
@@ -134,15 +134,15 @@ def main() -> None:
     pad = albumentations.PadIfNeeded(32, 32, border_mode=cv2.BORDER_REFLECT_101)
     shift = [pad, albumentations.RandomCrop(28, 28)]
     crop = [albumentations.RandomResizedCrop((SIDE, SIDE), scale=(0.25, 1.0))]
-    raw = large_pictures()
+    raw = large_images()
     with tempfile.TemporaryDirectory() as scratch:
         with EncodedWriter(Path(scratch) / "encoded") as writer:
             for content in raw:
                 width, height = Image.open(io.BytesIO(content)).size
                 writer.add(content, (height, width))
-        pictures = Encoded(Path(scratch) / "encoded", height_px=SIDE, width_px=SIDE, channels=3)
+        images = Encoded(Path(scratch) / "encoded", height_px=SIDE, width_px=SIDE, channels=3)
         views = ViewParams(flip=True, crop_scale=(0.25, 1.0))
-        stream = Stream(pictures, {}, views, seed=0, workers=asked.workers)
+        stream = Stream(images, {}, views, seed=0, workers=asked.workers)
         races = {
             "small": {
                 "temper": ours({"image": small}, ViewParams(flip=True, crop_px=2), SMALL_BATCH, None, NUM_SMALL),

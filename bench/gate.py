@@ -1,9 +1,9 @@
-"""How often does the gate err? Simulated models on simulated test pictures, judged by the rules and the code that judge real ones.
+"""How often does the gate err? Simulated models on simulated test images, judged by the rules and the code that judge real ones.
 
-    python bench/gate.py [--pictures 10000] [--accuracy 0.93] [--differ 0.04] [--margin 0.01] [--trials 1000]
+    python bench/gate.py [--images 10000] [--accuracy 0.93] [--differ 0.04] [--margin 0.01] [--trials 1000]
 
-A trial draws, for each picture, whether champion and challenger answer it rightly: the two differ on a share `differ` of the
-pictures, and their true accuracies differ by what the row says. Then 1,000 bootstrap draws, as in an evaluation, and the rule.
+A trial draws, for each image, whether champion and challenger answer it rightly: the two differ on a share `differ` of the
+images, and their true accuracies differ by what the row says. Then 1,000 bootstrap draws, as in an evaluation, and the rule.
 Asked is: how often do equal models pass as better (`min_gain: 0`; at most 5 %), how often is a true loss of one and of two margins
 caught (`max_drop: margin`; at least 95 %), and how often do equal models pass as not worse (the rule's use).
 """
@@ -39,11 +39,11 @@ def rate(right: torch.Tensor, draws: torch.Tensor, name: str) -> Rating:
 
 
 def simulate(
-    pictures: int, accuracy: float, differ: float, loss: float, rng: np.random.Generator
+    images: int, accuracy: float, differ: float, loss: float, rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Right answers of a champion and of a challenger whose true accuracy is lower by `loss`."""
     lost, gained = (differ + loss) / 2, (differ - loss) / 2
-    chances = rng.random(pictures)
+    chances = rng.random(images)
     both = accuracy - lost
     champion = chances < accuracy
     challenger = (chances < both) | ((chances >= accuracy) & (chances < accuracy + gained))
@@ -51,9 +51,9 @@ def simulate(
 
 
 def main(
-    pictures: Annotated[int, typer.Option(min=10, help="Test pictures.")] = 10_000,
+    images: Annotated[int, typer.Option(min=10, help="Test images.")] = 10_000,
     accuracy: Annotated[float, typer.Option(help="Of the champion.")] = 0.93,
-    differ: Annotated[float, typer.Option(help="Share of the pictures on which only one of the two is right.")] = 0.04,
+    differ: Annotated[float, typer.Option(help="Share of the images on which only one of the two is right.")] = 0.04,
     margin: Annotated[float, typer.Option(help="Of the rule max_drop.")] = 0.01,
     trials: Annotated[int, typer.Option(min=1, help="For each row.")] = 1000,
 ) -> None:
@@ -68,7 +68,7 @@ def main(
     ]
     rows.append(("better by the margin", -margin))
     found = []
-    draws = draw(pictures, resamples=1000, seed=0)
+    draws = draw(images, resamples=1000, seed=0)
     with Bar("gate", trials * len(rows)) as bar:
         for name, loss in rows:
             passed = {"better": 0, "not worse": 0}
@@ -77,7 +77,7 @@ def main(
                 champion, challenger = (
                     rate(right, draws, who)
                     for right, who in zip(
-                        simulate(pictures, accuracy, differ, loss, rng), ("champion", "challenger"), strict=True
+                        simulate(images, accuracy, differ, loss, rng), ("champion", "challenger"), strict=True
                     )
                 )
                 for rule, params in (("better", better), ("not worse", not_worse)):
@@ -91,7 +91,7 @@ def main(
         f"passes as not worse (max_drop: {margin:g})",
         "trials",
     ]
-    print(f"{pictures} pictures, champion {accuracy:g}, the two differ on {100 * differ:g} % of them, confidence 0.95")
+    print(f"{images} images, champion {accuracy:g}, the two differ on {100 * differ:g} % of them, confidence 0.95")
     print(markdown(head, found))
 
 

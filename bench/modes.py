@@ -15,7 +15,7 @@ import torch
 from asked import read_project
 from temper import artifacts
 from temper.config import load
-from temper.data.dataset.packed import open_pictures, open_training
+from temper.data.dataset.packed import open_images, open_training
 from temper.data.loading.loader import TrainLoader, to_tensors
 from temper.engine.distributed.ranks import join_ranks
 from temper.engine.objectives import supervised
@@ -52,7 +52,7 @@ for stage in (params.train, params.distill):
     )
     batch = next(loader.batches(0))
     network = build_network(problem, stage.backbone, facts, seed=0)
-    whiten(network, open_pictures(prepare))
+    whiten(network, open_images(prepare))
     network = network.to(device).train()
     objective, optimizer = supervised(problem, Emphasis()), build_optimizer(network, stage.fit)
     taken, _ = choose_mode(network, objective, batch, stage.fit, device)

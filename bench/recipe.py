@@ -93,7 +93,7 @@ def main(
         "validation"
     ]
     print(
-        f"Validation split of {held:,} pictures, {threads} threads; median (least-most) where there is more than one.\n"
+        f"Validation split of {held:,} images, {threads} threads; median (least-most) where there is more than one.\n"
     )
     print(table(turns, percents))
 

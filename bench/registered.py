@@ -3,7 +3,7 @@
     python bench/registered.py [PROJECT] [VERSION]
 
 Needs Fashion-MNIST's IDX files as ingest left them, mlflow's client and onnxruntime; prints the accuracy of the version
-(default: the champion) on the official test pictures, and what summary.json says.
+(default: the champion) on the official test images, and what summary.json says.
 """
 
 import gzip

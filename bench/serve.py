@@ -3,8 +3,8 @@
     PYTHONPATH=. python bench/serve.py [--project .] [--clients 1,32] [--seconds 10] [--rounds 3]
 
 Needs a project whose champion is registered, and Debian's load generator `wrk` (apt-get install wrk). MLflow's server runs twice: as it comes, and
-with a worker a core. All run throughout; each turn asks one of them, one connection a client, as fast as answers come, for one picture of the model's
-own size: as JSON, which all understand, and, of temper, as raw bytes, as a PNG and as a JPEG file too. The picture is smooth with a little noise, as
+with a worker a core. All run throughout; each turn asks one of them, one connection a client, as fast as answers come, for one image of the model's
+own size: as JSON, which all understand, and, of temper, as raw bytes, as a PNG and as a JPEG file too. The image is smooth with a little noise, as
 photographs are. Turns alternate. Before that the answers of all ways are
 held against each other; a refusal ends the measurement. The load generator runs on the same cores.
 """
@@ -113,7 +113,7 @@ def load_one(ask: Ask, clients: int, seconds: float, folder: Path) -> dict[str, 
 
 
 def check_answers(asks: list[Ask]) -> None:
-    """Ask everybody once: all must say the same of the same picture (a JPEG is another one)."""
+    """Ask everybody once: all must say the same of the same image (a JPEG is another one)."""
     answers = []
     for ask in asks:
         request = urllib.request.Request(ask.url, ask.body.read_bytes(), {"Content-Type": ask.kind})
@@ -129,7 +129,7 @@ def check_answers(asks: list[Ask]) -> None:
 
 
 def write_bodies(model: Model, folder: Path) -> dict[str, Path]:
-    """One random picture as each server takes it."""
+    """One random image as each server takes it."""
     height, width = model.size_px
     random = np.random.default_rng(0)
     coarse = cv2.resize(random.uniform(30, 220, (8, 8, model.channels)), (width, height), interpolation=cv2.INTER_CUBIC)
@@ -209,7 +209,7 @@ def main(
         ratio = median(a / b for a, b in zip(rates, peer_rates, strict=True))
         late = [f"{median(turn[key] for turn in found) / 1000:.2f}" for key in ("p50", "p95", "p99")]
         rows.append([str(count), asked, spread(rates), f"{ratio:.1f}", *late, str(len(found))])
-    print(f"{name}, version {champion.version}: {champion.file.stat().st_size} bytes, pictures {shape}")
+    print(f"{name}, version {champion.version}: {champion.file.stat().st_size} bytes, images {shape}")
     print(markdown(["clients", "server", "requests/s", "times mlflow's", "p50 ms", "p95 ms", "p99 ms", "n"], rows))
 
 

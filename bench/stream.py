@@ -1,4 +1,4 @@
-"""Do time and memory per picture stay flat from ten thousand to a million pictures?
+"""Do time and memory per image stay flat from ten thousand to a million images?
 
     python bench/stream.py [--folder .temper/stream] [--keep] [N ...]        N: 10000 100000 1000000
 
@@ -8,7 +8,7 @@ most memory its process tree held (proportional set size, asked for four times a
 limit in the same process: OpenCV on bytes that lie in memory, in as many threads.
 
 A size that was measured is not measured again: remove its `result.json` for that. Writes stream.json and stream.png into the
-folder. A million pictures need 12 GB of disk for the time being; the files of a size are removed at its end without --keep.
+folder. A million images need 12 GB of disk for the time being; the files of a size are removed at its end without --keep.
 """
 
 import argparse
@@ -29,13 +29,13 @@ import psutil
 
 SIDE, CLASSES, CHUNK, BATCH = 64, 100, 1000, 256
 SAMPLE = 20_000
-"""Pictures on which the decoder's limit is measured."""
+"""Images on which the decoder's limit is measured."""
 EVERY_S = 0.25
 STAGES = ("ingest", "prepare", "augment")
 PARAMS = """project: stream
 seed: 0
 problem: {kind: multiclass}
-ingest: {source: imagefolder, folder: pictures}
+ingest: {source: imagefolder, folder: images}
 prepare: {height_px: 64, width_px: 64, validation_share: 0.02, test_share: 0.02, keep: encoded}
 augment: {balance: {method: none}}
 train:
@@ -54,7 +54,7 @@ gate: {rules: [{metric: headline, max_drop: 0.05}]}
 
 
 def draw(start: int, folder: Path) -> None:
-    """Write pictures number `start` on: soft blobs of colour under fine noise, each one different."""
+    """Write images number `start` on: soft blobs of colour under fine noise, each one different."""
     import cv2
 
     cv2.setNumThreads(1)
@@ -70,14 +70,14 @@ def draw(start: int, folder: Path) -> None:
 
 
 def generate(count: int, folder: Path) -> None:
-    """The pictures of a size, unless they are there already."""
+    """The images of a size, unless they are there already."""
     if (folder / "made").exists():
         return
-    shutil.rmtree(folder / "pictures", ignore_errors=True)
+    shutil.rmtree(folder / "images", ignore_errors=True)
     for number in range(CLASSES):
-        (folder / "pictures" / f"class-{number:02d}").mkdir(parents=True)
+        (folder / "images" / f"class-{number:02d}").mkdir(parents=True)
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
-        list(pool.map(partial(draw, folder=folder / "pictures"), range(0, count, CHUNK)))
+        list(pool.map(partial(draw, folder=folder / "images"), range(0, count, CHUNK)))
     (folder / "made").touch()
 
 
@@ -122,9 +122,9 @@ def epoch(project: Path) -> None:
         artifacts.load(name, project / "artifacts" / name, check_files=False) for name in ("prepare", "augment")
     )
     columns, repeats, weights = open_training(prepare, augment)
-    pictures, workers = open_encoded(prepare), count_workers(0, 1)
-    assert pictures is not None
-    sample = [pictures.read(number) for number in np.random.default_rng(0).integers(0, len(pictures), SAMPLE)]
+    images, workers = open_encoded(prepare), count_workers(0, 1)
+    assert images is not None
+    sample = [images.read(number) for number in np.random.default_rng(0).integers(0, len(images), SAMPLE)]
     with ThreadPoolExecutor(workers) as pool:
         limits = []
         for _ in range(3):
@@ -143,13 +143,13 @@ def epoch(project: Path) -> None:
         spatial=frozenset(),
         mean=(0.0, 0.0, 0.0),
         seed=0,
-        stream=Stream(pictures, {}, views, seed=0, workers=workers),
+        stream=Stream(images, {}, views, seed=0, workers=workers),
     )
     started = time.perf_counter()
     seen = sum(len(batch.weights) for batch in loader.batches(0))
     seconds = time.perf_counter() - started
     print(
-        json.dumps({"pictures": seen, "epoch_seconds": seconds, "decoder_per_s": sorted(limits)[1], "workers": workers})
+        json.dumps({"images": seen, "epoch_seconds": seconds, "decoder_per_s": sorted(limits)[1], "workers": workers})
     )
 
 
@@ -169,7 +169,7 @@ def measure(count: int, folder: Path, keep: bool) -> dict[str, object]:
     measured = {"count": count, "phases": phases, **json.loads(said.splitlines()[-1])}
     result.write_text(json.dumps(measured, indent=2))
     if not keep:
-        for name in ("pictures", "artifacts", ".temper", "made"):
+        for name in ("images", "artifacts", ".temper", "made"):
             path = folder / name
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     return measured
@@ -184,13 +184,13 @@ def show(results: list[dict], folder: Path) -> None:
 
     (folder / "stream.json").write_text(json.dumps(results, indent=2))
     names = [*STAGES, "epoch"]
-    print("pictures  " + "  ".join(f"{name:>18}" for name in names) + "   loader/s  decoder/s")
+    print("images  " + "  ".join(f"{name:>18}" for name in names) + "   loader/s  decoder/s")
     for each in results:
         cells = [
             f"{1e6 * each['phases'][name]['seconds'] / each['count']:7.0f} us {each['phases'][name]['peak_bytes'] / 1e6:5.0f} MB"
             for name in names
         ]
-        rate = each["pictures"] / each["epoch_seconds"]
+        rate = each["images"] / each["epoch_seconds"]
         print(
             f"{each['count']:8d}  "
             + "  ".join(f"{cell:>18}" for cell in cells)
@@ -201,8 +201,8 @@ def show(results: list[dict], folder: Path) -> None:
         counts = [each["count"] for each in results]
         left.plot(counts, [1e6 * each["phases"][name]["seconds"] / each["count"] for each in results], "o-", label=name)
         right.plot(counts, [each["phases"][name]["peak_bytes"] / 1e6 for each in results], "o-", label=name)
-    left.set(xscale="log", yscale="log", xlabel="pictures", ylabel="microseconds per picture, start included")
-    right.set(xscale="log", ylim=(0, None), xlabel="pictures", ylabel="peak memory, MB")
+    left.set(xscale="log", yscale="log", xlabel="images", ylabel="microseconds per image, start included")
+    right.set(xscale="log", ylim=(0, None), xlabel="images", ylabel="peak memory, MB")
     right.legend()
     figure.tight_layout()
     figure.savefig(folder / "stream.png", dpi=120)
@@ -221,7 +221,7 @@ def main() -> None:
         return
     for count in asked.counts:
         if count % CHUNK or count < CHUNK:
-            parser.error(f"N = {count}; pictures are made {CHUNK} at a time, so N is a multiple of {CHUNK}")
+            parser.error(f"N = {count}; images are made {CHUNK} at a time, so N is a multiple of {CHUNK}")
     show([measure(count, asked.folder.resolve() / str(count), asked.keep) for count in asked.counts], asked.folder)
 
 

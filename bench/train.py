@@ -4,7 +4,7 @@
 
 Contestants take turns (A B C D, A B C D, ...), each a process of its own, every round another seed:
 
-    plain      a PyTorch loop with a DataLoader, its workers, and albumentations picture by picture
+    plain      a PyTorch loop with a DataLoader, its workers, and albumentations image by image
     timm       timm's loader, views, optimiser, schedule and average, put together as its train.py does
     lightning  Lightning's Trainer over the loader, optimiser and schedule of `plain`
     temper     temper's stage `train`, with the settings that all share
@@ -108,7 +108,7 @@ def roofline_table(jobs: Mapping[str, Job], turns: Mapping[str, list[Turn]]) -> 
         precision = own[0].facts.get("precision", jobs[name].precision)
         rows.append([name, precision, f"{counts[backbone] / 1e6:.1f} M", f"{2 * rate / 1e9:.1f}", *shares])
     head = [f"of the {key} roof, {2 * value / 1e9:,.0f} GFLOP/s" for key, value in roofs.items()]
-    return markdown(["contestant", "precision", "multiply-adds a picture", "GFLOP/s reached", *head], rows)
+    return markdown(["contestant", "precision", "multiply-adds an image", "GFLOP/s reached", *head], rows)
 
 
 def layers_table(job: Job) -> str:

@@ -1,14 +1,14 @@
-"""What do pretrained weights bring on few colour pictures? Accuracy and seconds against training from scratch.
+"""What do pretrained weights bring on few colour images? Accuracy and seconds against training from scratch.
 
     python bench/transfer.py [--shots 5 20 100] [--seeds 3] [--size 128] [--starts scratch transfer head] [--work data/transfer]
 
-Pictures: Debian's `openclipart-png` (public domain), fetched with `apt-get download` or given by --deb. They are drawings, not photographs, in
-colour on white ground; a class is a folder of the library's own order (animals, food, people, ...) with enough pictures. Of
-pictures whose names differ by a number only (the same drawing in other colours) one is taken. So the classes are broad and the
+Images: Debian's `openclipart-png` (public domain), fetched with `apt-get download` or given by --deb. They are drawings, not photographs, in
+colour on white ground; a class is a folder of the library's own order (animals, food, people, ...) with enough images. Of
+images whose names differ by a number only (the same drawing in other colours) one is taken. So the classes are broad and the
 labels the library's: figures say how starts compare, not how well clip art can be told apart.
 
-For every number of pictures a class ("shots") and every seed, the training pictures are drawn anew; validation (15 a class) chooses the
-epoch; the test pictures (60 a class) are the same throughout. All starts have the same backbone (timm's
+For every number of images a class ("shots") and every seed, the training images are drawn anew; validation (15 a class) chooses the
+epoch; the test images (60 a class) are the same throughout. All starts have the same backbone (timm's
 tf_efficientnet_lite0), views, epochs and optimiser; the learning rate of each was fixed before the first test. Seconds are the
 wall time of the stage `train`, its start included. Every result is a line in WORK/results.jsonl and is not computed again.
 About 20 minutes on two idle cores with the default settings.
@@ -45,7 +45,7 @@ MOST_PIXELS = 4_000_000
 """Some drawings were rendered at 160 million pixels: they are left out unread."""
 Image.MAX_IMAGE_PIXELS = None
 EPOCHS = {5: 30, 20: 20, 100: 12}
-"""By shots; between them the next larger is taken: fewer pictures are gone through more often."""
+"""By shots; between them the next larger is taken: fewer images are gone through more often."""
 TRAIN = {
     "scratch": "lr: 0.002",
     "transfer": "lr: 0.001",
@@ -60,7 +60,7 @@ PARAMS = """
 project: clipart
 seed: {seed}
 problem: {{kind: multiclass}}
-ingest: {{source: table, file: pictures.csv, labels: label, split: split}}
+ingest: {{source: table, file: images.csv, labels: label, split: split}}
 prepare: {{height_px: {size}, width_px: {size}, mode: colour}}
 augment: {{balance: {{method: none}}}}
 train:
@@ -81,7 +81,7 @@ gate: {{rules: [{{metric: headline, max_drop: 0.05}}]}}
 
 
 def fetch(deb: Path | None, work: Path) -> Path:
-    """The library's folder of pictures, unpacked below `work`."""
+    """The library's folder of images, unpacked below `work`."""
     unpacked = work / "unpacked"
     if not (unpacked / ROOT).is_dir():
         if deb is None:
@@ -95,25 +95,25 @@ def fetch(deb: Path | None, work: Path) -> Path:
 
 
 def choose(folder: Path, least: int) -> dict[str, list[Path]]:
-    """Class -> pictures, in one fixed random order; one of each name, classes with at least so many."""
+    """Class -> images, in one fixed random order; one of each name, classes with at least so many."""
     chosen = {}
     for top in sorted(path for path in folder.iterdir() if path.is_dir()):
         by_name = {re.sub(r"[_\d]+$", "", path.stem): path for path in sorted(top.rglob("*.png"), reverse=True)}
-        pictures = [by_name[name] for name in sorted(by_name)]
-        random.Random(top.name).shuffle(pictures)
-        if len(pictures) >= least:
-            chosen[top.name] = pictures
+        images = [by_name[name] for name in sorted(by_name)]
+        random.Random(top.name).shuffle(images)
+        if len(images) >= least:
+            chosen[top.name] = images
     return chosen
 
 
-def unify(pictures: dict[str, list[Path]], count: int, size: int, folder: Path) -> dict[str, list[Path]]:
-    """The first `count` readable pictures of each class as squares on white ground; written once."""
-    listing = folder / "pictures.json"
+def unify(images: dict[str, list[Path]], count: int, size: int, folder: Path) -> dict[str, list[Path]]:
+    """The first `count` readable images of each class as squares on white ground; written once."""
+    listing = folder / "images.json"
     if listing.is_file():
         return {name: [folder / path for path in paths] for name, paths in json.loads(listing.read_text()).items()}
     found: dict[str, list[Path]] = {}
-    with Bar("pictures", count * len(pictures)) as bar:
-        for name, paths in pictures.items():
+    with Bar("images", count * len(images)) as bar:
+        for name, paths in images.items():
             (folder / name).mkdir(parents=True, exist_ok=True)
             found[name] = []
             for path in paths:
@@ -121,12 +121,12 @@ def unify(pictures: dict[str, list[Path]], count: int, size: int, folder: Path) 
                     with Image.open(path) as opened:
                         if opened.width * opened.height > MOST_PIXELS:
                             continue
-                        picture = opened.convert("RGBA")
+                        image = opened.convert("RGBA")
                 except OSError:
                     continue
-                picture.thumbnail((size, size), Image.Resampling.LANCZOS)
+                image.thumbnail((size, size), Image.Resampling.LANCZOS)
                 ground = Image.new("RGBA", (size, size), "white")
-                ground.alpha_composite(picture, ((size - picture.width) // 2, (size - picture.height) // 2))
+                ground.alpha_composite(image, ((size - image.width) // 2, (size - image.height) // 2))
                 found[name].append(folder / name / f"{len(found[name]):04d}.png")
                 ground.convert("RGB").save(found[name][-1])
                 bar.advance()
@@ -137,15 +137,15 @@ def unify(pictures: dict[str, list[Path]], count: int, size: int, folder: Path) 
     return complete
 
 
-def write_table(pictures: dict[str, list[Path]], project: Path, *, shots: int, seed: int) -> None:
-    """The rows of one draw: the first pictures of each class are test and validation, of the rest some are trained on."""
+def write_table(images: dict[str, list[Path]], project: Path, *, shots: int, seed: int) -> None:
+    """The rows of one draw: the first images of each class are test and validation, of the rest some are trained on."""
     rows = []
-    for name, paths in pictures.items():
+    for name, paths in images.items():
         test, validation = paths[:NUM_TEST], paths[NUM_TEST : NUM_TEST + NUM_VALIDATION]
         train = random.Random(f"{name} {seed}").sample(paths[NUM_TEST + NUM_VALIDATION :], shots)
         for split, chosen in (("test", test), ("validation", validation), ("train", train)):
             rows += [(path.resolve(), name, split) for path in chosen]
-    with (project / "pictures.csv").open("w", newline="") as stream:
+    with (project / "images.csv").open("w", newline="") as stream:
         csv.writer(stream).writerows([("path", "label", "split"), *rows])
 
 
@@ -164,7 +164,7 @@ def run_stage(project: Path, stage: str) -> float:
 
 
 def score(project: Path) -> dict[str, float]:
-    """Accuracy of the trained network on the test pictures."""
+    """Accuracy of the trained network on the test images."""
     prepare, train = (artifacts.load(name, project / "artifacts" / name) for name in ("prepare", "train"))
     network, columns = read_network(train, prepare), held_out(prepare)
     problem = load_problem(prepare.facts["problem"])
@@ -175,7 +175,7 @@ def score(project: Path) -> dict[str, float]:
     return {"accuracy": float(right.double().mean()), "best_epoch": train.facts["best_epoch"]}
 
 
-def try_all(options: argparse.Namespace, pictures: dict[str, list[Path]]) -> list[dict[str, Any]]:
+def try_all(options: argparse.Namespace, images: dict[str, list[Path]]) -> list[dict[str, Any]]:
     """Run what is not on record yet; returns all results asked for."""
     record = options.work / "results.jsonl"
     known = [json.loads(line) for line in record.read_text().splitlines()] if record.is_file() else []
@@ -191,7 +191,7 @@ def try_all(options: argparse.Namespace, pictures: dict[str, list[Path]]) -> lis
                 if drawn != (seed, shots):
                     shutil.rmtree(project, ignore_errors=True)
                     project.mkdir(parents=True)
-                    write_table(pictures, project, shots=shots, seed=seed)
+                    write_table(images, project, shots=shots, seed=seed)
                 epochs = options.epochs or EPOCHS[min(known for known in EPOCHS if known >= min(shots, max(EPOCHS)))]
                 text = PARAMS.format(
                     seed=seed,
@@ -215,11 +215,11 @@ def try_all(options: argparse.Namespace, pictures: dict[str, list[Path]]) -> lis
 
 
 def table(results: list[dict[str, Any]], options: argparse.Namespace, num_classes: int) -> str:
-    """Markdown: a row for every number of pictures and start."""
+    """Markdown: a row for every number of images and start."""
     lines = [
-        f"{num_classes} classes, {num_classes * NUM_TEST} test pictures, {options.size} px, {options.seeds} draws; accuracy: mean ± standard deviation",
+        f"{num_classes} classes, {num_classes * NUM_TEST} test images, {options.size} px, {options.seeds} draws; accuracy: mean ± standard deviation",
         "",
-        "| pictures a class | start | epochs | accuracy | seconds |",
+        "| images a class | start | epochs | accuracy | seconds |",
         "|--:|---|--:|--:|--:|",
     ]
     for shots in options.shots:
@@ -241,9 +241,9 @@ def spread(values: Iterable[float]) -> tuple[float, float]:
 def main() -> None:
     """Fetch, run what is missing, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path("data/transfer"), help="folder for pictures and results")
+    parser.add_argument("--work", type=Path, default=Path("data/transfer"), help="folder for images and results")
     parser.add_argument("--deb", type=Path, help=f"the package {PACKAGE}, if it lies here already")
-    parser.add_argument("--shots", type=int, nargs="+", default=[5, 20, 100], help="training pictures a class")
+    parser.add_argument("--shots", type=int, nargs="+", default=[5, 20, 100], help="training images a class")
     parser.add_argument("--starts", nargs="+", choices=TRAIN, default=["scratch", "transfer"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--size", type=int, default=128, help="height and width in pixels")
@@ -257,11 +257,11 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     count = NUM_TEST + NUM_VALIDATION + max(EPOCHS)
     if max(options.shots) > max(EPOCHS):
-        parser.error(f"--shots: at most {max(EPOCHS)}, the folders have no more pictures")
-    squares = options.work / f"pictures-{options.size}"
-    pictures = unify(choose(fetch(options.deb, options.work), count), count, options.size, squares)
-    results = try_all(options, pictures)
-    print(f"\nclasses: {', '.join(pictures)}\n\n{table(results, options, len(pictures))}")
+        parser.error(f"--shots: at most {max(EPOCHS)}, the folders have no more images")
+    squares = options.work / f"images-{options.size}"
+    images = unify(choose(fetch(options.deb, options.work), count), count, options.size, squares)
+    results = try_all(options, images)
+    print(f"\nclasses: {', '.join(images)}\n\n{table(results, options, len(images))}")
 
 
 if __name__ == "__main__":

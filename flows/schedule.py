@@ -1,4 +1,4 @@
-"""`make schedule`: look for new pictures by the clock, and train again where there is reason to, until Ctrl-C.
+"""`make schedule`: look for new images by the clock, and train again where there is reason to, until Ctrl-C.
 
 A Prefect server of the project's own, on 127.0.0.1, keeps the times in `.temper/prefect`; they outlive this process. One run at a time. After
 a sleep over many times one run makes up for them: the others are cancelled, and say so. A run is
@@ -53,7 +53,7 @@ def serve(project: Project, params: Params) -> None:
         warnings.filterwarnings("ignore", "coroutine 'Runner.astop'", RuntimeWarning)
         os.chdir(ROOT)  # where a run finds its flow by name
         print(
-            f"looking at {retrain.cron!r} ({retrain.timezone}) for new pictures of {params.project}; http://127.0.0.1:{PORT} "
+            f"looking at {retrain.cron!r} ({retrain.timezone}) for new images of {params.project}; http://127.0.0.1:{PORT} "
             "shows the runs; Ctrl-C ends it, the times stay",
             flush=True,
         )

@@ -1,4 +1,4 @@
-"""Small projects on generated pictures, one for each kind of problem, in a folder of the test's own."""
+"""Small projects on generated images, one for each kind of problem, in a folder of the test's own."""
 
 import os
 import subprocess

@@ -26,17 +26,17 @@ class Toy:
 
     problem: Problem
     truth: Callable[[np.random.Generator], tuple[Row, dict[str, np.ndarray]]]
-    """A random row with its decoded pictures."""
+    """A random row with its decoded images."""
     say: Callable[[Targets], Outputs]
     """Outputs that say the truth, loudly."""
 
     def batch(self, size: int = 16, seed: int = 0) -> tuple[Inputs, Targets]:
-        """Random pictures with a truth that can be seen in them."""
+        """Random images with a truth that can be seen in them."""
         generator = np.random.default_rng(seed)
         packed = []
         for _ in range(size):
-            row, pictures = self.truth(generator)
-            packed.append({"image": pictures["image"], **self.problem.pack(row, pictures)})
+            row, images = self.truth(generator)
+            packed.append({"image": images["image"], **self.problem.pack(row, images)})
         columns = {name: torch.from_numpy(np.stack([example[name] for example in packed])) for name in packed[0]}
         targets = {
             name: value.float() if value.is_floating_point() else value.long() for name, value in columns.items()
@@ -48,7 +48,7 @@ class Toy:
         return build_network(self.problem, BACKBONE, FACTS, seed=seed)
 
 
-def _picture(generator: np.random.Generator, shades: list[int]) -> np.ndarray:
+def _image(generator: np.random.Generator, shades: list[int]) -> np.ndarray:
     """Noise, with a bright band in the colour of each shade."""
     image = generator.integers(0, 80, (SIZE, SIZE, 3), dtype=np.uint8)
     for shade in shades:
@@ -58,16 +58,16 @@ def _picture(generator: np.random.Generator, shades: list[int]) -> np.ndarray:
 
 def _multiclass(generator: np.random.Generator) -> tuple[Row, dict[str, np.ndarray]]:
     label = int(generator.integers(3))
-    return Row("x", "x", (CLASSES[label],)), {"image": _picture(generator, [label])}
+    return Row("x", "x", (CLASSES[label],)), {"image": _image(generator, [label])}
 
 
 def _multilabel(generator: np.random.Generator) -> tuple[Row, dict[str, np.ndarray]]:
     shown = [number for number in range(3) if generator.random() < 0.5]
-    return Row("x", "x", tuple(CLASSES[number] for number in shown)), {"image": _picture(generator, shown)}
+    return Row("x", "x", tuple(CLASSES[number] for number in shown)), {"image": _image(generator, shown)}
 
 
 def _segmentation(generator: np.random.Generator) -> tuple[Row, dict[str, np.ndarray]]:
-    image, mask = _picture(generator, []), np.zeros((SIZE, SIZE), np.uint8)
+    image, mask = _image(generator, []), np.zeros((SIZE, SIZE), np.uint8)
     top, left, number = *generator.integers(0, SIZE // 2, 2), int(generator.integers(1, 3))
     place = (slice(top, top + SIZE // 2), slice(left, left + SIZE // 2))
     image[(*place, number)] += 150

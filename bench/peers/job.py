@@ -101,7 +101,7 @@ def override(project: Path, values: Mapping[str, Any]) -> Params:
 
 @dataclass(frozen=True)
 class Data:
-    """What the peers train on: the same pictures, problem and first weights as temper."""
+    """What the peers train on: the same images, problem and first weights as temper."""
 
     params: Params
     problem: Problem
@@ -165,7 +165,7 @@ def open_data(job: Job) -> Data:
     problem, facts = load_problem(inputs["prepare"].facts["problem"]), read_facts(inputs["prepare"])
     columns, repeats, weights = open_training(inputs["prepare"], inputs["augment"])
     if set(columns) != {"image", "label"} or (repeats != 1).any() or (weights != 1).any():
-        raise ValueError("the peers train plain classification only: one label a picture, no rebalancing, no weights")
+        raise ValueError("the peers train plain classification only: one label an image, no rebalancing, no weights")
     return Data(job.params(), problem, facts, np.array(columns["image"]), np.array(columns["label"]))
 
 
@@ -222,7 +222,7 @@ class Report:
         self._out(json.dumps({"epoch": self._epoch, "seconds": self._seconds, "score": score}))
 
     def end(self, images: int, **facts: object) -> None:
-        """After `stop`: tell how many pictures were trained on in all, and what else is worth knowing."""
+        """After `stop`: tell how many images were trained on in all, and what else is worth knowing."""
         if self._out is not None:
             self._out(json.dumps({"seconds": self._seconds, "images": images, "facts": facts}))
 

@@ -1,4 +1,4 @@
-"""Contestant: a plain PyTorch loop, with a DataLoader, its workers, and albumentations picture by picture; what most users write."""
+"""Contestant: a plain PyTorch loop, with a DataLoader, its workers, and albumentations image by image; what most users write."""
 
 import random
 from contextlib import AbstractContextManager, nullcontext
@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from peers.job import Data, Job, Report, device, normalised, take_turn
 
 
-class Pictures(Dataset[tuple[Tensor, int]]):
-    """Pictures one by one, each through a policy."""
+class ImageDataset(Dataset[tuple[Tensor, int]]):
+    """Images one by one, each through a policy."""
 
     def __init__(self, data: Data) -> None:
         self.images, self.labels, self.policy = data.images, data.labels, policy(data)
@@ -40,30 +40,30 @@ def policy(data: Data) -> A.Compose:
     return A.Compose([*steps, A.Normalize(mean=mean, std=std), ToTensorV2()])
 
 
-def seed_policy(number: int, *, pictures: Pictures, seed: int) -> None:
+def seed_policy(number: int, *, images: ImageDataset, seed: int) -> None:
     """Give every transform of a worker draws of its own: after a fork all workers would draw alike, and one seed for a policy
     gives its transforms the same draws.
     """
     cv2.setNumThreads(0)
     info = get_worker_info()
-    for index, step in enumerate((info.dataset if info else pictures).policy.transforms):
+    for index, step in enumerate((info.dataset if info else images).policy.transforms):
         words = [seed, number, index]
         step.set_random_state(np.random.default_rng(words), random.Random(str(words)))
 
 
 def load(data: Data, job: Job) -> DataLoader[tuple[Tensor, int]]:
     """The training split as a DataLoader, shuffled anew in every epoch."""
-    pictures = Pictures(data)
-    seed_policy(0, pictures=pictures, seed=job.seed)
+    images = ImageDataset(data)
+    seed_policy(0, images=images, seed=job.seed)
     return DataLoader(
-        pictures,
+        images,
         batch_size=data.params.train.fit.batch_size,
         shuffle=True,
         drop_last=True,
         num_workers=job.workers,
         persistent_workers=job.workers > 0,
         pin_memory=device().type == "cuda",
-        worker_init_fn=partial(seed_policy, pictures=pictures, seed=job.seed),
+        worker_init_fn=partial(seed_policy, images=images, seed=job.seed),
         generator=torch.Generator().manual_seed(job.seed),
     )
 

@@ -12,7 +12,7 @@ def draw(turns: Mapping[str, Sequence[Turn]], levels: Sequence[float], path: Pat
 
     Args:
         turns: Trainings by contestant.
-        levels: In percent; drawn as lines, and the lowest is where the picture's interesting part begins.
+        levels: In percent; drawn as lines, and the lowest is where the image's interesting part begins.
         path: The file.
     """
     import matplotlib

@@ -35,7 +35,7 @@ def roof(dtype: torch.dtype) -> float:
 
 
 def multiply_adds(data: Data) -> int:
-    """Of one picture through the network, forward, as counted in the exported file."""
+    """Of one image through the network, forward, as counted in the exported file."""
     network = build_network(data.problem, data.params.train.backbone, data.facts, seed=0, head=data.params.train.head)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"

@@ -21,8 +21,8 @@ from peers.plain import autocast
 _SCALE, _RATIO = (0.8, 1.0), (0.9, 1.1)
 
 
-class Pictures(Dataset[tuple[Any, int]]):
-    """Pictures one by one, through the transform that timm's loader sets."""
+class ImageDataset(Dataset[tuple[Any, int]]):
+    """Images one by one, through the transform that timm's loader sets."""
 
     def __init__(self, data: Data) -> None:
         self.images, self.labels, self.transform = data.images, data.labels, None
@@ -32,15 +32,15 @@ class Pictures(Dataset[tuple[Any, int]]):
 
     def __getitem__(self, number: int) -> tuple[Any, int]:
         image = self.images[number]
-        picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-        return self.transform(picture) if self.transform else picture, int(self.labels[number])
+        opened = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+        return self.transform(opened) if self.transform else opened, int(self.labels[number])
 
 
 def load(data: Data, job: Job) -> DataLoader[Any]:
     """Timm's loader, which normalises whole batches behind the workers."""
     facts, train = data.facts, data.params.train
     return create_loader(
-        Pictures(data),
+        ImageDataset(data),
         input_size=(facts.channels, facts.height_px, facts.width_px),
         batch_size=train.fit.batch_size,
         is_training=True,

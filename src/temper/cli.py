@@ -285,7 +285,7 @@ def check_drift(project: Folder = HERE) -> None:
         found = drift_check.look(project, params)
         print(drift_check.words(found))
         if not isinstance(found, str):
-            print(f"picture: {drift_check.picture(project)}")
+            print(f"plot: {drift_check.plot_file(project)}")
 
     _release(project, check)
 
@@ -336,7 +336,7 @@ def compare_files(
 @app.command("test-drift", hidden=True)
 def compare_with_recent(
     file: Annotated[Path, typer.Argument(help="ONNX file of the champion.")],
-    pictures: Annotated[Path, typer.Argument(help="Text file with an image's path in every line, the newest last.")],
+    images: Annotated[Path, typer.Argument(help="Text file with an image's path in every line, the newest last.")],
     out: Annotated[Path, typer.Argument(help="Folder for drift.json and drift.png.")],
     false_alarms: Annotated[float, typer.Option(help="How often all tests together may raise a false alarm.")] = 0.01,
     project: Folder = HERE,
@@ -344,7 +344,7 @@ def compare_with_recent(
     """Test whether recent images are like those that the champion was trained for."""
     from temper.commands.drift import look
 
-    paths = [Path(line) for line in pictures.read_text(encoding="utf-8").splitlines()]
+    paths = [Path(line) for line in images.read_text(encoding="utf-8").splitlines()]
     look(project, file, paths, out, false_alarms=false_alarms)
 
 

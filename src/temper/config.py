@@ -37,7 +37,7 @@ _GPUS = Path("/proc/driver/nvidia/gpus")
 HOST = "TEMPER_HOST"
 """Environment variable with the address of the first of several hosts (`make ... HOST=`): of the machines, not of the project."""
 LEAST_RECENT = 30
-"""Fewer recent pictures than this say nothing about drift."""
+"""Fewer recent images than this say nothing about drift."""
 Ranks = Literal["auto"] | Annotated[int, Field(ge=1)]
 
 
@@ -83,11 +83,11 @@ class RetrainParams:
     """When a schedule trains again (`docs/retrain.md`)."""
 
     cron: str = "0 3 * * 1"
-    """When `make schedule` looks for new pictures: minute, hour, day of the month, month, day of the week."""
+    """When `make schedule` looks for new images: minute, hour, day of the month, month, day of the week."""
     timezone: str = "UTC"
     """Of `cron`, e.g. `Europe/Berlin`."""
     inbox: str = "inbox"
-    """Folder, relative to the project: `labelled/CLASS/` for new pictures, `unlabelled/` for the look at drift."""
+    """Folder, relative to the project: `labelled/CLASS/` for new images, `unlabelled/` for the look at drift."""
     min_new: Annotated[int, Field(ge=1)] = 1
     """Fewer new training examples than this wait."""
     cooldown_h: Annotated[float, Field(ge=0)] = 0.0
@@ -133,18 +133,18 @@ class ServeParams:
     max_bytes: Annotated[int, Field(ge=1)] = 16 * 1024 * 1024
     """Of a request; more is answered with 413, unread."""
     max_pixels: Annotated[int, Field(ge=1)] = 40_000_000
-    """Of a picture, read from its header before it is decoded."""
+    """Of an image, read from its header before it is decoded."""
     max_side_px: Annotated[int, Field(ge=1)] = 20_000
-    max_pictures: Annotated[int, Field(ge=1)] = 256
+    max_images: Annotated[int, Field(ge=1)] = 256
     """Of a request."""
     max_queue: Annotated[int, Field(ge=1)] = 1024
-    """Pictures that wait; more are answered with 503."""
+    """Images that wait; more are answered with 503."""
     timeout_s: Annotated[float, Field(gt=0)] = 10.0
     """From a request's arrival to its answer; later it is 503. A connection that is so long without a request, or within the head of one, is closed."""
     max_batch: Annotated[int, Field(ge=1)] = 64
-    """Pictures that are answered at once; whatever waits is taken together, nothing waits for more to come."""
+    """Images that are answered at once; whatever waits is taken together, nothing waits for more to come."""
     sample_share: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the pictures that are laid into the inbox, unlabelled, for the look at drift; 0 keeps nothing."""
+    """Share of the images that are laid into the inbox, unlabelled, for the look at drift; 0 keeps nothing."""
     sample_mb: Annotated[float, Field(gt=0)] = 200.0
     """The inbox takes no more samples beyond this."""
 
@@ -179,8 +179,8 @@ class Params(BaseModel):
         """Refuse rules of the gate on what will not be measured, before hours of training lead up to them.
 
         Args:
-            strata: Of the test pictures; None while nobody knows them.
-            channels: Of the pictures: some conditions need colour.
+            strata: Of the test images; None while nobody knows them.
+            channels: Of the images: some conditions need colour.
 
         Raises:
             ValueError: Names the rule, the value, and what there is.

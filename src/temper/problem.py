@@ -1,6 +1,6 @@
 """The seam: the words every room speaks, and the questions a stage may ask of a problem.
 
-A *problem* is a kind of question put to a picture: which class, which classes, which class at each pixel. Stages never
+A *problem* is a kind of question put to an image: which class, which classes, which class at each pixel. Stages never
 guess what kind they serve; they ask. Everything a stage asks stands in `Problem`, and `docs/add-a-problem.md` walks
 through it. This module imports no torch, so that stages which only move files never wait for it.
 """
@@ -44,7 +44,7 @@ class Row:
     id: str
     """Unique within the data set and stable from fetch to fetch."""
     path: str
-    """Where the picture lies inside ingest's artifact: `file`, `archive.zip/member` or `file.gz#index`."""
+    """Where the image lies inside ingest's artifact: `file`, `archive.zip/member` or `file.gz#index`."""
     labels: tuple[str, ...] = ()
     """Names of what it shows: one for multiclass, any number for multilabel."""
     mask: str | None = None
@@ -102,12 +102,12 @@ PLAIN_HEAD = HeadParams()
 
 
 class Backbone(Protocol):
-    """A network without its head: pictures in, feature maps out."""
+    """A network without its head: images in, feature maps out."""
 
     num_channels: tuple[int, ...]
     """Channels of each feature map, finest first."""
     strides: tuple[int, ...]
-    """Pixels of the picture per cell of each feature map, finest first."""
+    """Pixels of the image per cell of each feature map, finest first."""
 
     def __call__(self, image: "Tensor") -> "list[Tensor]": ...
 
@@ -124,7 +124,7 @@ class Meter(Protocol):
 
 @runtime_checkable
 class Problem(Protocol):
-    """A kind of question put to a picture. Members are frozen dataclasses whose fields are their YAML."""
+    """A kind of question put to an image. Members are frozen dataclasses whose fields are their YAML."""
 
     kind: str
     classes: tuple[str, ...]
@@ -140,7 +140,7 @@ class Problem(Protocol):
 
     @property
     def spatial(self) -> frozenset[str]:
-        """Target keys laid out like the picture, [batch, height, width]: they flip, crop and paste along with it."""
+        """Target keys laid out like the image, [batch, height, width]: they flip, crop and paste along with it."""
 
     def bind(self, rows: Sequence[Row]) -> "Problem":
         """The same question with what only the data can tell filled in (class names).
@@ -149,12 +149,12 @@ class Problem(Protocol):
             ValueError: If the rows cannot be asked this question: no labels, a single class, unknown labels, no masks.
         """
 
-    def pack(self, row: Row, pictures: Mapping[str, np.ndarray]) -> Columns:
-        """How one example's truth becomes columns, once, in prepare; `pictures` holds what was decoded, unified in size.
+    def pack(self, row: Row, images: Mapping[str, np.ndarray]) -> Columns:
+        """How one example's truth becomes columns, once, in prepare; `images` holds what was decoded, unified in size.
 
         Args:
             row: The example.
-            pictures: `image` (uint8 [height, width, channels]) and, where the row names one, `mask` (uint8 [height, width]).
+            images: `image` (uint8 [height, width, channels]) and, where the row names one, `mask` (uint8 [height, width]).
         """
 
     def strata(self, columns: Columns) -> frozenset[str]:
@@ -205,12 +205,12 @@ class Problem(Protocol):
         """What is done by the answer, as whole numbers, shape [batch, ...]: equal where two networks decide alike."""
 
     def caption(self, answer: Answer, targets: Targets) -> str:
-        """One line under a picture, e.g. `shirt, said coat 0.93`; takes a batch of one."""
+        """One line under an image, e.g. `shirt, said coat 0.93`; takes a batch of one."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the data tell the networks: shape of the pictures and their statistics."""
+    """What the data tell the networks: shape of the images and their statistics."""
 
     height_px: int
     width_px: int

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from temper.stress.conditions import CONDITIONS, SEVERITIES, Condition, applicable, stress
-from temper.stress.image_pool import Pictures
+from temper.stress.image_pool import ImagePool
 from temper.stress.params import NAMES, EvaluateParams
 
 SIZES = {1: (28, 28), 3: (20, 33)}
 
 
-def make_pool(channels: int) -> Pictures:
+def make_pool(channels: int) -> ImagePool:
     """Smooth shapes on a noisy ground, from black to white."""
     rng = np.random.default_rng(channels)
     height, width = SIZES[channels]
@@ -27,7 +27,7 @@ def make_pool(channels: int) -> Pictures:
         image[inside] += rng.integers(60, 195, channels)
     images[0] = 0
     images[1] = 255
-    return Pictures(images.astype(np.uint8))
+    return ImagePool(images.astype(np.uint8))
 
 
 POOLS = {channels: make_pool(channels) for channels in SIZES}
@@ -38,22 +38,22 @@ CASES = [
 ]
 KEYS = torch.arange(64)
 WITHOUT_CHANCE = {"contrast"}
-"""Conditions that do the same to a picture whatever the seed."""
+"""Conditions that do the same to an image whatever the seed."""
 every_condition = pytest.mark.parametrize(("condition", "pool"), CASES)
 
 
-def under(condition: Condition, pool: Pictures, severity: int, keys: Tensor = KEYS, seed: int = 0) -> Tensor:
+def under(condition: Condition, pool: ImagePool, severity: int, keys: Tensor = KEYS, seed: int = 0) -> Tensor:
     return stress(condition, pool.take(keys), keys=keys, severity=severity, seed=seed, pool=pool)
 
 
 @every_condition
-def test_severity_0_changes_nothing(condition: Condition, pool: Pictures):
+def test_severity_0_changes_nothing(condition: Condition, pool: ImagePool):
     assert torch.equal(under(condition, pool, 0), pool.take(KEYS))
 
 
 @every_condition
 @pytest.mark.parametrize("severity", SEVERITIES)
-def test_same_seed_and_key_give_the_same_picture_in_any_batch(condition: Condition, pool: Pictures, severity: int):
+def test_same_seed_and_key_give_the_same_image_in_any_batch(condition: Condition, pool: ImagePool, severity: int):
     whole = under(condition, pool, severity)
     assert torch.equal(under(condition, pool, severity), whole)
     for keys in (KEYS[:1], KEYS[5:18], KEYS[[40, 3, 11]], KEYS.flip(0)):
@@ -61,14 +61,14 @@ def test_same_seed_and_key_give_the_same_picture_in_any_batch(condition: Conditi
 
 
 @every_condition
-def test_damage_grows_with_severity(condition: Condition, pool: Pictures):
+def test_damage_grows_with_severity(condition: Condition, pool: ImagePool):
     clean = pool.take(KEYS).double()
     damage = [float((under(condition, pool, severity).double() - clean).abs().mean()) for severity in (0, *SEVERITIES)]
     assert all(less < more for less, more in pairwise(damage)), damage
 
 
 @every_condition
-def test_range_type_and_shape_stay_and_the_input_is_left_alone(condition: Condition, pool: Pictures):
+def test_range_type_and_shape_stay_and_the_input_is_left_alone(condition: Condition, pool: ImagePool):
     clean = pool.take(KEYS)
     found = stress(condition, clean, keys=KEYS, severity=5, seed=0, pool=pool)
     assert found.dtype == torch.uint8 and found.shape == clean.shape
@@ -76,7 +76,7 @@ def test_range_type_and_shape_stay_and_the_input_is_left_alone(condition: Condit
 
 
 @every_condition
-def test_another_seed_gives_other_pictures_where_chance_plays_a_part(condition: Condition, pool: Pictures):
+def test_another_seed_gives_other_images_where_chance_plays_a_part(condition: Condition, pool: ImagePool):
     same = torch.equal(under(condition, pool, 3, seed=0), under(condition, pool, 3, seed=1))
     assert same == (condition.name in WITHOUT_CHANCE)
 
@@ -101,7 +101,7 @@ def test_names_are_unique_and_families_are_those_of_the_parameters():
     assert [(family, name) for family, named in NAMES.items() for name in named] == pairs
 
 
-def test_grey_pictures_have_no_colour_temperature():
+def test_grey_images_have_no_colour_temperature():
     families = ("occlusion", "illumination", "noise")
     grey, colour = (applicable(families, channels=channels) for channels in (1, 3))
     assert {item.name for item in colour} - {item.name for item in grey} == {"colour temperature"}

@@ -178,8 +178,8 @@ def test_dump_and_load_give_the_same_problem(toy: Toy):
 def test_strata_are_never_empty(toy: Toy):
     generator = np.random.default_rng(3)
     for _ in range(30):
-        row, pictures = toy.truth(generator)
-        strata = toy.problem.strata(toy.problem.pack(row, pictures))
+        row, images = toy.truth(generator)
+        strata = toy.problem.strata(toy.problem.pack(row, images))
         assert strata and all(isinstance(name, str) for name in strata)
 
 

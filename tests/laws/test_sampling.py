@@ -50,7 +50,7 @@ def drawn(found: Sampler, epochs: int, start: int = 0) -> np.ndarray:
 @pytest.mark.parametrize("batch_size", [7, 8, 10])
 def test_the_union_over_ranks_is_the_batch_of_one_and_nobody_starves(name: str, num_ranks: int, batch_size: int):
     if name == "two classes" and batch_size % 2:
-        pytest.skip("seven pictures of two classes are uneven")
+        pytest.skip("seven images of two classes are uneven")
     alone = sampler(METHODS[name], batch_size=batch_size)
     ranks = [sampler(METHODS[name], batch_size=batch_size) for _ in range(num_ranks)]
     for epoch in (0, 3):

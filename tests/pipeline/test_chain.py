@@ -165,7 +165,7 @@ def assert_drift_ends_in_a_good_model(project: Path, made: dict[str, artifacts.A
 
 
 def assert_test_split_untouched(project: Path, made: dict[str, artifacts.Artifact]) -> None:
-    """Nothing but evaluate needs the test pictures: without them augment runs, and evaluate says what is missing."""
+    """Nothing but evaluate needs the test images: without them augment runs, and evaluate says what is missing."""
     code = (
         "import sys\nfrom pathlib import Path\nfrom temper import artifacts\nfrom temper.stages.fit_network import *\n"
         "from temper.data.dataset.packed import open_split, open_training\n"

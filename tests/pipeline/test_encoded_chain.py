@@ -1,4 +1,4 @@
-"""The whole chain on training pictures that stay encoded."""
+"""The whole chain on training images that stay encoded."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ VIEWS = "views: {flip: true, crop_px: 1}"
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["multiclass", "segmentation"])
-def test_the_chain_on_encoded_pictures(tmp_path: Path, kind: str) -> None:
+def test_the_chain_on_encoded_images(tmp_path: Path, kind: str) -> None:
     project = make_project(tmp_path, kind, count=160)
     text = (project / "params.yaml").read_text(encoding="utf-8")
     text = text.replace("test_share: 0.25}", "test_share: 0.25, keep: encoded}")
@@ -20,5 +20,5 @@ def test_the_chain_on_encoded_pictures(tmp_path: Path, kind: str) -> None:
     (project / "params.yaml").write_text(text, encoding="utf-8")
     run_until(project, "evaluate")
     prepare = artifacts.load("prepare", project / "artifacts/prepare")
-    assert "encoded/pictures.bin" in prepare.files and "train/image.npy" not in prepare.files
+    assert "encoded/images.bin" in prepare.files and "train/image.npy" not in prepare.files
     assert (project / "artifacts/quantize/quantized.onnx").is_file()

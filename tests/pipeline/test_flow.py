@@ -1,4 +1,4 @@
-"""The chain through Prefect, DVC and a real MLflow database, as `make pipeline` runs it, on generated pictures."""
+"""The chain through Prefect, DVC and a real MLflow database, as `make pipeline` runs it, on generated images."""
 
 import json
 import os

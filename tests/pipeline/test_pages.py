@@ -33,7 +33,7 @@ NEWEST = "quantized, version 3"
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Three versions, by another number of calibration pictures each."""
+    """Three versions, by another number of calibration images each."""
     folder = make_project(tmp_path_factory.mktemp("pages") / "project", "multiclass")
     text = (folder / "params.yaml").read_text()
     for images in (16, 32, 64):

@@ -1,4 +1,4 @@
-"""A model's life, on handwritten digits: first champion, new pictures, a better model under load, poisoned labels, a rollback, and the story told."""
+"""A model's life, on handwritten digits: first champion, new images, a better model under load, poisoned labels, a rollback, and the story told."""
 
 import json
 import os
@@ -26,7 +26,7 @@ PARAMS = """
 project: life
 seed: 0
 problem: {kind: multiclass}
-ingest: {source: imagefolder, folder: pictures}
+ingest: {source: imagefolder, folder: images}
 prepare: {height_px: 8, width_px: 8, validation_share: 0.15}
 augment: {balance: {method: none}}
 train:
@@ -74,8 +74,8 @@ def tell(project: Path, name: str, *arguments: str, code: int = 0) -> str:
 class Load:
     """A client that asks all the time, and remembers what it was told."""
 
-    def __init__(self, url: str, picture: bytes) -> None:
-        self.url, self.picture = url, picture
+    def __init__(self, url: str, image: bytes) -> None:
+        self.url, self.image = url, image
         self.versions: list[int] = []
         self.errors: list[str] = []
         self._stop = threading.Event()
@@ -84,7 +84,7 @@ class Load:
     def _run(self) -> None:
         while not self._stop.wait(0.02):
             try:
-                request = urllib.request.Request(f"{self.url}/predict", self.picture, {"Content-Type": "image/png"})
+                request = urllib.request.Request(f"{self.url}/predict", self.image, {"Content-Type": "image/png"})
                 with urllib.request.urlopen(request, timeout=30) as response:
                     self.versions.append(json.load(response)["model"]["version"])
             except (OSError, ValueError, KeyError) as error:
@@ -134,9 +134,9 @@ def test_a_life(tmp_path: Path):
     (project / "params.yaml").write_text(PARAMS)
     order = np.random.default_rng(0).permutation(len(digits.images))
     digits.images, truth = digits.images[order], digits.target[order]
-    pictures, inbox = project / "pictures", project / "inbox" / "labelled"
-    write(pictures / "test", range(TEST), digits, truth)
-    write(pictures / "train", range(TEST, TEST + FIRST), digits, truth)
+    folder, inbox = project / "images", project / "inbox" / "labelled"
+    write(folder / "test", range(TEST), digits, truth)
+    write(folder / "train", range(TEST, TEST + FIRST), digits, truth)
 
     said = tell(project, "pipeline")
     assert "version 1 of life (challenger, champion): bootstrap: there was no champion" in said
@@ -148,11 +148,11 @@ def test_a_life(tmp_path: Path):
     write(inbox, few, digits, truth)
     time.sleep(2.1)
     said = tell(project, "retrain", "--scheduled")
-    assert "took 40 new pictures from the inbox" in said
+    assert "took 40 new images from the inbox" in said
     assert re.search(r"not training: \d+ new examples, fewer than retrain.min_new = 100", said)
 
-    picture = next((pictures / "test").glob("*/*.png")).read_bytes()
-    with serving(project) as url, Load(url, picture) as load:
+    image = next((folder / "test").glob("*/*.png")).read_bytes()
+    with serving(project) as url, Load(url, image) as load:
         write(inbox, range(few.stop, few.stop + NEWS), digits, truth)
         time.sleep(2.1)
         said = tell(project, "retrain", "--scheduled")
@@ -164,10 +164,10 @@ def test_a_life(tmp_path: Path):
         time.sleep(2.1)
         said = tell(project, "retrain", "--scheduled")
         assert (
-            "version 3 of life (challenger): fail: accuracy on all test pictures not worse than the champion's by 0.05"
+            "version 3 of life (challenger): fail: accuracy on all test images not worse than the champion's by 0.05"
             in said
         ), said[-3000:]
-        assert "pictures gained" in said
+        assert "images gained" in said
 
         assert "no to version 3" in tell(project, "promote", code=2)
         said = tell(project, "compare")

@@ -1,4 +1,4 @@
-"""Two registered models side by side, on the pictures of today: numbers, and a picture of them.
+"""Two registered models side by side, on the images of today: numbers, and a plot of them.
 
 No DVC stage: which models are compared is not the files' to say.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-NUMBERS, PICTURE = "comparison.json", "comparison.png"
+NUMBERS, PLOT = "comparison.json", "comparison.png"
 _BATCH = 256
 _MOST_STRATA = 25
 _COLOURS = {"better": "#009E73", "worse": "#D55E00", "no difference shown": "#888888"}
@@ -38,7 +38,7 @@ def compare_models(
     Args:
         project: Folder with params.yaml and the artifact of prepare.
         files: The two models.
-        ratings: What was measured of each, on the same pictures.
+        ratings: What was measured of each, on the same images.
         names: What to call them.
         out: Folder.
 
@@ -54,23 +54,23 @@ def compare_models(
         "first": names[0],
         "second": names[1],
         "confidence": params.evaluate.confidence,
-        "pictures": len(first.alone),
+        "images": len(first.alone),
         "changed": changed(open_test(prepare), (Deployed(files[0], part=PART), Deployed(files[1], part=PART))),
         "bytes": [path.stat().st_size for path in files],
         **_as_json(found),
     }
     out.mkdir(parents=True, exist_ok=True)
     artifacts.write_atomically(out / NUMBERS, json.dumps(numbers, indent=2) + "\n")
-    save(draw_comparison(found, names=names), out / PICTURE)
+    save(draw_comparison(found, names=names), out / PLOT)
 
 
 def changed(test: HeldOut, models: tuple[Deployed, Deployed]) -> float:
-    """Share of the decisions on clean test pictures that the second model takes otherwise than the first."""
+    """Share of the decisions on clean test images that the second model takes otherwise than the first."""
     different, total = 0, 0
-    batches = torch.arange(len(test.pictures)).split(_BATCH)
+    batches = torch.arange(len(test.images)).split(_BATCH)
     with Bar("compare", len(batches)) as bar:
         for keys in batches:
-            shown = as_served(test.pictures.take(keys))
+            shown = as_served(test.images.take(keys))
             ours, theirs = (test.problem.decide(model(shown)) for model in models)
             different += int((ours != theirs).sum())
             total += ours.numel()

@@ -1,6 +1,6 @@
-"""Are recent pictures still like those that the champion was trained for? Tests with a stated rate of false alarms, and a picture.
+"""Are recent images still like those that the champion was trained for? Tests with a stated rate of false alarms, and a plot.
 
-The reference is the validation split: like the training pictures, but nothing was fitted to it. Held against each other are what the
+The reference is the validation split: like the training images, but nothing was fitted to it. Held against each other are what the
 pixels are like (brightness, contrast, sharpness, colourfulness), how sure the champion is, and its answers as vectors (with them its
 embeddings, where the file gives any). All tests together raise a false alarm with at most `false_alarms`: Holm's correction.
 """
@@ -26,7 +26,7 @@ from temper.networks.onnx_model import Deployed
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NUMBERS, PICTURE = "drift.json", "drift.png"
+NUMBERS, PLOT = "drift.json", "drift.png"
 _MOST_RECENT, _MOST_REFERENCE, _BATCH = 500, 1000, 64
 _MAX_PIXELS, _MAX_SIDE_PX = 100_000_000, 50_000
 
@@ -45,13 +45,13 @@ class Finding:
     recent: float | None
 
 
-def look(project: Path, model: Path, pictures: Sequence[Path], out: Path, *, false_alarms: float) -> dict[str, Any]:
-    """Hold recent pictures against the reference; leaves `drift.json` and `drift.png`.
+def look(project: Path, model: Path, files: Sequence[Path], out: Path, *, false_alarms: float) -> dict[str, Any]:
+    """Hold recent images against the reference; leaves `drift.json` and `drift.png`.
 
     Args:
         project: Folder with params.yaml and the artifact of prepare.
         model: The champion's file.
-        pictures: Files of recent pictures, the newest last; the newest 500 count.
+        files: Recent images, the newest last; the newest 500 count.
         out: Folder for what is found.
         false_alarms: How often all tests together may cry wolf.
 
@@ -59,13 +59,13 @@ def look(project: Path, model: Path, pictures: Sequence[Path], out: Path, *, fal
         What `drift.json` holds.
 
     Raises:
-        ValueError: If fewer than 30 of the pictures can be read.
+        ValueError: If fewer than 30 of the images can be read.
     """
     prepare, deployed = artifacts.load("prepare", project / "artifacts" / "prepare"), Deployed(model, part=_BATCH)
     size = [int(prepare.facts["facts"][key]) for key in ("height_px", "width_px", "channels")]
-    recent, unreadable = read_pictures(pictures[-_MOST_RECENT:], *size)
+    recent, unreadable = read_images(files[-_MOST_RECENT:], *size)
     if len(recent) < LEAST_RECENT:
-        raise ValueError(f"{len(recent)} recent pictures can be read, {LEAST_RECENT} are needed to tell anything")
+        raise ValueError(f"{len(recent)} recent images can be read, {LEAST_RECENT} are needed to tell anything")
     held = np.asarray(open_split(prepare, "validation")["image"])
     rng = np.random.default_rng(load(project).seed)
     reference = held[np.sort(rng.permutation(len(held))[:_MOST_REFERENCE])]
@@ -73,7 +73,7 @@ def look(project: Path, model: Path, pictures: Sequence[Path], out: Path, *, fal
     findings = run_tests(ours, theirs)
     alarms = [finding.name for finding in findings if finding.adjusted <= false_alarms]
     value = {
-        "pictures": len(recent),
+        "images": len(recent),
         "unreadable": unreadable,
         "reference": len(reference),
         "false_alarms": false_alarms,
@@ -84,12 +84,12 @@ def look(project: Path, model: Path, pictures: Sequence[Path], out: Path, *, fal
     artifacts.write_atomically(out / NUMBERS, json.dumps(value, indent=2) + "\n")
     from temper.stress.plots import save
 
-    save(draw(ours, theirs, findings, false_alarms), out / PICTURE)
+    save(draw(ours, theirs, findings, false_alarms), out / PLOT)
     return value
 
 
-def read_pictures(paths: Sequence[Path], height_px: int, width_px: int, channels: int) -> tuple[np.ndarray, int]:
-    """Pictures as the model sees them, uint8 [pictures, height, width, channels], and how many could not be read."""
+def read_images(paths: Sequence[Path], height_px: int, width_px: int, channels: int) -> tuple[np.ndarray, int]:
+    """Images as the model sees them, uint8 [images, height, width, channels], and how many could not be read."""
     found, unreadable = [], 0
     for path in paths:
         try:
@@ -115,7 +115,7 @@ def read_pictures(paths: Sequence[Path], height_px: int, width_px: int, channels
 
 
 def describe(images: np.ndarray, model: Deployed) -> dict[str, Tensor]:
-    """What is tested of pictures: numbers [pictures] and vectors [pictures, features], by name."""
+    """What is tested of images: numbers [images] and vectors [images, features], by name."""
     pixels = torch.from_numpy(np.array(images)).double() / 255
     grey = pixels.mean(dim=3)
     edges = 4 * grey[:, 1:-1, 1:-1] - grey[:, :-2, 1:-1] - grey[:, 2:, 1:-1] - grey[:, 1:-1, :-2] - grey[:, 1:-1, 2:]

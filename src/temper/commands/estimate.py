@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from temper.commands.time_estimates import TRAININGS, Estimate, say_step, write_estimates
 from temper.commands.workload import Size, find_made, size_up
 from temper.config import DistillParams, Params, TrainParams
-from temper.data.dataset.packed import open_pictures, open_split
+from temper.data.dataset.packed import open_images, open_split
 from temper.data.dataset.sample import Sample, take_sample
 from temper.data.loading.loader import TrainLoader, as_batch, to_tensors
 from temper.data.loading.prefetch import Stream, count_workers
@@ -40,7 +40,7 @@ from temper.stages.distill import learn_from
 from temper.stages.fit_network import MakeObjective, make_loader, validate
 from temper.stages.load_trained import read_facts
 from temper.stress.conditions import SEVERITIES, applicable, stress
-from temper.stress.image_pool import Pictures, as_served
+from temper.stress.image_pool import ImagePool, as_served
 
 _HELD = 64
 """Images of a timed batch of validation or evaluation."""
@@ -98,12 +98,12 @@ def open_material(project: Path, params: Params, work: Path) -> Material:
     inputs = {"prepare": prepare, "augment": augment}
     problem, facts = load_problem(prepare.facts["problem"]), read_facts(prepare)
     held = {name: np.array(column[:_HELD]) for name, column in open_split(prepare, "validation").items()}
-    pictures = open_pictures(prepare)
+    images = open_images(prepare)
 
     def open_loader(section: TrainParams | DistillParams, what: str, ranks: Ranks) -> TrainLoader:
         return make_loader(inputs, problem, facts, section, ranks, seed=params.seed, what=what)
 
-    return Material(problem, facts, held, np.asarray(pictures[np.arange(min(_HELD, len(pictures)))]), open_loader)
+    return Material(problem, facts, held, np.asarray(images[np.arange(min(_HELD, len(images)))]), open_loader)
 
 
 def use_sample(sample: Sample, *, seed: int) -> Material:
@@ -114,7 +114,7 @@ def use_sample(sample: Sample, *, seed: int) -> Material:
     def open_loader(section: TrainParams | DistillParams, what: str, ranks: Ranks) -> TrainLoader:
         columns = dict(sample.columns)
         stream = None
-        if encoded is not None or section.views.per_picture:
+        if encoded is not None or section.views.per_image:
             stream = Stream(
                 columns.pop("image") if encoded is None else encoded,
                 {name: columns.pop(name) for name in sorted(sample.problem.spatial)},
@@ -234,12 +234,12 @@ def time_evaluation(params: Params, size: Size, material: Material) -> Estimate:
     networks = [(_build(params.train, material), 1), (_build(params.distill, material), _CANDIDATES_OF_STUDENT)]
     seconds = [times * _forward_s(network, held) for network, times in networks]
     answer_s = sum(seconds) / count
-    pictures = Pictures(material.held["image"])
+    pool = ImagePool(material.held["image"])
     cpu, keys = torch.device("cpu"), torch.arange(count)
 
     def disturb() -> None:
         for condition in conditions:
-            as_served(stress(condition, pictures.take(keys), keys=keys, severity=3, seed=0, pool=pictures))
+            as_served(stress(condition, pool.take(keys), keys=keys, severity=3, seed=0, pool=pool))
 
     stress_s = time_calls(disturb, cpu) / count / max(1, len(conditions))
     images = size.test + stressed

@@ -77,7 +77,7 @@ def time_candidates(files: Mapping[str, Path], size: list[int]) -> dict[str, dic
 
     Args:
         files: Candidate -> ONNX file.
-        size: Height, width and channels of a picture.
+        size: Height, width and channels of an image.
     """
     if not files:
         return {}

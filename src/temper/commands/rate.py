@@ -1,4 +1,4 @@
-"""A registered model on the pictures of today, by the code that measures a run's own candidates.
+"""A registered model on the images of today, by the code that measures a run's own candidates.
 
 No DVC stage: which models are registered is not the files' to say. It is done once: whoever asks keeps the rating by the digests of
 the model and of all that decides what is measured.
@@ -34,13 +34,13 @@ def rate(project: Path, file: Path, out: Path) -> None:
     """
     params, prepare = load(project), artifacts.load("prepare", project / "artifacts" / "prepare")
     test, model = open_test(prepare), Deployed(file, part=PART)
-    check_question(model.metadata, test.problem, test.pictures.channels)
+    check_question(model.metadata, test.problem, test.images.channels)
     out.parent.mkdir(parents=True, exist_ok=True)
     parts = out.with_suffix(".parts")
     evaluation = evaluate(
         test.problem,
         {_MODEL: model},
-        test.pictures,
+        test.images,
         targets=test.targets,
         strata=test.strata,
         params=params.evaluate,
@@ -76,4 +76,4 @@ def check_question(metadata: Mapping[str, str], problem: Problem, channels: int)
         )
     takes = json.loads(metadata.get("temper.input", "[null]"))[-1]
     if takes != channels:
-        raise ValueError(f"the model takes pictures of {takes} channels, the project's have {channels}")
+        raise ValueError(f"the model takes images of {takes} channels, the project's have {channels}")

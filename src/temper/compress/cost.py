@@ -18,7 +18,7 @@ class Cost:
     params: int
     """Weights of convolutions and matrix products, and their biases."""
     macs: int
-    """Multiply-adds of convolutions and matrix products for one picture of the trained size."""
+    """Multiply-adds of convolutions and matrix products for one image of the trained size."""
     digest: str
     """SHA-256 of the file."""
 

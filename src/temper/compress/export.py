@@ -1,7 +1,7 @@
 """From a network to a deployable ONNX file: raw pixels in, answers out.
 
-The graph takes uint8 pictures [N, H, W, C] of any height and width, resizes them to the size the network was trained at
-(bilinear with antialiasing, as the pictures were prepared), normalises, runs the network, softens by the calibration
+The graph takes uint8 images [N, H, W, C] of any height and width, resizes them to the size the network was trained at
+(bilinear with antialiasing, as the images were prepared), normalises, runs the network, softens by the calibration
 temperature and reads the answer out. Training and serving cannot drift apart, because nothing is left to do outside.
 """
 
@@ -27,7 +27,7 @@ class Deployable(nn.Module):
     Args:
         network: What answers.
         problem: Knows how it is read.
-        facts: Size of the pictures it was trained on.
+        facts: Size of the images it was trained on.
         temperature: Its calibration.
         features: Parts of the network whose outputs are given after the answers, as `temper.networks.features` names them.
     """
@@ -59,7 +59,7 @@ def export(deployable: Deployable, facts: Facts, path: Path, metadata: Mapping[s
 
     Args:
         deployable: In evaluation mode.
-        facts: Of the pictures it was trained on.
+        facts: Of the images it was trained on.
         path: Where to.
         metadata: What the file shall say about itself.
     """
@@ -67,7 +67,7 @@ def export(deployable: Deployable, facts: Facts, path: Path, metadata: Mapping[s
     batch, height, width = torch.export.Dim("batch"), torch.export.Dim("height"), torch.export.Dim("width")
     names = answer_names(deployable, facts)
     with warnings.catch_warnings():
-        # The exporter warns of its own internals; what matters is checked on real pictures afterwards.
+        # The exporter warns of its own internals; what matters is checked on real images afterwards.
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             deployable.eval(),

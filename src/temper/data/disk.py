@@ -17,5 +17,5 @@ def require_space(folder: Path, needed_bytes: int, what: str) -> None:
     if needed_bytes + _MARGIN_BYTES > free:
         raise ValueError(
             f"no room for {what}: {folder} has {free / 1e9:.2f} GB free, {(needed_bytes + _MARGIN_BYTES) / 1e9:.2f} GB "
-            "are needed; free some, or make the pictures smaller (prepare.height_px, prepare.width_px)"
+            "are needed; free some, or make the images smaller (prepare.height_px, prepare.width_px)"
         )

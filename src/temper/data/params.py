@@ -1,4 +1,4 @@
-"""Parameters of the data room: where pictures come from, how they are checked, split, rebalanced and augmented."""
+"""Parameters of the data room: where images come from, how they are checked, split, rebalanced and augmented."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ Count = Annotated[int, Field(ge=0)]
 
 @dataclass(frozen=True, kw_only=True)
 class FashionMnist:
-    """70,000 grey pictures of clothes, 28x28, with an official test split."""
+    """70,000 grey images of clothes, 28x28, with an official test split."""
 
     source: Literal["fashion-mnist"]
     folder: str | None = None
@@ -45,7 +45,7 @@ class Digits:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFolder:
-    """A folder of class-named folders of pictures, optionally under `train/`, `validation/` and `test/`."""
+    """A folder of class-named folders of images, optionally under `train/`, `validation/` and `test/`."""
 
     source: Literal["imagefolder"]
     folder: str
@@ -54,13 +54,13 @@ class ImageFolder:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A CSV or Parquet file with a row per picture: path, labels or mask, optionally split and group."""
+    """A CSV or Parquet file with a row per image: path, labels or mask, optionally split and group."""
 
     source: Literal["table"]
     file: str
-    """Relative to the project, or absolute; its pictures' paths are relative to its folder."""
+    """Relative to the project, or absolute; its images' paths are relative to its folder."""
     path: str = "path"
-    """Name of the column of pictures' paths."""
+    """Name of the column of images' paths."""
     labels: str | None = "labels"
     """Name of the column of labels (several joined by `;`), or null."""
     mask: str | None = None
@@ -73,11 +73,11 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Toys:
-    """Generated pictures of simple shapes, made to try the machinery without data."""
+    """Generated images of simple shapes, made to try the machinery without data."""
 
     source: Literal["toys"]
     truth: Literal["class", "labels", "mask"] = "class"
-    """What is told about each picture: its one shape, all its shapes, or a mask of them."""
+    """What is told about each image: its one shape, all its shapes, or a mask of them."""
     count: Annotated[int, Field(ge=20)] = 300
     size_px: Annotated[int, Field(ge=12)] = 24
     channels: Literal[1, 3] = 3
@@ -89,34 +89,34 @@ AnySource = Annotated[FashionMnist | Digits | ImageFolder | Table | Toys, Field(
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareParams:
-    """How pictures are checked, unified and split."""
+    """How images are checked, unified and split."""
 
     height_px: Annotated[int, Field(ge=8)]
     width_px: Annotated[int, Field(ge=8)]
     mode: Literal["auto", "grey", "colour"] = "auto"
-    """`auto` keeps grey only where every picture is grey."""
+    """`auto` keeps grey only where every image is grey."""
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the training examples that serves every choice, where the source fixes no validation split."""
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of all examples kept for the last measurement, where the source fixes no test split."""
     splits: str = "splits.parquet"
-    """File, relative to the project, with the splits of pictures that were split before (`digest`, `split`): they stay as they are. Where
-    there is none, all are drawn. A run keeps it when new pictures arrive; delete it to draw anew."""
+    """File, relative to the project, with the splits of images that were split before (`digest`, `split`): they stay as they are. Where
+    there is none, all are drawn. A run keeps it when new images arrive; delete it to draw anew."""
     max_bad_share: Share = 0.01
-    """More unreadable pictures than this stop the chain."""
+    """More unreadable images than this stop the chain."""
     max_pixels: Annotated[int, Field(ge=1)] = 50_000_000
-    """A picture with more pixels is refused unread."""
+    """An image with more pixels is refused unread."""
     max_side_px: Annotated[int, Field(ge=1)] = 20_000
-    """A picture wider or higher than this is refused unread."""
+    """An image wider or higher than this is refused unread."""
     keep: Literal["pixels", "encoded"] = "pixels"
-    """Training pictures as `pixels` of one size in one array, or `encoded` (JPEG, PNG) in their own sizes, decoded while training."""
+    """Training images as `pixels` of one size in one array, or `encoded` (JPEG, PNG) in their own sizes, decoded while training."""
     shrink_px: Count = 0
-    """With `keep: encoded`, pictures whose longer side exceeds this are shrunk to it, once; 0 keeps every size."""
+    """With `keep: encoded`, images whose longer side exceeds this are shrunk to it, once; 0 keeps every size."""
 
     def __post_init__(self) -> None:
         if self.shrink_px and self.keep == "pixels":
             raise ValueError(
-                f"shrink_px = {self.shrink_px}, but prepare.keep is pixels, which brings every picture to height_px x width_px "
+                f"shrink_px = {self.shrink_px}, but prepare.keep is pixels, which brings every image to height_px x width_px "
                 "anyway; set prepare.keep to encoded or shrink_px to 0"
             )
 
@@ -136,15 +136,15 @@ class BalanceParams:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentParams:
-    """Rebalancing, and pictures made from the training pictures before training starts."""
+    """Rebalancing, and images made from the training images before training starts."""
 
     balance: BalanceParams = field(default_factory=BalanceParams)
     views: Count = 0
-    """Augmented pictures materialised per training picture."""
+    """Augmented images materialised per training image."""
     policy: Annotated[Transforms, AfterValidator(_known_transforms("augment.policy"))] = ()
     """albumentations transforms in order, each `{name: ..., <argument>: ...}`."""
     workers: Count = 0
-    """Worker processes; 0 takes one per core. The pictures are the same whatever it is."""
+    """Worker processes; 0 takes one per core. The images are the same whatever it is."""
 
     def __post_init__(self) -> None:
         if self.views and not self.policy:
@@ -173,7 +173,7 @@ class ViewParams:
     """Augmentation while training, fresh in every epoch."""
 
     flip: bool = False
-    """Mirror left-right: each picture in every other epoch."""
+    """Mirror left-right: each image in every other epoch."""
     crop_px: Count = 0
     """Shift by up to so many pixels in both directions."""
     cutout_px: Count = 0
@@ -185,11 +185,11 @@ class ViewParams:
     mix_share: Share = 0.5
     """Share of the batches that are mixed, where mixup or cutmix is on."""
     crop_scale: tuple[Fraction, Fraction] | None = None
-    """Random resized crop: least and largest share of the picture's area, e.g. [0.25, 1]; null takes the whole picture."""
+    """Random resized crop: least and largest share of the image's area, e.g. [0.25, 1]; null takes the whole image."""
     crop_ratio: tuple[Ratio, Ratio] = (0.75, 4 / 3)
     """Random resized crop: least and largest width / height of the part."""
     policy: Annotated[Transforms, AfterValidator(_known_transforms("views.policy"))] = ()
-    """albumentations transforms in order, as in `augment.policy`; drawn anew for every picture in every epoch."""
+    """albumentations transforms in order, as in `augment.policy`; drawn anew for every image in every epoch."""
     workers: Count = 0
     """Threads (processes where there is a policy) that decode ahead of training; 0 takes one per core. Batches do not depend on it."""
 
@@ -199,6 +199,6 @@ class ViewParams:
                 raise ValueError(f"{name} = {list(pair)}: the least comes first")
 
     @property
-    def per_picture(self) -> bool:
-        """Whether some view is made picture by picture, by workers, not of whole batches."""
+    def per_image(self) -> bool:
+        """Whether some view is made image by image, by workers, not of whole batches."""
         return self.crop_scale is not None or bool(self.policy)

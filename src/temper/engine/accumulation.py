@@ -66,7 +66,7 @@ class MicroBatch:
         """
         if self.parts == self._batch_size // self._ranks.num:
             raise ValueError(
-                f"{self._ranks.device} has no memory left for a single example; make the pictures (prepare.height_px, "
+                f"{self._ranks.device} has no memory left for a single example; make the images (prepare.height_px, "
                 "prepare.width_px) or the backbone smaller, or free the device (`nvidia-smi` shows who uses it), and run again"
             )
         size = self._size // 2

@@ -38,7 +38,7 @@ def build_optimizer(network: nn.Module, params: FitParams) -> torch.optim.Optimi
 def _split_filters(named: list[tuple[str, nn.Parameter]], params: FitParams) -> list[dict[str, object]]:
     """Groups for Muon: the filters between the first layer and the head, and the rest at a learning rate of its own.
 
-    Filters over few channels (pictures', or those of a grouped convolution) are a few numbers each, and a head's rows are classes:
+    Filters over few channels (images', or those of a grouped convolution) are a few numbers each, and a head's rows are classes:
     neither gains from being made orthogonal.
     """
     filters = [

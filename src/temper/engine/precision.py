@@ -57,7 +57,7 @@ class Mode:
         return network.to(memory_format=torch.channels_last if last else torch.contiguous_format)
 
     def arrange_input(self, image: Tensor) -> Tensor:
-        """Pictures in this layout."""
+        """Images in this layout."""
         last = self.layout == "channels-last"
         return image.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
@@ -87,7 +87,7 @@ def choose_mode(
             return exact, None
         raise ValueError(
             f"fit.precision = {asked!r}: {overstepping[0]}, and gradients of such a layer in half precision are wrong on processors: oneDNN "
-            "reads memory that nobody wrote. Set it to auto or fp32, enlarge the pictures (prepare.height_px), or take a network with fewer strides"
+            "reads memory that nobody wrote. Set it to auto or fp32, enlarge the images (prepare.height_px), or take a network with fewer strides"
         )
     if asked != "auto":
         return rough, None

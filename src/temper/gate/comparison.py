@@ -32,17 +32,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that two ratings of the same pictures say about each other."""
+    """Everything that two ratings of the same images say about each other."""
 
     headline: str
     scores: tuple[Row, ...]
-    """All scores on clean pictures, and the headline as the mean over each family of stress."""
+    """All scores on clean images, and the headline as the mean over each family of stress."""
     strata: tuple[Row, ...]
     """The headline by stratum, the one that lost most first."""
     cells: tuple[Row, ...]
     """The headline under every condition and severity."""
     gained: int | None
-    """Pictures that only the second answers rightly; None where a picture's score is not right or wrong."""
+    """Images that only the second answers rightly; None where an image's score is not right or wrong."""
     lost: int | None
     mid_p: float | None
     """One-sided mid-p McNemar that the second is better."""
@@ -57,14 +57,14 @@ def compare(first: Rating, second: Rating, *, confidence: float) -> Comparison:
         confidence: Of each two-sided interval by itself.
 
     Raises:
-        ValueError: If they answer different questions or were measured on different pictures.
+        ValueError: If they answer different questions or were measured on different images.
     """
     if first.question != second.question:
         raise ValueError(
             "the two models answer different questions: another kind of problem, or other classes; nothing can be compared"
         )
     if first.measured_on != second.measured_on:
-        raise ValueError("the two models were measured on different pictures; rate both anew")
+        raise ValueError("the two models were measured on different images; rate both anew")
     headline, theirs = first.question.headline, {cell: number for number, cell in enumerate(first.cells)}
     rows = []
     for number, cell in enumerate(second.cells):

@@ -124,7 +124,7 @@ def _unlike(challenger: Rating, champion: Rating) -> str | None:
         return f"the challenger's classes are the champion's {' and '.join(changed)}; {way}"
     if challenger.measured_on != champion.measured_on:
         return (
-            "champion and challenger were measured on different pictures; run `make pipeline`, which measures both anew"
+            "champion and challenger were measured on different images; run `make pipeline`, which measures both anew"
         )
     return None
 
@@ -150,7 +150,7 @@ def _ask(
     other = known.get(rule.vs)
     if other is None:
         return Reason(
-            str(rule), False, f"the {rule.vs} was not measured on these pictures: only a run's own candidates have one"
+            str(rule), False, f"the {rule.vs} was not measured on these images: only a run's own candidates have one"
         )
     pairs = [(cell, _match(other, challenger, cell)) for cell in cells]
     if missing := [challenger.cells[mine] for mine, theirs in pairs if theirs is None]:
@@ -175,7 +175,7 @@ def _ask(
 
 
 def _known(rule: Rule, rating: Rating) -> str:
-    """What a rule might have meant: scores, or, where the score is known, the parts of the pictures."""
+    """What a rule might have meant: scores, or, where the score is known, the parts of the images."""
     if rule.metric not in {cell.metric for cell in rating.cells}:
         return ", ".join(dict.fromkeys(cell.metric for cell in rating.cells))
     strata = [cell.family == STRATUM for cell in rating.cells]
@@ -198,7 +198,7 @@ def _hold(rule: Rule, value: float) -> Reason:
 def _ask_cost(
     rule: Rule, challenger: Rating, known: Mapping[str, Rating], speeds: Mapping[str, Mapping[str, float]]
 ) -> Reason:
-    """A rule on what a model costs: no statistics, files do not vary and machines are not pictures."""
+    """A rule on what a model costs: no statistics, files do not vary and machines are not images."""
     if rule.metric in COSTS:
         values = {"quantized": challenger.costs, **{name: rating.costs for name, rating in known.items()}}
     else:
@@ -219,15 +219,15 @@ def _ask_cost(
     return Reason(str(rule), gain > rule.min_gain, said)
 
 
-def _compare(rule: Rule, found: Difference, pictures: tuple[int, int] | None, confidence: float) -> Reason:
+def _compare(rule: Rule, found: Difference, images: tuple[int, int] | None, confidence: float) -> Reason:
     """A difference against its margin."""
     said = f"{found.value:+.4f}, at least {found.low:+.4f} with {100 * confidence:g} % confidence"
-    if pictures is not None:
-        said += f" ({pictures[0]} pictures gained, {pictures[1]} lost, one-sided mid-p {mid_p(*pictures):.3g})"
+    if images is not None:
+        said += f" ({images[0]} images gained, {images[1]} lost, one-sided mid-p {mid_p(*images):.3g})"
     if rule.max_drop is not None:
         return Reason(str(rule), found.low >= -rule.max_drop - _ROUNDING, said)
     assert rule.min_gain is not None
-    agrees = pictures is None or mid_p(*pictures) <= 1 - confidence
+    agrees = images is None or mid_p(*images) <= 1 - confidence
     return Reason(str(rule), found.low > rule.min_gain and agrees, said)
 
 

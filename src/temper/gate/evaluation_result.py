@@ -1,6 +1,6 @@
-"""What was measured of one model, so that two can be compared picture by picture: scores, the same under draws, costs.
+"""What was measured of one model, so that two can be compared image by image: scores, the same under draws, costs.
 
-Two ratings of the same pictures under the same draws are pairs: the difference of a score under a draw is a draw of the
+Two ratings of the same images under the same draws are pairs: the difference of a score under a draw is a draw of the
 difference. A rating is one safetensors file; equal measurements, equal bytes.
 """
 
@@ -19,7 +19,7 @@ from temper.artifacts import write_atomically
 from temper.gate.slices import Slice
 
 _FACTS = "facts"
-CLEAN, SUBSET, STRATUM, MEAN = "clean", "clean, stressed pictures only", "stratum", "mean"
+CLEAN, SUBSET, STRATUM, MEAN = "clean", "clean, stressed images only", "stratum", "mean"
 """Families and conditions that are not stress, as the table of scores names them."""
 
 
@@ -55,14 +55,14 @@ class Rating:
     model: str
     """SHA-256 of its file."""
     measured_on: str
-    """Digest of the pictures, the conditions and the draws."""
+    """Digest of the images, the conditions and the draws."""
     question: Question
     cells: tuple[Cell, ...]
     values: Float64[np.ndarray, "cells"]
     samples: Float64[np.ndarray, "cells draws"] = field(repr=False)
-    """Each score under each draw of source pictures."""
-    alone: Float64[np.ndarray, "pictures"] = field(repr=False)
-    """The headline of each clean test picture by itself; NaN where one alone has none."""
+    """Each score under each draw of source images."""
+    alone: Float64[np.ndarray, "images"] = field(repr=False)
+    """The headline of each clean test image by itself; NaN where one alone has none."""
     costs: Mapping[str, float] = field(default_factory=dict)
 
     def find(self, metric: str, on: Slice) -> list[int]:

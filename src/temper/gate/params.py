@@ -50,7 +50,7 @@ class Rule:
         if self.on.each and self.max_drop is None:
             raise ValueError(f"each: true asks for max_drop, found {asked[0]} on {self.metric}")
         if self.metric in (*COSTS, *SPEEDS) and self.on != Slice():
-            raise ValueError(f"{self.metric} is of a file, not of pictures; leave `on` out")
+            raise ValueError(f"{self.metric} is of a file, not of images; leave `on` out")
         if self.metric in SPEEDS and self.compares and self.vs == "champion":
             raise ValueError(
                 f"{self.metric} is measured for this run's candidates only; use min or max, or vs: teacher"
@@ -70,7 +70,7 @@ class Rule:
             headline: The problem's score by which models are compared.
             scores: All scores of the problem.
             conditions: Those that will be measured, by family.
-            strata: Those of the test pictures; None while nobody knows them.
+            strata: Those of the test images; None while nobody knows them.
 
         Raises:
             ValueError: Names the value, and what there is.

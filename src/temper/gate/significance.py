@@ -1,6 +1,6 @@
 """How sure a difference between two models is: one-sided bounds, McNemar's test, Holm's correction.
 
-Pictures are the unit throughout; both models saw the same ones under the same draws.
+Images are the unit throughout; both models saw the same ones under the same draws.
 """
 
 import math
@@ -24,7 +24,7 @@ class Difference:
     high: float
     """One-sided bound from above."""
     samples: Float64[np.ndarray, "draws"]
-    """The difference under each draw of pictures."""
+    """The difference under each draw of images."""
 
     def p_worse(self, margin: float) -> float:
         """How easily a model that is worse by no more than `margin` looks as bad as this one; small: it was shown to be worse.
@@ -65,8 +65,8 @@ def mid_p(gained: int, lost: int) -> float:
     """One-sided mid-p McNemar: how easily two equal models differ as much in favour of the first.
 
     Args:
-        gained: Pictures that only the first answers rightly.
-        lost: Pictures that only the second answers rightly.
+        gained: Images that only the first answers rightly.
+        lost: Images that only the second answers rightly.
 
     Returns:
         P(X > gained) + P(X = gained) / 2 for X ~ Binomial(gained + lost, 1/2); 0.5 where they never differ.
@@ -84,10 +84,8 @@ def mid_p(gained: int, lost: int) -> float:
     return min(1.0, sum(chances[1:]) + chances[0] / 2)
 
 
-def discordant(
-    ours: Float64[np.ndarray, "pictures"], theirs: Float64[np.ndarray, "pictures"]
-) -> tuple[int, int] | None:
-    """On how many pictures only the first, and only the second, is right; None where a picture's score is not right or wrong."""
+def discordant(ours: Float64[np.ndarray, "images"], theirs: Float64[np.ndarray, "images"]) -> tuple[int, int] | None:
+    """On how many images only the first, and only the second, is right; None where an image's score is not right or wrong."""
     both = np.stack([ours, theirs])
     if not np.isin(both, (0.0, 1.0)).all():
         return None

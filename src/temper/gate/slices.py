@@ -8,10 +8,10 @@ from pydantic import Field
 
 @dataclass(frozen=True, kw_only=True)
 class Slice:
-    """A part of what was measured; left empty, all test pictures as they are."""
+    """A part of what was measured; left empty, all test images as they are."""
 
     stratum: str | None = None
-    """Test pictures of one class (of one stratum, in other problems)."""
+    """Test images of one class (of one stratum, in other problems)."""
     family: Literal["occlusion", "illumination", "noise"] | None = None
     """The mean over the conditions of a family of stress."""
     condition: str | None = None
@@ -25,7 +25,7 @@ class Slice:
         stress = [name for name in ("family", "condition", "severity", "each") if getattr(self, name)]
         if self.stratum is not None and stress:
             raise ValueError(
-                f"stratum = {self.stratum!r} beside {stress[0]}: strata are measured on pictures as they are; name one"
+                f"stratum = {self.stratum!r} beside {stress[0]}: strata are measured on images as they are; name one"
             )
         if self.family and self.condition:
             raise ValueError(
@@ -39,6 +39,6 @@ class Slice:
             return f"on {self.stratum}"
         named = self.condition or self.family or ("stress" if self.each else "")
         if not named:
-            return "on all test pictures"
+            return "on all test images"
         where = f"under {named}" + (f" of severity {self.severity}" if self.severity else "")
         return f"in every cell {where}" if self.each else where

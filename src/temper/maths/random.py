@@ -1,9 +1,9 @@
 """Random numbers that belong to an example, not to a moment.
 
-A generator with a state gives a picture other numbers when it lies in another batch, on another device or in another
+A generator with a state gives an image other numbers when it lies in another batch, on another device or in another
 process. Here every number is a hash of (seed, stream, key, position): the key names the example, the stream names the use
 ("flip", "occlusion.patch"), the position counts the numbers of one example. Nothing else matters, so a run can be resumed,
-split over ranks or measured in other batches and sees the same pictures.
+split over ranks or measured in other batches and sees the same images.
 
 The hash is splitmix64's: a counter in steps of the golden ratio, then two multiply-xorshift rounds. torch's int64 wraps on
 overflow as uint64 does; only the right shift needs a mask, because torch's keeps the sign.

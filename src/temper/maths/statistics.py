@@ -1,9 +1,9 @@
-"""How sure a score is: the bootstrap over source pictures.
+"""How sure a score is: the bootstrap over source images.
 
-The unit that is drawn again is the picture, never one of its copies under stress: copies of a picture fail together, and
+The unit that is drawn again is the image, never one of its copies under stress: copies of an image fail together, and
 counting them as independent would make every interval too narrow. A score is a function of summed tallies, so one draw of
-pictures is one row of weights, and all scores under all draws are one matrix product. Every candidate and every condition
-meets the same draws (paired), so they are drawn once and kept, a byte for each picture and draw.
+images is one row of weights, and all scores under all draws are one matrix product. Every candidate and every condition
+meets the same draws (paired), so they are drawn once and kept, a byte for each image and draw.
 
 Source:
     Efron and Tibshirani 1993, "An introduction to the bootstrap", chapter 13 (percentile intervals).
@@ -19,34 +19,34 @@ _PART = 1 << 21
 """Weights made or used at once: 16 MiB of float64."""
 
 
-def draw(pictures: int, *, resamples: int, seed: int) -> UInt8[Tensor, "resamples pictures"]:
-    """How often each picture occurs in draws with replacement of as many as there are.
+def draw(images: int, *, resamples: int, seed: int) -> UInt8[Tensor, "resamples images"]:
+    """How often each image occurs in draws with replacement of as many as there are.
 
     Args:
-        pictures: How many there are, at least 1.
+        images: How many there are, at least 1.
         resamples: How many draws; the first ones do not depend on it.
         seed: The seed of the whole.
 
     Returns:
-        Each row sums to `pictures`. (More than 255 of one picture would need odds of 1 in 10**500.)
+        Each row sums to `images`. (More than 255 of one image would need odds of 1 in 10**500.)
     """
-    weights = torch.zeros(resamples, pictures, dtype=torch.uint8)
+    weights = torch.zeros(resamples, images, dtype=torch.uint8)
     one = torch.ones((), dtype=torch.uint8)
-    rows = max(1, _PART // pictures)
+    rows = max(1, _PART // images)
     for first in range(0, resamples, rows):
         part = weights[first : first + rows]
         numbers = torch.arange(first, first + len(part), dtype=torch.int64)
-        bits = hashes(numbers, pictures, seed=seed, stream="bootstrap")
-        # The upper part of a product with 31 random bits: a number below `pictures` without a division.
-        chosen = ((bits & 0x7FFFFFFF) * pictures) >> 31
+        bits = hashes(numbers, images, seed=seed, stream="bootstrap")
+        # The upper part of a product with 31 random bits: a number below `images` without a division.
+        chosen = ((bits & 0x7FFFFFFF) * images) >> 31
         part.scatter_add_(1, chosen, one.expand_as(chosen))
     return weights
 
 
 def resample(
-    draws: UInt8[Tensor, "resamples pictures"], tallies: Float64[Tensor, "pictures counts"]
+    draws: UInt8[Tensor, "resamples images"], tallies: Float64[Tensor, "images counts"]
 ) -> Float64[Tensor, "resamples counts"]:
-    """Summed tallies of the pictures of each draw."""
+    """Summed tallies of the images of each draw."""
     rows = max(1, _PART // draws.shape[1])
     return torch.cat([part.double() @ tallies for part in draws.split(rows)])
 

@@ -1,4 +1,4 @@
-"""Backbones: pictures in, feature maps out. Small networks of our own, residual and plain, and any of timm's.
+"""Backbones: images in, feature maps out. Small networks of our own, residual and plain, and any of timm's.
 
 Every backbone normalises its own pixels, so that training, evaluation and the exported file see the same numbers.
 """
@@ -46,7 +46,7 @@ class Block(nn.Module):
 
 
 class ResidualBackbone(nn.Module):
-    """Residual network without early stride, for pictures up to about 64 px.
+    """Residual network without early stride, for images up to about 64 px.
 
     Source:
         He et al. 2016, arXiv:1512.03385, section 4.2, with widths and depths left open.
@@ -138,7 +138,7 @@ class TimmBackbone(nn.Module):
             raise ValueError(
                 f"timm's backbone {plain} has no weights of the tag {tag!r}; it has {known or 'none'}"
             ) from None
-        # Position embeddings have the size of the pictures they were made for.
+        # Position embeddings have the size of the images they were made for.
         size = {"img_size": (facts.height_px, facts.width_px)} if self.origin and self.origin.fixed_input_size else {}
         self.whole = params.head_layers
         if self.whole:
@@ -170,7 +170,7 @@ def convolution(num_inputs: int, num_outputs: int, size: int, stride: int = 1) -
 
 
 def build_backbone(params: AnyBackbone, facts: Facts) -> ResidualBackbone | PlainBackbone | TimmBackbone:
-    """The backbone that the parameters name, for pictures of these facts."""
+    """The backbone that the parameters name, for images of these facts."""
     if isinstance(params, Timm):
         return TimmBackbone(params, facts)
     if len(params.widths) != len(params.depths):
@@ -179,6 +179,6 @@ def build_backbone(params: AnyBackbone, facts: Facts) -> ResidualBackbone | Plai
         )
     if isinstance(params, SmallVGG) and params.stem.size_px > min(facts.height_px, facts.width_px):
         raise ValueError(
-            f"backbone.stem.size_px = {params.stem.size_px}: a filter larger than the pictures ({facts.height_px}x{facts.width_px} px); make it smaller"
+            f"backbone.stem.size_px = {params.stem.size_px}: a filter larger than the images ({facts.height_px}x{facts.width_px} px); make it smaller"
         )
     return PlainBackbone(params, facts) if isinstance(params, SmallVGG) else ResidualBackbone(params, facts)

@@ -20,7 +20,7 @@ def build_network(
     """A fresh network for a problem; equal seeds give equal weights and leave torch's own random state alone.
 
     Raises:
-        ValueError: If there is no such network, or it cannot take pictures of this size.
+        ValueError: If there is no such network, or it cannot take images of this size.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -30,7 +30,7 @@ def build_network(
 
 
 def _try(network: nn.Module, facts: Facts) -> None:
-    """Let a fresh network see one black picture: what does not fit is found before anything is trained."""
+    """Let a fresh network see one black image: what does not fit is found before anything is trained."""
     size = (facts.height_px, facts.width_px)
     try:
         with torch.inference_mode():
@@ -38,8 +38,8 @@ def _try(network: nn.Module, facts: Facts) -> None:
     except _DOES_NOT_FIT as error:
         words = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise ValueError(
-            f"backbone: this network cannot take pictures of {size[0]}x{size[1]} px ({words}); take fewer stages, smaller strides or filters, "
-            "another backbone, or larger pictures (prepare.height_px, prepare.width_px)"
+            f"backbone: this network cannot take images of {size[0]}x{size[1]} px ({words}); take fewer stages, smaller strides or filters, "
+            "another backbone, or larger images (prepare.height_px, prepare.width_px)"
         ) from error
     network.train()
 

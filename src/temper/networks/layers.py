@@ -23,7 +23,7 @@ class Layer:
 
 
 def split_layers(backbone: nn.Module) -> tuple[Layer, ...]:
-    """The layers of a backbone, those next to the picture first; together they hold all its parameters."""
+    """The layers of a backbone, those next to the image first; together they hold all its parameters."""
     units: list[tuple[str, list[nn.Module], list[nn.Parameter]]] = []
     loose: list[nn.Parameter] = []
 

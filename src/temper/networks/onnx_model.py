@@ -24,7 +24,7 @@ class Deployed:
     Args:
         path: The file.
         threads: Threads of one run; None takes all cores.
-        part: Cut batches into parts of so many pictures, each the work of one core; None has the cores share every layer of
+        part: Cut batches into parts of so many images, each the work of one core; None has the cores share every layer of
             a whole batch. Parts are quicker where batches are large, and leave no threads that spin beside torch's.
 
     Attributes:
@@ -49,11 +49,11 @@ class Deployed:
         self.outputs = tuple(name for name in names if name not in self.features)
 
     def __call__(self, images: np.ndarray) -> Answer:
-        """Answer a batch of uint8 pictures [batch, height, width, channels]."""
+        """Answer a batch of uint8 images [batch, height, width, channels]."""
         return self._run(self.outputs, images)
 
     def look(self, images: np.ndarray) -> dict[str, torch.Tensor]:
-        """Features by name of a batch of uint8 pictures [batch, height, width, channels]."""
+        """Features by name of a batch of uint8 images [batch, height, width, channels]."""
         return self._run(self.features, images) if self.features else {}
 
     def _run(self, names: tuple[str, ...], images: np.ndarray) -> dict[str, torch.Tensor]:

@@ -14,7 +14,7 @@ Some = Annotated[tuple[Positive, ...], Field(min_length=1)]
 
 @dataclass(frozen=True, kw_only=True)
 class SmallResNet:
-    """Residual network for pictures up to about 64 px: no early stride; one stage per width, halving the size between stages."""
+    """Residual network for images up to about 64 px: no early stride; one stage per width, halving the size between stages."""
 
     family: Literal["small-resnet"]
     widths: Some
@@ -35,12 +35,12 @@ class StemParams:
     stride: Positive = 1
     """Above 1 it takes the place of the halving in the first stage."""
     whitened: bool = True
-    """Its filters are computed from training pictures (principal directions of patches, each with its negative), and stay as they are."""
+    """Its filters are computed from training images (principal directions of patches, each with its negative), and stay as they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SmallVGG:
-    """Plain stacks of 3x3 convolutions for pictures up to about 64 px, behind a first layer without training: soonest trained on processors."""
+    """Plain stacks of 3x3 convolutions for images up to about 64 px, behind a first layer without training: soonest trained on processors."""
 
     family: Literal["small-vgg"]
     stem: StemParams = field(default_factory=StemParams)

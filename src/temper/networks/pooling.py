@@ -1,4 +1,4 @@
-"""Global pooling: feature maps in, one vector a picture out."""
+"""Global pooling: feature maps in, one vector an image out."""
 
 import torch
 from jaxtyping import Float

@@ -1,7 +1,7 @@
 """Pretrained weights: where they come from, and what must be known to use them rightly.
 
 A file is read without running anything in it: safetensors, or torch's own format as plain tensors only. The normalisation travels
-with the weights, for they know pictures only as they saw them.
+with the weights, for they know images only as they saw them.
 """
 
 import json
@@ -38,7 +38,7 @@ class WeightFacts:
     """Per channel, pixels 0..255, of what they were trained on; empty if they bring it as tensors, or nobody said."""
     std: tuple[float, ...] = ()
     size_px: tuple[int, ...] = ()
-    """Height and width of the pictures they were trained on; empty if nobody said."""
+    """Height and width of the images they were trained on; empty if nobody said."""
     revision: str = ""
     """Commit of the hub's repository they came from; empty elsewhere."""
 

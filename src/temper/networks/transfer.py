@@ -1,7 +1,7 @@
 """How pretrained weights enter a network.
 
 A network takes from them what fits by name and shape. Names are compared without what wraps a backbone (`module.`, `model.`), and
-timm's feature extractors, which flatten `stages.0` to `stages_0`, count as the same. Shapes that differ only by the pictures
+timm's feature extractors, which flatten `stages.0` to `stages_0`, count as the same. Shapes that differ only by the images
 (another number of channels, a position embedding for another size) are adapted; all else starts fresh. Nothing is silent: a
 report says what became of every tensor, and too little found is an error.
 """
@@ -137,9 +137,9 @@ def by_canonical(names: Iterable[str]) -> dict[str, str]:
 
 
 def adapt_channels(weight: Tensor, channels: int) -> Tensor:
-    """The weight of a first convolution for pictures of another number of channels, with outputs of about the same size.
+    """The weight of a first convolution for images of another number of channels, with outputs of about the same size.
 
-    One channel gets the sum of all, which is the same as showing a grey picture in every channel; for more channels those there are
+    One channel gets the sum of all, which is the same as showing a grey image in every channel; for more channels those there are
     repeat in turn, scaled by old over new.
 
     Args:
@@ -164,7 +164,7 @@ def _counts(name: str) -> bool:
 
 
 def _adapt(found: Tensor, wanted: Tensor, name: str, network: nn.Module, channels: int) -> Tensor | None:
-    """A tensor in the shape that is wanted, where it differs only by the pictures; else None."""
+    """A tensor in the shape that is wanted, where it differs only by the images; else None."""
     if name.startswith(_NORMALIZE):
         return _repeat(found.flatten().tolist(), channels, wanted)
     alike = found.shape[:1] == wanted.shape[:1] and found.shape[2:] == wanted.shape[2:]
@@ -176,7 +176,7 @@ def _adapt(found: Tensor, wanted: Tensor, name: str, network: nn.Module, channel
 
 
 def _resample(found: Tensor, wanted: Tensor, owner: nn.Module) -> Tensor | None:
-    """A position embedding for pictures of another size, bicubic; None where its places form no square or grid that is known."""
+    """A position embedding for images of another size, bicubic; None where its places form no square or grid that is known."""
     grid = getattr(getattr(owner, "patch_embed", None), "grid_size", None)
     if grid is None:
         return None

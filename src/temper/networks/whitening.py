@@ -1,8 +1,8 @@
-"""A first layer that is computed from the pictures instead of trained: it makes neighbouring pixels independent of each other.
+"""A first layer that is computed from the images instead of trained: it makes neighbouring pixels independent of each other.
 
 Its filters are the principal directions of small patches, each scaled to unit variance, and their negatives (what a rectifier
 would cut off). The layers behind it so begin with what a trained first layer only finds after an epoch, and the step needs
-no gradient at the pictures' own resolution, the dearest one of small networks.
+no gradient at the images' own resolution, the dearest one of small networks.
 
 Source:
     Coates, Ng and Lee 2011, "An Analysis of Single-Layer Networks in Unsupervised Feature Learning", section 3.1;
@@ -17,14 +17,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-_MOST_PICTURES = 5000
+_MOST_IMAGES = 5000
 _AT_ONCE = 50
 _SMALLEST_VARIANCE = 1e-2
 """Added to each direction's variance, of pixels with variance 1: directions that hardly vary are noise, and would be blown up."""
 
 
-class Pictures(Protocol):
-    """Pictures by number, uint8 [pictures, height, width, channels]: an array, or a file of encoded ones."""
+class PixelSource(Protocol):
+    """Images by number, uint8 [images, height, width, channels]: an array, or a file of encoded ones."""
 
     def __len__(self) -> int: ...
 
@@ -33,10 +33,10 @@ class Pictures(Protocol):
 
 @final
 class Whitening(nn.Module):
-    """Patches' principal components and their negatives, as a convolution; zeros until `fit` saw pictures.
+    """Patches' principal components and their negatives, as a convolution; zeros until `fit` saw images.
 
     Args:
-        num_inputs: Channels of the pictures.
+        num_inputs: Channels of the images.
         num_outputs: Channels, even: the strongest directions come first, each with its negative.
         size: Side of a patch, px.
         stride: Between patches, px.
@@ -64,7 +64,7 @@ class Whitening(nn.Module):
 
     @torch.no_grad()
     def fit(self, image: Float[Tensor, "batch channels height width"]) -> None:
-        """Set the filters by pictures, normalised as the layer will see them."""
+        """Set the filters by images, normalised as the layer will see them."""
         count, channels, size, _ = self.filters.shape
         products, number = torch.zeros(channels * size**2, channels * size**2, dtype=torch.float64), 0
         for part in image.split(_AT_ONCE):
@@ -79,16 +79,16 @@ class Whitening(nn.Module):
         self.filters.copy_(torch.cat([scaled * signs, -scaled * signs]).view_as(self.filters))
 
 
-def whiten(network: nn.Module, pictures: Pictures) -> None:
-    """Let every whitening layer of a fresh network see training pictures; networks without one are left as they are.
+def whiten(network: nn.Module, images: PixelSource) -> None:
+    """Let every whitening layer of a fresh network see training images; networks without one are left as they are.
 
     Args:
         network: Whose backbone normalises pixels by its `normalize`.
-        pictures: The training split, in the size that the network sees: a few thousand of it, evenly spread, are looked at.
+        images: The training split, in the size that the network sees: a few thousand of it, evenly spread, are looked at.
     """
     layers = [module for module in network.modules() if isinstance(module, Whitening)]
     if layers:
-        seen = pictures[np.linspace(0, len(pictures) - 1, min(len(pictures), _MOST_PICTURES)).round().astype(np.int64)]
+        seen = images[np.linspace(0, len(images) - 1, min(len(images), _MOST_IMAGES)).round().astype(np.int64)]
         normalised = network.backbone.normalize(torch.from_numpy(np.array(seen)).permute(0, 3, 1, 2))  # type: ignore[operator, union-attr]
         for layer in layers:
             layer.fit(normalised)

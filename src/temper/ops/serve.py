@@ -41,11 +41,11 @@ def place_of(project: Project, name: str) -> Place | None:
 
 
 class Sampler:
-    """Lays a share of the pictures into the inbox, up to so many bytes; what cannot be written is left out.
+    """Lays a share of the images into the inbox, up to so many bytes; what cannot be written is left out.
 
     Args:
-        folder: The inbox's folder for pictures without labels.
-        share: Of the pictures.
+        folder: The inbox's folder for images without labels.
+        share: Of the images.
         most_bytes: The folder holds no more.
     """
 

@@ -1,4 +1,4 @@
-"""Which one of several classes does the picture show?"""
+"""Which one of several classes does the image show?"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Multiclass:
-    """Exactly one class per picture. Target `label` [batch], output `logits` and answer `probabilities` [batch, classes]."""
+    """Exactly one class per image. Target `label` [batch], output `logits` and answer `probabilities` [batch, classes]."""
 
     kind: Literal["multiclass"]
     classes: tuple[str, ...] = ()
@@ -49,14 +49,14 @@ class Multiclass:
 
     def bind(self, rows: Sequence[Row]) -> "Multiclass":
         if missing := without_labels(rows):
-            raise ValueError(f"no label for {missing}; multiclass needs exactly one per picture")
+            raise ValueError(f"no label for {missing}; multiclass needs exactly one per image")
         for row in rows:
             if len(row.labels) > 1:
                 several = ", ".join(row.labels)
                 raise ValueError(f"{row.path} has {len(row.labels)} labels ({several}); set problem.kind to multilabel")
         return replace(self, classes=bind_classes(self.classes, rows))
 
-    def pack(self, row: Row, pictures: Mapping[str, np.ndarray]) -> Columns:
+    def pack(self, row: Row, images: Mapping[str, np.ndarray]) -> Columns:
         return {"label": np.asarray(self.classes.index(row.labels[0]), dtype=np.int64)}
 
     def strata(self, columns: Columns) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""Which of several classes does the picture show? Any number of them may be right."""
+"""Which of several classes does the image show? Any number of them may be right."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,7 +32,7 @@ NOTHING = "(none)"
 
 @dataclass(frozen=True, kw_only=True)
 class Multilabel:
-    """Any number of classes per picture. Target `labels` (0 or 1), output `logits`, answer `probabilities`: [batch, classes]."""
+    """Any number of classes per image. Target `labels` (0 or 1), output `logits`, answer `probabilities`: [batch, classes]."""
 
     kind: Literal["multilabel"]
     classes: tuple[str, ...] = ()
@@ -60,7 +60,7 @@ class Multilabel:
             )
         return replace(self, classes=classes)
 
-    def pack(self, row: Row, pictures: Mapping[str, np.ndarray]) -> Columns:
+    def pack(self, row: Row, images: Mapping[str, np.ndarray]) -> Columns:
         return {"labels": np.asarray([name in row.labels for name in self.classes], dtype=np.float32)}
 
     def strata(self, columns: Columns) -> frozenset[str]:

@@ -56,13 +56,11 @@ class Segmentation:
             raise ValueError(f"problem.classes names {len(self.classes)} class; name at least two, background first")
         missing = [row.path for row in rows if row.mask is None]
         if missing:
-            raise ValueError(
-                f"no mask for {missing[0]} and {len(missing) - 1} more; segmentation needs one per picture"
-            )
+            raise ValueError(f"no mask for {missing[0]} and {len(missing) - 1} more; segmentation needs one per image")
         return self
 
-    def pack(self, row: Row, pictures: Mapping[str, np.ndarray]) -> Columns:
-        mask = pictures["mask"]
+    def pack(self, row: Row, images: Mapping[str, np.ndarray]) -> Columns:
+        mask = images["mask"]
         unknown = mask[(mask >= len(self.classes)) & (mask != IGNORED)]
         if unknown.size:
             raise ValueError(

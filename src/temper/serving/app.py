@@ -20,10 +20,10 @@ from temper.config import ServeParams
 from temper.serving.batcher import Batcher
 from temper.serving.metrics import Metrics
 from temper.serving.model_follower import Follower
-from temper.serving.predict import EXTRA, PICTURES, Message, Predict, Receive, Sample, Send
+from temper.serving.predict import EXTRA, IMAGES, Message, Predict, Receive, Sample, Send
 
 _BINARY = {"type": "string", "format": "binary"}
-_PIXELS = {"type": "array", "items": {}, "description": "[pictures][height][width][channels], 0 to 255"}
+_PIXELS = {"type": "array", "items": {}, "description": "[images][height][width][channels], 0 to 255"}
 _REFUSAL = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
 _REFUSED = {"application/json": {"schema": {"$ref": "#/components/schemas/Refusal"}}}
 _ANSWERED = {
@@ -41,7 +41,7 @@ _ANSWERED = {
         },
         "answers": {
             "type": "array",
-            "description": "One a picture, in order: every output of the model by its name; of classes also the best and its probability",
+            "description": "One an image, in order: every output of the model by its name; of classes also the best and its probability",
             "items": {"type": "object", "properties": {"class": {"type": "string"}, "score": {"type": "number"}}},
         },
     },
@@ -50,12 +50,12 @@ _SHAPE = {
     "name": "shape",
     "in": "query",
     "required": False,
-    "description": "Of raw uint8 pixels sent as application/octet-stream: pictures,height,width,channels. Left out, the body is an encoded picture.",
+    "description": "Of raw uint8 pixels sent as application/octet-stream: images,height,width,channels. Left out, the body is an encoded image.",
     "schema": {"type": "string", "example": "1,28,28,1"},
 }
 _PREDICT: dict[str, Any] = {
     "tags": ["answers"],
-    "summary": "Answer one or many pictures",
+    "summary": "Answer one or many images",
     "operationId": "predict",
     "parameters": [_SHAPE],
     "requestBody": {
@@ -69,7 +69,7 @@ _PREDICT: dict[str, Any] = {
                 }
             },
             "application/json": {"schema": {"type": "object", "required": ["image"], "properties": {"image": _PIXELS}}},
-            **{kind: {"schema": _BINARY} for kind in ("application/octet-stream", *PICTURES)},
+            **{kind: {"schema": _BINARY} for kind in ("application/octet-stream", *IMAGES)},
         },
     },
     "responses": {
@@ -82,7 +82,7 @@ _PREDICT: dict[str, Any] = {
                 "408": "It did not arrive in time",
                 "413": "More than the server takes",
                 "415": "Of a type that is not understood",
-                "422": "Not pictures",
+                "422": "Not images",
                 "503": "No model, too many waiting, or too late",
             }.items()
         },
@@ -115,9 +115,9 @@ def make_app(
     Args:
         follower: The model of the moment.
         params: Limits.
-        cores: So many long batches are answered, and so many large pictures read, side by side.
+        cores: So many long batches are answered, and so many large images read, side by side.
         token: What clients must send as `Authorization: Bearer TOKEN`; None lets everybody in.
-        sample: Given the encoded pictures of answered requests.
+        sample: Given the encoded images of answered requests.
     """
     metrics = Metrics()
     batcher = Batcher(cores=cores, max_batch=params.max_batch, max_queue=params.max_queue, tell=metrics.batch)
@@ -137,7 +137,7 @@ def make_app(
 
     # OpenAPI's page brings its own scripts: it works where there is no internet.
     app = FastAPIOffline(
-        title="temper", description="Answers of the champion to pictures.", lifespan=lifespan, redoc_url=None
+        title="temper", description="Answers of the champion to images.", lifespan=lifespan, redoc_url=None
     )
     _add_state(app, follower, metrics)
     _describe(app, locked=token is not None)

@@ -1,4 +1,4 @@
-"""Dynamic batching: whatever waits for the same model, in pictures of the same size, is answered at once.
+"""Dynamic batching: whatever waits for the same model, in images of the same size, is answered at once.
 
 Nothing waits for company: while a batch is being answered others arrive, and they are the next one. A batch that takes less than
 it costs to hand it to a thread and to get the interpreter back is answered in place; of others, a core answers one, and none is
@@ -20,7 +20,7 @@ _LONG_S = 0.02
 
 
 class Full(Exception):
-    """Too many pictures wait."""
+    """Too many images wait."""
 
 
 @dataclass(eq=False)
@@ -31,12 +31,12 @@ class _Work:
 
 
 class Batcher:
-    """Answers pictures, several requests at a time.
+    """Answers images, several requests at a time.
 
     Args:
         cores: Long batches that are answered side by side.
-        max_batch: Pictures of a batch at most; a request with more is answered by itself.
-        max_queue: Pictures that may wait.
+        max_batch: Images of a batch at most; a request with more is answered by itself.
+        max_queue: Images that may wait.
         tell: Called after each batch.
     """
 
@@ -53,11 +53,11 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """Pictures that wait."""
+        """Images that wait."""
         return self._count
 
     async def answer(self, model: Model, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Answers of one model to uint8 pictures [pictures, height, width, channels].
+        """Answers of one model to uint8 images [images, height, width, channels].
 
         Raises:
             Full: If too many wait already.

@@ -22,25 +22,23 @@ class Metrics:
         self._registry = CollectorRegistry()
         own = self._registry
         self._requests = Counter("temper_requests", "Requests by status", ["status"], registry=own)
-        self._pictures = Counter("temper_pictures", "Pictures answered, by version", ["version"], registry=own)
+        self._images = Counter("temper_images", "Images answered, by version", ["version"], registry=own)
         self._seconds = Histogram("temper_request_seconds", "From arrival to answer", buckets=_SECONDS, registry=own)
         self._batches = Counter("temper_batches", "Batches answered", registry=own)
-        self._waiting = Gauge(
-            "temper_waiting_pictures", "Pictures that wait", multiprocess_mode="livesum", registry=own
-        )
+        self._waiting = Gauge("temper_waiting_images", "Images that wait", multiprocess_mode="livesum", registry=own)
         self._version = Gauge("temper_model_version", "Version that answers", multiprocess_mode="livemin", registry=own)
         self._children: dict[tuple[Counter, int], Counter] = {}
         self._forget_the_dead()
 
     def ended(self, status: int, seconds: float, waiting: int) -> None:
-        """A request was answered, or refused; so many pictures wait."""
+        """A request was answered, or refused; so many images wait."""
         self._child(self._requests, status).inc()
         self._seconds.observe(seconds)
         self._waiting.set(waiting)
 
-    def answered(self, version: int, pictures: int) -> None:
-        """So many pictures got an answer."""
-        self._child(self._pictures, version).inc(pictures)
+    def answered(self, version: int, images: int) -> None:
+        """So many images got an answer."""
+        self._child(self._images, version).inc(images)
 
     def batch(self) -> None:
         """A batch was answered."""

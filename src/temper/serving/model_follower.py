@@ -21,7 +21,7 @@ _TRIES = 5
 
 
 class Unanswerable(ValueError):
-    """Pictures that a model cannot compute on."""
+    """Images that a model cannot compute on."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Model:
 
     @cached_property
     def size_px(self) -> tuple[int, int]:
-        """Height and width that encoded pictures are brought to, as in training."""
+        """Height and width that encoded images are brought to, as in training."""
         height, width = json.loads(self.metadata["temper.size_px"])
         return int(height), int(width)
 
@@ -95,7 +95,7 @@ class Model:
 
     @cached_property
     def seconds(self) -> float:
-        """What one picture of the model's own size takes: the shortest of a few tries."""
+        """What one image of the model's own size takes: the shortest of a few tries."""
         image, found = np.zeros((1, *self.size_px, self.channels), np.uint8), []
         for _ in range(_TRIES):
             started = time.perf_counter()
@@ -104,18 +104,16 @@ class Model:
         return min(found)
 
     def answer(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Answers to uint8 pictures [batch, height, width, channels].
+        """Answers to uint8 images [batch, height, width, channels].
 
         Raises:
-            Unanswerable: If the file cannot compute on pictures of this shape.
+            Unanswerable: If the file cannot compute on images of this shape.
         """
         try:
             return dict(zip(self._outputs, self.session.run(self._outputs, {"image": images}), strict=True))
         except Exception as error:  # ONNX Runtime's own exceptions share no parent
             words = str(error).splitlines()[0][:300]
-            raise Unanswerable(
-                f"the model cannot answer pictures of shape {list(images.shape[1:])}: {words}"
-            ) from error
+            raise Unanswerable(f"the model cannot answer images of shape {list(images.shape[1:])}: {words}") from error
 
 
 class Follower:

@@ -1,6 +1,6 @@
 """`POST /predict`, an ASGI application of its own: a request passes no layer that it does not need.
 
-Whatever can be done sooner than handing it to a thread is done at once; the rest - large pictures, long lists - elsewhere, so
+Whatever can be done sooner than handing it to a thread is done at once; the rest - large images, long lists - elsewhere, so
 that one client's does not hold up the others.
 """
 
@@ -29,10 +29,10 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Sample = Callable[[list[bytes]], object]
-PICTURES = ("image/jpeg", "image/png", "image/webp", "image/bmp", "image/gif", "image/tiff")
-"""Content types of encoded pictures."""
+IMAGES = ("image/jpeg", "image/png", "image/webp", "image/bmp", "image/gif", "image/tiff")
+"""Content types of encoded images."""
 _JSON, _RAW, _FORM = "application/json", "application/octet-stream", "multipart/form-data"
-_KINDS = {kind.encode(): kind for kind in (_JSON, _RAW, _FORM, *PICTURES)}
+_KINDS = {kind.encode(): kind for kind in (_JSON, _RAW, _FORM, *IMAGES)}
 _AT_ONCE_BYTES = 1 << 15
 _AT_ONCE_PIXELS = 1 << 14
 
@@ -43,11 +43,11 @@ class Predict:
 
     Args:
         follower: The model of the moment.
-        batcher: Where pictures wait for it.
+        batcher: Where images wait for it.
         params: Limits.
         metrics: Told of every request.
         token: What clients must send; None lets everybody in.
-        sample: Given the encoded pictures of answered requests.
+        sample: Given the encoded images of answered requests.
     """
 
     follower: Follower
@@ -68,10 +68,10 @@ class Predict:
         except Unanswerable as error:
             status, body = 422, _as_reason(str(error))
         except Full:
-            status, body = 503, _as_reason(f"{params.max_queue} pictures wait already; try again in a moment")
+            status, body = 503, _as_reason(f"{params.max_queue} images wait already; try again in a moment")
         except TimeoutError:
             if _ARRIVED in scope:
-                why = f"not answered within {params.timeout_s:g} s; try again, or send fewer pictures at once"
+                why = f"not answered within {params.timeout_s:g} s; try again, or send fewer images at once"
                 status, body = 503, _as_reason(why)
             else:
                 status, body = 408, _as_reason(f"the request had not arrived whole within {params.timeout_s:g} s")
@@ -88,7 +88,7 @@ class Predict:
 
     async def _answer(self, scope: Message, receive: Receive) -> bytes:
         if scope["method"] != "POST":
-            raise Refused(405, f"{scope['method']} is not understood here; send pictures by POST")
+            raise Refused(405, f"{scope['method']} is not understood here; send images by POST")
         headers: dict[bytes, bytes] = dict(scope["headers"])
         self._check_token(headers)
         model = self.follower.model
@@ -111,13 +111,13 @@ class Predict:
     async def _read(
         self, scope: Message, headers: dict[bytes, bytes], receive: Receive, model: Model
     ) -> tuple[np.ndarray, list[bytes]]:
-        """The pictures of a request, and their files where they came encoded."""
+        """The images of a request, and their files where they came encoded."""
         sent = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         kind = _KINDS.get(sent)
         if kind is None:
             raise Refused(
                 415,
-                f"content-type {sent[:80].decode('latin-1')!r} is not understood; send a form, JSON, application/octet-stream or a picture",
+                f"content-type {sent[:80].decode('latin-1')!r} is not understood; send a form, JSON, application/octet-stream or an image",
             )
         body = await _read_body(receive, headers.get(b"content-length", b""), self.params.max_bytes)
         scope[_ARRIVED] = True
@@ -135,7 +135,7 @@ class Predict:
         except Refused as error:
             if kind == _RAW and error.status == 422:
                 raise Refused(
-                    422, f"{error.why}; raw pixels need their shape: ?shape=pictures,height,width,channels"
+                    422, f"{error.why}; raw pixels need their shape: ?shape=images,height,width,channels"
                 ) from None
             raise
 
@@ -190,7 +190,7 @@ async def _read_form(scope: Message, body: bytes, params: ServeParams) -> list[b
         return {"type": "http.request", "body": body, "more_body": False}
 
     try:
-        form = await Request(scope, again).form(max_files=params.max_pictures, max_fields=params.max_pictures)
+        form = await Request(scope, again).form(max_files=params.max_images, max_fields=params.max_images)
     except (MultiPartException, ValueError, KeyError) as error:
         raise Refused(400, f"the form cannot be read: {error}") from None
     except Exception as error:  # the parser of forms raises its own, and Starlette turns some into HTTP's
@@ -205,7 +205,7 @@ async def _read_form(scope: Message, body: bytes, params: ServeParams) -> list[b
 
 
 def _as_json(answers: dict[str, np.ndarray], classes: list[str], count: int) -> bytes:
-    """One answer a picture; where there is a number for every class, also the class with the highest."""
+    """One answer an image; where there is a number for every class, also the class with the highest."""
     found: list[dict[str, Any]] = [{} for _ in range(count)]
     for name, values in answers.items():
         best = values.argmax(1).tolist() if values.shape[1:] == (len(classes),) and values.dtype.kind == "f" else None

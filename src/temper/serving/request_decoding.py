@@ -1,4 +1,4 @@
-"""What clients may send: encoded pictures or raw pixels, as bytes, forms or JSON; read within limits, refused with a reason."""
+"""What clients may send: encoded images or raw pixels, as bytes, forms or JSON; read within limits, refused with a reason."""
 
 import math
 import re
@@ -37,19 +37,19 @@ class Refused(Exception):
 
 
 def decode(files: list[bytes], model: Model, params: ServeParams, *, until: float = math.inf) -> np.ndarray:
-    """Encoded pictures as the model saw them in training, [pictures, height, width, channels].
+    """Encoded images as the model saw them in training, [images, height, width, channels].
 
     Nobody waits for them after `until` (time.monotonic()), so no further one is decoded then.
     """
     if not files:
-        raise Refused(422, "no picture was sent")
-    if len(files) > params.max_pictures:
-        raise Refused(413, f"{len(files)} pictures are more than {params.max_pictures}")
+        raise Refused(422, "no image was sent")
+    if len(files) > params.max_images:
+        raise Refused(413, f"{len(files)} images are more than {params.max_images}")
     height, width = model.size_px
     found = np.empty((len(files), height, width, model.channels), np.uint8)
     for number, raw in enumerate(files):
         if time.monotonic() > until:
-            raise Refused(503, f"time was up after {number} of {len(files)} pictures; send fewer at once")
+            raise Refused(503, f"time was up after {number} of {len(files)} images; send fewer at once")
         try:
             pixels, _ = unify(
                 raw, height_px=height, width_px=width, max_pixels=params.max_pixels, max_side_px=params.max_side_px
@@ -57,7 +57,7 @@ def decode(files: list[bytes], model: Model, params: ServeParams, *, until: floa
         except Unreadable as error:
             why = str(error).replace("prepare.", "")
             raise Refused(
-                413 if "more than" in why or "longer than" in why else 422, f"picture {number}: {why}"
+                413 if "more than" in why or "longer than" in why else 422, f"image {number}: {why}"
             ) from None
         found[number] = _as_channels(pixels, model.channels)
     return found
@@ -74,7 +74,7 @@ def _as_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
 
 
 def read_json(body: bytes, model: Model, params: ServeParams) -> np.ndarray:
-    """`{"image": [[[[...]]]]}`: whole numbers 0..255, [pictures, height, width, channels], or one picture without the first axis."""
+    """`{"image": [[[[...]]]]}`: whole numbers 0..255, [images, height, width, channels], or one image without the first axis."""
     if (pixels := _read_plain(body)) is not None:
         return check(pixels, model, params)
     try:
@@ -82,14 +82,14 @@ def read_json(body: bytes, model: Model, params: ServeParams) -> np.ndarray:
     except orjson.JSONDecodeError as error:
         raise Refused(422, f"the body is no JSON: {error}") from None
     if not isinstance(value, dict) or "image" not in value:
-        raise Refused(422, 'the body must be {"image": [...]}, pixels as lists [pictures][height][width][channels]')
+        raise Refused(422, 'the body must be {"image": [...]}, pixels as lists [images][height][width][channels]')
     return check(_as_pixels(value["image"]), model, params)
 
 
 def _read_plain(body: bytes) -> np.ndarray | None:
     """The pixels of a body that holds nothing else, without making a Python list of every row; None: read it the long way.
 
-    What is left of the lists without their numbers says their shape, and is the same for all pictures of a size; the numbers
+    What is left of the lists without their numbers says their shape, and is the same for all images of a size; the numbers
     are read as one list. Brackets become spaces, so that numbers they part stay apart.
     """
     start, end = body.find(b"["), body.rfind(b"]") + 1
@@ -128,7 +128,7 @@ def _as_pixels(value: Any) -> np.ndarray:
     parts: list[Any] = [value]
     while parts and isinstance(parts[0], list):
         if len(shape) == _AXES:
-            raise Refused(422, f"image: the lists are nested deeper than {_AXES}: [pictures][height][width][channels]")
+            raise Refused(422, f"image: the lists are nested deeper than {_AXES}: [images][height][width][channels]")
         if not all(isinstance(part, list) for part in parts) or len(sizes := {len(part) for part in parts}) != 1:
             raise Refused(422, "image: the lists are not all of one length")
         shape.append(sizes.pop())
@@ -145,13 +145,13 @@ def _as_pixels(value: Any) -> np.ndarray:
 
 
 def read_raw(body: bytes, shape: str, model: Model, params: ServeParams) -> np.ndarray:
-    """uint8 pixels, row by row, as the shape in the query says: `pictures,height,width,channels`."""
+    """uint8 pixels, row by row, as the shape in the query says: `images,height,width,channels`."""
     try:
         sizes = [int(part) for part in shape.split(",")]
     except ValueError:
         sizes = []
     if len(sizes) not in (3, 4) or any(size < 1 or size > 1 << 31 for size in sizes):
-        raise Refused(422, f"shape={shape[:80]!r} must be pictures,height,width,channels, each at least 1")
+        raise Refused(422, f"shape={shape[:80]!r} must be images,height,width,channels, each at least 1")
     count = 1
     for size in sizes:
         count *= size
@@ -166,11 +166,11 @@ def check(pixels: np.ndarray, model: Model, params: ServeParams) -> np.ndarray:
         pixels = pixels[None]
     if pixels.ndim != 4 or pixels.shape[3] != model.channels:
         raise Refused(
-            422, f"pixels of shape {list(pixels.shape)}; the model takes [pictures, height, width, {model.channels}]"
+            422, f"pixels of shape {list(pixels.shape)}; the model takes [images, height, width, {model.channels}]"
         )
     count, height, width, _ = pixels.shape
-    if count > params.max_pictures:
-        raise Refused(413, f"{count} pictures are more than {params.max_pictures}")
+    if count > params.max_images:
+        raise Refused(413, f"{count} images are more than {params.max_images}")
     if height * width > params.max_pixels or max(height, width) > params.max_side_px:
         raise Refused(
             413, f"{width}x{height} px are more than {params.max_pixels}, or a side is longer than {params.max_side_px}"

@@ -27,7 +27,7 @@ STAGES = (
         "prepare",
         ("ingest",),
         ("seed", "problem", "prepare"),
-        "check, split and pack the pictures",
+        "check, split and pack the images",
         external=("prepare.splits",),
     ),
     Stage("augment", ("prepare",), ("seed", "augment"), "rebalance the training split and materialise views"),

@@ -49,7 +49,7 @@ def run(
     if plan:
         columns = open_split(prepare, "train")
         example_bytes = sum(column[:1].nbytes for column in columns.values())
-        require_space(out, len(plan) * example_bytes, f"{len(plan)} augmented pictures")
+        require_space(out, len(plan) * example_bytes, f"{len(plan)} augmented images")
         materialize(
             prepare.path("train/image.npy").parent,
             out / "views",

@@ -19,7 +19,7 @@ from temper.problem import Problem
 from temper.stages.holdout import make_ratings, open_test
 from temper.stress.card import CLASSES, STRATA, Card, Plot, write_card, write_record
 from temper.stress.evaluation import STRATUM, Evaluation, evaluate, find_worst
-from temper.stress.image_pool import Pictures
+from temper.stress.image_pool import ImagePool
 from temper.stress.scores import Score, figures, pick, tabulate, write
 
 if TYPE_CHECKING:
@@ -44,14 +44,14 @@ def run(
     """
     prepare, quantize = inputs["prepare"], inputs["quantize"]
     test = open_test(prepare)
-    problem, pictures = test.problem, test.pictures
+    problem, images = test.problem, test.images
     # Largest first: teacher, student, quantized student.
     costs = dict(sorted(quantize.facts["candidates"].items(), key=lambda item: (-item[1]["bytes"], item[0])))
     candidates = {name: Deployed(quantize.path(found["file"]), part=PART) for name, found in costs.items()}
     evaluation = evaluate(
         problem,
         candidates,
-        pictures,
+        images,
         targets=test.targets,
         strata=test.strata,
         params=params.evaluate,
@@ -65,9 +65,9 @@ def run(
     for name, rating in ratings.items():
         write_rating(out / RATINGS / f"{name}.safetensors", rating)
     mistakes = find_worst(
-        problem, candidates[DEPLOYED], pictures, targets=test.targets, errors=evaluation.errors[DEPLOYED], count=_WORST
+        problem, candidates[DEPLOYED], images, targets=test.targets, errors=evaluation.errors[DEPLOYED], count=_WORST
     )
-    plots = _draw(problem, evaluation, scores, mistakes, pictures, out, seed=params.seed)
+    plots = _draw(problem, evaluation, scores, mistakes, images, out, seed=params.seed)
     headline = problem.headline.name
     facts = {
         "headline": headline,
@@ -76,7 +76,7 @@ def run(
             name: {**figures(scores, candidate=name, headline=headline), **_cost(found)}
             for name, found in costs.items()
         },
-        "images": {"clean": len(pictures), "stress": len(evaluation.subset)},
+        "images": {"clean": len(images), "stress": len(evaluation.subset)},
     }
     card = _fill_card(problem, facts, evaluation, scores, inputs, plots, confidence=params.evaluate.confidence)
     write_record(out, card)
@@ -93,7 +93,7 @@ def _draw(
     evaluation: Evaluation,
     scores: Sequence[Score],
     mistakes: tuple[np.ndarray, list[str]],
-    pictures: Pictures,
+    images: ImagePool,
     out: Path,
     *,
     seed: int,
@@ -111,27 +111,27 @@ def _draw(
     headline, conditions = problem.headline.name, evaluation.conditions
     if conditions:
         families = list(dict.fromkeys(item.family for item in conditions))
-        text = "The mean over each family's conditions. Bands: bootstrap intervals over test pictures."
+        text = "The mean over each family's conditions. Bands: bootstrap intervals over test images."
         keep("families", plots.draw_families(scores, headline=headline, families=families), "Under stress", text)
         figure = plots.draw_conditions(scores, headline=headline, conditions=conditions)
-        keep("conditions", figure, "Under each condition", "Bands: bootstrap intervals over test pictures.")
+        keep("conditions", figure, "Under each condition", "Bands: bootstrap intervals over test images.")
     counts = evaluation.confusions[DEPLOYED].numpy()
     figure = plots.draw_confusion(counts, classes=problem.classes, candidate=DEPLOYED)
     keep("confusion", figure, "Confusions", "Rows add up to 100; a dot is less than half a per cent.")
     if len(mistakes[0]):
         figure = sheets.draw_mistakes(mistakes[0], captions=mistakes[1])
-        keep("mistakes", figure, "Worst mistakes", f"The clean test pictures on which {DEPLOYED} was most wrong.")
+        keep("mistakes", figure, "Worst mistakes", f"The clean test images on which {DEPLOYED} was most wrong.")
     if conditions:
-        key = _richest(pictures, evaluation)
-        figure = sheets.draw_samples(pictures, key=key, conditions=conditions, seed=seed)
-        keep("samples", figure, "What the stress looks like", "One test picture; under each, the condition's strength.")
+        key = _richest(images, evaluation)
+        figure = sheets.draw_samples(images, key=key, conditions=conditions, seed=seed)
+        keep("samples", figure, "What the stress looks like", "One test image; under each, the condition's strength.")
     return tuple(written)
 
 
-def _richest(pictures: Pictures, evaluation: Evaluation) -> int:
-    """Of the first stressed pictures, the one whose shades are spread most evenly: it shows best what conditions do."""
+def _richest(images: ImagePool, evaluation: Evaluation) -> int:
+    """Of the first stressed images, the one whose shades are spread most evenly: it shows best what conditions do."""
     keys = evaluation.subset[:_SAMPLE_FROM]
-    shades = torch.stack([torch.bincount(image.flatten() // 16, minlength=16) for image in pictures.take(keys)])
+    shades = torch.stack([torch.bincount(image.flatten() // 16, minlength=16) for image in images.take(keys)])
     return int(keys[torch.special.entr(shades / shades.sum(dim=1, keepdim=True)).sum(dim=1).argmax()])
 
 

@@ -14,7 +14,7 @@ from temper.data.dataset.packed import (
     TABLE,
     check_batch,
     open_encoded,
-    open_pictures,
+    open_images,
     open_split,
     open_training,
     read_strata_drawn,
@@ -85,7 +85,7 @@ def train_network(
         seed = derive(seed, what)
         loader = make_loader(inputs, problem, facts, params, ranks, seed=seed, what=what)
         network = build_network(problem, params.backbone, facts, seed=seed, head=params.head)
-        whiten(network, open_pictures(prepare))
+        whiten(network, open_images(prepare))
         started = transfer(network, params, project, ranks)
         network = network.to(ranks.device)
         held = to_tensors(open_split(prepare, "validation"), ranks.device)
@@ -162,12 +162,12 @@ def make_loader(
     seed: int,
     what: str,
 ) -> TrainLoader:
-    """Batches from memory, or of pictures made ahead where they are encoded or viewed one by one."""
+    """Batches from memory, or of images made ahead where they are encoded or viewed one by one."""
     columns, repeats, weights = open_training(inputs["prepare"], inputs["augment"])
     check_batch(params.fit.batch_size, repeats, key=f"{what}.fit.batch_size", num_ranks=ranks.num)
     encoded = open_encoded(inputs["prepare"])
     stream = None
-    if encoded is not None or params.views.per_picture:
+    if encoded is not None or params.views.per_image:
         stream = Stream(
             columns.pop("image") if encoded is None else encoded,
             {name: columns.pop(name) for name in sorted(problem.spatial)},
@@ -234,7 +234,7 @@ def _tally(network: nn.Module, problem: Problem, inputs: Inputs, targets: Target
 
 
 def _ids(augment: Artifact) -> list[str]:
-    """Ids of all that training draws from, in the order of the packed files; a view has its picture's."""
+    """Ids of all that training draws from, in the order of the packed files; a view has its image's."""
     table = read_table(augment.path(TABLE), ["index", "id"])
     return [name for _, name in sorted(zip(table["index"], table["id"], strict=True))]
 

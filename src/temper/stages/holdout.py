@@ -12,7 +12,7 @@ from temper.gate.evaluation_result import Cell, Question, Rating
 from temper.problem import Problem, Targets
 from temper.problems import load as load_problem
 from temper.stress.evaluation import Evaluation
-from temper.stress.image_pool import Pictures
+from temper.stress.image_pool import ImagePool
 from temper.stress.params import EvaluateParams
 
 
@@ -21,7 +21,7 @@ class HeldOut:
     """What candidates are measured on."""
 
     problem: Problem
-    pictures: Pictures
+    images: ImagePool
     targets: Targets
     strata: list[frozenset[str]]
 
@@ -29,8 +29,8 @@ class HeldOut:
 def open_test(prepare: Artifact) -> HeldOut:
     """The test split, which only measuring opens."""
     columns = held_out(prepare)
-    pictures = Pictures(np.asarray(columns["image"]))
-    return HeldOut(load_problem(prepare.facts["problem"]), pictures, as_targets(columns), read_strata(prepare, "test"))
+    images = ImagePool(np.asarray(columns["image"]))
+    return HeldOut(load_problem(prepare.facts["problem"]), images, as_targets(columns), read_strata(prepare, "test"))
 
 
 def make_ratings(
@@ -47,7 +47,7 @@ def make_ratings(
     Args:
         evaluation: Of `prepare`'s test split.
         problem: What was asked.
-        prepare: Artifact of the pictures.
+        prepare: Artifact of the images.
         params: With which was measured.
         seed: With which was measured.
         costs: By candidate: `digest`, and whatever else is a number.

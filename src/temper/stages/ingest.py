@@ -1,4 +1,4 @@
-"""Fetch the raw data and describe each picture by a row; nothing is decoded or changed."""
+"""Fetch the raw data and describe each image by a row; nothing is decoded or changed."""
 
 from collections import Counter
 from collections.abc import Mapping

@@ -11,7 +11,7 @@ from temper.problems import load as load_problem
 
 
 def read_facts(prepare: Artifact) -> Facts:
-    """What the pictures are like, as prepare found them."""
+    """What the images are like, as prepare found them."""
     found = dict(prepare.facts["facts"])
     return Facts(**{**found, "mean": tuple(found["mean"]), "std": tuple(found["std"])})
 

@@ -1,4 +1,4 @@
-"""Check, split and pack the pictures: from raw files to a few large arrays and a readable table of rows."""
+"""Check, split and pack the images: from raw files to a few large arrays and a readable table of rows."""
 
 import sys
 from collections import Counter
@@ -38,7 +38,7 @@ def run(
     """Write `train/`, `validation/` and `test/`, the tables of rows and of what was dropped, and a data report.
 
     Returns:
-        The bound problem, facts of the training pictures, examples per split, counts per split and stratum, and how many were
+        The bound problem, facts of the training images, examples per split, counts per split and stratum, and how many were
         dropped for which reason.
     """
     ingest = inputs["ingest"]
@@ -68,7 +68,7 @@ def run(
     _write_rows(out / TABLE, rows, kept, splits, survey)
     write_dropped(rows, dropped, out / DROPPED)
     if dropped:
-        text = f"{len(dropped)} of {len(rows)} pictures were dropped; artifacts/prepare/{DROPPED} says which, and why"
+        text = f"{len(dropped)} of {len(rows)} images were dropped; artifacts/prepare/{DROPPED} says which, and why"
         print(text, file=sys.stderr)
     in_training = [each for each, split in zip(strata, splits, strict=True) if split == "train"]
     _write_sheet(out, facts, in_training, problem)
@@ -93,10 +93,10 @@ def _require_space(rows: Rows, ingest: Artifact, params: PrepareParams, out: Pat
     if params.keep == "encoded":
         held_share = params.validation_share + params.test_share
         needed = sum(ingest.path(name).stat().st_size for name in ingest.files) + int(len(rows) * pixels * held_share)
-        require_space(out, needed, f"{len(rows)} pictures")
+        require_space(out, needed, f"{len(rows)} images")
     else:
         # Twice: once in `work` while the splits are not known yet, once packed.
-        require_space(out, 2 * len(rows) * pixels, f"{len(rows)} unified pictures")
+        require_space(out, 2 * len(rows) * pixels, f"{len(rows)} unified images")
 
 
 def _write_splits(
@@ -108,7 +108,7 @@ def _write_splits(
     survey: Survey,
     params: PrepareParams,
 ) -> Facts:
-    """Write pictures and truth of each split; returns the facts of the training pictures."""
+    """Write images and truth of each split; returns the facts of the training images."""
     members = {name: kept[[split == name for split in splits]] for name in SPLITS}
     columns = {} if survey.images is None else {"image": survey.images}
     for name in SPLITS:
@@ -123,7 +123,7 @@ def _write_splits(
 
 
 def _kept(path: Path, rows: Rows, digests: np.ndarray) -> list[str | None] | None:
-    """The splits that pictures were in before: by their pixels, or, where these were of another size, by their ids.
+    """The splits that images were in before: by their pixels, or, where these were of another size, by their ids.
 
     None where no splits are on record.
     """
@@ -167,7 +167,7 @@ def _check_classes(problem: Problem, strata: Sequence[frozenset[str]], dropped: 
         if name not in left:
             raise ValueError(
                 f"class {name!r} has no example among the {len(strata)} usable ones ({len(dropped)} were dropped, because they "
-                "are damaged or because equal pictures carry different labels); add pictures of it, or remove the class"
+                "are damaged or because equal images carry different labels); add images of it, or remove the class"
             )
 
 
@@ -196,7 +196,7 @@ def _write_rows(path: Path, rows: Rows, kept: Int64[np.ndarray, "kept"], splits:
 
 
 def _write_sheet(out: Path, facts: Facts, strata: Sequence[frozenset[str]], problem: Problem) -> None:
-    """A line of pictures per class, evenly picked from the training split."""
+    """A line of images per class, evenly picked from the training split."""
     columns = open_columns(out, facts)
     lines = []
     for name in sorted({name for each in strata for name in each})[:_SHEET_LINES]:

@@ -13,7 +13,7 @@ import torch
 from temper.artifacts import Artifact
 from temper.compress.cost import measure_cost
 from temper.compress.export import Deployable, export
-from temper.data.dataset.packed import open_pictures, open_split
+from temper.data.dataset.packed import open_images, open_split
 from temper.maths.random import derive
 from temper.networks.features import check_names
 from temper.networks.onnx_model import FEATURES, Deployed
@@ -47,7 +47,7 @@ def run(
         export(deployable, facts, path, _metadata(name, problem, facts, inputs, deployable.features))
         gaps[name] = _gap(path, deployable, columns["image"][: settings.parity_images])
         _check(name, gaps[name], settings.max_parity_gap)
-    images = open_pictures(prepare)
+    images = open_images(prepare)
     chosen = np.random.default_rng(derive(params.seed, "calibration")).permutation(len(images))
     found = quantize_student(
         out,

@@ -1,7 +1,7 @@
 """The model card: what was made, from what, how good it is and where that ends; one record, written as HTML and Markdown.
 
 The record holds no time and no machine, so equal models have equal cards; figures of a machine (latency) are handed in when a
-card is written for people of that machine. The HTML holds its pictures inside; the Markdown points at the files.
+card is written for people of that machine. The HTML holds its images inside; the Markdown points at the files.
 
 Source:
     Mitchell et al. 2019, "Model cards for model reporting", arXiv:1810.03993.
@@ -24,12 +24,12 @@ STRATA = ("stratum", "strata")
 """What the card calls that by which scores are broken down: plain classes, or something else besides them."""
 
 LIMITS = (
-    "Every figure is of this data set's test split. Pictures from another camera, place or time may go worse.",
+    "Every figure is of this data set's test split. Images from another camera, place or time may go worse.",
     "The stress is synthetic and one thing at a time. Not tested: blur, compression, weather, turned or scaled subjects, "
     "several conditions at once, adversarial attacks, and subjects of none of the classes.",
-    "Stressed figures are of a part of the test pictures, spread evenly over the {strata}; compare them with severity 0 of "
-    "the same pictures, not with the clean score of all.",
-    "Intervals say what another choice of test pictures would change. They say nothing about another training run: "
+    "Stressed figures are of a part of the test images, spread evenly over the {strata}; compare them with severity 0 of "
+    "the same images, not with the clean score of all.",
+    "Intervals say what another choice of test images would change. They say nothing about another training run: "
     "there was one.",
     "The truth was taken as given: wrong labels in the test split count as mistakes of the model.",
     "An int8 file may answer a little differently on processors without the same integer instructions.",
@@ -38,7 +38,7 @@ LIMITS = (
 
 @dataclass(frozen=True)
 class Plot:
-    """A picture of the card."""
+    """An image of the card."""
 
     file: str
     """Relative to the card."""
@@ -57,9 +57,9 @@ class Card:
     greater_is_better: bool
     confidence: float
     images: Mapping[str, int]
-    """`clean` and `stress`: test pictures behind the scores."""
+    """`clean` and `stress`: test images behind the scores."""
     data: Mapping[str, Any]
-    """`digest`, `size` (as text), `splits` (name -> pictures), `classes` (how many), `strata` (name -> split -> pictures) and
+    """`digest`, `size` (as text), `splits` (name -> images), `classes` (how many), `strata` (name -> split -> images) and
     `words` for one and many of them: `CLASSES` or `STRATA`."""
     candidates: Mapping[str, Mapping[str, Any]]
     """As in the facts of `evaluate`."""

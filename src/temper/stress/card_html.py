@@ -35,8 +35,8 @@ figure img { max-width: 100%; height: auto; background: #fff; border-radius: 6px
 </head>
 <body>
 <h1>{{ title }}</h1>
-<p class="soft">Model card. A {{ card.kind }} model with {{ card.data.classes }} classes for pictures of
-{{ card.data.size }}, tried on {{ "{:,}".format(card.images.clean) }} test pictures, {{ "{:,}".format(card.images.stress) }} of them under
+<p class="soft">Model card. A {{ card.kind }} model with {{ card.data.classes }} classes for images of
+{{ card.data.size }}, tried on {{ "{:,}".format(card.images.clean) }} test images, {{ "{:,}".format(card.images.stress) }} of them under
 stress.
 Every figure was measured from the file that is deployed.</p>
 
@@ -47,7 +47,7 @@ Every figure was measured from the file that is deployed.</p>
 <th class="n">under {{ family }}, %</th>
 {% endfor %}
 <th class="n">size</th><th class="n">parameters</th><th class="n">multiply-adds</th>
-{% if latency %}<th class="n">latency, batch 1</th><th class="n">pictures/s</th>{% endif %}
+{% if latency %}<th class="n">latency, batch 1</th><th class="n">images/s</th>{% endif %}
 </tr></thead>
 <tbody>
 {% for name, found in card.candidates.items() %}
@@ -67,10 +67,10 @@ Every figure was measured from the file that is deployed.</p>
 {% endfor %}
 </tbody>
 </table></div>
-<p class="soft">Small figures: {{ "%g"|format(100 * card.confidence) }} % bootstrap intervals over test pictures. Under a
+<p class="soft">Small figures: {{ "%g"|format(100 * card.confidence) }} % bootstrap intervals over test images. Under a
 family: the mean over its conditions and five severities.{% if latency %} Latency: median, and 10th to 90th percentile, on
 {{ latency.machine.cpu }}, {{ latency.machine.cores }} cores, ONNX Runtime {{ latency.machine.onnxruntime }};
-pictures/s at batch 256.{% endif %}</p>
+images/s at batch 256.{% endif %}</p>
 
 <h2>Limits</h2>
 <ul>
@@ -86,11 +86,11 @@ pictures/s at batch 256.{% endif %}</p>
 {% endfor %}
 
 <h2>By {{ one }}</h2>
-<p class="soft">{{ card.headline }} in %, over the clean test pictures of each {{ one }}.{% if one != "class" %} Strata: classes, and what
+<p class="soft">{{ card.headline }} in %, over the clean test images of each {{ one }}.{% if one != "class" %} Strata: classes, and what
 shows none of them.{% endif %}</p>
 <div class="wide"><table>
 <thead><tr><th></th>{% for name in card.candidates %}<th class="n">{{ name }}</th>{% endfor %}
-{% for split in card.data.splits %}<th class="n">{{ split }} pictures</th>{% endfor %}</tr></thead>
+{% for split in card.data.splits %}<th class="n">{{ split }} images</th>{% endfor %}</tr></thead>
 <tbody>
 {% for stratum, found in card.strata.items() %}
 <tr><th>{{ stratum }}</th>
@@ -134,8 +134,8 @@ shows none of them.{% endif %}</p>
 
 <h2>Data and lineage</h2>
 <div class="wide"><table><tbody>
-{% for split, pictures in card.data.splits.items() %}
-<tr><td>{{ split }} split</td><td>{{ "{:,}".format(pictures) }} pictures</td></tr>
+{% for split, images in card.data.splits.items() %}
+<tr><td>{{ split }} split</td><td>{{ "{:,}".format(images) }} images</td></tr>
 {% endfor %}
 {% for stage, digest in card.lineage.items() %}
 <tr><td>artifact of {{ stage }}</td><td><code>{{ digest }}</code></td></tr>

@@ -2,15 +2,15 @@
 
 MARKDOWN = """# {{ title }}: model card
 
-A {{ card.kind }} model with {{ card.data.classes }} classes for pictures of {{ card.data.size }}, tried on
-{{ "{:,}".format(card.images.clean) }} test pictures, {{ "{:,}".format(card.images.stress) }} of them under stress. Every figure was measured from the
+A {{ card.kind }} model with {{ card.data.classes }} classes for images of {{ card.data.size }}, tried on
+{{ "{:,}".format(card.images.clean) }} test images, {{ "{:,}".format(card.images.stress) }} of them under stress. Every figure was measured from the
 file that is deployed.
 
 ## Candidates
 
 {% set families = card.candidates.values()|map(attribute="stress")|first|list %}
 | candidate | {{ card.headline }}, % |{% for family in families %} under {{ family }}, % |{% endfor %} size | parameters | multiply-adds |
-{%- if latency %} latency, batch 1 | pictures/s |{% endif +%}
+{%- if latency %} latency, batch 1 | images/s |{% endif +%}
 |---|--:|{{ "--:|" * (families|length) }}--:|--:|--:|{{ "--:|--:|" if latency }}
 {% for name, found in card.candidates.items() %}
 | {{ name|cell }} | {{ found[card.headline]|spread }} |{% for part in found.stress.values() %} {{ part|spread }} |
@@ -19,11 +19,11 @@ file that is deployed.
 {{- " {:,.0f}".format(latency.candidates[name].images_per_s.median) }} |{% endif +%}
 {% endfor %}
 
-In brackets: {{ "%g"|format(100 * card.confidence) }} % bootstrap intervals over test pictures. Under a family: the mean over
+In brackets: {{ "%g"|format(100 * card.confidence) }} % bootstrap intervals over test images. Under a family: the mean over
 its conditions and five severities.
 {% if latency %}
 Latency: median on {{ latency.machine.cpu }}, {{ latency.machine.cores }} cores, ONNX Runtime
-{{ latency.machine.onnxruntime }}; pictures/s at batch 256.
+{{ latency.machine.onnxruntime }}; images/s at batch 256.
 {% endif %}
 
 ## Limits
@@ -44,9 +44,9 @@ Latency: median on {{ latency.machine.cpu }}, {{ latency.machine.cores }} cores,
 {% endfor %}
 ## By {{ one }}
 
-{{ card.headline }} in %, over the clean test pictures of each {{ one }}.{% if one != "class" %} Strata: classes, and what shows none of them.{% endif +%}
+{{ card.headline }} in %, over the clean test images of each {{ one }}.{% if one != "class" %} Strata: classes, and what shows none of them.{% endif +%}
 
-| {{ one }} |{% for name in card.candidates %} {{ name|cell }} |{% endfor %}{% for split in card.data.splits %} {{ split }} pictures |{% endfor +%}
+| {{ one }} |{% for name in card.candidates %} {{ name|cell }} |{% endfor %}{% for split in card.data.splits %} {{ split }} images |{% endfor +%}
 |---|{{ "--:|" * (card.candidates|length + card.data.splits|length) }}
 {% for stratum, found in card.strata.items() %}
 | {{ stratum|cell }} |{% for name in card.candidates %} {{ found[name]|spread }} |{% endfor %}
@@ -86,8 +86,8 @@ Raw pixels go in: resizing, normalisation and read-out are inside the file. Its 
 
 | | |
 |---|---|
-{% for split, pictures in card.data.splits.items() %}
-| {{ split }} split | {{ "{:,}".format(pictures) }} pictures |
+{% for split, images in card.data.splits.items() %}
+| {{ split }} split | {{ "{:,}".format(images) }} images |
 {% endfor %}
 {% for stage, digest in card.lineage.items() %}
 | artifact of {{ stage }} | `{{ digest }}` |

@@ -13,15 +13,15 @@ from torch import Tensor
 
 from temper.problem import Targets
 from temper.stress import illumination, noise, occlusion
-from temper.stress.image_pool import Pictures
+from temper.stress.image_pool import ImagePool
 
 SEVERITIES = (1, 2, 3, 4, 5)
-"""0 is the picture as it is."""
+"""0 is the image as it is."""
 
 
 @runtime_checkable
 class Apply(Protocol):
-    """How a condition changes pictures; same seed and key, same picture, whatever the batch."""
+    """How a condition changes images; same seed and key, same image, whatever the batch."""
 
     def __call__(
         self,
@@ -31,7 +31,7 @@ class Apply(Protocol):
         /,
         *,
         seed: int,
-        pool: Pictures,
+        pool: ImagePool,
     ) -> UInt8[Tensor, "batch channels height width"]: ...
 
 
@@ -42,7 +42,7 @@ def unchanged(targets: Targets) -> Targets:
 
 @dataclass(frozen=True)
 class Condition:
-    """A way in which a picture may be worse than those trained on."""
+    """A way in which an image may be worse than those trained on."""
 
     name: str
     family: str
@@ -52,7 +52,7 @@ class Condition:
     unit: str
     """Of the strengths, as plots and tables say it."""
     channels: tuple[int, ...] = (1, 3)
-    """Pictures with so many channels it can act on."""
+    """Images with so many channels it can act on."""
     acts_on: str = "image"
     """Key of the inputs it changes."""
     retarget: Callable[[Targets], Targets] = unchanged
@@ -93,7 +93,7 @@ CONDITIONS = (
 
 
 def applicable(families: Sequence[str], *, channels: int) -> tuple[Condition, ...]:
-    """The conditions of some families that can act on pictures of so many channels."""
+    """The conditions of some families that can act on images of so many channels."""
     return tuple(item for item in CONDITIONS if item.family in families and channels in item.channels)
 
 
@@ -104,17 +104,17 @@ def stress(
     keys: Int64[Tensor, "batch"],
     severity: int,
     seed: int,
-    pool: Pictures,
+    pool: ImagePool,
 ) -> UInt8[Tensor, "batch channels height width"]:
-    """Pictures under a condition.
+    """Images under a condition.
 
     Args:
         condition: What happens to them.
         images: Raw pixels.
-        keys: The pictures' numbers in the pool; randomness depends on them and the seed alone.
+        keys: The images' numbers in the pool; randomness depends on them and the seed alone.
         severity: 0 (nothing happens) to 5.
         seed: The seed of the whole.
-        pool: Pictures that may lend patches.
+        pool: Images that may lend patches.
 
     Raises:
         ValueError: If the severity is none of 0 to 5.

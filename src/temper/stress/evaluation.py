@@ -1,8 +1,8 @@
-"""Measure candidates, clean and under stress, from answers to raw pictures.
+"""Measure candidates, clean and under stress, from answers to raw images.
 
-Stressed batches are made once and shown to every candidate. What a batch leaves behind are tallies: what each picture adds
+Stressed batches are made once and shown to every candidate. What a batch leaves behind are tallies: what each image adds
 to the scores. As soon as a cell (candidate, condition, severity) is complete, its tallies are resampled over source
-pictures into scores under each draw, and dropped; so memory does not grow with conditions. What was measured is kept in a
+images into scores under each draw, and dropped; so memory does not grow with conditions. What was measured is kept in a
 folder as it grows, so that an evaluation that was killed goes on where it was.
 
 Left out: agreement between candidates; `Problem` has no question for it that answers from files could be put to.
@@ -25,23 +25,23 @@ from temper.maths.statistics import draw, resample
 from temper.problem import Answer, Problem, Targets
 from temper.progress import Bar
 from temper.stress.conditions import SEVERITIES, Condition, applicable, stress
-from temper.stress.image_pool import Pictures, as_served
+from temper.stress.image_pool import ImagePool, as_served
 from temper.stress.params import EvaluateParams
 from temper.stress.partial_results import Pieces, Tensors
 
 Candidate: TypeAlias = Callable[[np.ndarray], Answer]
-"""Takes uint8 pictures [batch, height, width, channels] as a deployed file does."""
+"""Takes uint8 images [batch, height, width, channels] as a deployed file does."""
 
 CLEAN = "clean"
-"""Family and condition of all test pictures as they are."""
-SUBSET = "clean, stressed pictures only"
-"""Condition of those test pictures that conditions are measured on, as they are: severity 0 of every curve."""
+"""Family and condition of all test images as they are."""
+SUBSET = "clean, stressed images only"
+"""Condition of those test images that conditions are measured on, as they are: severity 0 of every curve."""
 MEAN = "mean"
 """Condition of a mean over the conditions of a family."""
 STRATUM = "stratum"
 """Family of the clean scores of each stratum; its conditions are the strata's names."""
 _LEFT = ("tallies", "errors", "confusion")
-"""What a candidate leaves of clean pictures."""
+"""What a candidate leaves of clean images."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,13 @@ class Cell:
     family: str
     condition: str
     severity: int | None
-    """0 for clean pictures, 1 to 5 under stress, None for a mean over severities."""
+    """0 for clean images, 1 to 5 under stress, None for a mean over severities."""
     images: int
-    """Source pictures behind it."""
+    """Source images behind it."""
     values: Mapping[str, float]
     """Scores by name."""
     samples: Mapping[str, Float64[Tensor, "resamples"]]
-    """The same scores under each draw of source pictures; draws are shared by cells of equally many pictures."""
+    """The same scores under each draw of source images; draws are shared by cells of equally many images."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,13 @@ class Evaluation:
 
     cells: tuple[Cell, ...]
     confusions: Mapping[str, Int64[Tensor, "classes classes"]]
-    """By candidate, on all clean test pictures."""
-    errors: Mapping[str, Float64[Tensor, "pictures"]]
-    """By candidate, how wrong it was on each clean test picture."""
-    alone: Mapping[str, Float64[Tensor, "pictures"]]
-    """By candidate, the headline of each clean test picture by itself."""
+    """By candidate, on all clean test images."""
+    errors: Mapping[str, Float64[Tensor, "images"]]
+    """By candidate, how wrong it was on each clean test image."""
+    alone: Mapping[str, Float64[Tensor, "images"]]
+    """By candidate, the headline of each clean test image by itself."""
     subset: Int64[Tensor, "images"]
-    """Numbers of the pictures that conditions were measured on."""
+    """Numbers of the images that conditions were measured on."""
     conditions: tuple[Condition, ...]
 
 
@@ -108,7 +108,7 @@ def choose(strata: Sequence[frozenset[str]], count: int, *, seed: int) -> Int64[
 def evaluate(
     problem: Problem,
     candidates: Mapping[str, Candidate],
-    pictures: Pictures,
+    pool: ImagePool,
     *,
     targets: Targets,
     strata: Sequence[frozenset[str]],
@@ -116,12 +116,12 @@ def evaluate(
     seed: int,
     checkpoints: Path | None = None,
 ) -> Evaluation:
-    """Measure every candidate on all test pictures, and on some of them under every condition and severity.
+    """Measure every candidate on all test images, and on some of them under every condition and severity.
 
     Args:
         problem: What was asked.
         candidates: Networks under test, by name.
-        pictures: The test pictures.
+        pool: The test images.
         targets: What is true of them, in the same order.
         strata: What each of them counts as.
         params: How much is measured.
@@ -129,16 +129,16 @@ def evaluate(
         checkpoints: Folder in which a half-finished evaluation of all this is kept and found again; None keeps nothing.
 
     Raises:
-        ValueError: If there are no test pictures.
+        ValueError: If there are no test images.
     """
-    if not len(pictures):
-        raise ValueError("the test split is empty; give it pictures (prepare.test_share, or the source's own split)")
+    if not len(pool):
+        raise ValueError("the test split is empty; give it images (prepare.test_share, or the source's own split)")
     subset = choose(strata, params.stress_images, seed=seed)
-    conditions = applicable(params.families, channels=pictures.channels)
-    everything, some = (keys.split(params.batch_size) for keys in (torch.arange(len(pictures)), subset))
+    conditions = applicable(params.families, channels=pool.channels)
+    everything, some = (keys.split(params.batch_size) for keys in (torch.arange(len(pool)), subset))
     pieces = Pieces(checkpoints)
     with Bar("evaluate", len(everything) + len(some) * len(conditions) * len(SEVERITIES)) as bar:
-        on_clean = partial(_measure_clean, problem, candidates, pictures, targets)
+        on_clean = partial(_measure_clean, problem, candidates, pool, targets)
         clean = pieces.measure(CLEAN, everything, on_clean, _join, bar)
         tallies, errors, confusions = ({name: clean[f"{name}/{what}"] for name in candidates} for what in _LEFT)
         alone = {name: problem.score(found)[problem.headline.name].double() for name, found in tallies.items()}
@@ -148,7 +148,7 @@ def evaluate(
         )
         for condition in conditions:
             for severity in SEVERITIES:
-                shown = partial(_measure_stressed, problem, candidates, pictures, targets, condition, severity, seed)
+                shown = partial(_measure_stressed, problem, candidates, pool, targets, condition, severity, seed)
                 scored = pieces.measure(f"{condition.name} {severity}", some, shown, score, bar)
                 cells += _stressed_cells(scored, condition, severity, len(subset))
         pieces.write()
@@ -158,12 +158,12 @@ def evaluate(
 def _measure_clean(
     problem: Problem,
     candidates: Mapping[str, Candidate],
-    pictures: Pictures,
+    pool: ImagePool,
     targets: Targets,
     keys: Int64[Tensor, "batch"],
 ) -> Tensors:
-    """What each candidate did with a batch of pictures as they are: `<candidate>/<one of _LEFT>`."""
-    shown = as_served(pictures.take(keys))
+    """What each candidate did with a batch of images as they are: `<candidate>/<one of _LEFT>`."""
+    shown = as_served(pool.take(keys))
     truth = {name: column[keys] for name, column in targets.items()}
     found = {}
     for name, candidate in candidates.items():
@@ -175,7 +175,7 @@ def _measure_clean(
 
 
 def _join(parts: Sequence[Tensors]) -> Tensors:
-    """All batches of the clean pictures as one; confusions are added up."""
+    """All batches of the clean images as one; confusions are added up."""
     joined = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
     return {key: value.sum(dim=0) if key.endswith("/confusion") else value for key, value in joined.items()}
 
@@ -183,16 +183,16 @@ def _join(parts: Sequence[Tensors]) -> Tensors:
 def _measure_stressed(
     problem: Problem,
     candidates: Mapping[str, Candidate],
-    pictures: Pictures,
+    pool: ImagePool,
     targets: Targets,
     condition: Condition,
     severity: int,
     seed: int,
     keys: Int64[Tensor, "batch"],
 ) -> Tensors:
-    """Tallies of each candidate on a batch of pictures under a condition."""
-    images = pictures.take(keys)
-    shown = as_served(stress(condition, images, keys=keys, severity=severity, seed=seed, pool=pictures))
+    """Tallies of each candidate on a batch of images under a condition."""
+    images = pool.take(keys)
+    shown = as_served(stress(condition, images, keys=keys, severity=severity, seed=seed, pool=pool))
     truth = condition.retarget({name: column[keys] for name, column in targets.items()})
     return {name: problem.tally(candidate(shown), truth).double() for name, candidate in candidates.items()}
 
@@ -223,13 +223,13 @@ def _stressed_cells(scored: Tensors, condition: Condition, severity: int, images
 
 def _clean_cells(
     problem: Problem,
-    tallies: Mapping[str, Float64[Tensor, "pictures counts"]],
+    tallies: Mapping[str, Float64[Tensor, "images counts"]],
     strata: Sequence[frozenset[str]],
     subset: Int64[Tensor, "images"],
     params: EvaluateParams,
     seed: int,
 ) -> list[Cell]:
-    """Scores on all clean pictures, on those that will be stressed, and on those of each stratum (the headline alone)."""
+    """Scores on all clean images, on those that will be stressed, and on those of each stratum (the headline alone)."""
     members: dict[str, list[int]] = {}
     for number, names in enumerate(strata):
         for name in names:
@@ -251,7 +251,7 @@ def _clean_cells(
 def _score(
     problem: Problem, tallies: Float64[Tensor, "images counts"], draws: UInt8[Tensor, "resamples images"]
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """Scores of some pictures, and the same under each draw of them."""
+    """Scores of some images, and the same under each draw of them."""
     values = {name: float(value) for name, value in problem.score(tallies.sum(dim=0)).items()}
     return values, dict(problem.score(resample(draws, tallies)))
 
@@ -274,21 +274,21 @@ def _means(cells: Sequence[Cell], families: Sequence[str]) -> list[Cell]:
 def find_worst(
     problem: Problem,
     candidate: Candidate,
-    pictures: Pictures,
+    pool: ImagePool,
     *,
     targets: Targets,
-    errors: Float64[Tensor, "pictures"],
+    errors: Float64[Tensor, "images"],
     count: int,
 ) -> tuple[np.ndarray, list[str]]:
-    """The pictures on which a candidate was most wrong, worst first, and what to write under each.
+    """The images on which a candidate was most wrong, worst first, and what to write under each.
 
-    Pictures that it answered without any error are no mistakes and are left out.
+    Images that it answered without any error are no mistakes and are left out.
     """
     keys = errors.argsort(descending=True, stable=True)[:count]
     keys = keys[errors[keys] > 0]
     if not len(keys):
-        return pictures.packed[:0], []
-    shown = as_served(pictures.take(keys))
+        return pool.packed[:0], []
+    shown = as_served(pool.take(keys))
     answer = candidate(shown)
     captions = []
     for place, key in enumerate(keys.tolist()):

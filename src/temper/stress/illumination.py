@@ -1,8 +1,8 @@
 """The light changes, the subject does not.
 
 Light adds and scales in linear intensity, while pixels are stored through the sRGB curve; so these functions decode, change
-the light and encode again. A change of every pixel by the same rule is a table of 256 entries per picture, which is exact
-and fast. Whether a picture gets more or less of something is a coin tossed by its key, the same at every strength.
+the light and encode again. A change of every pixel by the same rule is a table of 256 entries per image, which is exact
+and fast. Whether an image gets more or less of something is a coin tossed by its key, the same at every strength.
 
 Left out: glare, vignettes and local colour casts; they need a model of the lens or the scene.
 
@@ -18,7 +18,7 @@ from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
 from temper.maths.random import normal, uniform
-from temper.stress.image_pool import Pictures
+from temper.stress.image_pool import ImagePool
 
 Images = UInt8[Tensor, "batch channels height width"]
 Keys = Int64[Tensor, "batch"]
@@ -30,32 +30,32 @@ READ_NOISE = 3.0
 GAIN_SHARE = 0.5
 """Share of the lost stops that the camera's gain makes up for: half the darkness stays, all of the noise does."""
 PENUMBRA = 0.15
-"""Width of a shadow's soft edge, in picture sides."""
+"""Width of a shadow's soft edge, in image sides."""
 DAYLIGHT_K = 6500.0
 """Colour temperature that sRGB calls white."""
 _TO_SRGB = ((3.2406, -1.5372, -0.4986), (-0.9689, 1.8758, 0.0415), (0.0557, -0.2040, 1.0570))
 """CIE XYZ to linear sRGB (IEC 61966-2-1)."""
 
 
-def exposure(images: Images, keys: Keys, stops: float, *, seed: int, pool: Pictures) -> Images:
+def exposure(images: Images, keys: Keys, stops: float, *, seed: int, pool: ImagePool) -> Images:
     """`stops` too much or too little light; a stop is a factor of two."""
     tables = torch.stack([_encode(_decode(_LEVELS) * 2.0**sign) for sign in (-stops, stops)])
     return _look_up(images, tables[_coin(keys, seed=seed, stream="exposure")][:, None])
 
 
-def contrast(images: Images, keys: Keys, lost: float, *, seed: int, pool: Pictures) -> Images:
-    """Pixels drawn towards the picture's mean; `lost` is the share of the contrast that goes."""
+def contrast(images: Images, keys: Keys, lost: float, *, seed: int, pool: ImagePool) -> Images:
+    """Pixels drawn towards the image's mean; `lost` is the share of the contrast that goes."""
     mean = images.to(torch.float64).mean(dim=(1, 2, 3)).to(torch.float32)[:, None]
     return _look_up(images, _to_pixels(mean + (_LEVELS * 255 - mean) * (1.0 - lost))[:, None])
 
 
-def gamma(images: Images, keys: Keys, octaves: float, *, seed: int, pool: Pictures) -> Images:
+def gamma(images: Images, keys: Keys, octaves: float, *, seed: int, pool: ImagePool) -> Images:
     """A display curve that is wrong: pixels to the power of 2 ** octaves or of its inverse."""
     tables = torch.stack([_to_pixels(_LEVELS ** (2.0**sign) * 255) for sign in (-octaves, octaves)])
     return _look_up(images, tables[_coin(keys, seed=seed, stream="gamma")][:, None])
 
 
-def low_light(images: Images, keys: Keys, stops: float, *, seed: int, pool: Pictures) -> Images:
+def low_light(images: Images, keys: Keys, stops: float, *, seed: int, pool: ImagePool) -> Images:
     """`stops` less light, half of which the camera's gain makes up for, with the noise of so little light.
 
     Photons arrive at random (variance = their number, taken as Gaussian) and reading adds Gaussian noise.
@@ -66,8 +66,8 @@ def low_light(images: Images, keys: Keys, stops: float, *, seed: int, pool: Pict
     return _encode((light + deviation * field) * 2.0 ** (stops * GAIN_SHARE))
 
 
-def shadow(images: Images, keys: Keys, blocked: float, *, seed: int, pool: Pictures) -> Images:
-    """A shadow with a soft, straight edge over about half of the picture; `blocked` is the share of the light it takes."""
+def shadow(images: Images, keys: Keys, blocked: float, *, seed: int, pool: ImagePool) -> Images:
+    """A shadow with a soft, straight edge over about half of the image; `blocked` is the share of the light it takes."""
     height, width = images.shape[2:]
     rows = ((torch.arange(height, dtype=torch.float32) + 0.5) / height - 0.5)[None, :, None]
     columns = ((torch.arange(width, dtype=torch.float32) + 0.5) / width - 0.5)[None, None, :]
@@ -78,8 +78,8 @@ def shadow(images: Images, keys: Keys, blocked: float, *, seed: int, pool: Pictu
     return _encode(_decode(_LEVELS)[images.long()] * (1.0 - blocked * depth.float())[:, None])
 
 
-def colour_temperature(images: Images, keys: Keys, mireds: float, *, seed: int, pool: Pictures) -> Images:
-    """A white balance that is `mireds` (1e6 / kelvin) too warm or too cold, at the same brightness; colour pictures only."""
+def colour_temperature(images: Images, keys: Keys, mireds: float, *, seed: int, pool: ImagePool) -> Images:
+    """A white balance that is `mireds` (1e6 / kelvin) too warm or too cold, at the same brightness; colour images only."""
     gains = torch.stack([_lamp(sign) / _lamp(0.0) for sign in (-mireds, mireds)])
     tables = _encode(_decode(_LEVELS) * gains[:, :, None])
     return _look_up(images, tables[_coin(keys, seed=seed, stream="colour-temperature")])
@@ -99,7 +99,7 @@ def _lamp(mireds: float) -> Float32[Tensor, "3"]:
 
 
 def _coin(keys: Keys, *, seed: int, stream: str) -> Int64[Tensor, "batch"]:
-    """0 or 1 for each picture."""
+    """0 or 1 for each image."""
     return (uniform(keys, 1, seed=seed, stream=f"{stream} sign")[:, 0] < 0.5).long()
 
 
@@ -122,7 +122,7 @@ def _to_pixels(values: Float32[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
 
 
 def _look_up(images: Images, tables: UInt8[Tensor, "batch planes 256"]) -> Images:
-    """Send each pixel through its picture's table: one for all channels, or one per channel."""
+    """Send each pixel through its image's table: one for all channels, or one per channel."""
     tables = tables.expand(-1, images.shape[1], -1)
     return torch.gather(tables, 2, images.flatten(2).long()).view(images.shape)
 

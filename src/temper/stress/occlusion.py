@@ -1,8 +1,8 @@
 """Something stands in front of the subject.
 
-`share` is the share of the picture's area that is covered, 0 to 1. Where the cover lies, and its colour, belong to the
-picture's key and not to the share, so a picture's covers at growing shares lie inside one another. Covers are opaque and of
-one random colour per picture: black alone would be no cover at all on a black background.
+`share` is the share of the image's area that is covered, 0 to 1. Where the cover lies, and its colour, belong to the
+image's key and not to the share, so an image's covers at growing shares lie inside one another. Covers are opaque and of
+one random colour per image: black alone would be no cover at all on a black background.
 
 Left out: placement on the object or on what the network looks at (they need the truth or gradients).
 """
@@ -14,25 +14,25 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Tensor
 
 from temper.maths.random import hashes, uniform
-from temper.stress.image_pool import Pictures
+from temper.stress.image_pool import ImagePool
 
 Images = UInt8[Tensor, "batch channels height width"]
 Keys = Int64[Tensor, "batch"]
 PERIODS = 3
-"""Bars of a grid or of stripes along the picture's shorter side."""
+"""Bars of a grid or of stripes along the image's shorter side."""
 
 
-def patch(images: Images, keys: Keys, share: float, *, seed: int, pool: Pictures) -> Images:
-    """A rectangle of the picture's own shape, at a random place, in one random colour."""
+def patch(images: Images, keys: Keys, share: float, *, seed: int, pool: ImagePool) -> Images:
+    """A rectangle of the image's own shape, at a random place, in one random colour."""
     inside = _rectangles(images, keys, share, seed=seed, stream="patch")
     return _paint(images, inside, keys, seed=seed, stream="patch")
 
 
-def foreign_patch(images: Images, keys: Keys, share: float, *, seed: int, pool: Pictures) -> Images:
-    """A rectangle from the same place of another picture of the pool, never of the picture itself.
+def foreign_patch(images: Images, keys: Keys, share: float, *, seed: int, pool: ImagePool) -> Images:
+    """A rectangle from the same place of another image of the pool, never of the image itself.
 
     Args:
-        images: Pictures of the pool.
+        images: Images of the pool.
         keys: Their numbers in the pool.
         share: Covered share of the area, 0..1.
         seed: Chooses places and donors.
@@ -44,7 +44,7 @@ def foreign_patch(images: Images, keys: Keys, share: float, *, seed: int, pool: 
     return torch.where(inside[:, None], donors, images)
 
 
-def grid(images: Images, keys: Keys, share: float, *, seed: int, pool: Pictures) -> Images:
+def grid(images: Images, keys: Keys, share: float, *, seed: int, pool: ImagePool) -> Images:
     """Squares in rows and columns, as of a fence seen from the front; over all offsets they cover `share` on average."""
     rows, columns = _coordinates(images)
     offset = uniform(keys, 2, seed=seed, stream="grid")[:, :, None, None]
@@ -54,7 +54,7 @@ def grid(images: Images, keys: Keys, share: float, *, seed: int, pool: Pictures)
     return _paint(images, inside, keys, seed=seed, stream="grid")
 
 
-def stripes(images: Images, keys: Keys, share: float, *, seed: int, pool: Pictures) -> Images:
+def stripes(images: Images, keys: Keys, share: float, *, seed: int, pool: ImagePool) -> Images:
     """Parallel bars in a random direction; over all offsets they cover `share` on average."""
     rows, columns = _coordinates(images)
     # In float64: the last bit of a float32 sine depends on its place in the batch.
@@ -68,7 +68,7 @@ def stripes(images: Images, keys: Keys, share: float, *, seed: int, pool: Pictur
 def _rectangles(
     images: Images, keys: Keys, share: float, *, seed: int, stream: str
 ) -> Bool[Tensor, "batch height width"]:
-    """Rectangles of the picture's shape that cover `share` of it, each at a random place inside."""
+    """Rectangles of the image's shape that cover `share` of it, each at a random place inside."""
     height, width = images.shape[2:]
     rows, columns = max(1, round(math.sqrt(share) * height)), max(1, round(math.sqrt(share) * width))
     place = uniform(keys, 2, seed=seed, stream=f"{stream} place")
@@ -81,7 +81,7 @@ def _rectangles(
 
 
 def _paint(images: Images, inside: Bool[Tensor, "batch height width"], keys: Keys, *, seed: int, stream: str) -> Images:
-    """Cover pixels with one random colour per picture."""
+    """Cover pixels with one random colour per image."""
     colour = (uniform(keys, images.shape[1], seed=seed, stream=f"{stream} colour") * 256).to(torch.uint8)
     return torch.where(inside[:, None], colour[:, :, None, None], images)
 

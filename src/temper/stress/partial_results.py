@@ -66,7 +66,7 @@ class Pieces:
 
         Args:
             name: Of the piece.
-            batches: Keys of the pictures of each batch.
+            batches: Keys of the images of each batch.
             step: Measures a batch.
             finish: Turns what all batches left into what is kept.
             bar: Counts the batches.

@@ -78,14 +78,14 @@ def _draw_panels(
     axes[0, 0].set_xticks((0, *SEVERITIES))
     axes[0, 0].yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
     figure.supylabel(headline.replace("_", " "), fontsize=9, color="#333333")
-    figure.supxlabel("severity (0: the same pictures, clean)", fontsize=9, color="#333333")
+    figure.supxlabel("severity (0: the same images, clean)", fontsize=9, color="#333333")
     handles = axes[0, 0].get_lines()
     figure.legend(handles, candidates, loc="outside upper center", ncols=len(candidates))
     return figure
 
 
 def _point(scores: Sequence[Score], candidate: str, headline: str, family: str, condition: str, severity: int) -> Score:
-    """A point of a curve; at severity 0 it is the clean score of the same pictures."""
+    """A point of a curve; at severity 0 it is the clean score of the same images."""
     where = (family, condition) if severity else (CLEAN, SUBSET)
     return pick(scores, candidate=candidate, metric=headline, family=where[0], condition=where[1], severity=severity)
 

@@ -23,10 +23,10 @@ class Score:
     metric: str
     value: float
     low: float
-    """Lower end of the bootstrap interval over source pictures."""
+    """Lower end of the bootstrap interval over source images."""
     high: float
     images: int
-    """Source pictures behind the row."""
+    """Source images behind the row."""
 
 
 def tabulate(cells: Sequence[Cell], *, confidence: float) -> tuple[Score, ...]:

@@ -1,4 +1,4 @@
-"""Sheets of pictures in the report: what the conditions look like, and what went most wrong."""
+"""Sheets of images in the report: what the conditions look like, and what went most wrong."""
 
 import textwrap
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from temper.stress.conditions import SEVERITIES, Condition, stress
-from temper.stress.image_pool import Pictures, as_served
+from temper.stress.image_pool import ImagePool, as_served
 from temper.stress.plots import STYLE
 
 _CAPTION_COLUMNS = 22
@@ -18,16 +18,16 @@ _SHEET_COLUMNS = 6
 
 
 @rc_context(STYLE)
-def draw_samples(pictures: Pictures, *, key: int, conditions: Sequence[Condition], seed: int) -> Figure:
-    """One picture under every condition (rows) at every severity (columns), each with its strength."""
+def draw_samples(images: ImagePool, *, key: int, conditions: Sequence[Condition], seed: int) -> Figure:
+    """One image under every condition (rows) at every severity (columns), each with its strength."""
     keys = torch.tensor([key])
-    image = pictures.take(keys)
+    image = images.take(keys)
     columns = (0, *SEVERITIES)
     figure = Figure(figsize=(1.02 * len(columns) + 1.7, 1.14 * len(conditions) + 0.5), layout="constrained")
     axes = figure.subplots(len(conditions), len(columns), squeeze=False)
     for row, condition in zip(axes, conditions, strict=True):
         for axis, severity in zip(row, columns, strict=True):
-            shown = stress(condition, image, keys=keys, severity=severity, seed=seed, pool=pictures)
+            shown = stress(condition, image, keys=keys, severity=severity, seed=seed, pool=images)
             _show(axis, as_served(shown)[0])
             if severity:
                 axis.set_xlabel(f"{condition.strengths[severity - 1]:g}", fontsize=7, labelpad=2, color="#555555")
@@ -40,27 +40,27 @@ def draw_samples(pictures: Pictures, *, key: int, conditions: Sequence[Condition
 
 
 @rc_context(STYLE)
-def draw_mistakes(pictures: np.ndarray, *, captions: Sequence[str]) -> Figure:
-    """Pictures with a caption each.
+def draw_mistakes(images: np.ndarray, *, captions: Sequence[str]) -> Figure:
+    """Images with a caption each.
 
     Args:
-        pictures: uint8 [pictures, height, width, channels], worst first.
+        images: uint8 [images, height, width, channels], worst first.
         captions: One line each; wrapped.
     """
-    rows = -(-len(pictures) // _SHEET_COLUMNS)
+    rows = -(-len(images) // _SHEET_COLUMNS)
     figure = Figure(figsize=(1.55 * _SHEET_COLUMNS, 1.85 * rows + 0.1), layout="constrained")
     axes = figure.subplots(rows, _SHEET_COLUMNS, squeeze=False).flat
-    for axis, picture, caption in zip(axes, pictures, captions, strict=False):
-        _show(axis, picture)
+    for axis, image, caption in zip(axes, images, captions, strict=False):
+        _show(axis, image)
         axis.set_xlabel(textwrap.fill(caption, _CAPTION_COLUMNS), fontsize=7, labelpad=3)
-    for axis in axes[len(pictures) :]:
+    for axis in axes[len(images) :]:
         axis.set_visible(False)
     return figure
 
 
-def _show(axis: Axes, picture: np.ndarray) -> None:
-    grey = picture.shape[2] == 1
-    axis.imshow(picture[:, :, 0] if grey else picture, cmap="gray" if grey else None, vmin=0, vmax=255)
+def _show(axis: Axes, image: np.ndarray) -> None:
+    grey = image.shape[2] == 1
+    axis.imshow(image[:, :, 0] if grey else image, cmap="gray" if grey else None, vmin=0, vmax=255)
     axis.set_xticks([])
     axis.set_yticks([])
     axis.grid(visible=False)

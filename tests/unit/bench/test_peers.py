@@ -13,7 +13,7 @@ from peers.job import Job, Report, normalised, open_data, override
 from peers.table import NEVER, read_levels, seconds_to, times_sooner
 from peers.turns import Kept, Turn, identify, take_turn
 from recipe import read_variants, table
-from temper.data.dataset.packed import open_pictures
+from temper.data.dataset.packed import open_images
 from temper.maths.random import derive
 from temper.networks.build import build_network
 from temper.networks.whitening import whiten
@@ -44,7 +44,7 @@ def test_peers_start_with_the_network_of_temper(job: Job, family: str):
     data = open_data(job)
     theirs = data.network().eval()
     ours = build_network(data.problem, data.params.train.backbone, data.facts, seed=derive(3, "train")).eval()
-    whiten(ours, open_pictures(job.inputs()["prepare"]))
+    whiten(ours, open_images(job.inputs()["prepare"]))
     pixels = torch.from_numpy(data.images[:8]).permute(0, 3, 1, 2)
     inputs = {"image": pixels}
     found = normalised(theirs, data.facts)(inputs)["logits"]
@@ -52,7 +52,7 @@ def test_peers_start_with_the_network_of_temper(job: Job, family: str):
     torch.testing.assert_close(found, ours(inputs)["logits"], rtol=1e-4, atol=1e-5)
 
 
-def test_a_plain_loop_tells_every_epoch_and_all_its_pictures(job: Job):
+def test_a_plain_loop_tells_every_epoch_and_all_its_images(job: Job):
     lines: list[str] = []
     job = replace(job, overrides={"fit.epochs": 2})
     plain.run(job, Report(job, lines.append))
@@ -68,7 +68,7 @@ def test_workers_and_transforms_draw_apart(job: Job):
     loader = plain.load(data, job)
     steps = loader.dataset.policy.transforms
     draws = [step.random_generator.random() for step in steps]
-    plain.seed_policy(1, pictures=loader.dataset, seed=job.seed)
+    plain.seed_policy(1, images=loader.dataset, seed=job.seed)
     assert len({*draws, *(step.random_generator.random() for step in steps)}) == 2 * len(steps)
 
 

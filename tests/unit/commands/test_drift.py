@@ -20,7 +20,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Deployed:
     return Deployed(make_place(tmp_path_factory.mktemp("model"), 1).file, part=64)
 
 
-def pictures(count: int, rng: np.random.Generator, *, brighter: float = 0.0, noise: float = 0.0) -> np.ndarray:
+def images(count: int, rng: np.random.Generator, *, brighter: float = 0.0, noise: float = 0.0) -> np.ndarray:
     base = rng.normal(120 + brighter, 30, (count, 1, 1, 1)) + rng.normal(0, 20 + noise, (count, SIDE, SIDE, 1))
     return base.clip(0, 255).astype(np.uint8)
 
@@ -32,16 +32,16 @@ def alarms(model: Deployed, first: np.ndarray, second: np.ndarray, level: float)
 
 def test_what_changed_is_named(model: Deployed):
     rng = np.random.default_rng(0)
-    reference = pictures(200, rng)
-    assert "brightness" in alarms(model, reference, pictures(100, rng, brighter=40), 0.01)
-    found = alarms(model, reference, pictures(100, rng, noise=20), 0.01)
+    reference = images(200, rng)
+    assert "brightness" in alarms(model, reference, images(100, rng, brighter=40), 0.01)
+    found = alarms(model, reference, images(100, rng, noise=20), 0.01)
     assert "contrast" in found and "sharpness" in found and "brightness" not in found
 
 
 def test_it_seldom_cries_wolf(model: Deployed):
-    """All tests together, at 10 %: of 100 looks at the same kind of pictures 10 may raise an alarm; 19 would come once in 200 times."""
+    """All tests together, at 10 %: of 100 looks at the same kind of images 10 may raise an alarm; 19 would come once in 200 times."""
     rng = np.random.default_rng(1)
-    cries = sum(bool(alarms(model, pictures(60, rng), pictures(40, rng), 0.1)) for _ in range(100))
+    cries = sum(bool(alarms(model, images(60, rng), images(40, rng), 0.1)) for _ in range(100))
     assert 1 <= cries <= 18, cries
 
 
@@ -55,14 +55,14 @@ def test_vectors_of_any_scale_count_alike():
     assert finding.adjusted <= 0.01
 
 
-def test_one_picture_says_nothing_of_colour():
+def test_one_image_says_nothing_of_colour():
     grey = drift.describe(np.zeros((3, SIDE, SIDE, 1), np.uint8), _Silent())
     colour = drift.describe(np.zeros((3, SIDE, SIDE, 3), np.uint8), _Silent())
     assert "colourfulness" not in grey and colour["colourfulness"].tolist() == [0, 0, 0]
 
 
 class _Silent:
-    """A model whose answers are the pictures' means."""
+    """A model whose answers are the images' means."""
 
     def __call__(self, images: np.ndarray) -> dict[str, torch.Tensor]:
         return {"answers": torch.from_numpy(images).double().mean(dim=(1, 2))}
@@ -74,10 +74,10 @@ class _Silent:
 def test_what_cannot_be_read_is_counted(tmp_path: Path):
     assert cv2.imwrite(str(tmp_path / "a.png"), np.full((9, 7, 3), 200, np.uint8))
     assert cv2.imwrite(str(tmp_path / "b.png"), np.full((5, 5), 100, np.uint8))
-    (tmp_path / "c.png").write_bytes(b"no picture")
+    (tmp_path / "c.png").write_bytes(b"no image")
     paths = [tmp_path / name for name in ("a.png", "b.png", "c.png", "gone.png")]
     for channels in (1, 3):
-        found, unreadable = drift.read_pictures(paths, 4, 6, channels)
+        found, unreadable = drift.read_images(paths, 4, 6, channels)
         assert found.shape == (2, 4, 6, channels) and unreadable == 2
         assert found[0].max() == 200 and found[1].max() == 100
 
@@ -91,16 +91,16 @@ def test_a_look_at_a_project(tmp_path: Path):
         paths.append(tmp_path / f"{number}.png")
         assert cv2.imwrite(str(paths[-1]), rng.integers(0, 255, (16, 16, 3), np.uint8))
     found = drift.look(project, model, paths, out, false_alarms=0.01)
-    assert {"contrast", "sharpness"} <= set(found["alarms"]) and found["pictures"] == 40
+    assert {"contrast", "sharpness"} <= set(found["alarms"]) and found["images"] == 40
     assert json.loads((out / "drift.json").read_text()) == found
     assert (out / "drift.png").stat().st_size > 10_000
-    with pytest.raises(ValueError, match="20 recent pictures can be read, 30 are needed"):
+    with pytest.raises(ValueError, match="20 recent images can be read, 30 are needed"):
         drift.look(project, model, paths[:20], out, false_alarms=0.01)
 
 
-def test_the_picture_marks_alarms(model: Deployed):
+def test_the_image_marks_alarms(model: Deployed):
     rng = np.random.default_rng(0)
-    both = [drift.describe(pictures(50, rng, brighter=shift), model) for shift in (0, 60)]
+    both = [drift.describe(images(50, rng, brighter=shift), model) for shift in (0, 60)]
     figure = drift.draw(*both, drift.run_tests(*both), 0.01)
     assert isinstance(figure, Figure)
     titles = [axis.get_title(loc="left") for axis in figure.axes if axis.get_visible()]

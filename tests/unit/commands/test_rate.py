@@ -26,7 +26,7 @@ def test_the_same_question():
         (metadata(classes=("cat", "dog")), "the model's classes are not the project's: it does not know emu"),
         (metadata(classes=("cat", "dog", "emu", "fox")), "it alone knows fox"),
         (metadata(classes=("dog", "cat", "emu")), "they are in another order"),
-        (metadata(channels=1), "the model takes pictures of 1 channels, the project's have 3"),
+        (metadata(channels=1), "the model takes images of 1 channels, the project's have 3"),
         ({}, "the model answers None, the project asks multiclass"),
     ],
 )

@@ -17,7 +17,7 @@ from tests.toy import FACTS, SIZE, TOYS
 
 
 class Averages(nn.Module):
-    """The mean of each third of the picture's columns, in units of 10 grey levels: a network that can be checked by hand."""
+    """The mean of each third of the image's columns, in units of 10 grey levels: a network that can be checked by hand."""
 
     def forward(self, inputs: Inputs) -> Outputs:
         columns = inputs["image"].float().mean(dim=(1, 2)) / 10
@@ -42,8 +42,8 @@ def exported(network: nn.Module, path: Path) -> Path:
     return path
 
 
-def pictures(*shape: int) -> np.ndarray:
-    """Smooth random pictures: noise would be all aliasing."""
+def draw_images(*shape: int) -> np.ndarray:
+    """Smooth random images: noise would be all aliasing."""
     coarse = np.random.default_rng(0).integers(0, 256, (shape[0], 5, 5, 3), dtype=np.uint8)
     return np.stack(
         [np.asarray(Image.fromarray(image).resize(shape[2:0:-1], Image.Resampling.BICUBIC)) for image in coarse]
@@ -53,7 +53,7 @@ def pictures(*shape: int) -> np.ndarray:
 @pytest.mark.parametrize("height_width", [(SIZE, SIZE), (40, 33), (7, 50)])
 def test_the_graph_resizes_as_prepare_does(tmp_path: Path, height_width: tuple[int, int]):
     deployed = Deployed(exported(Averages(), tmp_path / "averages.onnx"))
-    images = pictures(3, *height_width)
+    images = draw_images(3, *height_width)
     resized = [Image.fromarray(image).resize((SIZE, SIZE), Image.Resampling.BILINEAR) for image in images]
     wanted = deployed(np.stack([np.asarray(image) for image in resized]))["probabilities"]
     # prepare rounds to whole grey levels, the graph does not: a tenth of a level in a mean over 48 pixels.
@@ -68,14 +68,14 @@ def test_a_file_says_what_it_costs(tmp_path: Path):
     assert cost.params == 8 * 3 * 9 + 8 + 8 * 3 + 3
     assert cost.bytes == path.stat().st_size
     small = tmp_path / "int8.onnx"
-    Quantizer(path, pictures(32, SIZE, SIZE), tmp_path).make(Setting(), small, {})
+    Quantizer(path, draw_images(32, SIZE, SIZE), tmp_path).make(Setting(), small, {})
     assert measure_cost(small, FACTS).macs == cost.macs
     assert measure_cost(small, FACTS).params == cost.params
 
 
 @pytest.mark.parametrize("count", [1, 7, 8])
 def test_a_batch_in_parts_is_answered_like_a_whole_one(tmp_path: Path, count: int):
-    path, images = exported(OneConvolution(), tmp_path / "one.onnx"), pictures(count, SIZE, SIZE)
+    path, images = exported(OneConvolution(), tmp_path / "one.onnx"), draw_images(count, SIZE, SIZE)
     whole, parts = Deployed(path)(images), Deployed(path, part=3)(images)
     torch.testing.assert_close(parts["probabilities"], whole["probabilities"])
 
@@ -83,7 +83,7 @@ def test_a_batch_in_parts_is_answered_like_a_whole_one(tmp_path: Path, count: in
 @pytest.mark.parametrize("equalized", [False, True])
 @pytest.mark.parametrize("ranges", METHODS)
 def test_every_setting_gives_a_file_that_agrees(tmp_path: Path, ranges: Method, equalized: bool):
-    path, images = exported(OneConvolution(), tmp_path / "one.onnx"), pictures(64, SIZE, SIZE)
+    path, images = exported(OneConvolution(), tmp_path / "one.onnx"), draw_images(64, SIZE, SIZE)
     Quantizer(path, images, tmp_path).make(Setting(ranges, equalized), tmp_path / "int8.onnx", {"a": "b"})
     exact, small = (Deployed(file)(images)["probabilities"] for file in (path, tmp_path / "int8.onnx"))
     assert (exact - small).abs().mean() < 0.02
@@ -97,7 +97,7 @@ def test_a_file_cut_off_on_the_way_is_named(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("temper.compress.quantizer.quant_pre_process", cut)
     source = exported(OneConvolution(), tmp_path / "float.onnx")
     with pytest.raises(OSError, match=r"in .* could not be read back .* cut off, as on a full disk"):
-        Quantizer(source, pictures(8, SIZE, SIZE), tmp_path)
+        Quantizer(source, draw_images(8, SIZE, SIZE), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["float.onnx"]
 
 

@@ -15,9 +15,9 @@ from temper.compress.quantizer import Quantizer, Setting
 from temper.networks.onnx_model import Deployed
 from temper.problem import Inputs, Outputs
 from tests.toy import FACTS, SIZE, TOYS
-from tests.unit.compress.test_export import exported, pictures
+from tests.unit.compress.test_export import draw_images, exported
 
-IMAGES = pictures(96, SIZE, SIZE)
+IMAGES = draw_images(96, SIZE, SIZE)
 
 
 class Plain(nn.Module):

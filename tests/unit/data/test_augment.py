@@ -58,7 +58,7 @@ def test_examples_that_are_not_drawn_get_no_views(run_chain: Run) -> None:
     assert len(set(made["augment"].facts["counts"]["after"].values())) == 1
 
 
-def test_masks_move_with_their_pictures(run_chain: Run) -> None:
+def test_masks_move_with_their_images(run_chain: Run) -> None:
     policy = ({"name": "HorizontalFlip", "p": 1.0},)
     made = run_chain(
         problem=Segmentation(kind="segmentation", classes=SHAPES),
@@ -91,7 +91,7 @@ def test_boxes_move_too_and_lost_ones_are_not_valid(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.load(tmp_path / "views/boxes.npy")[0, 1], [4, 4, 16, 18], atol=1e-4)
 
 
-def test_the_pictures_are_the_same_whatever_the_number_of_workers(
+def test_the_images_are_the_same_whatever_the_number_of_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("temper.data.augmentation.materialize._WORTH_A_WORKER", 100)
@@ -113,10 +113,10 @@ def test_the_pictures_are_the_same_whatever_the_number_of_workers(
     [
         (({"name": "RandomCrop", "height": 5, "width": 5},), r"into \(5, 5, 1\); views must keep their size"),
         (({"name": "Normalize", "mean": 0.5, "std": 0.5},), "into float32; leave out transforms like Normalize"),
-        (({"name": "ISONoise", "p": 1.0},), "fails on a picture of shape 12x12x1"),
+        (({"name": "ISONoise", "p": 1.0},), "fails on an image of shape 12x12x1"),
     ],
 )
-def test_policies_that_do_not_fit_the_pictures(
+def test_policies_that_do_not_fit_the_images(
     tmp_path: Path, policy: tuple[dict[str, object], ...], message: str
 ) -> None:
     source = pack(tmp_path / "train", image=np.zeros((1, 12, 12, 1), np.uint8))

@@ -9,7 +9,7 @@ from temper.artifacts import Artifact
 from temper.data.dataset.packed import (
     held_out,
     open_encoded,
-    open_pictures,
+    open_images,
     open_split,
     open_training,
     read_rows_of,
@@ -23,8 +23,8 @@ from tests.unit.data.chain import Run
 PICS = ImageFolder(source="imagefolder", folder="pics")
 
 
-def picture(seed: int, size: tuple[int, int]) -> Image.Image:
-    """Something with structure, as pictures have it: a few waves."""
+def image(seed: int, size: tuple[int, int]) -> Image.Image:
+    """Something with structure, as images have it: a few waves."""
     across, down = np.meshgrid(np.linspace(0, 6, size[0]), np.linspace(0, 6, size[1]))
     phases = np.random.default_rng(seed).uniform(0, 6, (3, 2))
     waves = [np.sin(across + first) * np.cos(down * 0.7 + second) for first, second in phases]
@@ -33,13 +33,13 @@ def picture(seed: int, size: tuple[int, int]) -> Image.Image:
 
 @pytest.fixture
 def pics(tmp_path: Path) -> Path:
-    """Two classes of pictures of many sizes, formats and modes."""
+    """Two classes of images of many sizes, formats and modes."""
     for number in range(12):
         size = (18 + 3 * number, 40 - 2 * number)
         for folder, seed in (("cat", number), ("dog", 100 + number)):
             path = tmp_path / "pics" / folder
             path.mkdir(parents=True, exist_ok=True)
-            made = picture(seed, size)
+            made = image(seed, size)
             exif = Image.Exif()
             exif[0x0112] = 6
             match number % 6:
@@ -67,7 +67,7 @@ def both(run_chain: Run, pixels: PrepareParams, encoded: PrepareParams) -> tuple
 
 
 @pytest.mark.parametrize("mode", ["auto", "grey"])
-def test_everything_but_the_training_pictures_is_as_with_pixels(pics: Path, run_chain: Run, mode: str) -> None:
+def test_everything_but_the_training_images_is_as_with_pixels(pics: Path, run_chain: Run, mode: str) -> None:
     settings = {"validation_share": 0.2, "max_bad_share": 0.1, "mode": mode}
     pixels, encoded = both(
         run_chain,
@@ -88,7 +88,7 @@ def test_everything_but_the_training_pictures_is_as_with_pixels(pics: Path, run_
     assert open_encoded(pixels) is None and "image" not in open_split(encoded, "train")
 
 
-def test_training_pictures_keep_their_bytes_where_training_reads_them_alike(pics: Path, run_chain: Run) -> None:
+def test_training_images_keep_their_bytes_where_training_reads_them_alike(pics: Path, run_chain: Run) -> None:
     params = PrepareParams(height_px=12, width_px=16, keep="encoded", max_bad_share=0.1)
     prepare = run_chain("prepare", ingest=PICS, prepare=params)["prepare"]
     kept, names = open_encoded(prepare), read_rows_of(prepare, "train", ["id"])["id"]
@@ -107,21 +107,21 @@ def test_training_pictures_keep_their_bytes_where_training_reads_them_alike(pics
     assert plain >= 4
 
 
-def test_whole_training_pictures_look_like_the_unified_ones(pics: Path, run_chain: Run) -> None:
+def test_whole_training_images_look_like_the_unified_ones(pics: Path, run_chain: Run) -> None:
     settings = {"max_bad_share": 0.1}
     pixels, encoded = both(
         run_chain,
         PrepareParams(height_px=12, width_px=16, **settings),  # type: ignore[arg-type]
         PrepareParams(height_px=12, width_px=16, keep="encoded", **settings),  # type: ignore[arg-type]
     )
-    expected, found = open_pictures(pixels), open_pictures(encoded)
+    expected, found = open_images(pixels), open_images(encoded)
     numbers = np.arange(len(expected))
     difference = np.abs(found[numbers].astype(int) - np.asarray(expected[numbers]))
     assert found[numbers].shape == expected.shape
     assert difference.mean() < 4, "two antialiasing filters"
 
 
-def test_large_pictures_are_shrunk_once(pics: Path, run_chain: Run) -> None:
+def test_large_images_are_shrunk_once(pics: Path, run_chain: Run) -> None:
     params = PrepareParams(height_px=12, width_px=16, keep="encoded", shrink_px=30, max_bad_share=0.1)
     kept = open_encoded(run_chain("prepare", ingest=PICS, prepare=params)["prepare"])
     assert kept is not None
@@ -155,7 +155,7 @@ def test_views_made_before_training_need_pixels(run_chain: Run) -> None:
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_decoding_is_pillows_to_the_bit(kind: str, mode: str) -> None:
     target = io.BytesIO()
-    made = picture(3, (61, 47)).convert(mode)
+    made = image(3, (61, 47)).convert(mode)
     made.save(target, kind)
     expected = np.asarray(Image.open(io.BytesIO(target.getvalue())).convert("RGB"))
     assert (decode(target.getvalue(), 3) == expected).all()
@@ -167,7 +167,7 @@ def test_decoding_is_pillows_to_the_bit(kind: str, mode: str) -> None:
 
 def test_scaled_decoding_looks_like_shrinking() -> None:
     target = io.BytesIO()
-    picture(5, (400, 301)).save(target, "JPEG", quality=95)
+    image(5, (400, 301)).save(target, "JPEG", quality=95)
     size, shape = (301, 400), {"height_px": 32, "width_px": 32, "channels": 3}
     for box, least in (((0, 0, 301, 400), 8), ((10, 20, 200, 140), 4), ((3, 5, 70, 66), 2)):
         top, left, height, width = box
@@ -179,11 +179,11 @@ def test_scaled_decoding_looks_like_shrinking() -> None:
 
 
 def test_what_cannot_be_decoded_says_so() -> None:
-    for content in (b"no picture at all", bytes(100), b"\xff\xd8"):
+    for content in (b"no image at all", bytes(100), b"\xff\xd8"):
         with pytest.raises(Undecodable):
             decode(content, 3)
     target = io.BytesIO()
-    picture(1, (20, 10)).save(target, "PNG")
+    image(1, (20, 10)).save(target, "PNG")
     with pytest.raises(Undecodable, match="20x10 px at 1/1, not of 10x10 px"):
         decode_part(target.getvalue(), (10, 10), (0, 0, 10, 10), height_px=5, width_px=5, channels=3)
 
@@ -191,16 +191,16 @@ def test_what_cannot_be_decoded_says_so() -> None:
 @pytest.mark.parametrize("shape", [(5, 7, 3), (5, 7, 1), (5, 7)])
 @pytest.mark.parametrize("kind", [np.uint8, np.int64])
 def test_some_are_mirrored_where_they_lie(shape: tuple[int, ...], kind: type):
-    pictures = np.random.default_rng(0).integers(0, 256, (4, *shape)).astype(kind)
-    before = pictures.copy()
-    mirror(pictures, [0, 3])
-    assert np.array_equal(pictures[[1, 2]], before[[1, 2]])
-    assert np.array_equal(pictures[[0, 3]], before[[0, 3], :, ::-1])
+    images = np.random.default_rng(0).integers(0, 256, (4, *shape)).astype(kind)
+    before = images.copy()
+    mirror(images, [0, 3])
+    assert np.array_equal(images[[1, 2]], before[[1, 2]])
+    assert np.array_equal(images[[0, 3]], before[[0, 3], :, ::-1])
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [(8, 8), (5, 9), (20, 6), (30, 40)])
-def test_a_picture_is_stretched_into_its_place(size: tuple[int, int], channels: int):
+def test_an_image_is_stretched_into_its_place(size: tuple[int, int], channels: int):
     pixels = np.random.default_rng(0).integers(0, 256, (*size, channels), np.uint8)
     places = np.full((3, 8, 8, channels), 77, np.uint8)
     assert np.array_equal(stretch(pixels, 8, 8, places[1]), stretch(pixels, 8, 8))

@@ -15,7 +15,7 @@ Seen = list[str]
 
 
 def fill(folder: Path) -> None:
-    """The four files in small: 6 pictures to train, 3 to test."""
+    """The four files in small: 6 images to train, 3 to test."""
     folder.mkdir(parents=True, exist_ok=True)
     for prefix, count in (("train", 6), ("t10k", 3)):
         pixels = np.arange(count * 4, dtype=np.uint8).tobytes()

@@ -75,7 +75,7 @@ def test_a_resumed_epoch_goes_on_with_the_same_batches():
     assert all(torch.equal(a.inputs["image"], b.inputs["image"]) for a, b in zip(whole[3:], late, strict=True))
 
 
-def test_masks_move_along_with_their_pictures():
+def test_masks_move_along_with_their_images():
     for epoch in (0, 1):
         for batch in loader(views=ViewParams(flip=True, crop_px=2)).batches(epoch):
             assert torch.equal(batch.inputs["image"][:, 0].long(), batch.targets["mask"])
@@ -92,7 +92,7 @@ def test_cutmix_pastes_masks_and_shares_the_rest_by_area():
         assert (kept >= batch.shares - 1e-6).all()
 
 
-def test_mixup_blends_pictures_and_keeps_both_truths():
+def test_mixup_blends_images_and_keeps_both_truths():
     for batch in loader(views=ViewParams(mixup=1.0, mix_share=1.0)).batches(0):
         assert batch.others is not None and batch.shares is not None
         own, other = (columns()["image"][rows["label"]].float() for rows in (batch.targets, batch.others))
@@ -112,7 +112,7 @@ def test_flips_alternate_from_epoch_to_epoch():
 
 
 @pytest.mark.parametrize("at_once", [1 << 22, 250])
-def test_pictures_and_masks_are_cut_out_of_mirrored_ones_and_flipped(monkeypatch: pytest.MonkeyPatch, at_once: int):
+def test_images_and_masks_are_cut_out_of_mirrored_ones_and_flipped(monkeypatch: pytest.MonkeyPatch, at_once: int):
     monkeypatch.setattr("temper.data.augmentation.batch_transforms._VALUES_AT_ONCE", at_once)
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (20, 5, 7, 3), dtype=torch.uint8, generator=generator)
@@ -182,7 +182,7 @@ def test_columns_that_do_not_fit_stay_in_their_files(tmp_path: Path, monkeypatch
 
 
 def test_ids_are_those_of_the_whole_batch_in_its_order():
-    names = [f"picture {number}" for number in range(NUM)]
+    names = [f"image {number}" for number in range(NUM)]
     together = TrainLoader(
         columns(),
         np.ones(NUM, int),

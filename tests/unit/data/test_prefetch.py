@@ -45,14 +45,14 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> Encoded:
 
 
 def loader(
-    views: ViewParams, pictures: Encoded | np.ndarray | None = None, workers: int = 2, rank: int = 0, num_ranks: int = 1
+    views: ViewParams, images: Encoded | np.ndarray | None = None, workers: int = 2, rank: int = 0, num_ranks: int = 1
 ) -> TrainLoader:
     given = columns()
     stream = None
-    if pictures is not None:
+    if images is not None:
         masks = {"mask": given.pop("mask")}
         del given["image"]
-        stream = Stream(pictures, masks, views, seed=0, workers=workers, ids=lambda: [f"id {i}" for i in range(NUM)])
+        stream = Stream(images, masks, views, seed=0, workers=workers, ids=lambda: [f"id {i}" for i in range(NUM)])
     return TrainLoader(
         to_tensors(given, CPU),
         np.ones(NUM, int),
@@ -83,7 +83,7 @@ def assert_equal(some: list[Batch], others: list[Batch]) -> None:
 
 
 @pytest.mark.parametrize("views", [{}, ALL_VIEWS, {**ALL_VIEWS, "mix_share": 1.0}])
-def test_streamed_pictures_are_those_in_memory(encoded: Encoded, views: dict[str, Any]):
+def test_streamed_images_are_those_in_memory(encoded: Encoded, views: dict[str, Any]):
     in_memory = loader(ViewParams(**views))
     for epoch in (0, 1):
         whole = list(in_memory.batches(epoch))
@@ -125,11 +125,11 @@ def test_a_policy_is_the_same_in_any_number_of_processes_and_masks_move_along(en
         assert (straight | mirrored).all()
 
 
-def test_masks_are_cut_like_their_pictures():
-    picture = np.zeros((1, 40, 40, 1), np.uint8)
-    picture[0, 10:25, 5:30] = 200
-    mask = (picture[..., 0] > 100).astype(np.uint8)
-    stream = Stream(picture, {"mask": mask}, ViewParams(crop_scale=(0.2, 0.9)), seed=0, workers=1)
+def test_masks_are_cut_like_their_images():
+    image = np.zeros((1, 40, 40, 1), np.uint8)
+    image[0, 10:25, 5:30] = 200
+    mask = (image[..., 0] > 100).astype(np.uint8)
+    stream = Stream(image, {"mask": mask}, ViewParams(crop_scale=(0.2, 0.9)), seed=0, workers=1)
     given = TrainLoader(
         {"label": torch.arange(1)},
         np.full(1, 64),
@@ -197,7 +197,7 @@ def test_few_batches_are_on_their_way_and_no_thread_stays(encoded: Encoded):
     assert set(threading.enumerate()) == before
 
 
-def test_a_picture_that_became_unreadable_is_named(tmp_path: Path):
+def test_an_image_that_became_unreadable_is_named(tmp_path: Path):
     with EncodedWriter(tmp_path / "encoded") as writer:
         for image in pixels():
             writer.add(png(image), image.shape[:2])
@@ -206,7 +206,7 @@ def test_a_picture_that_became_unreadable_is_named(tmp_path: Path):
     content[offsets[17] : offsets[18]] = bytes(offsets[18] - offsets[17])
     (tmp_path / "encoded" / BYTES).write_bytes(content)
     broken = Encoded(tmp_path / "encoded", height_px=6, width_px=5, channels=3)
-    with pytest.raises(ValueError, match="the training picture 'id 17' cannot be read any more: neither JPEG nor PNG"):
+    with pytest.raises(ValueError, match="the training image 'id 17' cannot be read any more: neither JPEG nor PNG"):
         list(loader(ViewParams(), broken).batches(0))
     (tmp_path / "encoded" / BYTES).write_bytes(content[: offsets[39]])
     with pytest.raises(ValueError, match=r"'id (17|39)' cannot be read any more"):

@@ -27,7 +27,7 @@ def draw(path: Path, seed: int, mode: str = "RGB", size: tuple[int, int] = (20, 
 
 @pytest.fixture
 def pics(tmp_path: Path) -> Path:
-    """Two classes of twelve different pictures of different sizes and modes."""
+    """Two classes of twelve different images of different sizes and modes."""
     for i in range(12):
         draw(tmp_path / f"pics/cat/{i:02d}.png", i, ("L", "RGB", "RGBA")[i % 3], (8 + i, 30 - i))
         draw(tmp_path / f"pics/dog/{i:02d}.png", 100 + i, "L")
@@ -39,7 +39,7 @@ def dropped(prepare: Artifact) -> dict[str, str]:
         return {line["id"]: line["reason"] for line in csv.DictReader(stream)}
 
 
-def test_a_folder_of_mixed_pictures(pics: Path, run_chain: Run) -> None:
+def test_a_folder_of_mixed_images(pics: Path, run_chain: Run) -> None:
     prepare = run_chain("prepare", ingest=PICS)["prepare"]
     train = open_split(prepare, "train")
     assert train["image"].shape == (18, 12, 12, 3)
@@ -55,7 +55,7 @@ def test_a_folder_of_mixed_pictures(pics: Path, run_chain: Run) -> None:
     json.dumps(prepare.facts)
 
 
-def test_grey_is_kept_only_where_every_picture_is_grey(pics: Path, run_chain: Run) -> None:
+def test_grey_is_kept_only_where_every_image_is_grey(pics: Path, run_chain: Run) -> None:
     assert run_chain("prepare", ingest=PICS)["prepare"].facts["facts"]["channels"] == 3
     for i in range(12):
         draw(pics / f"cat/{i:02d}.png", i, "LA")
@@ -75,9 +75,9 @@ def test_colour_turns_grey_where_that_is_wanted(pics: Path, run_chain: Run) -> N
     }
 
 
-def test_bad_pictures_are_listed_and_left_out(pics: Path, run_chain: Run) -> None:
+def test_bad_images_are_listed_and_left_out(pics: Path, run_chain: Run) -> None:
     (pics / "cat/empty.jpg").touch()
-    (pics / "dog/text.jpg").write_text("not a picture")
+    (pics / "dog/text.jpg").write_text("not an image")
     (pics / "dog/cut.png").write_bytes((pics / "dog/00.png").read_bytes()[:90])
     draw(pics / "dog/wide.png", 1, size=(30_000, 2))
     lenient = PrepareParams(height_px=12, width_px=12, max_bad_share=0.2)
@@ -91,30 +91,30 @@ def test_bad_pictures_are_listed_and_left_out(pics: Path, run_chain: Run) -> Non
     assert "dog/text.jpg" in report
     assert "data:image/png;base64," in report
     with pytest.raises(
-        ValueError, match=r"4 of 28 pictures cannot be used, .*max_bad_share = 0.01: .*cat/empty.jpg: the file is"
+        ValueError, match=r"4 of 28 images cannot be used, .*max_bad_share = 0.01: .*cat/empty.jpg: the file is"
     ):
         run_chain("prepare", ingest=PICS)
 
 
-def test_a_long_list_of_bad_pictures_is_cut() -> None:
+def test_a_long_list_of_bad_images_is_cut() -> None:
     rows = [Row(str(i), f"{i}.jpg") for i in range(30)]
     with pytest.raises(ValueError, match=r"19.jpg: bad; and 5 more\. Mend") as caught:
         check_bad_share(rows, dict.fromkeys(range(25), "bad"), 0.5)
     assert "20.jpg" not in str(caught.value)
 
 
-def test_equal_pictures_never_stand_in_two_splits(pics: Path, run_chain: Run) -> None:
+def test_equal_images_never_stand_in_two_splits(pics: Path, run_chain: Run) -> None:
     (pics / "cat/99.png").write_bytes((pics / "cat/03.png").read_bytes())
     (pics / "dog/99.png").write_bytes((pics / "cat/05.png").read_bytes())
     prepare = run_chain("prepare", ingest=PICS)["prepare"]
     assert dropped(prepare) == {
-        "cat/99.png": "the same picture comes earlier",
-        "cat/05.png": "the same picture carries other labels elsewhere",
-        "dog/99.png": "the same picture carries other labels elsewhere",
+        "cat/99.png": "the same image comes earlier",
+        "cat/05.png": "the same image carries other labels elsewhere",
+        "dog/99.png": "the same image carries other labels elsewhere",
     }
 
 
-def test_a_class_that_has_only_contradicting_pictures_is_named(pics: Path, run_chain: Run) -> None:
+def test_a_class_that_has_only_contradicting_images_is_named(pics: Path, run_chain: Run) -> None:
     for i in range(3):
         draw(pics / f"fox/{i}.png", i)
         draw(pics / f"elk/{i}.png", i)
@@ -125,7 +125,7 @@ def test_a_class_that_has_only_contradicting_pictures_is_named(pics: Path, run_c
 def test_a_class_too_small_to_split_is_named(pics: Path, run_chain: Run) -> None:
     draw(pics / "fox/0.png", 1000)
     with pytest.raises(
-        ValueError, match=r"class 'fox' has no example in the \w+ split .* add pictures or remove the class"
+        ValueError, match=r"class 'fox' has no example in the \w+ split .* add images or remove the class"
     ):
         run_chain("prepare", ingest=PICS)
 
@@ -203,7 +203,7 @@ def test_a_full_disk_is_noticed_before_writing(run_chain: Run, monkeypatch: pyte
 
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(100, 99, 1))
-    with pytest.raises(ValueError, match=r"no room for 60 unified pictures: .* are needed; free some"):
+    with pytest.raises(ValueError, match=r"no room for 60 unified images: .* are needed; free some"):
         run_chain("prepare")
 
 
@@ -213,7 +213,7 @@ def test_one_class_only_is_refused(run_chain: Run) -> None:
         run_chain("prepare", problem=one)
 
 
-def test_a_class_without_a_usable_picture_is_named(pics: Path, run_chain: Run) -> None:
+def test_a_class_without_a_usable_image_is_named(pics: Path, run_chain: Run) -> None:
     (pics / "fox").mkdir()
     (pics / "fox/0.png").touch()
     lenient = PrepareParams(height_px=12, width_px=12, max_bad_share=0.1)

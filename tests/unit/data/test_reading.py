@@ -55,7 +55,7 @@ def test_exif_orientation_is_applied() -> None:
     assert pixels[0, 1].tolist() == [255, 0, 0]
 
 
-def test_pictures_are_stretched_smoothly_and_masks_by_nearest_neighbour() -> None:
+def test_images_are_stretched_smoothly_and_masks_by_nearest_neighbour() -> None:
     halves = np.zeros((8, 8), np.uint8)
     halves[:, 4:] = 200
     pixels, size = unify(encoded(Image.fromarray(halves)), height_px=8, width_px=3, max_pixels=100, max_side_px=100)
@@ -68,7 +68,7 @@ def test_pictures_are_stretched_smoothly_and_masks_by_nearest_neighbour() -> Non
     ("raw", "reason"),
     [
         (b"", r"empty \(0 bytes\)"),
-        (b"this is no picture", "not a picture in a known format"),
+        (b"this is no image", "not an image in a known format"),
         (encoded(filled("L", 0, (300, 2))), r"300x2 px: one side is longer than prepare.max_side_px = 200"),
         (encoded(filled("L", 0, (150, 150))), r"150x150 px are more than prepare.max_pixels = 10000"),
         (encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 90), np.uint8)))[:-900], "damaged: "),
@@ -76,7 +76,7 @@ def test_pictures_are_stretched_smoothly_and_masks_by_nearest_neighbour() -> Non
     ],
     ids=["empty", "text", "wide", "large", "truncated", "floats"],
 )
-def test_bad_pictures_say_why(raw: bytes, reason: str) -> None:
+def test_bad_images_say_why(raw: bytes, reason: str) -> None:
     with pytest.raises(Unreadable, match=reason):
         unify(raw, **LIMITS)
 
@@ -92,7 +92,7 @@ def test_the_size_is_checked_before_anything_is_decoded() -> None:
 @pytest.mark.parametrize(
     ("mask", "reason"),
     [
-        (filled("L", 0, (5, 4)), "mask is 5x4 px, the picture 4x4 px"),
+        (filled("L", 0, (5, 4)), "mask is 5x4 px, the image 4x4 px"),
         (filled("RGB", (0, 0, 0)), "pixels of mode RGB; one class number per pixel"),
         (Image.fromarray(np.full((4, 4), 300, np.uint16)), "holds class number 300"),
     ],
@@ -111,7 +111,7 @@ def test_a_palette_mask_means_its_indices() -> None:
 
 
 def test_paths_point_into_containers() -> None:
-    assert split_path("pictures.zip/a/b#1.jpg") == ("pictures.zip", "a/b#1.jpg")
+    assert split_path("images.zip/a/b#1.jpg") == ("images.zip", "a/b#1.jpg")
     assert split_path("images.npy#12") == ("images.npy", "12")
     assert split_path("x-idx3-ubyte.gz#0") == ("x-idx3-ubyte.gz", "0")
     assert split_path("a.jpg") == ("a.jpg", "")

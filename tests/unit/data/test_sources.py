@@ -46,13 +46,13 @@ def test_class_folders_become_labels_and_files_stay_as_they_are(tmp_path: Path, 
         ("cat/deep/b.png", ("cat",), None),
         ("dog/a#1.jpg", ("dog",), None),
     ]
-    with ZipFile(out / "pictures.zip") as archive:
+    with ZipFile(out / "images.zip") as archive:
         assert all(info.compress_type == ZIP_STORED for info in archive.infolist())
         assert archive.read("dog/a#1.jpg") == b"dog/a#1.jpg"
-    before = (out / "pictures.zip").read_bytes()
+    before = (out / "images.zip").read_bytes()
     (tmp_path / "pics/cat/a.jpg").touch()
     from_folder(tmp_path, out)
-    assert (out / "pictures.zip").read_bytes() == before
+    assert (out / "images.zip").read_bytes() == before
 
 
 def test_split_folders_fix_the_splits(tmp_path: Path, out: Path) -> None:
@@ -100,12 +100,12 @@ def from_table(tmp_path: Path, out: Path, text: str, **params: str | None) -> li
 def test_a_csv_with_everything(tmp_path: Path, out: Path) -> None:
     text = "path,labels,m,s,g\na.png,cat; dog,m.png,val,7\nb.png,,m.png,,\n"
     rows = from_table(tmp_path, out, text, mask="m", split="s", group="g")
-    mask = "pictures.zip/m.png"
+    mask = "images.zip/m.png"
     assert rows == [
-        Row("a.png", "pictures.zip/a.png", labels=("cat", "dog"), mask=mask, split="validation", group="7"),
-        Row("b.png", "pictures.zip/b.png", mask=mask),
+        Row("a.png", "images.zip/a.png", labels=("cat", "dog"), mask=mask, split="validation", group="7"),
+        Row("b.png", "images.zip/b.png", mask=mask),
     ]
-    with ZipFile(out / "pictures.zip") as archive:
+    with ZipFile(out / "images.zip") as archive:
         assert sorted(archive.namelist()) == ["a.png", "b.png", "m.png"]
 
 
@@ -115,7 +115,7 @@ def test_a_parquet_with_lists_and_paths_that_climb(tmp_path: Path, out: Path) ->
     pq.write_table(pa.table(columns), tmp_path / "sub/t.parquet")
     rows = table.fetch(Table(source="table", file="sub/t.parquet"), tmp_path, out)
     assert [row.labels for row in rows] == [("cat", "dog"), ()]
-    assert rows[0].path == "pictures.zip/_up/a.png"
+    assert rows[0].path == "images.zip/_up/a.png"
     assert ".." not in rows[1].path
 
 

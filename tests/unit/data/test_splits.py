@@ -130,11 +130,11 @@ def test_labels_that_come_together_are_shared_out_too() -> None:
     ],
     ids=["repeated", "contradicting", "in test", "in test with other labels", "within test", "in validation"],
 )
-def test_of_equal_pictures_the_right_ones_stay(splits: list[str | None], truths: str, expected: dict[int, str]) -> None:
+def test_of_equal_images_the_right_ones_stay(splits: list[str | None], truths: str, expected: dict[int, str]) -> None:
     assert find_duplicates(rows_of(*splits), ["same"] * len(splits), list(truths)) == expected
 
 
-def test_digests_tell_pictures_apart() -> None:
+def test_digests_tell_images_apart() -> None:
     images = np.zeros((3, 2, 2, 1), np.uint8)
     images[2, 1, 1] = 1
     first, second, third = digest_pixels(images)
@@ -147,7 +147,7 @@ def test_digests_tell_pictures_apart() -> None:
         max_size=30,
     )
 )
-def test_no_picture_is_on_both_sides_of_a_split(examples: list[tuple[str | None, int, int]]) -> None:
+def test_no_image_is_on_both_sides_of_a_split(examples: list[tuple[str | None, int, int]]) -> None:
     rows = rows_of(*[split for split, _, _ in examples])
     dropped = find_duplicates(rows, [str(pixel) for _, pixel, _ in examples], [truth for _, _, truth in examples])
     kept = [i for i in range(len(rows)) if i not in dropped]
@@ -157,7 +157,7 @@ def test_no_picture_is_on_both_sides_of_a_split(examples: list[tuple[str | None,
         assert len(sides) <= 1 or set(sides) == {"test"}
 
 
-def test_pictures_stay_where_they_were_and_new_ones_fill_up() -> None:
+def test_images_stay_where_they_were_and_new_ones_fill_up() -> None:
     strata = classes(*["a", "b"] * 100)
     before = assign_splits(rows_of(*[None] * 200), strata, **OPEN)
     grown = classes(*["a", "b"] * 150)

@@ -212,7 +212,7 @@ def test_a_single_example_that_is_too_large_names_the_way_out(tmp_path: Path):
     for _ in range(4):
         with pytest.raises(SystemExit):
             train(tmp_path, FIT, too_large(0))
-    with pytest.raises(ValueError, match="no memory left for a single example; make the pictures"):
+    with pytest.raises(ValueError, match="no memory left for a single example; make the images"):
         train(tmp_path, FIT, too_large(0))
 
 

@@ -134,7 +134,7 @@ def test_no_transfer_is_training_as_ever(tmp_path: Path):
     assert all(torch.equal(value, same.state_dict()[name]) for name, value in plain.state_dict().items())
 
 
-def test_learning_rates_fall_from_the_head_to_the_picture():
+def test_learning_rates_fall_from_the_head_to_the_image():
     network = TOY.network()
     optimizer = build_optimizer(network, replace(FIT, weight_decay=0.1))
     held = [id(value) for group in optimizer.param_groups for value in group["params"]]

@@ -55,7 +55,7 @@ def test_without_a_champion_what_can_be_asked_must_hold():
 
 def test_a_missing_metric_fails_and_is_named():
     found = ask({"metric": "f1", "min": 0.5})
-    assert found.outcome == "fail" and "f1 on all test pictures was not measured; there are accuracy" in found.sentence
+    assert found.outcome == "fail" and "f1 on all test images was not measured; there are accuracy" in found.sentence
     found = ask({"metric": "accuracy", "min": 0.5, "on": Slice(stratum="hat")})
     assert "accuracy on hat was not measured; there are coat, shirt" in found.sentence
     found = ask({"metric": "accuracy", "max_drop": 0.1, "vs": "teacher"})
@@ -82,9 +82,9 @@ def test_another_question_is_incomparable_and_named(question: Question, words: s
     assert found.outcome == "incomparable" and words in found.sentence and "make promote" in found.sentence
 
 
-def test_other_pictures_are_incomparable():
+def test_other_images_are_incomparable():
     found = ask({"metric": "accuracy", "min": 0.5}, champion=replace(rating("old", 0.9), measured_on="others"))
-    assert found.outcome == "incomparable" and "different pictures" in found.sentence
+    assert found.outcome == "incomparable" and "different images" in found.sentence
 
 
 def test_references_are_the_teacher_and_the_float_student():
@@ -153,7 +153,7 @@ def test_costs(rule: dict[str, Any], holds: bool):
 
 def test_the_headline_goes_by_that_name_too():
     found = ask({"metric": "headline", "max_drop": 0.0}, champion=rating("old", 0.9))
-    assert found.outcome == "pass" and found.reasons[0].rule.startswith("accuracy on all test pictures")
+    assert found.outcome == "pass" and found.reasons[0].rule.startswith("accuracy on all test images")
 
 
 def test_where_less_is_better_signs_are_turned():

@@ -26,7 +26,7 @@ def test_rules(rule: dict[str, Any], words: str):
 @pytest.mark.parametrize(
     ("on", "words"),
     [
-        ({"stratum": "a", "family": "noise"}, "strata are measured on pictures as they are"),
+        ({"stratum": "a", "family": "noise"}, "strata are measured on images as they are"),
         ({"condition": "a", "family": "noise"}, "a condition has its family"),
         ({"severity": 2}, "severity = 2 of what"),
     ],
@@ -37,7 +37,7 @@ def test_slices(on: dict[str, Any], words: str):
 
 
 def test_costs_have_no_slices_and_speeds_no_champion():
-    with pytest.raises(ValueError, match="bytes is of a file, not of pictures"):
+    with pytest.raises(ValueError, match="bytes is of a file, not of images"):
         Rule(metric="bytes", max=1, on=Slice(family="noise"))
     with pytest.raises(ValueError, match="use min or max, or vs: teacher"):
         Rule(metric="latency_ms", max_drop=0.1)
@@ -51,9 +51,9 @@ def test_no_rules_at_all_are_an_error():
 @pytest.mark.parametrize(
     ("rule", "words"),
     [
-        (Rule(metric="accuracy", min=0.9), "accuracy on all test pictures at least 0.9"),
+        (Rule(metric="accuracy", min=0.9), "accuracy on all test images at least 0.9"),
         (Rule(metric="bytes", max=1000), "bytes at most 1000"),
-        (Rule(metric="accuracy", max_drop=0.01), "accuracy on all test pictures not worse than the champion's by 0.01"),
+        (Rule(metric="accuracy", max_drop=0.01), "accuracy on all test images not worse than the champion's by 0.01"),
         (
             Rule(metric="accuracy", max_drop=0.02, vs="teacher", on=Slice(family="noise", severity=3)),
             "accuracy under noise of severity 3 not worse than the teacher's by 0.02",

@@ -43,7 +43,7 @@ def test_equal_models_were_not_shown_to_be_worse():
     assert worse.p_worse(0.05) == 0.0
 
 
-def test_pictures_on_which_only_one_is_right():
+def test_images_on_which_only_one_is_right():
     ours, theirs = np.array([1.0, 1, 0, 0, 1]), np.array([1.0, 0, 1, 0, 0])
     assert discordant(ours, theirs) == (2, 1)
     assert discordant(np.array([0.5, 1.0]), np.array([1.0, 1.0])) is None

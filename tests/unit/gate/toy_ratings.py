@@ -9,7 +9,7 @@ from temper.gate.evaluation_result import CLEAN, MEAN, STRATUM, Cell, Question, 
 from temper.maths.statistics import draw, resample
 
 QUESTION = Question("multiclass", ("coat", "shirt"), "accuracy", True)
-PICTURES, DRAWS = 2000, 400
+IMAGES, DRAWS = 2000, 400
 
 
 def rating(
@@ -21,10 +21,10 @@ def rating(
     question: Question = QUESTION,
     costs: Mapping[str, float] | None = None,
 ) -> Rating:
-    """A model that answers a share of the pictures rightly; models of one seed are right on the same pictures as far as they can."""
-    chances = np.random.default_rng(seed).random(PICTURES)
-    draws = draw(PICTURES, resamples=DRAWS, seed=0)
-    shirts = np.arange(PICTURES) % 2 == 1
+    """A model that answers a share of the images rightly; models of one seed are right on the same images as far as they can."""
+    chances = np.random.default_rng(seed).random(IMAGES)
+    draws = draw(IMAGES, resamples=DRAWS, seed=0)
+    shirts = np.arange(IMAGES) % 2 == 1
     situations = {(CLEAN, CLEAN, 0): accuracy, **(stress or {})}
     cells, values, samples = [], [], []
 
@@ -35,7 +35,7 @@ def rating(
         values.append((right & counted).sum() / counted.sum())
         samples.append((drawn[:, 0] / drawn[:, 1]).numpy())
 
-    everything = np.ones(PICTURES, bool)
+    everything = np.ones(IMAGES, bool)
     for (family, condition, severity), share in situations.items():
         add(Cell(family, condition, severity, question.headline), chances < share, everything)
     for name, counted in (("coat", ~shirts), ("shirt", shirts)):

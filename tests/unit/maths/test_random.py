@@ -84,7 +84,7 @@ def test_derived_seeds_are_stable_and_words_do_not_run_together():
     assert all(0 <= derive(seed, "x") < 2**63 for seed in range(100))
 
 
-def test_a_batch_of_small_pictures_takes_milliseconds():
+def test_a_batch_of_small_images_takes_milliseconds():
     uniform(KEYS, 784, seed=0, stream="a")
     start = time.perf_counter()
     for _ in range(5):

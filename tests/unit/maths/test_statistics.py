@@ -6,11 +6,11 @@ from scipy import stats
 from temper.maths.statistics import draw, interval, resample
 
 
-def test_each_draw_takes_as_many_pictures_as_there_are():
+def test_each_draw_takes_as_many_images_as_there_are():
     draws = draw(500, resamples=40, seed=0)
     assert draws.shape == (40, 500)
     assert (draws.sum(dim=1) == 500).all()
-    # A picture's count is nearly Poisson with mean 1: 36.8 % are left out of a draw.
+    # An image's count is nearly Poisson with mean 1: 36.8 % are left out of a draw.
     assert float((draws == 0).double().mean()) == pytest.approx(0.3679, abs=0.01)
 
 
@@ -29,7 +29,7 @@ def test_resampled_totals_by_hand():
     assert resample(draws, tallies).tolist() == [[2.0, 3.0], [0.0, 3.0]]
 
 
-def test_a_single_picture_is_drawn_always():
+def test_a_single_image_is_drawn_always():
     assert draw(1, resamples=3, seed=0).tolist() == [[1], [1], [1]]
 
 

@@ -26,7 +26,7 @@ FACTS = Facts(64, 64, 3, (100.0,) * 3, (50.0,) * 3)
     ],
     ids=lambda value: getattr(value, "name", getattr(value, "family", None)),
 )
-def test_layers_hold_every_parameter_once_from_the_picture_up(params: AnyBackbone, names: list[str] | None):
+def test_layers_hold_every_parameter_once_from_the_image_up(params: AnyBackbone, names: list[str] | None):
     backbone = build_backbone(params, FACTS)
     layers = split_layers(backbone)
     held = [id(parameter) for layer in layers for parameter in layer.parameters]

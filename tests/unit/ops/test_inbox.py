@@ -1,4 +1,4 @@
-"""New pictures: moved once, never lost, never taken twice."""
+"""New images: moved once, never lost, never taken twice."""
 
 import os
 import time
@@ -17,10 +17,10 @@ def project(tmp_path: Path) -> Project:
     folder = make_project(tmp_path / "project", "multiclass")
     text = (folder / "params.yaml").read_text()
     start = text.index("ingest:")
-    text = text[:start] + "ingest: {source: imagefolder, folder: pictures}" + text[text.index("\n", start) :]
+    text = text[:start] + "ingest: {source: imagefolder, folder: images}" + text[text.index("\n", start) :]
     (folder / "params.yaml").write_text(text)
     for name in ("cat", "dog"):
-        put(folder / "pictures" / name / "first.png", f"first {name}")
+        put(folder / "images" / name / "first.png", f"first {name}")
     return Project.at(folder)
 
 
@@ -36,7 +36,7 @@ def take(project: Project) -> inbox.Taken:
     return inbox.take_in(project, params)
 
 
-def test_new_pictures_move_into_the_data(project: Project):
+def test_new_images_move_into_the_data(project: Project):
     place = project.folder / "inbox" / "labelled"
     put(place / "cat" / "a.PNG", "new cat")
     for number in range(3):
@@ -44,33 +44,32 @@ def test_new_pictures_move_into_the_data(project: Project):
     put(place / "emu" / ".hidden", "not yet there")
     taken = take(project)
     assert taken.moved == {"cat": 1, "emu": 3}
-    assert taken.words() == "took 4 new pictures from the inbox (1 cat, 3 emu)"
+    assert taken.words() == "took 4 new images from the inbox (1 cat, 3 emu)"
     found = sorted(
-        path.relative_to(project.folder / "pictures").as_posix()
-        for path in (project.folder / "pictures").rglob("*.png")
+        path.relative_to(project.folder / "images").as_posix() for path in (project.folder / "images").rglob("*.png")
     )
     assert len(found) == 6 and found[0].startswith("cat/a-") and found[-1].startswith("emu/2-")
     assert [path.name for path in place.rglob("*") if path.is_file()] == [".hidden"]
-    assert take(project).words() == "the inbox holds no new pictures"
+    assert take(project).words() == "the inbox holds no new images"
 
 
 def test_a_class_that_nobody_knows_is_left_and_named(project: Project):
     stray = put(project.folder / "inbox" / "labelled" / "nosuchclass" / "a.png", "stray")
     put(project.folder / "inbox" / "labelled" / "cat" / "a.png", "new cat")
     taken = take(project)
-    assert taken.moved == {"cat": 1} and stray.is_file() and not (project.folder / "pictures" / "nosuchclass").exists()
-    assert "left 1 nosuchclass: no class of the data, and a new one needs 3 pictures" in taken.words()
+    assert taken.moved == {"cat": 1} and stray.is_file() and not (project.folder / "images" / "nosuchclass").exists()
+    assert "left 1 nosuchclass: no class of the data, and a new one needs 3 images" in taken.words()
 
 
-def test_a_source_with_official_splits_takes_them_as_training_pictures(project: Project):
-    pictures = project.folder / "pictures"
+def test_a_source_with_official_splits_takes_them_as_training_images(project: Project):
+    images = project.folder / "images"
     (project.folder / "train").mkdir()
-    for path in pictures.iterdir():
+    for path in images.iterdir():
         path.rename(project.folder / "train" / path.name)
-    (project.folder / "train").rename(pictures / "train")
+    (project.folder / "train").rename(images / "train")
     put(project.folder / "inbox" / "labelled" / "cat" / "a.png", "new cat")
     take(project)
-    assert len(list((pictures / "train" / "cat").iterdir())) == 2
+    assert len(list((images / "train" / "cat").iterdir())) == 2
 
 
 def test_what_is_known_is_put_aside(project: Project):
@@ -96,13 +95,13 @@ def test_what_may_still_be_being_copied_is_left(project: Project):
 
 def test_a_source_that_cannot_take_them_says_so(tmp_path: Path):
     project = Project.at(make_project(tmp_path / "toys", "multiclass"))
-    assert take(project).words() == "the inbox holds no new pictures"
+    assert take(project).words() == "the inbox holds no new images"
     put(project.folder / "inbox" / "labelled" / "cat" / "a.png", "cat")
     with pytest.raises(ValueError, match=r"holds 1 files, but ingest\.source is toys: only a folder"):
         take(project)
 
 
-def test_recent_pictures_without_labels_the_newest_last(project: Project):
+def test_recent_images_without_labels_the_newest_last(project: Project):
     place = project.folder / "inbox" / "unlabelled"
     for name, age_s in (("b", 30.0), ("a", 10.0), ("c", 20.0)):
         put(place / name, name, age_s=age_s)
@@ -115,7 +114,7 @@ def test_the_template_has_what_this_test_replaces():
 
 def test_an_inbox_in_the_data_is_refused(project: Project):
     text = (project.folder / "params.yaml").read_text()
-    (project.folder / "params.yaml").write_text(text + "retrain: {inbox: pictures}\n")
-    put(project.folder / "pictures" / "labelled" / "cat" / "a.png", "new cat")
-    with pytest.raises(ValueError, match="lies in the data folder 'pictures'; name another"):
+    (project.folder / "params.yaml").write_text(text + "retrain: {inbox: images}\n")
+    put(project.folder / "images" / "labelled" / "cat" / "a.png", "new cat")
+    with pytest.raises(ValueError, match="lies in the data folder 'images'; name another"):
         take(project)

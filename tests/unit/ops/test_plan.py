@@ -34,8 +34,8 @@ def project(tmp_path: Path) -> Project:
         ),
         ([{"changed deps": {"artifacts/train": "deleted"}}], ["artifacts/train missing"]),
         (
-            [{"changed deps": {"pictures": "modified"}}, "changed command"],
-            ["data pictures changed", "the command changed"],
+            [{"changed deps": {"images": "modified"}}, "changed command"],
+            ["data images changed", "the command changed"],
         ),
     ],
 )

@@ -76,7 +76,7 @@ def test_the_champion_stays_where_the_challenger_is_worse(project: Project, tmp_
     swap_model(project, tmp_path, accuracy=0.90, width=7)
     record, worse, reason = run_once(project, params)
     assert (worse.version, worse.aliases) == (2, ("challenger",))
-    assert reason.startswith("fail: accuracy on all test pictures not worse than the champion's by 0.05: -0.0495")
+    assert reason.startswith("fail: accuracy on all test images not worse than the champion's by 0.05: -0.0495")
     assert str(record.client.get_model_version_by_alias(params.project, "champion").version) == "1"
     swap_model(project, tmp_path, accuracy=0.95, width=11)
     assert run_once(project, params)[1].aliases == ("challenger", "champion")

@@ -54,7 +54,7 @@ def test_damaged_files_are_named(tmp_path: Path):
     fill(tmp_path, {"cat": 50, "dog": 30})
     (tmp_path / "cat" / "000.png").write_bytes(b"no image")
     found = look(tmp_path)
-    assert found.unreadable == ("cat/000.png: not a picture in a known format",)
+    assert found.unreadable == ("cat/000.png: not an image in a known format",)
     assert found.num_sampled == 80
 
 

@@ -22,7 +22,7 @@ from tests.unit.ops.finished import make_network
 
 CLASSES = ("cat", "dog", "emu", "fox")
 SIDE = 4
-SMALL = ServeParams(max_bytes=20_000, max_pixels=4_000, max_pictures=4)
+SMALL = ServeParams(max_bytes=20_000, max_pixels=4_000, max_images=4)
 
 
 def make_place(folder: Path, version: int, *, sign: float = 1.0, answers: int = len(CLASSES)) -> Place:

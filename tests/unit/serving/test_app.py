@@ -16,7 +16,7 @@ from temper.serving.app import make_app
 from temper.serving.model_follower import Follower, Place
 from tests.unit.serving.served import CLASSES, SIDE, Said, ask, make_place
 
-PARAMS = ServeParams(max_bytes=100_000, max_pixels=10_000, max_side_px=500, max_pictures=8, max_queue=16, timeout_s=5.0)
+PARAMS = ServeParams(max_bytes=100_000, max_pixels=10_000, max_side_px=500, max_images=8, max_queue=16, timeout_s=5.0)
 PIXELS = (np.arange(SIDE * SIDE, dtype=np.uint8) * 15).reshape(1, SIDE, SIDE, 1)
 
 
@@ -106,15 +106,15 @@ def test_every_way_to_ask_gives_the_same_answer(server: Server):
     assert said[0].json["model"]["version"] == 1 and len(said[0].json["model"]["digest"]) == 64
 
 
-def test_many_pictures_are_answered_in_their_order(server: Server):
-    pictures = np.random.default_rng(0).integers(0, 256, (5, SIDE, SIDE, 1), np.uint8)
-    body, headers = form(*(png(each) for each in pictures))
+def test_many_images_are_answered_in_their_order(server: Server):
+    images = np.random.default_rng(0).integers(0, 256, (5, SIDE, SIDE, 1), np.uint8)
+    body, headers = form(*(png(each) for each in images))
     together = server.ask("/predict", body, headers=headers).json["answers"]
     alone = [
         server.ask(
             "/predict", each.tobytes(), query=b"shape=4,4,1", headers={"content-type": "application/octet-stream"}
         ).json["answers"][0]
-        for each in pictures
+        for each in images
     ]
     assert [each["class"] for each in together] == [each["class"] for each in alone]
     for ours, theirs in zip(together, alone, strict=True):
@@ -147,7 +147,7 @@ def bomb() -> bytes:
         (b'{"image": [[[[1.5]]]]}', b"", JSON, 422, "whole numbers"),
         (b'{"image": [[[[1], [2, 3]]]]}', b"", JSON, 422, ""),
         (b'{"image": []}', b"", JSON, 422, ""),
-        (b'{"image": [[[[1, 2, 3]]]]}', b"", JSON, 422, "the model takes [pictures, height, width, 1]"),
+        (b'{"image": [[[[1, 2, 3]]]]}', b"", JSON, 422, "the model takes [images, height, width, 1]"),
         (b'{"image": null}', b"", JSON, 422, ""),
         (b'{"image": ' + b"[" * 5000, b"", JSON, 422, ""),
         *(
@@ -157,22 +157,22 @@ def bomb() -> bytes:
         (b"\xff\xfe", b"", JSON, 422, ""),
         (b"12", b"shape=1,4,4,1", RAW, 422, "means 16 bytes, the body has 2"),
         (b"12", b"shape=1,-4,4,1", RAW, 422, "each at least 1"),
-        (b"12", b"shape=x", RAW, 422, "must be pictures,height,width,channels"),
+        (b"12", b"shape=x", RAW, 422, "must be images,height,width,channels"),
         (b"12", b"shape=1,99999999999999999999,4,1", RAW, 422, ""),
-        (b"12", b"", RAW, 422, "picture 0"),
+        (b"12", b"", RAW, 422, "image 0"),
         (b"", b"", PNG, 422, ""),
-        (b"no picture", b"", PNG, 422, "picture 0"),
-        (bomb(), b"", PNG, 413, "picture 0"),
+        (b"no image", b"", PNG, 422, "image 0"),
+        (bomb(), b"", PNG, 413, "image 0"),
         (png(np.zeros((120, 120), np.uint8)), b"", PNG, 413, "more than"),
         (png(np.zeros((1, 600), np.uint8)), b"", PNG, 413, "longer than"),
-        (png(PIXELS)[:40], b"", PNG, 422, "picture 0"),
-        (bytes(9 * 16), b"shape=9,4,4,1", RAW, 413, "9 pictures are more than 8"),
+        (png(PIXELS)[:40], b"", PNG, 422, "image 0"),
+        (bytes(9 * 16), b"shape=9,4,4,1", RAW, 413, "9 images are more than 8"),
         (bytes(100_001), b"", PNG, 413, "larger than 100000 bytes"),
         (b"x", b"", {"content-type": "text/html"}, 415, "not understood"),
         (b"x", b"", {}, 415, "not understood"),
         (b"x", b"", {"content-type": "multipart/form-data"}, 400, "form"),
         (b"x", b"", {"content-type": "multipart/form-data; boundary=xyz"}, 400, "form"),
-        (*form(png(PIXELS), name="picture")[:1], b"", form()[1], 422, "named `image`"),
+        (*form(png(PIXELS), name="image")[:1], b"", form()[1], 422, "named `image`"),
         (*form(*[png(PIXELS)] * 9)[:1], b"", form()[1], 400, "form"),
     ],
 )
@@ -278,7 +278,7 @@ def test_too_many_waiting_are_refused_and_late_ones_told(tmp_path: Path, monkeyp
     found = asyncio.run(run())
     assert {said.status for said in found} == {200, 503}
     words = {said.json["error"] for said in found if said.status == 503}
-    assert any("4 pictures wait already" in each for each in words)
+    assert any("4 images wait already" in each for each in words)
     assert all(said.headers["retry-after"] == "1" for said in found if said.status == 503)
 
 
@@ -292,7 +292,7 @@ def test_the_openapi_page_describes_it(server: Server):
     assert server.ask("/docs", method="GET").status == 200
 
 
-def test_answered_pictures_can_be_kept(tmp_path: Path):
+def test_answered_images_can_be_kept(tmp_path: Path):
     kept: list[list[bytes]] = []
     server = Server(make_place(tmp_path, 1), sample=kept.append)
     server.ask("/predict", png(PIXELS), headers=PNG)

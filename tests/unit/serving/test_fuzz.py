@@ -43,13 +43,13 @@ KINDS = (
 )
 
 
-def picture(kind: str, side: int) -> bytes:
+def image(kind: str, side: int) -> bytes:
     target = io.BytesIO()
     Image.fromarray(np.arange(side * side, dtype=np.uint8).reshape(side, side)).save(target, kind)
     return target.getvalue()
 
 
-PICTURES = [picture(kind, side) for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP") for side in (1, 4, 16)]
+IMAGES = [image(kind, side) for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP") for side in (1, 4, 16)]
 PIXEL = st.one_of(st.integers(-2, 300), st.floats(), st.none(), st.text(max_size=3), st.booleans())
 NESTED = st.recursive(PIXEL, lambda inner: st.lists(inner, max_size=4), max_leaves=32)
 
@@ -60,18 +60,18 @@ def nest(depth: int) -> object:
 
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
-    """A picture with a part cut off, overwritten or put in twice."""
-    raw = draw(st.sampled_from(PICTURES))
+    """An image with a part cut off, overwritten or put in twice."""
+    raw = draw(st.sampled_from(IMAGES))
     place = draw(st.integers(0, len(raw)))
     return raw[:place] + draw(st.binary(max_size=8)) + raw[place + draw(st.integers(-4, 8)) :]
 
 
 @st.composite
 def bodies(draw: st.DrawFn) -> bytes:
-    """Pictures, damaged ones, JSON that is nearly right, forms that are nearly right, and noise."""
+    """Images, damaged ones, JSON that is nearly right, forms that are nearly right, and noise."""
     import json
 
-    part = draw(st.one_of(st.binary(max_size=64), damaged(), st.sampled_from(PICTURES)))
+    part = draw(st.one_of(st.binary(max_size=64), damaged(), st.sampled_from(IMAGES)))
     way = draw(st.sampled_from(("part", "json", "form", "long")))
     if way == "json":
         value = draw(
@@ -100,7 +100,7 @@ GOOD = {"method": "POST", "query": b"", "headers": {"content-type": "image/png"}
 @st.composite
 def requests(draw: st.DrawFn) -> dict:
     if draw(st.integers(0, 4)) == 0:  # between the others, some that must be answered
-        return {**GOOD, "path": "/predict", "body": draw(st.sampled_from(PICTURES)), "pieces": draw(st.integers(1, 4))}
+        return {**GOOD, "path": "/predict", "body": draw(st.sampled_from(IMAGES)), "pieces": draw(st.integers(1, 4))}
     shape = draw(
         st.one_of(
             st.just(b""),
@@ -158,7 +158,7 @@ def test_a_server_stands_it(tmp_path: Path):
         try:
             wait(port, server)
             for kind in KINDS:  # what is only loaded when it is first needed shall not count
-                for body in (*PICTURES, b"noise" * 9):
+                for body in (*IMAGES, b"noise" * 9):
                     ask_socket(port, {**GOOD, "path": "/predict", "body": body, "headers": {"content-type": kind}})
 
             @FUZZ

@@ -40,7 +40,7 @@ def read_long(body: bytes) -> np.ndarray | int:
 
 
 @given(st.tuples(*[st.integers(1, 5)] * 3), st.integers(0, 2**32 - 1), st.sampled_from(WRITERS))
-def test_pictures_are_read_the_quick_way(shape: tuple[int, int, int], seed: int, write: Any):
+def test_images_are_read_the_quick_way(shape: tuple[int, int, int], seed: int, write: Any):
     pixels = np.random.default_rng(seed).integers(0, 256, (*shape, 1)).astype(np.uint8)
     body = write({"image": pixels.tolist()}).encode()
     assert np.array_equal(request_decoding._read_plain(body), pixels)
@@ -87,7 +87,7 @@ def test_a_shape_is_read_from_what_is_left_of_lists(lists: str, shape: tuple[int
 
 
 def test_nothing_is_decoded_when_nobody_waits_any_more():
-    with pytest.raises(Refused, match="time was up after 0 of 2 pictures"):
+    with pytest.raises(Refused, match="time was up after 0 of 2 images"):
         request_decoding.decode([b"", b""], MODEL, PARAMS, until=0.0)
 
 

@@ -87,7 +87,7 @@ def test_the_card_speaks_of_classes_where_strata_are_classes(folder: Path, words
     write_card(folder, replace(CARD, data={**CARD.data, "words": words}))
     for file, mark in (("card.md", "## "), ("card.html", "<h2>")):
         text = (folder / file).read_text(encoding="utf-8")
-        assert "with 2 classes for pictures" in text and f"{mark}By {words[0]}" in text
+        assert "with 2 classes for images" in text and f"{mark}By {words[0]}" in text
         assert f"of each {words[0]}." in text and f"evenly over the {words[1]};" in text
         assert absent not in text and absent.capitalize() not in text
 

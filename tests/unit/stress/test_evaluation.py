@@ -11,7 +11,7 @@ from pyarrow import parquet
 
 from temper.problems.multiclass import Multiclass
 from temper.stress.evaluation import CLEAN, MEAN, STRATUM, SUBSET, choose, evaluate, find_worst
-from temper.stress.image_pool import Pictures
+from temper.stress.image_pool import ImagePool
 from temper.stress.params import EvaluateParams
 from temper.stress.scores import figures, pick, tabulate, write
 
@@ -30,21 +30,21 @@ def always_dark(images: np.ndarray) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def data() -> tuple[Pictures, dict[str, torch.Tensor], list[frozenset[str]]]:
-    """30 dark and 20 light pictures, two of them labelled wrongly."""
+def data() -> tuple[ImagePool, dict[str, torch.Tensor], list[frozenset[str]]]:
+    """30 dark and 20 light images, two of them labelled wrongly."""
     rng = np.random.default_rng(0)
     label = np.array([0] * 30 + [1] * 20)
     images = rng.integers(0, 100, (50, 8, 8, 1)) + 150 * label[:, None, None, None]
     label[[3, 40]] = 1 - label[[3, 40]]
     strata = [frozenset({PROBLEM.classes[number]}) for number in label]
-    return Pictures(images.astype(np.uint8)), {"label": torch.from_numpy(label)}, strata
+    return ImagePool(images.astype(np.uint8)), {"label": torch.from_numpy(label)}, strata
 
 
 @pytest.fixture(scope="module")
 def found(data):
-    pictures, targets, strata = data
+    images, targets, strata = data
     candidates = {"mean": by_mean, "stubborn": always_dark}
-    return evaluate(PROBLEM, candidates, pictures, targets=targets, strata=strata, params=PARAMS, seed=0)
+    return evaluate(PROBLEM, candidates, images, targets=targets, strata=strata, params=PARAMS, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_clean_scores_are_exact(scores):
     assert (row.value, row.low, row.high, row.images) == (0, 0, 0, 20)
 
 
-def test_confusions_count_every_clean_picture(found):
+def test_confusions_count_every_clean_image(found):
     assert found.confusions["mean"].tolist() == [[29, 1], [1, 19]]
     assert found.confusions["stubborn"].tolist() == [[30, 0], [20, 0]]
 
@@ -73,7 +73,7 @@ def test_table_holds_every_candidate_condition_and_severity_once(found, scores):
     assert len(found.conditions) == 11
 
 
-def test_a_candidate_that_ignores_pictures_is_not_moved_by_stress(scores):
+def test_a_candidate_that_ignores_images_is_not_moved_by_stress(scores):
     clean = pick(scores, candidate="stubborn", metric="accuracy", family=CLEAN, condition=SUBSET, severity=0)
     for row in scores:
         if row.candidate == "stubborn" and row.metric == "accuracy" and row.family not in (CLEAN, STRATUM):
@@ -94,9 +94,9 @@ def test_means_are_over_conditions_and_severities(scores):
 
 
 def test_batches_do_not_change_scores(data, found):
-    pictures, targets, strata = data
+    images, targets, strata = data
     params = replace(PARAMS, batch_size=7)
-    other = evaluate(PROBLEM, {"mean": by_mean}, pictures, targets=targets, strata=strata, params=params, seed=0)
+    other = evaluate(PROBLEM, {"mean": by_mean}, images, targets=targets, strata=strata, params=params, seed=0)
     expected = [row for row in tabulate(found.cells, confidence=0.95) if row.candidate == "mean"]
     assert list(tabulate(other.cells, confidence=0.95)) == expected
 
@@ -108,14 +108,14 @@ def test_figures_are_those_of_the_table(scores):
 
 
 def test_worst_mistakes_come_first_with_captions(data, found):
-    pictures, targets, _ = data
+    images, targets, _ = data
     errors = found.errors["mean"]
-    shown, captions = find_worst(PROBLEM, by_mean, pictures, targets=targets, errors=errors, count=2)
+    shown, captions = find_worst(PROBLEM, by_mean, images, targets=targets, errors=errors, count=2)
     assert len(shown) == 2 and {caption.split(",")[0] for caption in captions} == {"light", "dark"}
     assert all("said" in caption for caption in captions)
     worst = int(errors.argmax())
-    assert worst in (3, 40) and np.array_equal(shown[0], pictures.packed[worst])
-    nothing, captions = find_worst(PROBLEM, by_mean, pictures, targets=targets, errors=errors * 0, count=2)
+    assert worst in (3, 40) and np.array_equal(shown[0], images.packed[worst])
+    nothing, captions = find_worst(PROBLEM, by_mean, images, targets=targets, errors=errors * 0, count=2)
     assert len(nothing) == 0 and captions == []
 
 
@@ -133,14 +133,14 @@ def test_subset_is_spread_evenly_sorted_and_seeded():
 
 
 def test_no_families_leave_the_clean_scores(data):
-    pictures, targets, strata = data
+    images, targets, strata = data
     params = replace(PARAMS, families=())
-    found = evaluate(PROBLEM, {"mean": by_mean}, pictures, targets=targets, strata=strata, params=params, seed=0)
+    found = evaluate(PROBLEM, {"mean": by_mean}, images, targets=targets, strata=strata, params=params, seed=0)
     assert {cell.family for cell in found.cells} == {CLEAN, STRATUM}
 
 
 def test_an_empty_test_split_is_refused():
-    empty = Pictures(np.zeros((0, 8, 8, 1), np.uint8))
+    empty = ImagePool(np.zeros((0, 8, 8, 1), np.uint8))
     with pytest.raises(ValueError, match="test split is empty"):
         evaluate(PROBLEM, {}, empty, targets={}, strata=[], params=PARAMS, seed=0)
 

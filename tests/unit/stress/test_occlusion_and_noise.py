@@ -3,11 +3,11 @@ import pytest
 import torch
 
 from temper.stress import noise, occlusion
-from temper.stress.image_pool import Pictures
+from temper.stress.image_pool import ImagePool
 
 KEYS = torch.arange(400)
 # Grey that no cover is likely to have everywhere: covered pixels are found by their change.
-GREY = Pictures(np.full((400, 28, 28, 1), 128, np.uint8))
+GREY = ImagePool(np.full((400, 28, 28, 1), 128, np.uint8))
 
 
 @pytest.mark.parametrize("apply", [occlusion.patch, occlusion.grid, occlusion.stripes])
@@ -28,18 +28,18 @@ def test_covers_of_growing_share_lie_inside_one_another():
         assert float(lost) < 0.05  # Corners of rectangles are rounded to whole pixels.
 
 
-def test_a_foreign_patch_comes_from_the_same_place_of_another_picture():
-    pool = Pictures(np.arange(50, dtype=np.uint8)[:, None, None, None].repeat(20, 1).repeat(20, 2))
+def test_a_foreign_patch_comes_from_the_same_place_of_another_image():
+    pool = ImagePool(np.arange(50, dtype=np.uint8)[:, None, None, None].repeat(20, 1).repeat(20, 2))
     keys = torch.arange(50)
     found = occlusion.foreign_patch(pool.take(keys), keys, 0.3, seed=0, pool=pool)
     for key, image in enumerate(found):
         donors = set(image.unique().tolist()) - {key}
-        assert len(donors) == 1, "exactly one other picture lends the patch"
+        assert len(donors) == 1, "exactly one other image lends the patch"
         assert float((image != key).double().mean()) == pytest.approx(0.3, abs=0.01)
 
 
 def test_a_pool_of_one_lends_to_itself():
-    pool = Pictures(np.full((1, 8, 8, 1), 7, np.uint8))
+    pool = ImagePool(np.full((1, 8, 8, 1), 7, np.uint8))
     keys = torch.tensor([0])
     assert torch.equal(occlusion.foreign_patch(pool.take(keys), keys, 0.3, seed=0, pool=pool), pool.take(keys))
 

@@ -8,13 +8,13 @@ import torch
 
 from temper.problems.multiclass import Multiclass
 from temper.stress.evaluation import Evaluation, evaluate
-from temper.stress.image_pool import Pictures
+from temper.stress.image_pool import ImagePool
 from temper.stress.params import EvaluateParams
 
 PROBLEM = Multiclass(kind="multiclass", classes=("dark", "light"))
 PARAMS = EvaluateParams(stress_images=20, bootstrap=20, batch_size=8, families=("noise",))
 BATCHES = 4 + 2 * 5 * 3
-"""Of 30 clean pictures, and of 20 under two conditions at five severities."""
+"""Of 30 clean images, and of 20 under two conditions at five severities."""
 
 
 class Killed(Exception):
@@ -43,7 +43,7 @@ def measure(candidate: ByMean, folder: Path | None) -> Evaluation:
     return evaluate(
         PROBLEM,
         {"first": candidate, "second": candidate},
-        Pictures(images.astype(np.uint8)),
+        ImagePool(images.astype(np.uint8)),
         targets={"label": torch.from_numpy(label)},
         strata=strata,
         params=PARAMS,

@@ -38,7 +38,7 @@ def build(policy: Sequence[Mapping[str, Any]], where: str = "augment.policy") ->
 
 
 def compose(policy: Sequence[Mapping[str, Any]], spatial: frozenset[str], where: str) -> Any:
-    """A policy as one transform, for pictures with the `spatial` columns that are there; not for several threads at once."""
+    """A policy as one transform, for images with the `spatial` columns that are there; not for several threads at once."""
     library = albumentations()
     import cv2
 
@@ -58,7 +58,7 @@ def apply(
     set_random_state shares one stream among all, in order, so their draws are independent.
 
     Raises:
-        ValueError: If the policy (`where` in params.yaml) fails, or changes the size or type of the picture.
+        ValueError: If the policy (`where` in params.yaml) fails, or changes the size or type of the image.
     """
     moving = sorted(name for name in ({"image"} | spatial) & set(example) if name != "boxes")
     given: dict[str, Any] = {name: example[name] for name in moving}
@@ -70,7 +70,7 @@ def apply(
         made = transform(**given)
     except (ValueError, TypeError, RuntimeError) as error:
         shape = "x".join(map(str, example["image"].shape))
-        raise ValueError(f"{where} fails on a picture of shape {shape}: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{where} fails on an image of shape {shape}: {' '.join(str(error).split())}") from error
     result = dict(example)
     for name in moving:
         result[name] = _same_kind(name, made[name], example[name], where)
@@ -96,7 +96,7 @@ def _same_kind(name: str, made: np.ndarray, given: np.ndarray, where: str) -> np
 
 
 def _boxes(made: Any, numbers: Any, example: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Boxes keep their places, so that columns beside them need no change; those that left the picture are not valid."""
+    """Boxes keep their places, so that columns beside them need no change; those that left the image are not valid."""
     boxes = np.zeros_like(example["boxes"])
     valid = np.zeros(len(boxes), bool)
     for box, number in zip(made, numbers, strict=True):

@@ -1,7 +1,7 @@
 """Whole-batch augmentation while training: flip, shift, cutout, mixup, cutmix.
 
 Every number comes from the counter-based generator and depends only on the seed and on the draw's own number, so that a
-picture looks the same whatever the number of ranks and wherever a run was resumed. Nothing is padded or copied beforehand.
+image looks the same whatever the number of ranks and wherever a run was resumed. Nothing is padded or copied beforehand.
 """
 
 import functools
@@ -22,7 +22,7 @@ _VALUES_AT_ONCE = 1 << 22
 def draw_moves(
     rows: Int[Tensor, "batch"], draws: Int[Tensor, "batch"], params: ViewParams, *, seed: int, epoch: int
 ) -> Int[Tensor, "batch 2"] | None:
-    """How pictures are shifted, by up to `crop_px`, and whether they are flipped, which alternates; None if never.
+    """How images are shifted, by up to `crop_px`, and whether they are flipped, which alternates; None if never.
 
     Drawn for many batches at once where that is possible: for one, most of the time goes to the calls.
 
@@ -49,10 +49,10 @@ def draw_moves(
 def shift_and_flip(
     columns: dict[str, Tensor], rows: Int[Tensor, "batch"], moves: Int[Tensor, "batch 2"] | None, params: ViewParams
 ) -> dict[str, Tensor]:
-    """The pictures (and masks) of some rows, shifted with mirrored edges, and flipped.
+    """The images (and masks) of some rows, shifted with mirrored edges, and flipped.
 
     Whole lines are copied first, as memory, and pixels are exchanged within them: less than a third of the time of one index by all
-    three axes. Large pictures go in parts, since every value needs a place of eight bytes.
+    three axes. Large images go in parts, since every value needs a place of eight bytes.
 
     Args:
         columns: Whole splits laid out [examples, height, width, ...], which move together.
@@ -83,7 +83,7 @@ def _move(column: Tensor, rows: Int[Tensor, "batch"], moves: Int[Tensor, "batch 
 def _places(
     height: int, width: int, channels: int, most_px: int, device: torch.device
 ) -> tuple[Int[Tensor, "shifts height"], Int[Tensor, "moves pixels"]]:
-    """Which line each line comes from under every shift, and which value of its line, within a picture, each value under every move."""
+    """Which line each line comes from under every shift, and which value of its line, within an image, each value under every move."""
     shifts = torch.arange(-most_px, most_px + 1)[:, None]
     down, right = (mirror(torch.arange(size) + shifts, size) for size in (height, width))
     columns = torch.stack([right, right.flip(1)], dim=1).flatten(0, 1)
@@ -101,13 +101,13 @@ def flips(rows: Int[Tensor, "batch"], *, seed: int, epoch: int) -> Bool[Tensor, 
 def crop_boxes(
     sizes: Int[Tensor, "batch 2"], draws: Int[Tensor, "batch"], params: ViewParams, *, seed: int
 ) -> Int[Tensor, "batch 4"]:
-    """Random resized crops: a part of each picture as top, left, height, width in its own pixels.
+    """Random resized crops: a part of each image as top, left, height, width in its own pixels.
 
     The share of the area is uniform over `crop_scale`, the logarithm of width / height over `crop_ratio`. A side that would
-    be longer than the picture's is cut to it (torchvision draws again, up to ten times). Without `crop_scale`, the whole.
+    be longer than the image's is cut to it (torchvision draws again, up to ten times). Without `crop_scale`, the whole.
 
     Args:
-        sizes: Heights and widths of the pictures.
+        sizes: Heights and widths of the images.
         draws: The number of each draw over the whole training; the part depends on it.
         params: Which views are on.
         seed: Of the training.
@@ -143,7 +143,7 @@ def cutout(
     *,
     seed: int,
 ) -> UInt8[Tensor, "batch height width channels"]:
-    """Wipe out a square of each picture, whose centre may lie anywhere (DeVries and Taylor 2017, arXiv:1708.04552)."""
+    """Wipe out a square of each image, whose centre may lie anywhere (DeVries and Taylor 2017, arXiv:1708.04552)."""
     height, width = images.shape[1:3]
     inside = boxes(
         uniform(draws, 2, seed=seed, stream="cutout"), torch.full((len(draws), 2), float(side_px)), height, width

@@ -79,7 +79,7 @@ def emphasize(strata: Strata, params: BalanceParams, classes: Sequence[str]) -> 
             if not counts.get(name):
                 raise ValueError(
                     f"class {name!r} has no training example, so logit-adjustment knows no prior for it; "
-                    "add pictures of it or set augment.balance.method to weights"
+                    "add images of it or set augment.balance.method to weights"
                 )
         total = sum(counts[name] for name in classes)
         emphasis["offsets"] = [float(params.strength * np.log(counts[name] / total)) for name in classes]

@@ -1,7 +1,7 @@
-"""Views: augmented copies of training pictures, made once before training, by an albumentations policy.
+"""Views: augmented copies of training images, made once before training, by an albumentations policy.
 
 Everything random about a view comes from its own seed, which is made of the project's seed, the example's id and the view's
-number; so the pictures are the same whatever the number of worker processes and whatever other examples there are.
+number; so the images are the same whatever the number of worker processes and whatever other examples there are.
 """
 
 import hashlib
@@ -70,12 +70,12 @@ def materialize(
         source: Folder of the packed training split.
         target: Folder to be made.
         policy: Transforms in order.
-        spatial: Columns that move along with the picture.
+        spatial: Columns that move along with the image.
         draws: What to make.
         workers: Processes; 0 takes one per core. No more are started than are worth it.
 
     Raises:
-        ValueError: If the policy changes the size or type of a picture, or fails on one.
+        ValueError: If the policy changes the size or type of an image, or fails on one.
     """
     target.mkdir(parents=True)
     columns = _open(source, "r")

@@ -1,4 +1,4 @@
-"""A sheet of small pictures in lines, each line with its name: for the eye, before anything is trained."""
+"""A sheet of small images in lines, each line with its name: for the eye, before anything is trained."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,40 +26,40 @@ _COLOURS = np.array(
 
 
 def write_sheet(lines: Sequence[tuple[str, Sequence[np.ndarray]]], path: Path) -> None:
-    """Write lines of pictures (uint8 [height, width, channels]) as a PNG."""
-    columns = max((len(pictures) for _, pictures in lines), default=0)
+    """Write lines of images (uint8 [height, width, channels]) as a PNG."""
+    columns = max((len(images) for _, images in lines), default=0)
     step = _CELL_PX + _GAP_PX
     sheet = Image.new("RGB", (_NAME_PX + columns * step + _GAP_PX, len(lines) * step + _GAP_PX), "white")
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(12)
-    for line, (name, pictures) in enumerate(lines):
+    for line, (name, images) in enumerate(lines):
         top = _GAP_PX + line * step
         draw.text(
             (_GAP_PX, top + _CELL_PX // 2 - 7), name if len(name) < 24 else name[:22] + "…", fill="black", font=font
         )
-        for column, picture in enumerate(pictures):
-            cell = _fit(picture)
+        for column, image in enumerate(images):
+            cell = _fit(image)
             left = _NAME_PX + column * step
             sheet.paste(cell, (left + (_CELL_PX - cell.width) // 2, top + (_CELL_PX - cell.height) // 2))
     sheet.save(path, optimize=False)
 
 
-def tint(picture: np.ndarray, columns: Mapping[str, np.ndarray], spatial: frozenset[str]) -> np.ndarray:
-    """A picture with its masks laid over it in colours; as it is where it has none."""
+def tint(image: np.ndarray, columns: Mapping[str, np.ndarray], spatial: frozenset[str]) -> np.ndarray:
+    """An image with its masks laid over it in colours; as it is where it has none."""
     for name in sorted(spatial & set(columns)):
         numbers = np.asarray(columns[name])
-        if numbers.shape != picture.shape[:2]:
+        if numbers.shape != image.shape[:2]:
             continue
         marked = (numbers > 0) & (numbers != 255)
-        colour = np.repeat(picture, 3, axis=2) if picture.shape[2] == 1 else np.array(picture)
+        colour = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else np.array(image)
         tone = _COLOURS[1 + (numbers[marked].astype(np.int64) - 1) % (len(_COLOURS) - 1)]
         colour[marked] = (0.55 * colour[marked] + 0.45 * tone).astype(np.uint8)
-        picture = colour
-    return picture
+        image = colour
+    return image
 
 
-def _fit(picture: np.ndarray) -> Image.Image:
-    image = Image.fromarray(np.ascontiguousarray(picture[..., 0] if picture.shape[2] == 1 else picture))
+def _fit(pixels: np.ndarray) -> Image.Image:
+    image = Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
     longest = max(image.size)
     if longest <= _CELL_PX:
         times = _CELL_PX // longest

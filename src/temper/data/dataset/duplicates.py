@@ -1,6 +1,6 @@
-"""Equal pictures, found by their pixels after unifying: they must not stand on both sides of a split.
+"""Equal images, found by their pixels after unifying: they must not stand on both sides of a split.
 
-What a careful person would do with each set of equal pictures:
+What a careful person would do with each set of equal images:
 
 - some are in the official test split: those stay, all of them, since an official test split stays what it is; the others go;
 - they are labelled differently: all go, since nobody knows which is right;
@@ -16,26 +16,26 @@ from jaxtyping import UInt8
 
 from temper.problem import Row
 
-IN_TEST = "the same picture is in the official test split"
-CONTRADICTION = "the same picture carries other labels elsewhere"
-IN_VALIDATION = "the same picture is in the official validation split"
-REPEATED = "the same picture comes earlier"
+IN_TEST = "the same image is in the official test split"
+CONTRADICTION = "the same image carries other labels elsewhere"
+IN_VALIDATION = "the same image is in the official validation split"
+REPEATED = "the same image comes earlier"
 
 
 def digest_pixels(images: UInt8[np.ndarray, "rows ..."]) -> list[str]:
-    """A digest of each picture's pixels, in hexadecimal."""
+    """A digest of each image's pixels, in hexadecimal."""
     return [hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest() for image in images]
 
 
 def find_duplicates(
     rows: Sequence[Row], pixels: Sequence[str] | np.ndarray, truths: Sequence[object] | np.ndarray
 ) -> dict[int, str]:
-    """Which rows must go because an equal picture stays, and why.
+    """Which rows must go because an equal image stays, and why.
 
     Args:
         rows: The examples; only their official splits are looked at.
-        pixels: Digest of each example's picture.
-        truths: What is true of each example, hashable: equal pictures with unequal truths contradict each other.
+        pixels: Digest of each example's image.
+        truths: What is true of each example, hashable: equal images with unequal truths contradict each other.
 
     Returns:
         Number of the row -> reason, as on the list of dropped ones.

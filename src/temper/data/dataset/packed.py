@@ -3,7 +3,7 @@
 `train/image.npy` is uint8 [examples, height, width, channels]; every other file is a column of the truth, as the problem packs
 it. The test split has a reader of its own, `held_out`: only evaluate may call it.
 
-Where the training pictures are kept encoded, they lie in `encoded/` (`data/encoded.py`) and `train/` holds the truth only.
+Where the training images are kept encoded, they lie in `encoded/` (`data/encoded.py`) and `train/` holds the truth only.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -39,7 +39,7 @@ def write_array(path: Path, chunks: Iterable[np.ndarray], shape: tuple[int, ...]
 
 
 def measure(folder: Path) -> Facts:
-    """Shape and statistics of a split's pictures, exact: from a histogram of its pixels."""
+    """Shape and statistics of a split's images, exact: from a histogram of its pixels."""
     images = np.load(folder / "image.npy", mmap_mode="r")
     num_examples, height, width, channels = images.shape
     counts = np.zeros((channels, 256), np.int64)
@@ -77,13 +77,13 @@ def read_table(path: Path, names: Sequence[str] | None = None) -> dict[str, list
 
 
 def open_split(prepare: Artifact, split: Literal["train", "validation"]) -> dict[str, np.ndarray]:
-    """Columns of a split, mapped from disk, read-only; without `image` where training pictures are kept encoded."""
+    """Columns of a split, mapped from disk, read-only; without `image` where training images are kept encoded."""
     assert split in ("train", "validation"), "the test split has a reader of its own"
     return _open(prepare, f"{split}/")
 
 
 def open_encoded(prepare: Artifact) -> Encoded | None:
-    """The training pictures, where they are kept encoded."""
+    """The training images, where they are kept encoded."""
     if f"{FOLDER}/{BYTES}" not in prepare.files:
         return None
     shape = {name: prepare.facts["facts"][name] for name in ("height_px", "width_px", "channels")}
@@ -91,7 +91,7 @@ def open_encoded(prepare: Artifact) -> Encoded | None:
 
 
 def open_columns(folder: Path, facts: Facts) -> "dict[str, np.ndarray | Encoded]":
-    """Columns of the training split under prepare's folder before it is sealed, pictures among them however they are kept."""
+    """Columns of the training split under prepare's folder before it is sealed, images among them however they are kept."""
     columns: dict[str, np.ndarray | Encoded] = {
         path.stem: np.load(path, mmap_mode="r") for path in sorted((folder / "train").glob("*.npy"))
     }
@@ -101,8 +101,8 @@ def open_columns(folder: Path, facts: Facts) -> "dict[str, np.ndarray | Encoded]
     return columns
 
 
-def open_pictures(prepare: Artifact) -> "np.ndarray | Encoded":
-    """The training pictures in one size, by number, however they are kept."""
+def open_images(prepare: Artifact) -> "np.ndarray | Encoded":
+    """The training images in one size, by number, however they are kept."""
     return open_encoded(prepare) or open_split(prepare, "train")["image"]
 
 
@@ -142,7 +142,7 @@ def open_training(prepare: Artifact, augment: Artifact) -> tuple[dict[str, np.nd
     """Everything training draws from: the training split with the views behind it.
 
     Returns:
-        Columns (mapped from disk where there are no views; without `image` where pictures are kept encoded), how often an
+        Columns (mapped from disk where there are no views; without `image` where images are kept encoded), how often an
         epoch draws each example (int64), and how much each counts (float32, mean 1).
     """
     import pyarrow.parquet as pq
@@ -160,7 +160,7 @@ def open_training(prepare: Artifact, augment: Artifact) -> tuple[dict[str, np.nd
 
 
 def read_strata_drawn(augment: Artifact) -> list[frozenset[str]]:
-    """Strata of everything training draws from, in the order of `open_training`'s columns; a view has its picture's."""
+    """Strata of everything training draws from, in the order of `open_training`'s columns; a view has its image's."""
     table = read_table(augment.path(TABLE))
     return [frozenset(table["strata"][i]) for i in np.argsort(table["index"])]
 
@@ -183,7 +183,7 @@ def check_batch(batch_size: int, repeats: np.ndarray, *, key: str, num_ranks: in
     if batch_size > drawn:
         raise ValueError(
             f"{key} = {batch_size}, but an epoch draws only {drawn} examples (a training split of {len(repeats)} with its "
-            f"views, rebalanced by augment); set {key} to {drawn} or less, or add pictures"
+            f"views, rebalanced by augment); set {key} to {drawn} or less, or add images"
         )
 
 

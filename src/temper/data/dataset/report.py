@@ -39,7 +39,7 @@ def write_report(
     dropped: Mapping[int, str],
     sheet: Path,
 ) -> None:
-    """Write counts per split and class, the sheet of pictures and what was dropped."""
+    """Write counts per split and class, the sheet of images and what was dropped."""
     splits = list(counts)
     header = ["class", *splits, "all"]
     names = list(counts[splits[0]])
@@ -48,17 +48,17 @@ def write_report(
         for name in names
     ]
     lines.append(["examples", *(examples[split] for split in splits), sum(examples.values())])
-    picture = base64.b64encode(sheet.read_bytes()).decode()
+    image = base64.b64encode(sheet.read_bytes()).decode()
     colour = "grey" if facts.channels == 1 else "colour"
     means = ", ".join(f"{mean:.1f} ± {std:.1f}" for mean, std in zip(facts.mean, facts.std, strict=True))
     parts = [
         "<h1>Data report</h1>",
-        f"<p>{sum(examples.values()):,} pictures, {facts.width_px} by {facts.height_px} px, {colour}; pixels of the training "
+        f"<p>{sum(examples.values()):,} images, {facts.width_px} by {facts.height_px} px, {colour}; pixels of the training "
         f"split (mean ± standard deviation per channel, 0..255): {means}.</p>",
         "<h2>Counts</h2>",
         _table(header, lines),
-        "<h2>Pictures</h2>",
-        f'<p>From the training split, by class.</p><img alt="pictures by class" src="data:image/png;base64,{picture}">',
+        "<h2>Images</h2>",
+        f'<p>From the training split, by class.</p><img alt="images by class" src="data:image/png;base64,{image}">',
         "<h2>Dropped</h2>",
         *_dropped(rows, dropped),
     ]
@@ -68,14 +68,14 @@ def write_report(
 
 def _dropped(rows: Sequence[Row], dropped: Mapping[int, str]) -> list[str]:
     if not dropped:
-        return ["<p>Nothing: every picture was usable, and no two are equal.</p>"]
-    # Reasons of bad pictures differ in numbers; the table counts them as they are.
+        return ["<p>Nothing: every image was usable, and no two are equal.</p>"]
+    # Reasons of bad images differ in numbers; the table counts them as they are.
     reasons = Counter(dropped.values()).most_common(20)
     shown = list(dropped.items())[:_SHOWN]
     parts = [
-        _table(["reason", "pictures"], [[reason, count] for reason, count in reasons]),
+        _table(["reason", "images"], [[reason, count] for reason, count in reasons]),
         _table(
-            ["picture", "in artifacts/ingest", "split", "reason"],
+            ["image", "in artifacts/ingest", "split", "reason"],
             [[rows[i].id, rows[i].path, rows[i].split or "", reason] for i, reason in shown],
         ),
     ]

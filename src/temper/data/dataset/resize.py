@@ -1,6 +1,6 @@
-"""Every picture of a data set checked and brought to one size and one number of channels, chunk by chunk.
+"""Every image of a data set checked and brought to one size and one number of channels, chunk by chunk.
 
-Pictures that already lie in an array of the right size are copied whole; the others are decoded by threads (Pillow lets go
+Images that already lie in an array of the right size are copied whole; the others are decoded by threads (Pillow lets go
 of Python's lock while it decodes). Nothing is kept in memory but the chunk at hand.
 """
 
@@ -22,12 +22,12 @@ from temper.progress import Bar
 
 CHUNK = 256
 _LISTED = 20
-"""Bad pictures that an error message names."""
+"""Bad images that an error message names."""
 
 
 @dataclass
 class Chunk:
-    """Unified pictures of some rows; what lies at the place of a bad one means nothing."""
+    """Unified images of some rows; what lies at the place of a bad one means nothing."""
 
     numbers: range
     """Of the rows, from the first on."""
@@ -54,11 +54,11 @@ def count_channels(rows: Sequence[Row], store: Store, params: PrepareParams) -> 
 def unify_chunks(
     rows: Sequence[Row], store: Store, params: PrepareParams, *, channels: int, masks: bool, check_plain: bool = False
 ) -> Iterator[Chunk]:
-    """Check, decode and unify the pictures and masks of all rows, in order.
+    """Check, decode and unify the images and masks of all rows, in order.
 
     Args:
         rows: The examples.
-        store: Where their pictures are.
+        store: Where their images are.
         params: To what they are unified.
         channels: 1 or 3.
         masks: Whether there are masks.
@@ -84,7 +84,7 @@ def unify_chunks(
 
 
 def check_bad_share(rows: Sequence[Row], bad: dict[int, str], max_bad_share: float) -> None:
-    """Stop where too many pictures are bad.
+    """Stop where too many images are bad.
 
     Raises:
         ValueError: Names the first bad ones with their reasons.
@@ -94,7 +94,7 @@ def check_bad_share(rows: Sequence[Row], bad: dict[int, str], max_bad_share: flo
     listed = "; ".join(f"{rows[i].path}: {reason}" for i, reason in sorted(bad.items())[:_LISTED])
     more = f"; and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""
     raise ValueError(
-        f"{len(bad)} of {len(rows)} pictures cannot be used, which is more than prepare.max_bad_share = {max_bad_share:g}: "
+        f"{len(bad)} of {len(rows)} images cannot be used, which is more than prepare.max_bad_share = {max_bad_share:g}: "
         f"{listed}{more}. Mend or remove them, or raise prepare.max_bad_share to go on without them"
     )
 
@@ -151,13 +151,13 @@ def _decode(
         row = rows[place]
         try:
             raw = store.read(row.path)
-            picture = open_plain(raw, **limits)
-            chunk.images[place] = _with_channels(stretch(picture, **shape), chunk.images.shape[-1])
-            chunk.sizes[place] = picture.height, picture.width
+            image = open_plain(raw, **limits)
+            chunk.images[place] = _with_channels(stretch(image, **shape), chunk.images.shape[-1])
+            chunk.sizes[place] = image.height, image.width
             if check_plain:
-                chunk.plain[place] = reads_the_same(raw, picture)
+                chunk.plain[place] = reads_the_same(raw, image)
             if chunk.masks is not None and row.mask is not None:
-                chunk.masks[place] = unify_mask(store.read(row.mask), picture.size, **shape, **limits)
+                chunk.masks[place] = unify_mask(store.read(row.mask), image.size, **shape, **limits)
         except Unreadable as error:
             return str(error)
         return None
@@ -167,7 +167,7 @@ def _decode(
             chunk.bad[number] = reason
 
 
-def _with_channels(picture: np.ndarray, channels: int) -> np.ndarray:
-    if picture.ndim == 2:
-        return picture[..., None]  # broadcasts over the channels
-    return picture if channels == 3 else to_grey(picture)
+def _with_channels(image: np.ndarray, channels: int) -> np.ndarray:
+    if image.ndim == 2:
+        return image[..., None]  # broadcasts over the channels
+    return image if channels == 3 else to_grey(image)

@@ -1,4 +1,4 @@
-"""The readable table of examples that ingest leaves: one line per picture, before anything was decoded."""
+"""The readable table of examples that ingest leaves: one line per image, before anything was decoded."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import fields

@@ -1,6 +1,6 @@
-"""One look at every picture of a data set: which can be used, what is true of them, which are equal.
+"""One look at every image of a data set: which can be used, what is true of them, which are equal.
 
-Only a few numbers of each picture stay in memory (about 150 bytes); its pixels are kept in a file if they are needed again.
+Only a few numbers of each image stay in memory (about 150 bytes); its pixels are kept in a file if they are needed again.
 """
 
 import hashlib
@@ -28,9 +28,9 @@ class Truth:
         self._problem, self._work = problem, work
         self._known: dict[frozenset[str], frozenset[str]] = {}
 
-    def pack(self, number: int, row: Row, pictures: Mapping[str, np.ndarray]) -> None:
+    def pack(self, number: int, row: Row, images: Mapping[str, np.ndarray]) -> None:
         """Ask the problem what is true of a row; a ValueError of its own passes through."""
-        columns = self._problem.pack(row, pictures)
+        columns = self._problem.pack(row, images)
         strata = self._problem.strata(columns)
         self.strata[number] = self._known.setdefault(strata, strata)
         sha = hashlib.blake2b(digest_size=16)
@@ -55,9 +55,9 @@ class Survey:
     digests: np.ndarray
     """Of the unified pixels, in hexadecimal, as bytes of type S32."""
     channels: int
-    """1 if no picture has colour, or none is wanted; else 3."""
+    """1 if no image has colour, or none is wanted; else 3."""
     images: UInt8[np.ndarray, "rows height width channels"] | None
-    """Unified pictures, in a file; None where training pictures stay encoded."""
+    """Unified images, in a file; None where training images stay encoded."""
     sizes: Int32[np.ndarray, "rows 2"]
     """Heights and widths before unifying."""
     plain: Bool[np.ndarray, "rows"]
@@ -67,11 +67,11 @@ class Survey:
 
 
 def look_over(rows: Sequence[Row], store: Store, problem: Problem, params: PrepareParams, work: Path) -> Survey:
-    """Decode every picture once. Rows that cannot be decoded, or that the problem refuses, are bad.
+    """Decode every image once. Rows that cannot be decoded, or that the problem refuses, are bad.
 
     Args:
         rows: The examples.
-        store: Where their pictures are.
+        store: Where their images are.
         problem: What is asked of them.
         params: How they are unified.
         work: Folder for files.
@@ -108,19 +108,19 @@ def look_over(rows: Sequence[Row], store: Store, problem: Problem, params: Prepa
             survey.moments[place] = _moments(chunk.images)
         for i, number in enumerate(chunk.numbers):
             if number not in survey.bad:
-                pictures = {"image": chunk.images[i]} | ({} if chunk.masks is None else {"mask": chunk.masks[i]})
-                _pack(survey, number, rows[number], pictures)
+                columns = {"image": chunk.images[i]} | ({} if chunk.masks is None else {"mask": chunk.masks[i]})
+                _pack(survey, number, rows[number], columns)
     if maybe_grey:
         survey.channels, survey.digests, survey.moments = 1, digests[1], survey.moments[..., :1]
         survey.images = None if images is None else images[..., :1]
     return survey
 
 
-def _pack(survey: Survey, number: int, row: Row, pictures: Mapping[str, np.ndarray]) -> None:
+def _pack(survey: Survey, number: int, row: Row, images: Mapping[str, np.ndarray]) -> None:
     if row.mask is None:
-        pictures = {"image": pictures["image"]}
+        images = {"image": images["image"]}
     try:
-        survey.truth.pack(number, row, pictures)
+        survey.truth.pack(number, row, images)
     except ValueError as error:
         survey.bad[number] = str(error)
 
@@ -132,7 +132,7 @@ def _moments(images: UInt8[np.ndarray, "rows height width channels"]) -> Int64[n
 
 
 def facts_of(survey: Survey, numbers: Sequence[int] | np.ndarray, params: PrepareParams) -> Facts:
-    """Shape and statistics of the unified pictures of some rows, exact, from `moments`."""
+    """Shape and statistics of the unified images of some rows, exact, from `moments`."""
     sums, squares = survey.moments[np.asarray(numbers)].sum(axis=0).tolist()
     total = len(numbers) * params.height_px * params.width_px
     mean = tuple(each / total for each in sums)

@@ -5,7 +5,7 @@ where it fixes no validation split, a share of what then trains becomes one. The
 is stratified greedily, rarest stratum first (after Sechidis, Tsoumakas and Vlahavas 2011, "On the stratification of
 multi-label data", section 3): with one stratum per example and no groups, each stratum's share is exact to rounding.
 
-Once test, always test: pictures whose split is on record (`splits.parquet` in the project, kept when new pictures arrive) stay where they were, so
+Once test, always test: images whose split is on record (`splits.parquet` in the project, kept when new images arrive) stay where they were, so
 that no model is measured on what another one was trained on. Only the others are drawn, so many that the shares come out.
 """
 
@@ -172,11 +172,11 @@ def check_strata(counts: Mapping[str, Mapping[str, int]], *, official: frozenset
             elsewhere = ", ".join(f"{counts[other][name]} in {other}" for other in counts if other != split)
             total = sum(counts[other][name] for other in counts)
             if split in official:
-                way = f"the source fixes this split, so add pictures of {name!r} to it"
+                way = f"the source fixes this split, so add images of {name!r} to it"
             elif total < len(counts):
-                way = f"each split needs one, so at least {len(counts)} are needed; add pictures or remove the class"
+                way = f"each split needs one, so at least {len(counts)} are needed; add images or remove the class"
             else:
-                way = "its pictures lie in too few groups, or come only with other classes; add pictures of it in further groups"
+                way = "its images lie in too few groups, or come only with other classes; add images of it in further groups"
             raise ValueError(f"class {name!r} has no example in the {split} split ({elsewhere}); {way}")
 
 

@@ -1,4 +1,4 @@
-"""The training pictures of a data set kept encoded, the others unified: the second look at the pictures, split by split."""
+"""The training images of a data set kept encoded, the others unified: the second look at the images, split by split."""
 
 import os
 from collections.abc import Iterator
@@ -20,12 +20,12 @@ from temper.progress import Bar
 def keep_encoded(
     rows: Rows, numbers: np.ndarray, store: Store, survey: Survey, params: PrepareParams, folder: Path
 ) -> None:
-    """Write the pictures of some rows as they came where training can read them so, else encoded anew.
+    """Write the images of some rows as they came where training can read them so, else encoded anew.
 
     Args:
         rows: All rows.
         numbers: Which to keep, in this order.
-        store: Where their pictures are.
+        store: Where their images are.
         survey: What the first look found out.
         params: Whether large ones are shrunk.
         folder: To be made.
@@ -35,8 +35,8 @@ def keep_encoded(
         lossy = not isinstance(raw, np.ndarray) and raw[:2] == b"\xff\xd8"
         if plain and isinstance(raw, bytes):
             return raw, (height, width)
-        picture = open_plain(raw, max_pixels=params.max_pixels, max_side_px=params.max_side_px)
-        return encode(picture, lossy=lossy and max(picture.size) > params.shrink_px > 0, shrink_px=params.shrink_px)
+        image = open_plain(raw, max_pixels=params.max_pixels, max_side_px=params.max_side_px)
+        return encode(image, lossy=lossy and max(image.size) > params.shrink_px > 0, shrink_px=params.shrink_px)
 
     chosen = np.asarray(numbers)
     with (
@@ -56,12 +56,12 @@ def keep_encoded(
 def write_unified(
     rows: Rows, numbers: np.ndarray, store: Store, survey: Survey, params: PrepareParams, path: Path
 ) -> None:
-    """Write the unified pictures of some rows, in this order, as an array."""
+    """Write the unified images of some rows, in this order, as an array."""
 
     def images() -> Iterator[np.ndarray]:
         some = rows.take(numbers)
         for chunk in unify_chunks(some, store, params, channels=survey.channels, masks=False):
-            assert not chunk.bad, f"pictures that were good a moment ago: {chunk.bad}"
+            assert not chunk.bad, f"images that were good a moment ago: {chunk.bad}"
             yield chunk.images
 
     shape = (len(numbers), params.height_px, params.width_px, survey.channels)

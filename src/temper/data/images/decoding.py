@@ -1,9 +1,9 @@
-"""Encoded pictures as pixels of one size: decoding for training, where every microsecond counts.
+"""Encoded images as pixels of one size: decoding for training, where every microsecond counts.
 
 OpenCV reads JPEG and PNG without Python's lock, so threads decode side by side, and lets libjpeg halve, quarter or eighth a
-picture while it decodes. prepare keeps only bytes that OpenCV reads exactly as Pillow does (`data/encoded.py`).
+image while it decodes. prepare keeps only bytes that OpenCV reads exactly as Pillow does (`data/encoded.py`).
 
-A part of a picture is a box: top, left, height, width, whole pixels of the full-size picture.
+A part of an image is a box: top, left, height, width, whole pixels of the full-size image.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
-cv2.setNumThreads(1)  # pictures are decoded side by side already
+cv2.setNumThreads(1)  # images are decoded side by side already
 Box = tuple[int, int, int, int]
 _COLOUR = {
     1: cv2.IMREAD_COLOR_RGB,
@@ -25,7 +25,7 @@ _AS_IT_IS = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 class Undecodable(Exception):
-    """Bytes that are no picture (any more)."""
+    """Bytes that are no image (any more)."""
 
 
 def decode(raw: bytes, channels: int, factor: int = 1) -> UInt8[np.ndarray, "height width channels"]:
@@ -66,13 +66,13 @@ def decode_part(
     channels: int,
     out: UInt8[np.ndarray, "height width channels"] | None = None,
 ) -> UInt8[np.ndarray, "height width channels"]:
-    """A part of a picture, stretched to `height_px` by `width_px`.
+    """A part of an image, stretched to `height_px` by `width_px`.
 
     JPEGs are decoded at the smallest scale that still has a pixel for each wanted one.
 
     Args:
         raw: The file's bytes.
-        size: Height and width of the whole picture.
+        size: Height and width of the whole image.
         box: The part.
         height_px: Wanted height.
         width_px: Wanted width.
@@ -112,12 +112,12 @@ def stretch(
     return out
 
 
-def mirror(pictures: Shaped[np.ndarray, "batch height width *channels"], numbers: Sequence[int]) -> None:
-    """Mirror some pictures, or masks, left to right where they lie."""
-    quick = pictures.dtype == np.uint8  # OpenCV's, a tenth of numpy's time
+def mirror(images: Shaped[np.ndarray, "batch height width *channels"], numbers: Sequence[int]) -> None:
+    """Mirror some images, or masks, left to right where they lie."""
+    quick = images.dtype == np.uint8  # OpenCV's, a tenth of numpy's time
     for number in numbers:
-        one = pictures[number]
-        pictures[number] = cv2.flip(one, 1).reshape(one.shape) if quick else one[:, ::-1].copy()
+        one = images[number]
+        images[number] = cv2.flip(one, 1).reshape(one.shape) if quick else one[:, ::-1].copy()
 
 
 def to_grey(pixels: UInt8[np.ndarray, "*shape 3"]) -> UInt8[np.ndarray, "*shape 1"]:

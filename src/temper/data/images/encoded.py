@@ -1,7 +1,7 @@
-"""Pictures kept encoded, in their own sizes: one file of all their bytes, and two arrays that say where and how large each is.
+"""Images kept encoded, in their own sizes: one file of all their bytes, and two arrays that say where and how large each is.
 
-`pictures.bin` holds the files end to end; `offsets.npy` (int64 [pictures + 1]) where each begins; `sizes.npy`
-(int32 [pictures, 2]) their heights and widths. Bytes are read by position (`pread`), not mapped, so that what was read does
+`images.bin` holds the files end to end; `offsets.npy` (int64 [images + 1]) where each begins; `sizes.npy`
+(int32 [images, 2]) their heights and widths. Bytes are read by position (`pread`), not mapped, so that what was read does
 not count as memory of the process.
 
 A file (JPEG, PNG and the like) is kept as it came where the decoder of training makes the same pixels of it as prepare did.
@@ -23,14 +23,14 @@ from temper.data.images.decoding import Undecodable, decode, decode_part
 from temper.data.images.reading import Raw
 
 FOLDER = "encoded"
-BYTES, OFFSETS, SIZES = "pictures.bin", "offsets.npy", "sizes.npy"
+BYTES, OFFSETS, SIZES = "images.bin", "offsets.npy", "sizes.npy"
 _QUALITY = 95
 """Of JPEGs that were shrunk; Pillow's highest without waste, by its documentation."""
 
 
 @final
 class EncodedWriter:
-    """Writes a folder of encoded pictures, one after another; use as a context manager."""
+    """Writes a folder of encoded images, one after another; use as a context manager."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True)
@@ -49,7 +49,7 @@ class EncodedWriter:
             np.save(self._folder / SIZES, np.frombuffer(self._sizes, np.int32).reshape(-1, 2))
 
     def add(self, content: bytes, size: tuple[int, int]) -> None:
-        """Append a picture's bytes; `size` is its height and width."""
+        """Append an image's bytes; `size` is its height and width."""
         self._stream.write(content)
         self._offsets.append(self._offsets[-1] + len(content))
         self._sizes.extend(size)
@@ -57,19 +57,19 @@ class EncodedWriter:
 
 @final
 class Encoded:
-    """A folder of encoded pictures, read picture by picture; threads may share it.
+    """A folder of encoded images, read image by image; threads may share it.
 
     Args:
         folder: Where `EncodedWriter` wrote.
-        height_px: Of the pictures it gives out.
-        width_px: Of the pictures it gives out.
+        height_px: Of the images it gives out.
+        width_px: Of the images it gives out.
         channels: 1 for grey, 3 for RGB.
     """
 
     def __init__(self, folder: Path, *, height_px: int, width_px: int, channels: int) -> None:
         self._folder = folder
         self.shape = (height_px, width_px, channels)
-        self.sizes: Int32[np.ndarray, "pictures 2"] = np.load(folder / SIZES)
+        self.sizes: Int32[np.ndarray, "images 2"] = np.load(folder / SIZES)
         self._offsets = np.load(folder / OFFSETS)
         self._file = os.open(folder / BYTES, os.O_RDONLY | os.O_CLOEXEC)
 
@@ -85,7 +85,7 @@ class Encoded:
         return len(self.sizes)
 
     def __getitem__(self, numbers: Any) -> UInt8[np.ndarray, "... height width channels"]:
-        """Whole pictures, stretched to the size, by number or by an array of numbers."""
+        """Whole images, stretched to the size, by number or by an array of numbers."""
         if np.ndim(numbers):
             return np.stack([self[number] for number in numbers])
         height, width = self.sizes[numbers].tolist()
@@ -97,10 +97,10 @@ class Encoded:
         box: tuple[int, int, int, int],
         out: UInt8[np.ndarray, "height width channels"] | None = None,
     ) -> UInt8[np.ndarray, "height width channels"]:
-        """A part of a picture (top, left, height, width in its own pixels), stretched to the size; into `out`, if there is one.
+        """A part of an image (top, left, height, width in its own pixels), stretched to the size; into `out`, if there is one.
 
         Raises:
-            Undecodable: If the picture cannot be read.
+            Undecodable: If the image cannot be read.
         """
         height_px, width_px, channels = self.shape
         size = (int(self.sizes[number, 0]), int(self.sizes[number, 1]))
@@ -109,7 +109,7 @@ class Encoded:
         )
 
     def read(self, number: int) -> bytes:
-        """The bytes of a picture.
+        """The bytes of an image.
 
         Raises:
             Undecodable: If the file ends before.
@@ -117,7 +117,7 @@ class Encoded:
         start, end = int(self._offsets[number]), int(self._offsets[number + 1])
         content = os.pread(self._file, end - start, start)
         if len(content) < end - start:
-            raise Undecodable(f"{self._folder / BYTES} ends at byte {start + len(content)}, before the picture does")
+            raise Undecodable(f"{self._folder / BYTES} ends at byte {start + len(content)}, before the image does")
         return content
 
 
@@ -125,7 +125,7 @@ def _open_encoded(folder: Path, height_px: int, width_px: int, channels: int) ->
     return Encoded(folder, height_px=height_px, width_px=width_px, channels=channels)
 
 
-def reads_the_same(raw: Raw, picture: Image.Image) -> bool:
+def reads_the_same(raw: Raw, image: Image.Image) -> bool:
     """Whether the decoder of training makes of a file the pixels that prepare made of it."""
     if isinstance(raw, np.ndarray):
         return False
@@ -133,24 +133,24 @@ def reads_the_same(raw: Raw, picture: Image.Image) -> bool:
         decoded = decode(raw, 3)
     except Undecodable:
         return False
-    pixels = np.asarray(picture)
+    pixels = np.asarray(image)
     return decoded.shape[:2] == pixels.shape[:2] and bool(
         (decoded == (pixels if pixels.ndim == 3 else pixels[..., None])).all()
     )
 
 
-def encode(picture: Image.Image, *, lossy: bool, shrink_px: int) -> tuple[bytes, tuple[int, int]]:
-    """A picture as JPEG (if `lossy`) or PNG, with its height and width.
+def encode(image: Image.Image, *, lossy: bool, shrink_px: int) -> tuple[bytes, tuple[int, int]]:
+    """An image as JPEG (if `lossy`) or PNG, with its height and width.
 
     Args:
-        picture: Grey or RGB.
+        image: Grey or RGB.
         lossy: Whether it came as JPEG.
         shrink_px: Its longer side is shrunk to this; 0 keeps its size.
     """
-    if shrink_px and max(picture.size) > shrink_px:
-        share = shrink_px / max(picture.size)
-        width, height = (max(1, round(side * share)) for side in picture.size)
-        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+    if shrink_px and max(image.size) > shrink_px:
+        share = shrink_px / max(image.size)
+        width, height = (max(1, round(side * share)) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
     target = io.BytesIO()
-    picture.save(target, "JPEG" if lossy else "PNG", **({"quality": _QUALITY} if lossy else {"compress_level": 1}))
-    return target.getvalue(), (picture.height, picture.width)
+    image.save(target, "JPEG" if lossy else "PNG", **({"quality": _QUALITY} if lossy else {"compress_level": 1}))
+    return target.getvalue(), (image.height, image.width)

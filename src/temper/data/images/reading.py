@@ -1,11 +1,11 @@
-"""Raw pictures of ingest's artifact, opened, and unified to grey or RGB of one size.
+"""Raw images of ingest's artifact, opened, and unified to grey or RGB of one size.
 
-A row's path says where its picture lies: `pictures.zip/cat/a.jpg` in an archive, `images.npy#3` or `images.gz#3` in an array
+A row's path says where its image lies: `images.zip/cat/a.jpg` in an archive, `images.npy#3` or `images.gz#3` in an array
 (NumPy or gzipped IDX). Archives and arrays are opened once.
 
 Unified means: EXIF orientation applied; transparency laid over white; palettes, CMYK and the like turned into RGB; 16 bits
 scaled to 8; stretched to the wanted size by an antialiased bilinear filter, or by nearest neighbour for masks. Float pixels are
-refused, since nothing says what range they have. Of an animation the first picture is taken.
+refused, since nothing says what range they have. Of an animation the first image is taken.
 """
 
 import gzip
@@ -23,7 +23,7 @@ Raw = bytes | np.ndarray
 
 
 class Unreadable(Exception):
-    """A picture that cannot be used, with the reason as text; goes on the list of bad ones."""
+    """An image that cannot be used, with the reason as text; goes on the list of bad ones."""
 
 
 class Store:
@@ -55,7 +55,7 @@ class Store:
             self._archives[name] = Archive(self._files[name])
 
     def array(self, name: str) -> np.ndarray:
-        """A whole array of pictures, uint8 [pictures, height, width] or [pictures, height, width, 3]."""
+        """A whole array of images, uint8 [images, height, width] or [images, height, width, 3]."""
         if name not in self._arrays:
             file = self._files[name]
             self._arrays[name] = (
@@ -64,7 +64,7 @@ class Store:
         return self._arrays[name]
 
     def read(self, path: str) -> Raw:
-        """One picture: the bytes of a file, or its pixels where it lies in an array."""
+        """One image: the bytes of a file, or its pixels where it lies in an array."""
         name, inner = split_path(path)
         if name.endswith((".npy", ".gz")):
             return self.array(name)[int(inner)]
@@ -82,7 +82,7 @@ class Store:
 
 
 def split_path(path: str) -> tuple[str, str]:
-    """The container of a path and the place in it; an empty place where the file is the picture."""
+    """The container of a path and the place in it; an empty place where the file is the image."""
     first, _, inner = path.partition("/")
     if first.endswith(".zip") and inner:
         return first, inner
@@ -109,28 +109,28 @@ def parse_idx(content: bytes) -> np.ndarray:
 def unify(
     raw: Raw, *, height_px: int, width_px: int, max_pixels: int, max_side_px: int
 ) -> tuple[UInt8[np.ndarray, "height width ..."], tuple[int, int]]:
-    """A picture as grey [height, width] or RGB [height, width, 3], and its own width and height.
+    """An image as grey [height, width] or RGB [height, width, 3], and its own width and height.
 
     Raises:
-        Unreadable: If it is no picture, damaged, or too large.
+        Unreadable: If it is no image, damaged, or too large.
     """
-    picture = open_plain(raw, max_pixels=max_pixels, max_side_px=max_side_px)
-    return stretch(picture, height_px, width_px), picture.size
+    image = open_plain(raw, max_pixels=max_pixels, max_side_px=max_side_px)
+    return stretch(image, height_px, width_px), image.size
 
 
 def open_plain(raw: Raw, *, max_pixels: int, max_side_px: int) -> Image.Image:
-    """A picture in its own size, upright, grey or RGB of 8 bits, without transparency; raises as `unify`."""
-    picture = _eight_bits(_open(raw, max_pixels=max_pixels, max_side_px=max_side_px))
-    if picture.mode not in ("L", "RGB") or "transparency" in picture.info:
-        picture = _flatten(picture)
-    return picture
+    """An image in its own size, upright, grey or RGB of 8 bits, without transparency; raises as `unify`."""
+    image = _eight_bits(_open(raw, max_pixels=max_pixels, max_side_px=max_side_px))
+    if image.mode not in ("L", "RGB") or "transparency" in image.info:
+        image = _flatten(image)
+    return image
 
 
-def stretch(picture: Image.Image, height_px: int, width_px: int) -> UInt8[np.ndarray, "height width ..."]:
-    """Pixels of a picture brought to a size by an antialiased bilinear filter."""
-    if picture.size != (width_px, height_px):
-        picture = picture.resize((width_px, height_px), Image.Resampling.BILINEAR)
-    return np.asarray(picture)
+def stretch(image: Image.Image, height_px: int, width_px: int) -> UInt8[np.ndarray, "height width ..."]:
+    """Pixels of an image brought to a size by an antialiased bilinear filter."""
+    if image.size != (width_px, height_px):
+        image = image.resize((width_px, height_px), Image.Resampling.BILINEAR)
+    return np.asarray(image)
 
 
 def unify_mask(
@@ -138,14 +138,14 @@ def unify_mask(
 ) -> UInt8[np.ndarray, "height width"]:
     """A mask as class numbers; those of a palette are its indices, whatever their colours.
 
-    `size` is the width and height of its picture, which it must share.
+    `size` is the width and height of its image, which it must share.
 
     Raises:
-        Unreadable: If it is no mask, or of another size than its picture.
+        Unreadable: If it is no mask, or of another size than its image.
     """
     mask = _open(raw, max_pixels=max_pixels, max_side_px=max_side_px)
     if mask.size != size:
-        raise Unreadable(f"its mask is {mask.width}x{mask.height} px, the picture {size[0]}x{size[1]} px")
+        raise Unreadable(f"its mask is {mask.width}x{mask.height} px, the image {size[0]}x{size[1]} px")
     numbers = np.asarray(mask)
     if numbers.ndim != 2 or numbers.dtype.kind not in "bui":
         raise Unreadable(f"its mask has pixels of mode {mask.mode}; one class number per pixel is expected")
@@ -166,17 +166,17 @@ def _open(raw: Raw, *, max_pixels: int, max_side_px: int) -> Image.Image:
     # Pillow's own limits only warn, or raise at another number; ours is checked right below.
     Image.MAX_IMAGE_PIXELS = None
     try:
-        picture = Image.open(io.BytesIO(raw))
-        width, height = picture.size
+        image = Image.open(io.BytesIO(raw))
+        width, height = image.size
         if width * height > max_pixels:
             raise Unreadable(f"{width}x{height} px are more than prepare.max_pixels = {max_pixels}")
         if max(width, height) > max_side_px:
             raise Unreadable(f"{width}x{height} px: one side is longer than prepare.max_side_px = {max_side_px}")
-        picture.load()
-        ImageOps.exif_transpose(picture, in_place=True)
-        return picture
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        return image
     except UnidentifiedImageError:
-        raise Unreadable("not a picture in a known format") from None
+        raise Unreadable("not an image in a known format") from None
     except Unreadable:
         raise
     except Exception as error:
@@ -184,25 +184,25 @@ def _open(raw: Raw, *, max_pixels: int, max_side_px: int) -> Image.Image:
         raise Unreadable(f"damaged: {' '.join(str(error).split()) or type(error).__name__}") from error
 
 
-def _eight_bits(picture: Image.Image) -> Image.Image:
-    if picture.mode == "F":
+def _eight_bits(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
         raise Unreadable("its pixels are floats without an agreed range")
-    if picture.mode.startswith("I"):
-        levels = np.asarray(picture).astype(np.int64)
+    if image.mode.startswith("I"):
+        levels = np.asarray(image).astype(np.int64)
         if levels.size and (levels.max() > 65535 or levels.min() < 0):
             raise Unreadable("its pixels have more than 16 bits")
         # Mode I may hold 8 or 16 bits; only 16 exceed 255. Mode I;16 always means 16.
-        wide = picture.mode != "I" or levels.max(initial=0) > 255
+        wide = image.mode != "I" or levels.max(initial=0) > 255
         return Image.fromarray((np.rint(levels / 257) if wide else levels).astype(np.uint8))
-    return picture
+    return image
 
 
-def _flatten(picture: Image.Image) -> Image.Image:
+def _flatten(image: Image.Image) -> Image.Image:
     """Any mode of 8 bits as L or RGB; what is transparent becomes white."""
-    if picture.mode == "1":
-        return picture.convert("L")
-    if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
-        solid = picture.convert("RGBA")
+    if image.mode == "1":
+        return image.convert("L")
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        solid = image.convert("RGBA")
         white = Image.new("RGBA", solid.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, solid).convert("RGB")
-    return picture.convert("RGB")
+    return image.convert("RGB")

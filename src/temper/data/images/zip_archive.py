@@ -4,7 +4,7 @@ DVC and file systems are slow with very many small files; a stored zip keeps eac
 by name. Timestamps, owners and the order of the folder listing are left out, so equal files make equal archives.
 
 Any zip program reads it; it is written and read here without Python's `zipfile`, which holds most of a kilobyte of each member: a
-million would take more memory than all their pictures' facts. Here a member takes some hundred bytes while writing and 24
+million would take more memory than all their images' facts. Here a member takes some hundred bytes while writing and 24
 while reading, and several threads may read.
 
 Source: PKWARE's APPNOTE 6.3.10, sections 4.3 (records) and 4.5.3 (sizes beyond 32 bits).
@@ -23,7 +23,7 @@ import numpy as np
 from temper.data.disk import require_space
 from temper.progress import track
 
-NAME = "pictures.zip"
+NAME = "images.zip"
 _LOCAL = struct.Struct("<4s5H3I2H")
 _CENTRAL = struct.Struct("<4s6H3I5H2I")
 _END = struct.Struct("<4s4H2IH")
@@ -55,13 +55,13 @@ def write_archive(names: Sequence[str], find: Callable[[str], Path], path: Path)
         if not name.isprintable() or not _is_unicode(name):
             raise ValueError(f"the name of {str(file)!a} holds characters that are no printable text; rename the file")
         needed += file.stat().st_size + 256
-    require_space(path.parent, needed, f"{len(names)} pictures")
+    require_space(path.parent, needed, f"{len(names)} images")
     directory = bytearray()
     with path.open("wb") as archive:
         for name in track(sorted(names), "ingest", len(names)):
             offset, content = archive.tell(), _read(find(name))
             if len(content) >= _MOST_32:
-                raise ValueError(f"{find(name)} is {len(content)} bytes large, which is no picture; remove it")
+                raise ValueError(f"{find(name)} is {len(content)} bytes large, which is no image; remove it")
             try:
                 encoded, flags = name.encode("ascii"), 0
             except UnicodeEncodeError:

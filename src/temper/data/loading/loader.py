@@ -45,7 +45,7 @@ def to_tensors(columns: Mapping[str, np.ndarray], device: torch.device) -> dict[
 def as_batch(columns: Mapping[str, Tensor]) -> tuple[Inputs, Targets]:
     """Columns [batch, ...] as what the network sees and what is true.
 
-    Pictures become [batch, channels, height, width]; among the targets whole numbers become int64, the rest float32.
+    Images become [batch, channels, height, width]; among the targets whole numbers become int64, the rest float32.
     """
     inputs = {"image": columns["image"].permute(0, 3, 1, 2)}
     rest = {name: value for name, value in columns.items() if name != "image"}
@@ -67,7 +67,7 @@ class Plan:
 
 
 class Ahead(Protocol):
-    """Makes the pictures of coming batches while training is busy with others."""
+    """Makes the images of coming batches while training is busy with others."""
 
     def ahead(self, plans: Iterable[Plan], epoch: int) -> Iterator[tuple[Plan, dict[str, Tensor]]]: ...
 
@@ -83,7 +83,7 @@ class TrainLoader:
         batch_size: Examples of a global batch, over all ranks; a last smaller one is left out.
         device: Where batches are needed.
         views: Augmentation.
-        spatial: Columns that move along with the picture.
+        spatial: Columns that move along with the image.
         mean: Mean of the pixels per channel, 0..255; what cutout fills with.
         seed: Of the training.
         rank: This process's number.
@@ -91,7 +91,7 @@ class TrainLoader:
         ids: Ids of the split's examples; asked for only where something went wrong.
         sampling: How batches are made up.
         strata: Of the split's examples; asked for only by a sampling that reads them.
-        stream: Makes pictures (and what moves along) that are not whole columns in memory.
+        stream: Makes images (and what moves along) that are not whole columns in memory.
 
     Raises:
         ValueError: If there are fewer examples than one batch, or a batch has fewer than there are ranks.
@@ -186,7 +186,7 @@ class TrainLoader:
     def _blend(
         self, columns: dict[str, Tensor], others: dict[str, Tensor], share: Tensor, draws: Tensor
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
-        """Mixup (Zhang et al. 2018, arXiv:1710.09412): each pixel a weighted mean of two pictures."""
+        """Mixup (Zhang et al. 2018, arXiv:1710.09412): each pixel a weighted mean of two images."""
         mine = share.view(-1, 1, 1, 1)
         image = columns["image"].float() * mine + others["image"].float() * (1 - mine)
         return {**columns, "image": image}, others, share
@@ -194,7 +194,7 @@ class TrainLoader:
     def _paste(
         self, columns: dict[str, Tensor], others: dict[str, Tensor], share: Tensor, draws: Tensor
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
-        """CutMix (Yun et al. 2019, arXiv:1905.04899): a box of another picture, with all that is laid out like it."""
+        """CutMix (Yun et al. 2019, arXiv:1905.04899): a box of another image, with all that is laid out like it."""
         height, width = columns["image"].shape[1:3]
         sides = (1 - share).sqrt()[:, None].cpu() * torch.tensor([height, width])
         inside = boxes(uniform(draws, 2, seed=derive(self.seed, "cutmix"), stream="box"), sides, height, width)

@@ -1,8 +1,8 @@
-"""Pictures made one by one, ahead of training: decoded, cropped and sent through a policy by workers, handed out in order.
+"""Images made one by one, ahead of training: decoded, cropped and sent through a policy by workers, handed out in order.
 
-A worker makes the pictures of a whole batch. Threads do where only OpenCV works (it lets go of Python's lock); a policy of
+A worker makes the images of a whole batch. Threads do where only OpenCV works (it lets go of Python's lock); a policy of
 albumentations is Python, so there processes do. Only a few batches are on their way at any time, whatever the epoch's
-length. What a picture looks like depends on the seed and on the number of its draw alone, never on who makes it or when:
+length. What an image looks like depends on the seed and on the number of its draw alone, never on who makes it or when:
 batches are the same for any number of workers and ranks, and from wherever an epoch is resumed.
 
 The order is the loader's: a random permutation of the whole epoch, not of blocks. Bytes are read by position, which a local
@@ -38,11 +38,11 @@ _SPARE = 2
 
 @final
 class Stream:
-    """The pictures of a training split, made ahead of training.
+    """The images of a training split, made ahead of training.
 
     Args:
-        pictures: Encoded, or uint8 [examples, height, width, channels].
-        masks: Columns that move along with the pictures, [examples, height, width].
+        images: Encoded, or uint8 [examples, height, width, channels].
+        masks: Columns that move along with the images, [examples, height, width].
         views: Augmentation.
         seed: Of the training.
         workers: Threads or processes.
@@ -52,7 +52,7 @@ class Stream:
 
     def __init__(
         self,
-        pictures: Encoded | np.ndarray,
+        images: Encoded | np.ndarray,
         masks: Mapping[str, np.ndarray],
         views: ViewParams,
         *,
@@ -61,10 +61,10 @@ class Stream:
         ids: Callable[[], Sequence[str]] = tuple,
         pinned: bool = False,
     ) -> None:
-        self.pictures, self.masks, self.views, self.seed = pictures, dict(masks), views, seed
+        self.images, self.masks, self.views, self.seed = images, dict(masks), views, seed
         self._workers, self._ids, self._pinned = workers, ids, pinned
-        encoded = pictures if isinstance(pictures, Encoded) else None
-        shape = tuple(pictures.shape[-3:])
+        encoded = images if isinstance(images, Encoded) else None
+        shape = tuple(images.shape[-3:])
         self._maker = Maker(encoded, shape, views.policy, frozenset(masks))
         self._pool: Executor | None = None
 
@@ -72,7 +72,7 @@ class Stream:
         """The columns of each plan that move, in the order of the plans.
 
         Raises:
-            ValueError: If a picture cannot be read (names it), a policy fails, or a worker was killed.
+            ValueError: If an image cannot be read (names it), a policy fails, or a worker was killed.
         """
         waiting: deque[tuple[Plan, Future[dict[str, np.ndarray] | tuple[int, str]]]] = deque()
         coming = iter(plans)
@@ -90,10 +90,10 @@ class Stream:
 
     def _order(self, plan: Plan) -> Order:
         rows = plan.rows.numpy()
-        if isinstance(self.pictures, Encoded):
-            sizes, pixels = torch.from_numpy(self.pictures.sizes[rows]).long(), None
+        if isinstance(self.images, Encoded):
+            sizes, pixels = torch.from_numpy(self.images.sizes[rows]).long(), None
         else:
-            pixels = self.pictures[rows]
+            pixels = self.images[rows]
             sizes = torch.tensor(pixels.shape[1:3]).expand(len(rows), 2)
         boxes = crop_boxes(sizes, plan.draws, self.views, seed=self.seed)
         seeds: list[int] = []
@@ -124,7 +124,7 @@ class Stream:
             ids = self._ids()
             name = repr(ids[number]) if number < len(ids) else f"number {number}"
             raise ValueError(
-                f"the training picture {name} cannot be read any more: {reason}. prepare could read it, so its files changed "
+                f"the training image {name} cannot be read any more: {reason}. prepare could read it, so its files changed "
                 "since, or the disk fails; delete artifacts/prepare and run `make pipeline`"
             )
         tensors = {name: torch.from_numpy(value) for name, value in made.items()}

@@ -1,4 +1,4 @@
-"""What a worker does for training: the pictures of one batch, decoded, cropped and sent through a policy.
+"""What a worker does for training: the images of one batch, decoded, cropped and sent through a policy.
 
 Without torch, whose import would cost every worker process seconds and memory.
 """
@@ -19,7 +19,7 @@ _WHERE = "views.policy"
 
 @dataclass(frozen=True)
 class Order:
-    """The pictures of a batch, as a worker is asked for them; picklable."""
+    """The images of a batch, as a worker is asked for them; picklable."""
 
     numbers: Sequence[int]
     boxes: Sequence[Sequence[int]]
@@ -27,16 +27,16 @@ class Order:
     seeds: Sequence[int]
     """Of the policy."""
     pixels: np.ndarray | None
-    """The pictures themselves, where they are not encoded."""
+    """The images themselves, where they are not encoded."""
     masks: Mapping[str, np.ndarray]
     """What moves along with them, [batch, height, width], whole."""
 
 
 @dataclass(frozen=True)
 class Maker:
-    """How workers make pictures; picklable."""
+    """How workers make images; picklable."""
 
-    pictures: Encoded | None
+    images: Encoded | None
     shape: tuple[int, int, int]
     """Height, width and channels of what is made."""
     policy: Sequence[Mapping[str, Any]]
@@ -44,7 +44,7 @@ class Maker:
     """Names of the masks."""
 
     def make(self, order: Order, transform: Any = None) -> dict[str, np.ndarray] | tuple[int, str]:
-        """The columns of a batch; or the number of a picture that cannot be read, and why."""
+        """The columns of a batch; or the number of an image that cannot be read, and why."""
         made = {"image": np.empty((len(order.numbers), *self.shape), np.uint8)}
         made |= {name: np.empty((len(mask), *self.shape[:2]), mask.dtype) for name, mask in order.masks.items()}
         for place, (number, box) in enumerate(zip(order.numbers, order.boxes, strict=True)):
@@ -59,16 +59,16 @@ class Maker:
         return made
 
     def _fill(self, made: Mapping[str, np.ndarray], order: Order, place: int, number: int, box: Sequence[int]) -> None:
-        """Make one picture, with its masks, where it belongs."""
+        """Make one image, with its masks, where it belongs."""
         top, left, height, width = box
         if order.pixels is None:
-            assert self.pictures is not None
-            self.pictures.part(number, (top, left, height, width), made["image"][place])
+            assert self.images is not None
+            self.images.part(number, (top, left, height, width), made["image"][place])
         else:
             pixels = order.pixels[place][top : top + height, left : left + width]
             stretch(pixels, *self.shape[:2], made["image"][place])
         for name, masks in order.masks.items():
-            whole = self.pictures.sizes[number] if order.pixels is None else order.pixels.shape[1:3]  # type: ignore[union-attr]
+            whole = self.images.sizes[number] if order.pixels is None else order.pixels.shape[1:3]  # type: ignore[union-attr]
             places = [
                 ((start + (np.arange(wanted) + 0.5) * side / wanted) * masks.shape[axis] / whole[axis - 1]).astype(int)
                 for axis, start, side, wanted in ((1, top, height, self.shape[0]), (2, left, width, self.shape[1]))

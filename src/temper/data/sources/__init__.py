@@ -1,7 +1,7 @@
-"""Where pictures come from, one file a source; each has `fetch(params, project, out) -> list[Row]`.
+"""Where images come from, one file a source; each has `fetch(params, project, out) -> list[Row]`.
 
-A source writes raw files into `out`, unmodified and few, and describes each picture by a row. It decodes nothing:
-whether a picture is any good is for prepare to find out.
+A source writes raw files into `out`, unmodified and few, and describes each image by a row. It decodes nothing:
+whether an image is any good is for prepare to find out.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ LISTED: dict[str, Callable[[Any, Path], Listing]] = {"imagefolder": imagefolder.
 
 
 def find_origin(params: AnySource) -> str | None:
-    """The user's own folder, as params.yaml names it, below which a row's id is the path of its picture; None without one."""
+    """The user's own folder, as params.yaml names it, below which a row's id is the path of its image; None without one."""
     if isinstance(params, ImageFolder):
         return params.folder
     return str(PurePosixPath(params.file).parent) if isinstance(params, Table) else None

@@ -1,4 +1,4 @@
-"""Fashion-MNIST: 70,000 grey pictures of clothes, 28x28, in ten classes; 60,000 to train, 10,000 to test.
+"""Fashion-MNIST: 70,000 grey images of clothes, 28x28, in ten classes; 60,000 to train, 10,000 to test.
 
 Four ways to come by it, tried in order: a folder named in params.yaml; the folder of Debian's package
 `dataset-fashion-mnist`; that package, fetched with `apt-get download` and unpacked without root; torchvision's mirror.

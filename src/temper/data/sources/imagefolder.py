@@ -1,7 +1,7 @@
-"""A folder of class-named folders of pictures, optionally below `train/`, `validation/` (or `val/`) and `test/`.
+"""A folder of class-named folders of images, optionally below `train/`, `validation/` (or `val/`) and `test/`.
 
 Every regular file in a class folder is taken, at any depth; hidden files and folders are not. The files are kept byte for
-byte in one archive. Whether they are pictures is for prepare to find out.
+byte in one archive. Whether they are images is for prepare to find out.
 """
 
 import os
@@ -17,7 +17,7 @@ SPLITS = {"train": "train", "validation": "validation", "val": "validation", "te
 
 
 def fetch(params: ImageFolder, project: Path, out: Path) -> list[Row]:
-    """Write `pictures.zip`; raises as `list_rows`."""
+    """Write `images.zip`; raises as `list_rows`."""
     listing = list_rows(params, project)
     write_archive(listing.names, listing.find, out / NAME)
     return listing.rows
@@ -33,7 +33,7 @@ def list_rows(params: ImageFolder, project: Path) -> Listing:
     if not root.is_dir():
         state = "is a file" if root.exists() else "does not exist"
         raise ValueError(
-            f"ingest.folder = {params.folder!r}: {root} {state}; name a folder of class-named folders of pictures"
+            f"ingest.folder = {params.folder!r}: {root} {state}; name a folder of class-named folders of images"
         )
     rows = []
     for split, folder in _splits(root):
@@ -44,7 +44,7 @@ def list_rows(params: ImageFolder, project: Path) -> Listing:
     classes = sorted({label for row in rows for label in row.labels})
     if len(classes) == 1:
         raise ValueError(
-            f"{root} holds one class only, {classes[0]!r}; add a folder of pictures of another class beside it"
+            f"{root} holds one class only, {classes[0]!r}; add a folder of images of another class beside it"
         )
     return Listing(rows, [row.id for row in rows], root.joinpath)
 
@@ -52,7 +52,7 @@ def list_rows(params: ImageFolder, project: Path) -> Listing:
 def _splits(root: Path) -> list[tuple[str | None, Path]]:
     """The folders that hold class folders, each with the split it fixes."""
     children = _folders(root)
-    # A class may be called `train` too; it is a split only if folders, not pictures, lie in it.
+    # A class may be called `train` too; it is a split only if folders, not images, lie in it.
     split = [child for child in children if child.name in SPLITS and _folders(child) and not _files(child)]
     if not split:
         return [(None, root)]
@@ -69,21 +69,21 @@ def _splits(root: Path) -> list[tuple[str | None, Path]]:
 
 
 def _classes(root: Path, folder: Path) -> Iterator[tuple[Path, list[str]]]:
-    """The class folders, each with its pictures' names."""
+    """The class folders, each with its images' names."""
     kinds = _folders(folder)
     if not kinds:
         found = len(_files(folder))
         raise ValueError(
-            f"{folder} holds no class folders ({found} loose files); sort the pictures into folders named after their classes"
+            f"{folder} holds no class folders ({found} loose files); sort the images into folders named after their classes"
         )
     for kind in kinds:
-        names = _pictures(kind)
+        names = _images(kind)
         if not names:
-            raise ValueError(f"the class folder {kind} is empty; put pictures of {kind.name!r} into it or remove it")
+            raise ValueError(f"the class folder {kind} is empty; put images of {kind.name!r} into it or remove it")
         yield kind, names
 
 
-def _pictures(folder: Path) -> list[str]:
+def _images(folder: Path) -> list[str]:
     """Names of all files at any depth, below the folder, in the order of their parts."""
     found = []
     for place, inner, files in os.walk(folder):

@@ -1,7 +1,7 @@
-"""A CSV or Parquet file with a row per picture: its path, labels or mask, optionally split and group.
+"""A CSV or Parquet file with a row per image: its path, labels or mask, optionally split and group.
 
 Paths are relative to the table's folder. Several labels are joined by `;`, or are lists in Parquet. The table decides what
-exists: a file it names must be there. Pictures and masks are kept byte for byte in one archive.
+exists: a file it names must be there. Images and masks are kept byte for byte in one archive.
 """
 
 import csv
@@ -19,7 +19,7 @@ SPLITS = {"train": "train", "validation": "validation", "val": "validation", "te
 
 
 def fetch(params: Table, project: Path, out: Path) -> list[Row]:
-    """Write `pictures.zip`, masks included; raises as `list_rows`."""
+    """Write `images.zip`, masks included; raises as `list_rows`."""
     listing = list_rows(params, project)
     write_archive(listing.names, listing.find, out / NAME)
     return listing.rows
@@ -82,7 +82,7 @@ def read_columns(file: Path) -> dict[str, list[Any]]:
     else:
         raise ValueError(f"ingest.file = {file.name!r} ends in {file.suffix!r}; a table is a .csv or a .parquet file")
     if not columns or not next(iter(columns.values())):
-        raise ValueError(f"{file} has no rows; a table needs a header and a row per picture")
+        raise ValueError(f"{file} has no rows; a table needs a header and a row per image")
     return columns
 
 
@@ -140,7 +140,7 @@ def _check(rows: Sequence[Row], files: dict[str, Path], table: str) -> None:
     for number, row in enumerate(rows, 1):
         if row.path in seen:
             raise ValueError(
-                f"{table} row {number} lists {row.id} a second time; one row per picture, several labels joined by `;`"
+                f"{table} row {number} lists {row.id} a second time; one row per image, several labels joined by `;`"
             )
         seen.add(row.path)
     missing = [file for file in files.values() if not file.is_file()]

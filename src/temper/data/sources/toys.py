@@ -1,7 +1,7 @@
-"""Generated pictures of shapes: enough to try the whole machinery in seconds, easy enough for a tiny network.
+"""Generated images of shapes: enough to try the whole machinery in seconds, easy enough for a tiny network.
 
-Each picture has a dim noisy ground and bright filled shapes of random size, place and tint. With `truth: class` there is
-one shape; otherwise one to three different ones, each in its own quarter of the picture so that none hides another.
+Each image has a dim noisy ground and bright filled shapes of random size, place and tint. With `truth: class` there is
+one shape; otherwise one to three different ones, each in its own quarter of the image so that none hides another.
 Masks number the ground 0 and the shapes 1.. in the order of `SHAPES`.
 """
 
@@ -47,7 +47,7 @@ def _choose(i: int, truth: str, rng: np.random.Generator) -> list[int]:
 
 def _draw(shown: list[int], alone: bool, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     ground = rng.integers(0, 80, 3)
-    picture = np.clip(rng.normal(ground, 12.0, (size, size, 3)), 0, 255)
+    image = np.clip(rng.normal(ground, 12.0, (size, size, 3)), 0, 255)
     mask = np.zeros((size, size), np.uint8)
     for shape, place in zip(shown, rng.permutation(4), strict=False):
         room = size if alone else size // 2
@@ -57,9 +57,9 @@ def _draw(shown: list[int], alone: bool, size: int, rng: np.random.Generator) ->
         )
         inside = _outline(shape, size, int(left), int(top), side)
         tint = rng.integers(150, 256, 3)
-        picture[inside] = np.clip(rng.normal(tint, 12.0, (int(inside.sum()), 3)), 0, 255)
+        image[inside] = np.clip(rng.normal(tint, 12.0, (int(inside.sum()), 3)), 0, 255)
         mask[inside] = shape + 1
-    return picture.astype(np.uint8), mask
+    return image.astype(np.uint8), mask
 
 
 def _outline(shape: int, size: int, left: int, top: int, side: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What the gate is asked with: ratings of this run's candidates, and the champion's on the same pictures."""
+"""What the gate is asked with: ratings of this run's candidates, and the champion's on the same images."""
 
 import json
 import sys
@@ -58,7 +58,7 @@ def ask_about(project: Project, params: Params, version: Registered, champion: R
 
 
 def rate(project: Project, version: Registered) -> Rating | str:
-    """How a registered version does on the pictures of today; measured once. Text, if it cannot be measured: why, and the way out."""
+    """How a registered version does on the images of today; measured once. Text, if it cannot be measured: why, and the way out."""
     file = kept(project, version)
     if file.is_file():
         try:
@@ -71,7 +71,7 @@ def rate(project: Project, version: Registered) -> Rating | str:
             f"{name} cannot be evaluated: {version.file} is missing or damaged; put it back, or, if it is the champion, `make rollback`, "
             'or make the new one champion all the same: make promote REASON="..."'
         )
-    print(f"measuring {name} on the pictures of today", flush=True)
+    print(f"measuring {name} on the images of today", flush=True)
     command = [sys.executable, "-m", "temper", "rate", str(version.file), str(file)]
     ended = subprocesses.run(command, cwd=project.folder, env=project.child_environment())
     if ended.code:
@@ -89,13 +89,13 @@ def keep(project: Project, version: Registered) -> None:
 
 
 def leaked(project: Project, version: Registered) -> str | None:
-    """What to say if a version was trained on pictures that it would be measured on; None if it was not."""
+    """What to say if a version was trained on images that it would be measured on; None if it was not."""
     seen, total = split_history.count_seen(project, version)
     if not seen:
         return None
     return (
-        f"version {version.version} of {version.name} was trained on {seen} of today's {total} test pictures, so its score would be too good; "
-        f"put back the splits it was trained with ({project.folder / 'splits.parquet'} keeps them when pictures arrive by `make retrain` or "
+        f"version {version.version} of {version.name} was trained on {seen} of today's {total} test images, so its score would be too good; "
+        f"put back the splits it was trained with ({project.folder / 'splits.parquet'} keeps them when images arrive by `make retrain` or "
         '`make pipeline`), or make the new one champion by hand: make promote REASON="..."'
     )
 

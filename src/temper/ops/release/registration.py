@@ -174,7 +174,7 @@ def _shape(tensor: Any, dynamic: int) -> tuple[int, ...]:
 
 
 def _example(network: onnx.ModelProto) -> dict[str, np.ndarray]:
-    """A grey picture for every input: valid for the signature, and nobody's data."""
+    """A grey image for every input: valid for the signature, and nobody's data."""
     example = {}
     for value in network.graph.input:
         shape = _shape(value.type.tensor_type, 32)

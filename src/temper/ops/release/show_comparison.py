@@ -49,7 +49,7 @@ def compare(project: Project, params: Params, first: str, second: str, console: 
     show(json.loads((out / "comparison.json").read_text(encoding="utf-8")), console)
     found = gate_inputs.ask_about(project, params, versions[1], versions[0])
     console.print(f"the gate, {names[1]} against {names[0]}: {found.words()}", markup=False)
-    console.print(f"picture: {out / 'comparison.png'}", markup=False)
+    console.print(f"plot: {out / 'comparison.png'}", markup=False)
 
 
 def find(project: Project, params: Params, asked: str) -> Registered:
@@ -67,7 +67,7 @@ def find(project: Project, params: Params, asked: str) -> Registered:
 
 def show(found: dict[str, Any], console: Console) -> None:
     """Print the table of a comparison."""
-    title = f"{found['second']} against {found['first']}, {found['pictures']} test pictures"
+    title = f"{found['second']} against {found['first']}, {found['images']} test images"
     table = Table(title=title, box=None, title_justify="left")
     table.add_column("score", no_wrap=True)
     for name in (found["first"], found["second"], "difference", f"{100 * found['confidence']:g} % interval", ""):
@@ -91,7 +91,7 @@ def show(found: dict[str, Any], console: Console) -> None:
         + (
             ""
             if found["gained"] is None
-            else f"; pictures gained {found['gained']}, lost {found['lost']} (mid-p {found['mid_p']:.3g})"
+            else f"; images gained {found['gained']}, lost {found['lost']} (mid-p {found['mid_p']:.3g})"
         ),
         markup=False,
     )

@@ -1,6 +1,6 @@
-"""Which pictures were in which split, and which a model was trained on: by their content, whatever they are called now.
+"""Which images were in which split, and which a model was trained on: by their content, whatever they are called now.
 
-New data must not move a picture that one model was measured on into what another is trained on. So splits are kept when pictures
+New data must not move an image that one model was measured on into what another is trained on. So splits are kept when images
 arrive (`splits.parquet`, read by prepare), and every registered version keeps what it was trained on.
 """
 
@@ -19,7 +19,7 @@ from temper.ops.mlflow.model_versions import Registered
 from temper.ops.project import Project
 
 TRAINED = "trained.npy"
-"""Beside a model: 64 bits of the digest, and of the id, of every picture it was trained on, sorted."""
+"""Beside a model: 64 bits of the digest, and of the id, of every image it was trained on, sorted."""
 _TABLE = "rows.parquet"
 
 
@@ -46,14 +46,14 @@ def keep_splits(project: Project, params: Params) -> str | None:
     target = project.folder / params.prepare.splits
     now = _read(table)
     if target.is_file():
-        # Pictures that are gone for the moment may come back.
+        # Images that are gone for the moment may come back.
         before = _read(target)
         now = pa.concat_tables([now, before.filter(pa.compute.invert(pa.compute.is_in(before["id"], now["id"])))])
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     pq.write_table(now.sort_by("id"), temporary, compression="zstd")
     temporary.replace(target)
     dvc.write_dvc_yaml(project, params)  # DVC watches the file from now on
-    return f"kept the splits of {now.num_rows} pictures in {params.prepare.splits}: each stays where it was"
+    return f"kept the splits of {now.num_rows} images in {params.prepare.splits}: each stays where it was"
 
 
 def write_trained(project: Project, target: Path) -> None:
@@ -63,9 +63,9 @@ def write_trained(project: Project, target: Path) -> None:
 
 
 def count_seen(project: Project, version: Registered) -> tuple[int, int]:
-    """How many of today's test pictures a version was trained on, and how many test pictures there are.
+    """How many of today's test images a version was trained on, and how many test images there are.
 
-    Told by their pixels; where no picture of today has any of the version's (another size), by their ids. Of a version that did
+    Told by their pixels; where no image of today has any of the version's (another size), by their ids. Of a version that did
     not keep what it was trained on, nobody can tell: 0.
     """
     prepared = artifacts.load("prepare", project.artifacts / "prepare", check_files=False)
@@ -87,7 +87,7 @@ def _read(table: Path) -> Any:
 
 
 def _short(table: Any, split: str | None) -> np.ndarray:
-    """64 bits of the digest and of the id of the pictures of a split, [pictures, 2]."""
+    """64 bits of the digest and of the id of the images of a split, [images, 2]."""
     columns = (table[name].to_pylist() for name in ("digest", "id", "split"))
     pairs = [
         (int(digest[:16], 16), int(hashlib.blake2b(name.encode(), digest_size=8).hexdigest(), 16))

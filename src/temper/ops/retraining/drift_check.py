@@ -1,4 +1,4 @@
-"""The look at drift: recent pictures without labels against what the champion was trained for."""
+"""The look at drift: recent images without labels against what the champion was trained for."""
 
 import json
 import sys
@@ -12,13 +12,13 @@ from temper.ops.project import Project
 from temper.ops.retraining import inbox
 from temper.ops.system import failure_messages, subprocesses
 
-FOLDER, NUMBERS, PICTURE = "drift", "drift.json", "drift.png"
+FOLDER, NUMBERS, PLOT = "drift", "drift.json", "drift.png"
 
 
 def look(project: Project, params: Params) -> dict[str, Any] | str:
     """What `drift.json` holds; text, if nobody can tell: why.
 
-    The same pictures and the same champion are looked at once.
+    The same images and the same champion are looked at once.
 
     Raises:
         ValueError: If the look fails.
@@ -26,18 +26,18 @@ def look(project: Project, params: Params) -> dict[str, Any] | str:
     champion = model_versions.named(project, params.project, alias="champion")
     if champion is None or not champion.whole:
         return "there is no champion to look with"
-    pictures = inbox.unlabelled(project, params)
-    if len(pictures) < LEAST_RECENT:
+    images = inbox.unlabelled(project, params)
+    if len(images) < LEAST_RECENT:
         place = project.folder / params.retrain.inbox / inbox.UNLABELLED
-        return f"{len(pictures)} recent pictures in {place}, {LEAST_RECENT} are needed to tell anything"
+        return f"{len(images)} recent images in {place}, {LEAST_RECENT} are needed to tell anything"
     out = project.reports / FOLDER
     asked = artifacts.digest_json(
-        [champion.digest, params.retrain.false_alarms, [[path.name, path.stat().st_mtime_ns] for path in pictures]]
+        [champion.digest, params.retrain.false_alarms, [[path.name, path.stat().st_mtime_ns] for path in images]]
     )
     done = project.hidden / "drift.done"
     if not ((out / NUMBERS).is_file() and done.is_file() and done.read_text(encoding="utf-8") == asked):
-        listing = project.hidden / "drift.pictures"
-        artifacts.write_atomically(listing, "".join(f"{path}\n" for path in pictures))
+        listing = project.hidden / "drift.images"
+        artifacts.write_atomically(listing, "".join(f"{path}\n" for path in images))
         command = [sys.executable, "-m", "temper", "test-drift", str(champion.file), str(listing), str(out)]
         command += ["--false-alarms", str(params.retrain.false_alarms)]
         ended = subprocesses.run(command, cwd=project.folder, env=project.child_environment())
@@ -53,11 +53,9 @@ def words(found: dict[str, Any] | str) -> str:
     if isinstance(found, str):
         return f"drift: {found}"
     said = f"drift in {', '.join(found['alarms'])}" if found["alarms"] else "no drift shown"
-    return (
-        f"drift: {said} ({found['pictures']} recent pictures, false alarms at most {100 * found['false_alarms']:g} %)"
-    )
+    return f"drift: {said} ({found['images']} recent images, false alarms at most {100 * found['false_alarms']:g} %)"
 
 
-def picture(project: Project) -> Path:
-    """Where the picture of the last look lies."""
-    return project.reports / FOLDER / PICTURE
+def plot_file(project: Project) -> Path:
+    """Where the image of the last look lies."""
+    return project.reports / FOLDER / PLOT

@@ -1,8 +1,8 @@
-"""New pictures dropped into the inbox become part of the data folder: `inbox/labelled/CLASS/FILE`.
+"""New images dropped into the inbox become part of the data folder: `inbox/labelled/CLASS/FILE`.
 
 They are moved, one rename each, under a name that holds their content, so that nothing is lost or taken twice whenever this is cut off.
-A picture that lies in the data already, byte for byte, is put aside; so is one whose bytes are known under another class:
-somebody must say which is right. Nothing is decoded here: prepare refuses what is no picture, and says so.
+An image that lies in the data already, byte for byte, is put aside; so is one whose bytes are known under another class:
+somebody must say which is right. Nothing is decoded here: prepare refuses what is no image, and says so.
 """
 
 import time
@@ -19,7 +19,7 @@ LABELLED, UNLABELLED, ASIDE = "labelled", "unlabelled", "aside"
 _SETTLED_S = 2.0
 """A file that changed within this time may still be being copied."""
 _LEAST = 3
-"""Pictures of a new class: each split needs one."""
+"""Images of a new class: each split needs one."""
 _SPLITS = ("train", "validation", "test")
 
 
@@ -28,7 +28,7 @@ class Taken:
     """What became of the inbox."""
 
     moved: Counter[str] = field(default_factory=Counter)
-    """New pictures by class."""
+    """New images by class."""
     known: int = 0
     """Put aside: the data hold them already."""
     disputed: list[str] = field(default_factory=list)
@@ -42,9 +42,9 @@ class Taken:
         """In a line."""
         parts = [f"{count} {name}" for name, count in sorted(self.moved.items())]
         said = [
-            f"took {self.moved.total()} new pictures from the inbox ({', '.join(parts)})"
+            f"took {self.moved.total()} new images from the inbox ({', '.join(parts)})"
             if parts
-            else "the inbox holds no new pictures"
+            else "the inbox holds no new images"
         ]
         if self.known:
             said.append(f"{self.known} known ones put aside")
@@ -57,7 +57,7 @@ class Taken:
         if self.strange:
             names = ", ".join(f"{count} {name}" for name, count in sorted(self.strange.items()))
             said.append(
-                f"left {names}: no class of the data, and a new one needs {_LEAST} pictures, or, where the data come in splits, to be laid "
+                f"left {names}: no class of the data, and a new one needs {_LEAST} images, or, where the data come in splits, to be laid "
                 "into each of them by hand"
             )
         return "; ".join(said)
@@ -67,7 +67,7 @@ def take_in(project: Project, params: Params) -> Taken:
     """Move what lies in the inbox into the data folder; call it while holding the project.
 
     Raises:
-        ValueError: If there is something, and the source is no folder of pictures it could go to.
+        ValueError: If there is something, and the source is no folder of images it could go to.
     """
     inbox, taken = project.folder / params.retrain.inbox, Taken()
     found = list(_files(inbox / LABELLED))
@@ -76,7 +76,7 @@ def take_in(project: Project, params: Params) -> Taken:
     folder = getattr(params.ingest, "folder", None)
     if params.ingest.source != "imagefolder" or folder is None:
         raise ValueError(
-            f"{inbox / LABELLED} holds {len(found)} files, but ingest.source is {params.ingest.source}: only a folder of pictures "
+            f"{inbox / LABELLED} holds {len(found)} files, but ingest.source is {params.ingest.source}: only a folder of images "
             "(imagefolder) can take them in; empty the inbox, or change the source"
         )
     target = project.folder / folder
@@ -113,7 +113,7 @@ def take_in(project: Project, params: Params) -> Taken:
 
 
 def unlabelled(project: Project, params: Params) -> list[Path]:
-    """Recent pictures without labels, the newest last."""
+    """Recent images without labels, the newest last."""
     found = list(_files(project.folder / params.retrain.inbox / UNLABELLED, deep=False))
     return sorted(found, key=lambda path: (path.stat().st_mtime, path.name))
 

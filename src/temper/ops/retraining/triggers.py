@@ -1,6 +1,6 @@
 """Is there reason to train again? Decided from what was trained on last and what lies there now, and said in a line.
 
-What was trained on last is kept in `.temper/retrain.json`: the digests of its training pictures, so that it can be told how many are new.
+What was trained on last is kept in `.temper/retrain.json`: the digests of its training images, so that it can be told how many are new.
 """
 
 import time
