@@ -24,7 +24,7 @@ from ruamel.yaml import YAML
 
 from sets import MAKERS, make
 from temper import artifacts
-from temper.commands.measure import describe_machine
+from temper.commands.latency import describe_machine
 from temper.config import load
 from temper.progress import Bar
 from transfer import run_stage, spread

@@ -39,7 +39,7 @@ from peers.roofline import PASSES, multiply_adds, roof, time_layers
 from peers.table import markdown, read_levels, seconds_to, spread, times_sooner
 from peers.turns import Kept, Turn
 from temper.artifacts import write_atomically
-from temper.commands.measure import describe_machine
+from temper.commands.latency import describe_machine
 from temper.config import load
 from temper.engine.precision import Mode, multiplies_bf16
 from temper.progress import Bar

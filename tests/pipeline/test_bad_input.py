@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from temper import artifacts, cli
+from temper.cli.main import main
+from temper import artifacts
 from temper.config import load
 from temper.stages.fit_network import train_network
 from tests.project import ROOT, make_project
@@ -27,9 +28,9 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
     def call(project: Path, *stages: str) -> tuple[int, str]:
         for stage in stages:
-            monkeypatch.setattr(sys, "argv", ["temper", stage, "--project", str(project)])
+            monkeypatch.setattr(sys, "argv", ["temper", "stage", stage, "--project", str(project)])
             try:
-                cli.main()
+                main()
             except SystemExit as end:
                 if end.code:
                     return int(str(end.code)), capsys.readouterr().err

@@ -76,11 +76,11 @@ def test_every_parameter_is_read_by_a_stage_that_depends_on_it():
 
 @pytest.mark.parametrize("stage", ["ingest", "prepare", "augment"])
 def test_stages_that_move_files_never_import_torch(stage: str):
-    code = f"import sys, temper.cli, temper.stages.run_stage, temper.stages.{stage}; assert 'torch' not in sys.modules"
+    code = f"import sys, temper.cli.main, temper.stages.run_stage, temper.stages.{stage}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-@pytest.mark.parametrize("module", ["temper.config", "temper.stages.dvc_yaml", "temper.cli", "flows.__main__"])
+@pytest.mark.parametrize("module", ["temper.config", "temper.stages.dvc_yaml", "temper.cli.main", "flows.__main__"])
 def test_planning_needs_neither_torch_nor_prefect_nor_mlflow(module: str):
     code = f"import sys, {module}; assert not {{'torch', 'prefect', 'mlflow'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -1,7 +1,7 @@
 """evaluate: every candidate, from the file that would be deployed, on the test split: clean, under stress, by stratum.
 
 The only stage that opens the test split. What it leaves holds no time and no machine: equal files, equal artifact. Speed is
-measured by `temper.commands.measure`, which writes the card again with it.
+measured by `temper.commands.latency`, which writes the card again with it.
 """
 
 from collections.abc import Mapping, Sequence

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from temper import cli
+from temper.cli.project_commands import estimate_stages
 from temper.commands.estimate import estimate
 from temper.commands.time_estimates import read_estimates
 from temper.commands.workload import size_up
@@ -90,7 +90,7 @@ def test_what_cannot_be_built_is_refused_as_training_would(tmp_path: Path):
 
 def test_the_command_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     project = make_project(tmp_path, "multiclass")
-    cli.estimate_stages(["train"], project)
+    estimate_stages(["train"], project)
     assert capsys.readouterr().out.startswith("train: about ")
     with pytest.raises(ValueError, match="no stage 'ingest' is timed; name some of train, distill, evaluate"):
-        cli.estimate_stages(["ingest"], project)
+        estimate_stages(["ingest"], project)

@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from temper.main import app, compute_as_ranks_do
+from temper.project_commands import init_project
 from typer.testing import CliRunner
 
-from temper import cli
 from temper.artifacts import load as load_artifact
 from temper.commands.time_estimates import read_estimates
 from temper.commands.workload import size_up
@@ -38,7 +39,7 @@ def test_a_folder_becomes_a_project_whose_stages_run(
 ):
     fill(tmp_path / "My Pets", {"cat": 60, "dog": 40}, size=size)
     monkeypatch.chdir(tmp_path)
-    cli.init_project(Path("My Pets"), minutes=3)
+    init_project(Path("My Pets"), minutes=3)
     said = capsys.readouterr().out
     assert "saw: 100 images, 2 classes (cat 60, dog 40)" in said
     assert "next: make plan PROJECT=my-pets    make pipeline PROJECT=my-pets" in said
@@ -85,7 +86,7 @@ def test_a_project_that_git_ignores_is_refused_since_dvc_would_refuse_it(tmp_pat
 
 def test_too_little_time_is_refused_before_anything_is_looked_at(tmp_path: Path):
     with pytest.raises(ValueError, match="MINUTES = 1: must be 2 or more"):
-        cli.init_project(tmp_path / "nowhere", minutes=1)
+        init_project(tmp_path / "nowhere", minutes=1)
 
 
 def test_of_the_weights_on_this_machine_those_that_were_tried_are_taken(monkeypatch: pytest.MonkeyPatch):
@@ -99,7 +100,7 @@ def test_of_the_weights_on_this_machine_those_that_were_tried_are_taken(monkeypa
 
 
 def test_help_has_an_example():
-    said = CliRunner().invoke(cli.app, ["init", "--help"], env={"COLUMNS": "200", "TERM": "dumb"}).output
+    said = CliRunner().invoke(app, ["init", "--help"], env={"COLUMNS": "200", "TERM": "dumb"}).output
     assert "python -m temper init ~/pets --project pets --minutes 10" in said
 
 
@@ -110,12 +111,12 @@ def test_steps_are_timed_with_the_variables_of_a_rank(command: str, again: bool,
     monkeypatch.setattr(sys, "argv", ["temper", command, "x"])
     monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
     monkeypatch.delitem(sys.modules, "torch")
-    cli.compute_as_ranks_do()
+    compute_as_ranks_do()
     assert [each[1][1:] for each in started] == ([["-m", "temper", command, "x"]] if again else [])
     assert all({"GOMP_SPINCOUNT", "OMP_NUM_THREADS", "GLIBC_TUNABLES"} <= set(each[2]) for each in started)
     for name, value in started[0][2].items() if started else ():
         monkeypatch.setenv(name, value)
-    cli.compute_as_ranks_do()
+    compute_as_ranks_do()
     assert len(started) == again, "only once"
 
 

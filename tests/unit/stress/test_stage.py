@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper, save
 
 from temper import artifacts
-from temper.commands.measure import measure
+from temper.commands.latency import measure
 from temper.data.dataset.packed import write_table
 from temper.problems import dump
 from temper.stages.evaluate import run
@@ -160,7 +160,7 @@ def test_speed_is_measured_once_and_joins_the_card(measured: tuple[Path, str], m
         assert not files, "measured again although nothing changed"
         return {}
 
-    monkeypatch.setattr("temper.commands.measure.time_candidates", refuse)
+    monkeypatch.setattr("temper.commands.latency.time_candidates", refuse)
     assert measure(project, name="toys") == latency
 
 

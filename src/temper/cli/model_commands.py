@@ -1,0 +1,149 @@
+"""Commands on registered models: compare, promote, roll back, reproduce, and check for drift."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from temper.cli.app import HERE, Folder, operate
+from temper.config import Params
+
+if TYPE_CHECKING:
+    from temper.ops.project import Project
+
+commands = typer.Typer()
+
+
+_REGISTRY_ERRORS = ("mlflow", "sqlalchemy", "requests")
+"""Packages whose exceptions mean that MLflow's store could not be read or written."""
+
+
+@commands.command("compare")
+def compare_versions(
+    project: Folder = HERE,
+    first: Annotated[str, typer.Option(help="Number or alias.")] = "champion",
+    second: Annotated[str, typer.Option(help="Number or alias.")] = "challenger",
+) -> None:
+    """Compare two registered versions on the current test images.
+
+    Example: temper compare --first 3 --second champion
+    """
+
+    def compare(project: "Project", params: Params) -> None:
+        from rich.console import Console
+
+        from temper.ops.release import show_comparison
+
+        show_comparison.compare(project, params, first, second, Console(highlight=False))
+
+    _release(project, compare)
+
+
+@commands.command("promote")
+def promote_version(
+    project: Folder = HERE,
+    version: Annotated[int | None, typer.Option(help="Its number; by default the challenger's.")] = None,
+    reason: Annotated[str, typer.Option(help="Needed where the gate says no; put on record.")] = "",
+) -> None:
+    """Make a version champion.
+
+    Example: temper promote --version 4 --reason "the customer asked for it"
+    """
+
+    def promote(project: "Project", params: Params) -> None:
+        from temper.ops.mlflow import backup, tracking_store
+        from temper.ops.release import promotion
+
+        print(promotion.promote(tracking_store.connect(project), project, params, version, reason))
+        backup.keep_database(project)
+
+    _release(project, promote)
+
+
+@commands.command("rollback")
+def roll_back(project: Folder = HERE, reason: Annotated[str, typer.Option(help="Put on record.")] = "") -> None:
+    """Make the champion before this one champion again.
+
+    Example: temper rollback --reason "a customer complained"
+    """
+
+    def undo(project: "Project", params: Params) -> None:
+        from temper.ops.mlflow import backup, tracking_store
+        from temper.ops.release import promotion
+
+        print(promotion.roll_back(tracking_store.connect(project), project, params, reason))
+        backup.keep_database(project)
+
+    _release(project, undo)
+
+
+@commands.command("history")
+def show_history(project: Folder = HERE) -> None:
+    """List who made which version champion, when and why."""
+
+    def show(project: "Project", params: Params) -> None:
+        from temper.ops.release import promotion, promotion_log
+
+        promotion.notice(project, params.project)
+        entries = promotion_log.read(project)
+        print(promotion_log.words(entries) if entries else "nothing was ever promoted")
+
+    _release(project, show)
+
+
+@commands.command("reproduce")
+def reproduce_version(
+    version: Annotated[int, typer.Argument(help="Number of the version.")], project: Folder = HERE
+) -> None:
+    """Make a version again, in a folder of its own, from what is kept of it: the digest must be the same.
+
+    Example: temper reproduce 4
+    """
+
+    def reproduce(project: "Project", params: Params) -> None:
+        from temper.ops.mlflow import tracking_store
+        from temper.ops.release import provenance
+
+        print(provenance.reproduce(tracking_store.connect(project), project, params, version))
+
+    _release(project, reproduce)
+
+
+@commands.command("drift")
+def check_drift(project: Folder = HERE) -> None:
+    """Compare recent images in inbox/unlabelled with those that the champion was trained for."""
+
+    def check(project: "Project", params: Params) -> None:
+        from temper.ops.retraining import drift_check
+
+        found = drift_check.look(project, params)
+        print(drift_check.words(found))
+        if not isinstance(found, str):
+            print(f"plot: {drift_check.plot_file(project)}")
+
+    _release(project, check)
+
+
+def _release(folder: Path, act: "Callable[[Project, Params], None]") -> None:
+    """Run a command on a project's registered models; what MLflow cannot do becomes an error that a user can fix."""
+
+    def run(project: "Project", params: Params) -> None:
+        from temper.ops.mlflow import backup, model_versions
+
+        try:
+            backup.check_database(project)
+            if not model_versions.known(project):
+                raise ValueError(f"{project.folder} has no registered models yet; run `make pipeline` first")
+            act(project, params)
+        except (ValueError, OSError):
+            raise
+        except Exception as error:
+            if not type(error).__module__.startswith(_REGISTRY_ERRORS):  # by name: most commands import none of them
+                raise
+            words = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ValueError(
+                f"MLflow could not read or write {project.store} ({words}); run the same command again"
+            ) from error
+
+    operate(folder, run)
