@@ -30,14 +30,14 @@ from temper.stages import BY_NAME
 def run_pipeline(project: Project, params: Params, force: tuple[str, ...]) -> int:
     """Run what is stale, then measure and register; returns the exit status."""
     steps = plan.make(project, params, force)
-    print(plan.words(steps, summary.known_seconds(project)), flush=True)
+    print(plan.format_plan(steps, summary.known_seconds(project)), flush=True)
     for step in steps:
         if step.runs and step.name in BY_NAME and BY_NAME[step.name].ranked:
             check_ranks(params, step.name)
             check_hosts(params, step.name, os.environ.get(HOST))
     if not any(step.runs for step in steps):
         return show_unchanged(project, params)
-    for line in training_time.tell(project, params, steps):
+    for line in training_time.report_lines(project, params, steps):
         print(line, flush=True)
     from flows.pipeline import pipeline
 
@@ -50,17 +50,17 @@ def run_pipeline(project: Project, params: Params, force: tuple[str, ...]) -> in
 
 def run_retrain(project: Project, params: Params, *, force: bool) -> int:
     """Import new images, decide, train, ask the gate, notify; returns the exit status."""
-    print(inbox.take_in(project, params).words(), flush=True)
+    print(inbox.import_new(project, params).words(), flush=True)
     steps = plan.make(project, params)
     if not any(step.runs for step in steps):
-        decision = triggers.judge(project, params, steps, force=force)
+        decision = triggers.check_reasons(project, params, steps, force=force)
         print(f"retrain: not training: {'every stage is up to date' if decision.train else decision.why}")
         return OK
     from flows.retrain import retrain
 
     state, run = flow_runner.run_flow(RETRAIN, project, params, steps, lambda run: retrain(run, force=force))
     completed = state.is_completed()
-    webhook.give(project, params, state.message or "", trained=run.registered is not None, failed=not completed)
+    webhook.notify(project, params, state.message or "", trained=run.registered is not None, failed=not completed)
     if not completed:
         return STOPPED
     if run.registered is not None:
@@ -79,8 +79,8 @@ def run_schedule(project: Project) -> int:
 
 def show_result(project: Project, params: Params, registered: Registered) -> None:
     """Back up MLflow's database, remember what was trained on, write the summary and print it."""
-    backup.keep_database(project)
-    triggers.note_training(project)
+    backup.save(project)
+    triggers.record_training(project)
     _summarize(project, params, registered)
 
 
@@ -137,7 +137,7 @@ def main(arguments: list[str] | None = None) -> int:
     project = Project.at(options.project)
     os.environ.update(project.environment())
     if options.flow == "schedule":
-        return exit_status.end(lambda: run_schedule(project))
+        return exit_status.run(lambda: run_schedule(project))
     if options.tied:
         end_with_parent()
     signals.listen()
@@ -145,7 +145,7 @@ def main(arguments: list[str] | None = None) -> int:
         False  # a log line that cannot be written (full disk) would be reported in the midst of an error
     )
     skip = options.busy == "skip" or getattr(options, "scheduled", False)
-    return exit_status.end(lambda: act(options, project), skip=skip)
+    return exit_status.run(lambda: act(options, project), skip=skip)
 
 
 def act(options: argparse.Namespace, project: Project) -> int:
@@ -163,7 +163,7 @@ def act(options: argparse.Namespace, project: Project) -> int:
         raise
     except (ValueError, OSError) as error:
         if options.flow == RETRAIN:
-            webhook.give(project, params, str(error), trained=False, failed=True)
+            webhook.notify(project, params, str(error), trained=False, failed=True)
         raise
 
 

@@ -32,13 +32,13 @@ def _retrain(run: Run, *, force: bool) -> str:
     dataset = read_images(run)
     steps = plan.make(run.project, run.params)
     run.plan = {step.name: step for step in steps}
-    decision = triggers.judge(run.project, run.params, steps, force=force)
+    decision = triggers.check_reasons(run.project, run.params, steps, force=force)
     run.why = decision.why
     print(f"retrain: {'training' if decision.train else 'not training'}: {decision.why}", flush=True)
     run.record.add_note(f"Retrain: {decision.why}.")
     if not decision.train:
         return f"not trained: {decision.why}"
-    for line in training_time.tell(run.project, run.params, steps):
+    for line in training_time.report_lines(run.project, run.params, steps):
         print(line, flush=True)
     return f"{decision.why}; {make_model(run, dataset)}"
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from temper.cli.main import main
 from temper import artifacts
+from temper.cli.main import main
 from temper.config import load
 from temper.stages.fit_network import train_network
 from tests.project import ROOT, make_project

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -151,6 +152,13 @@ def test_files_and_functions_stay_small():
                 documented = len((ast.get_docstring(node) or "").splitlines())
                 length = node.end_lineno - node.lineno + 1 - documented
                 assert length <= 60, f"{path}:{node.lineno} {node.name} has {length} lines"
+
+
+def test_no_two_files_have_one_name():
+    """A stem says which file is meant; every room may have its `params`."""
+    stems = Counter(path.stem for path in CODE)
+    free = {"params", "__init__", "__main__"}
+    assert {stem: count for stem, count in stems.items() if count > 1 and stem not in free} == {}
 
 
 def test_names_of_files_say_something():

@@ -38,7 +38,7 @@ def operate(folder: Path, act: "Callable[[Project, Params], None]") -> None:
         act(project, load(project.folder))
         return exit_status.OK
 
-    raise typer.Exit(exit_status.end(run, interrupted="run the same command again"))
+    raise typer.Exit(exit_status.run(run, interrupted="run the same command again"))
 
 
 def check_stages(names: list[str]) -> None:

@@ -55,7 +55,7 @@ def compare_with_recent(
     project: Folder = HERE,
 ) -> None:
     """Test whether recent images are like those that the champion was trained for."""
-    from temper.commands.drift import look
+    from temper.commands.drift import measure_drift
 
     paths = [Path(line) for line in images.read_text(encoding="utf-8").splitlines()]
-    look(project, file, paths, out, false_alarms=false_alarms)
+    measure_drift(project, file, paths, out, false_alarms=false_alarms)

@@ -56,7 +56,7 @@ def promote_version(
         from temper.ops.release import promotion
 
         print(promotion.promote(tracking_store.connect(project), project, params, version, reason))
-        backup.keep_database(project)
+        backup.save(project)
 
     _release(project, promote)
 
@@ -73,7 +73,7 @@ def roll_back(project: Folder = HERE, reason: Annotated[str, typer.Option(help="
         from temper.ops.release import promotion
 
         print(promotion.roll_back(tracking_store.connect(project), project, params, reason))
-        backup.keep_database(project)
+        backup.save(project)
 
     _release(project, undo)
 
@@ -85,9 +85,9 @@ def show_history(project: Folder = HERE) -> None:
     def show(project: "Project", params: Params) -> None:
         from temper.ops.release import promotion, promotion_log
 
-        promotion.notice(project, params.project)
+        promotion.record_changes(project, params.project)
         entries = promotion_log.read(project)
-        print(promotion_log.words(entries) if entries else "nothing was ever promoted")
+        print(promotion_log.format_log(entries) if entries else "nothing was ever promoted")
 
     _release(project, show)
 
@@ -117,8 +117,8 @@ def check_drift(project: Folder = HERE) -> None:
     def check(project: "Project", params: Params) -> None:
         from temper.ops.retraining import drift_check
 
-        found = drift_check.look(project, params)
-        print(drift_check.words(found))
+        found = drift_check.check(project, params)
+        print(drift_check.format_result(found))
         if not isinstance(found, str):
             print(f"plot: {drift_check.plot_file(project)}")
 
@@ -132,7 +132,7 @@ def _release(folder: Path, act: "Callable[[Project, Params], None]") -> None:
         from temper.ops.mlflow import backup, model_versions
 
         try:
-            backup.check_database(project)
+            backup.check(project)
             if not model_versions.known(project):
                 raise ValueError(f"{project.folder} has no registered models yet; run `make pipeline` first")
             act(project, params)

@@ -62,8 +62,8 @@ def show_plan(
         check_stages(force or [])
         params, said = preflight.preflight(project, look=True)
         steps = plan.make(project, params, tuple(force or ()))
-        print("\n".join([*said, plan.words(steps, summary.known_seconds(project))]), flush=True)
-        for line in training_time.tell(project, params, steps):
+        print("\n".join([*said, plan.format_plan(steps, summary.known_seconds(project))]), flush=True)
+        for line in training_time.report_lines(project, params, steps):
             print(line)
 
     operate(project, show)
@@ -167,7 +167,7 @@ def restore_database(project: Folder = HERE) -> None:
         from temper.ops.system import project_lock
 
         with project_lock.exclusive(project):
-            print(backup.restore_database(project))
+            print(backup.restore(project))
 
     operate(project, restore)
 

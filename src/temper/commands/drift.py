@@ -45,7 +45,9 @@ class Finding:
     recent: float | None
 
 
-def look(project: Path, model: Path, files: Sequence[Path], out: Path, *, false_alarms: float) -> dict[str, Any]:
+def measure_drift(
+    project: Path, model: Path, files: Sequence[Path], out: Path, *, false_alarms: float
+) -> dict[str, Any]:
     """Hold recent images against the reference; leaves `drift.json` and `drift.png`.
 
     Args:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from temper.commands.time_estimates import TRAININGS, Estimate, say_step, write_estimates
-from temper.commands.workload import Size, find_made, size_up
+from temper.commands.workload import Size, find_made, measure_workload
 from temper.config import DistillParams, Params, TrainParams
 from temper.data.dataset.packed import open_images, open_split
 from temper.data.dataset.sample import Sample, take_sample
@@ -75,7 +75,7 @@ def estimate(project: Path, params: Params, stages: Sequence[str]) -> dict[str, 
     Raises:
         ValueError: If the source, the network or the machine's memory does not allow it.
     """
-    size = size_up(project, params)
+    size = measure_workload(project, params)
     with tempfile.TemporaryDirectory(prefix="temper-") as work:
         material = open_material(project, params, Path(work))
         found = {

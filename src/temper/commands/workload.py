@@ -47,7 +47,7 @@ class Size:
         return self.draws * params.prepare.height_px * params.prepare.width_px * getattr(params, section).fit.epochs
 
 
-def size_up(project: Path, params: Params) -> Size:
+def measure_workload(project: Path, params: Params) -> Size:
     """Count what the trainings will go through.
 
     Raises:

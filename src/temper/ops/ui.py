@@ -48,7 +48,7 @@ def show(project: Project) -> int:
             with (project.hidden / f"{command[0]}-ui.log").open("wb") as log:
                 processes.append(
                     subprocess.Popen(
-                        subprocesses.leashed(command), env=environment, stdout=log, stderr=log, start_new_session=True
+                        subprocesses.tied(command), env=environment, stdout=log, stderr=log, start_new_session=True
                     )
                 )
             _wait(address, processes[-1])

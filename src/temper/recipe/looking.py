@@ -83,7 +83,7 @@ class Findings:
         return min(self.height_px, self.width_px)
 
 
-def look(data: Path) -> Findings:
+def inspect_data(data: Path) -> Findings:
     """Look at a folder of class folders, or at a CSV or Parquet table; the path of its source is absolute.
 
     Raises:

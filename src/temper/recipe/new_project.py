@@ -11,12 +11,12 @@ from pathlib import Path
 from temper.artifacts import write_atomically
 from temper.commands.estimate import sum_up, time_evaluation
 from temper.commands.time_estimates import Estimate, write_estimates
-from temper.commands.workload import size_up
+from temper.commands.workload import measure_workload
 from temper.config import FILE, parse
 from temper.recipe.budget import Speeds
 from temper.recipe.candidate_times import time_candidates, time_chosen
 from temper.recipe.choosing import choose, wants_weights
-from temper.recipe.looking import Findings, look, seen_from
+from temper.recipe.looking import Findings, inspect_data, seen_from
 from temper.recipe.networks import Available
 from temper.recipe.splitting import Shares, choose_balance, choose_shares
 from temper.recipe.weights import find_weights
@@ -100,7 +100,7 @@ def write_project(data: Path, project: Path, *, minutes: float, force: bool = Fa
         )
     check_place(data, project, force=force)
     busy = _say_busy()
-    name, found, available = name_project(data), look(data), find_weights()
+    name, found, available = name_project(data), inspect_data(data), find_weights()
     wanted = available[0] if available and wants_weights(found, shares_of(found)) else None
     rough = time_candidates(found, draws=draws_of(found), available=wanted)
     with tempfile.TemporaryDirectory(prefix="temper-") as work:
@@ -112,7 +112,7 @@ def write_project(data: Path, project: Path, *, minutes: float, force: bool = Fa
         project.mkdir(parents=True, exist_ok=True)
         write_atomically(project / FILE, text)
         write_atomically(project / DVC_FILE, dvc_yaml(project, params))
-        count = size_up(project, params)
+        count = measure_workload(project, params)
         estimates = {stage: sum_up(getattr(params, stage), count, times) for stage, times in timed.times.items()}
         estimates["evaluate"] = time_evaluation(params, count, timed.material)
     write_estimates(project, params, count, estimates)

@@ -90,12 +90,12 @@ def test_a_look_at_a_project(tmp_path: Path):
     for number in range(40):
         paths.append(tmp_path / f"{number}.png")
         assert cv2.imwrite(str(paths[-1]), rng.integers(0, 255, (16, 16, 3), np.uint8))
-    found = drift.look(project, model, paths, out, false_alarms=0.01)
+    found = drift.measure_drift(project, model, paths, out, false_alarms=0.01)
     assert {"contrast", "sharpness"} <= set(found["alarms"]) and found["images"] == 40
     assert json.loads((out / "drift.json").read_text()) == found
     assert (out / "drift.png").stat().st_size > 10_000
     with pytest.raises(ValueError, match="20 recent images can be read, 30 are needed"):
-        drift.look(project, model, paths[:20], out, false_alarms=0.01)
+        drift.measure_drift(project, model, paths[:20], out, false_alarms=0.01)
 
 
 def test_the_image_marks_alarms(model: Deployed):

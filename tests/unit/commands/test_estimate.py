@@ -9,7 +9,7 @@ from PIL import Image
 from temper.cli.project_commands import estimate_stages
 from temper.commands.estimate import estimate
 from temper.commands.time_estimates import read_estimates
-from temper.commands.workload import size_up
+from temper.commands.workload import measure_workload
 from temper.config import load
 from temper.engine import step_timing
 from temper.stages import BY_NAME
@@ -34,7 +34,7 @@ def test_every_kind_of_problem_is_timed_before_anything_ran(tmp_path: Path, kind
     # 60 test images; 40 of them under 12 conditions of 5 severities.
     assert found["evaluate"].words.startswith("2,460 images, ")
     assert all(each.seconds > 0 for each in found.values())
-    assert read_estimates(project, params, size_up(project, params)) == found
+    assert read_estimates(project, params, measure_workload(project, params)) == found
     assert not (project / "artifacts").exists()
 
 
@@ -43,7 +43,7 @@ def test_prepared_images_are_taken_where_they_are(tmp_path: Path, monkeypatch: p
     for stage in ("ingest", "prepare", "augment"):
         run_stage(BY_NAME[stage], project)
     monkeypatch.setattr("temper.commands.estimate.take_sample", None)
-    draws = size_up(project, load(project)).draws
+    draws = measure_workload(project, load(project)).draws
     assert estimate(project, load(project), ("train",))["train"].words.startswith(f"{2 * (draws // 32)} steps of ")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from temper.commands.workload import LITTLE, find_made, size_up, split_counts
+from temper.commands.workload import LITTLE, find_made, measure_workload, split_counts
 from temper.config import load
 from temper.data.params import PrepareParams
 from temper.stages import BY_NAME
@@ -45,7 +45,7 @@ def test_official_splits_stay_and_shares_make_the_others(official: dict[str, int
 def test_sources_that_are_known_are_not_opened(tmp_path: Path, source: str, train: int):
     project = make_project(tmp_path, "multiclass")
     change(project, "{source: toys, truth: class, count: 240, size_px: 16}", source)
-    size = size_up(project, load(project))
+    size = measure_workload(project, load(project))
     assert (size.train, size.draws, size.exact) == (train, train, False)
 
 
@@ -56,7 +56,7 @@ def test_a_folder_is_counted_and_rebalanced_without_reading_an_image(tmp_path: P
         (tmp_path / "images" / name).mkdir(parents=True)
         for number in range(count):
             (tmp_path / "images" / name / f"{number}.jpg").write_bytes(b"no image")
-    size = size_up(project, load(project))
+    size = measure_workload(project, load(project))
     # 80 - 20 test - 12 validation; drawn as often as 120 of 80.
     assert (size.train, size.validation, size.test, size.draws) == (48, 12, 20, 72)
     assert size.pixels(load(project), "train") == 72 * 16 * 16 * 2 < LITTLE
@@ -66,24 +66,24 @@ def test_what_prepare_and_augment_left_counts_as_long_as_it_is_of_these_paramete
     project = make_project(tmp_path, "multiclass", augment="{balance: {method: none}, views: 0}")
     for stage in ("ingest", "prepare", "augment"):
         run_stage(BY_NAME[stage], project)
-    size = size_up(project, load(project))
+    size = measure_workload(project, load(project))
     assert size.exact
     assert size.train + size.validation + size.test == 240
     assert size.draws == size.train
     change(project, "{balance: {method: none}, views: 0}", "{balance: {method: none}, views: 0, workers: 1}")
     assert find_made("augment", project, load(project)) is None
-    assert size_up(project, load(project)).exact  # prepare still counts
+    assert measure_workload(project, load(project)).exact  # prepare still counts
     change(project, "test_share: 0.25", "test_share: 0.5")
     assert find_made("prepare", project, load(project)) is None
-    assert size_up(project, load(project)).test == 120
+    assert measure_workload(project, load(project)).test == 120
 
 
 def test_a_source_at_fault_is_told(tmp_path: Path):
     project = make_project(tmp_path, "multiclass")
     change(project, "{source: toys, truth: class, count: 240, size_px: 16}", "{source: imagefolder, folder: images}")
     with pytest.raises(ValueError, match="does not exist"):
-        size_up(project, load(project))
+        measure_workload(project, load(project))
     (tmp_path / "images" / "cat").mkdir(parents=True)
     Image.new("L", (8, 8)).save(tmp_path / "images" / "cat" / "a.png")
     with pytest.raises(ValueError, match="one class only"):
-        size_up(project, load(project))
+        measure_workload(project, load(project))

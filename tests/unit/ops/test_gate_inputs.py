@@ -23,8 +23,8 @@ def champion(project: Project) -> Registered:
 def test_a_lost_file_is_incomparable_and_named(project: Project, champion: Registered, tmp_path: Path):
     swap_model(project, tmp_path, accuracy=0.95, width=7)
     champion.file.unlink()
-    gate_inputs.kept(project, champion).unlink()
-    found = gate_inputs.ask(
+    gate_inputs.result_file(project, champion).unlink()
+    found = gate_inputs.judge_candidate(
         project, load(project.folder), model_versions.named(project, champion.name, version=champion.version)
     )
     assert found.outcome == "incomparable" and not found.opens
@@ -34,25 +34,25 @@ def test_a_lost_file_is_incomparable_and_named(project: Project, champion: Regis
 def test_another_file_is_incomparable(project: Project, champion: Registered, tmp_path: Path):
     swap_model(project, tmp_path, accuracy=0.95, width=7)
     champion.file.write_bytes(champion.file.read_bytes() + b"x")
-    gate_inputs.kept(project, champion).unlink()
-    found = gate_inputs.ask(
+    gate_inputs.result_file(project, champion).unlink()
+    found = gate_inputs.judge_candidate(
         project, load(project.folder), model_versions.named(project, champion.name, version=champion.version)
     )
     assert found.outcome == "incomparable" and "missing or damaged" in found.why
 
 
 def test_a_rating_that_is_kept_is_not_measured_again(project: Project, champion: Registered):
-    file = gate_inputs.kept(project, champion)
+    file = gate_inputs.result_file(project, champion)
     before = file.read_bytes()
-    found = gate_inputs.rate(project, champion)
+    found = gate_inputs.measure_version(project, champion)
     assert not isinstance(found, str) and found.model == champion.digest
     assert file.read_bytes() == before and read_rating(file).measured_on == "toys"
 
 
 def test_a_damaged_rating_is_measured_anew(project: Project, champion: Registered, capfd: pytest.CaptureFixture[str]):
     """The toy project has no images to measure on, and says so: the damaged rating was not believed."""
-    gate_inputs.kept(project, champion).write_bytes(b"half")
-    found = gate_inputs.rate(project, champion)
+    gate_inputs.result_file(project, champion).write_bytes(b"half")
+    found = gate_inputs.measure_version(project, champion)
     assert isinstance(found, str) and "cannot be evaluated" in found
     assert "measuring version 1" in capfd.readouterr().out
-    assert not gate_inputs.kept(project, champion).exists()
+    assert not gate_inputs.result_file(project, champion).exists()

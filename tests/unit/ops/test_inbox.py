@@ -33,7 +33,7 @@ def put(path: Path, content: str, *, age_s: float = 10.0) -> Path:
 
 def take(project: Project) -> inbox.Taken:
     params: Params = load(project.folder)
-    return inbox.take_in(project, params)
+    return inbox.import_new(project, params)
 
 
 def test_new_images_move_into_the_data(project: Project):

@@ -86,7 +86,7 @@ def test_what_is_behind_a_stale_stage_is_stale(project: Project, monkeypatch: py
 
 def test_the_table_says_run_or_skip():
     steps = (plan.Step("ingest", ()), plan.Step("prepare", ("never ran",)))
-    assert plan.words(steps) == "ingest   skip  up to date\nprepare  run   never ran"
+    assert plan.format_plan(steps) == "ingest   skip  up to date\nprepare  run   never ran"
 
 
 def test_every_step_needs_earlier_ones():
@@ -98,8 +98,8 @@ def test_every_step_needs_earlier_ones():
 
 def test_what_a_step_took_last_stands_in_a_column_where_anything_is_known():
     steps = (plan.Step("ingest", ()), plan.Step("train", ("never ran",)), plan.Step("measure", ("missing",)))
-    assert plan.words(steps, {}) == plan.words(steps)
-    assert plan.words(steps, {"ingest": 2.4, "train": 133.0}).splitlines() == [
+    assert plan.format_plan(steps, {}) == plan.format_plan(steps)
+    assert plan.format_plan(steps, {"ingest": 2.4, "train": 133.0}).splitlines() == [
         "ingest   skip    last 2 s  up to date",
         "train    run   last 133 s  never ran",
         "measure  run               missing",

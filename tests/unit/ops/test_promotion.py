@@ -91,13 +91,13 @@ def test_a_file_that_is_not_what_was_registered_is_not_promoted(two: Project):
 def test_an_alias_moved_by_hand_is_put_on_record(two: Project):
     client, name = tracking_store.connect(two), load(two.folder).project
     client.set_registered_model_alias(name, "champion", "1")
-    promotion.notice(two, name)
+    promotion.record_changes(two, name)
     assert promotion_log.read(two)[-1].action == "by hand"
-    promotion.notice(two, name)
+    promotion.record_changes(two, name)
     assert len(promotion_log.read(two)) == 3, "it is noticed once"
     assert aliases(two) == {"challenger": 2, "champion": 1, "previous": 2}
     client.delete_registered_model_alias(name, "champion")
-    promotion.notice(two, name)
+    promotion.record_changes(two, name)
     assert promotion_log.read(two)[-1].version is None
     assert "removed by hand" in promotion_log.line(promotion_log.read(two)[-1])
 
@@ -106,8 +106,8 @@ def test_a_promotion_that_was_cut_off_is_finished(two: Project):
     """The line is written, MLflow knows nothing yet."""
     client, name = tracking_store.connect(two), load(two.folder).project
     promotion_log.add(two, action="rolled back", version=1, before=2, digest="", why="cut off")
-    with promotion_log.alone(two):
-        promotion.settle(client, two, name)
+    with promotion_log.exclusive(two):
+        promotion.reconcile(client, two, name)
     assert aliases(two)["champion"] == 1
     assert [entry.action for entry in promotion_log.read(two)] == ["promoted", "promoted", "rolled back"]
 
@@ -115,7 +115,7 @@ def test_a_promotion_that_was_cut_off_is_finished(two: Project):
 def test_a_lost_log_comes_back(two: Project):
     whole = promotion_log.path(two).read_text()
     promotion_log.path(two).unlink()
-    promotion.notice(two, load(two.folder).project)
+    promotion.record_changes(two, load(two.folder).project)
     assert promotion_log.path(two).read_text() == whole
 
 

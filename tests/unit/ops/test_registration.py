@@ -12,7 +12,7 @@ from temper.config import load, parse, registered_weights
 from temper.ops import candidates, dvc
 from temper.ops.mlflow import model_versions, tracking_store
 from temper.ops.mlflow.run_logger import Record, flatten, legal
-from temper.ops.mlflow.tracking_store import reap
+from temper.ops.mlflow.tracking_store import close_dead
 from temper.ops.pipeline import plan, preflight, summary
 from temper.ops.project import Project
 from temper.ops.system.process_identity import Owner
@@ -180,12 +180,12 @@ def test_a_training_is_followed_and_a_failure_closes_its_runs(project: Project):
 def test_dead_runs_are_closed(project: Project):
     record = Record(project, load(project.folder), "dead")
     run = record.begin()
-    assert reap(record.client, record.experiment) == 0, "its process is this one, alive"
+    assert close_dead(record.client, record.experiment) == 0, "its process is this one, alive"
     me = Owner.me()
     record.client.set_tag(run, tracking_store.OWNER, str(replace(me, host="elsewhere")))
-    assert reap(record.client, record.experiment) == 0, "nobody here can say whether it is dead"
+    assert close_dead(record.client, record.experiment) == 0, "nobody here can say whether it is dead"
     record.client.set_tag(run, tracking_store.OWNER, str(replace(me, started="1")))
-    assert reap(record.client, record.experiment) == 1, "the process id is of another process now"
+    assert close_dead(record.client, record.experiment) == 1, "the process id is of another process now"
     assert record.client.get_run(run).info.status == "KILLED"
     record.client.update_run(run, "RUNNING")
     record.client.set_tag(run, tracking_store.OWNER, str(replace(me, boot="before the last boot")))

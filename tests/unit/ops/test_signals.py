@@ -65,7 +65,7 @@ def test_a_leashed_process_ends_with_its_parent(tmp_path: Path):
     """Also when the parent is killed and cannot do anything about it."""
     script = (
         "import subprocess, sys, time; sys.path.insert(0, sys.argv[1]); from temper.ops.system import subprocesses; "
-        "child = subprocess.Popen(subprocesses.leashed([sys.executable, '-c', 'import time; time.sleep(60)'])); "
+        "child = subprocess.Popen(subprocesses.tied([sys.executable, '-c', 'import time; time.sleep(60)'])); "
         "print(child.pid, flush=True); time.sleep(60)"
     )
     with subprocess.Popen(
@@ -149,7 +149,7 @@ def test_databases_are_checked_kept_and_put_aside(tmp_path: Path):
     assert sqlite.damage(path)
     with pytest.raises(OSError, match=rf"could not copy {path} to {kept}: "):
         sqlite.copy(path, kept)
-    aside = sqlite.put_aside(path)
+    aside = sqlite.move_away(path)
     assert not path.exists() and aside.read_bytes() == whole[:5000]
     assert sqlite.damage(kept) is None
 

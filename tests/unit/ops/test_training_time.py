@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from temper.commands.time_estimates import Estimate, write_estimates
-from temper.commands.workload import size_up
+from temper.commands.workload import measure_workload
 from temper.config import Params, load
 from temper.ops.pipeline import plan, training_time
 from temper.ops.project import Project
@@ -31,7 +31,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, project: Project) -> list[list[str]]:
         commands.append(command[command.index("estimate") + 1 :])
         params = load(project.folder)
         found = {name: Estimate(seconds=3000, words="1,000 steps of 3 s") for name in commands[-1]}
-        write_estimates(project.folder, params, size_up(project.folder, params), found)
+        write_estimates(project.folder, params, measure_workload(project.folder, params), found)
         return Ended(0, (), ())
 
     monkeypatch.setattr(training_time.terminal, "run", run)
@@ -43,44 +43,44 @@ def params_of(project: Project) -> Params:
 
 
 def test_each_long_stage_has_a_line_and_a_very_long_training_a_warning(project: Project, asked: list[list[str]]):
-    lines = training_time.tell(project, params_of(project), STEPS)
+    lines = training_time.report_lines(project, params_of(project), STEPS)
     assert lines[0] == "train: about 50 min on this machine: 1,000 steps of 3 s"
     assert lines[1].startswith("warning: train takes more than plan.warn_minutes = 30.")
     assert [line.split(":")[0] for line in lines[2:5]] == ["distill", "warning", "evaluate"]
     assert lines[-1].startswith("together about 2.5 h")
     assert asked == [["train", "distill", "evaluate"]]
-    assert training_time.tell(project, params_of(project), STEPS) == lines
+    assert training_time.report_lines(project, params_of(project), STEPS) == lines
     assert len(asked) == 1, "what was timed before is not timed again"
 
 
 def test_only_what_runs_is_timed(project: Project, asked: list[list[str]]):
     steps = (plan.Step("train", ()), plan.Step("distill", ("params distill.fit.lr 0.1 → 0.2",)))
-    assert training_time.tell(project, params_of(project), steps)[0].startswith("distill: at most about 50 min")
+    assert training_time.report_lines(project, params_of(project), steps)[0].startswith("distill: at most about 50 min")
     assert asked == [["distill"]]
-    assert training_time.tell(project, params_of(project), (plan.Step("evaluate", ("x",)),)) == []
+    assert training_time.report_lines(project, params_of(project), (plan.Step("evaluate", ("x",)),)) == []
 
 
 def test_a_training_that_was_begun_takes_at_most_that(project: Project, asked: list[list[str]]):
     folder = project.hidden / "checkpoints" / "abc"
     folder.mkdir(parents=True)
     (folder / "stage").write_text("train")
-    lines = training_time.tell(project, params_of(project), STEPS)
+    lines = training_time.report_lines(project, params_of(project), STEPS)
     assert lines[0].startswith("train: at most about 50 min")
     assert lines[2].startswith("distill: about 50 min")
 
 
 def test_little_work_is_not_timed(tmp_path: Path, asked: list[list[str]]):
     small = Project.at(make_project(tmp_path / "small", "multiclass"))
-    assert training_time.tell(small, params_of(small), STEPS) == []
+    assert training_time.report_lines(small, params_of(small), STEPS) == []
     assert asked == []
 
 
 def test_an_estimate_that_fails_is_a_line(project: Project, monkeypatch: pytest.MonkeyPatch):
     ended = Ended(2, (), ("chatter", "error: backbone: this network cannot take so small images"))
     monkeypatch.setattr(training_time.terminal, "run", lambda *_, **__: ended)
-    said = training_time.tell(project, params_of(project), STEPS)
+    said = training_time.report_lines(project, params_of(project), STEPS)
     assert said == [
         "what training will take could not be estimated: backbone: this network cannot take so small images"
     ]
     monkeypatch.setattr(training_time.terminal, "run", lambda *_, **__: Ended(-9, (), ()))
-    assert "SIGKILL" in training_time.tell(project, params_of(project), STEPS)[0]
+    assert "SIGKILL" in training_time.report_lines(project, params_of(project), STEPS)[0]

@@ -3,7 +3,7 @@
 import pytest
 
 from temper.config import RetrainParams
-from temper.ops.retraining.triggers import News, decide
+from temper.ops.retraining.triggers import Changes, decide
 
 PARAMS = RetrainParams(min_new=100, cooldown_h=24.0)
 EAGER = RetrainParams(min_new=100, drift_trains=True)
@@ -12,56 +12,56 @@ EAGER = RetrainParams(min_new=100, drift_trains=True)
 @pytest.mark.parametrize(
     ("news", "params", "force", "train", "why"),
     [
-        (News((), 0, 0, None), PARAMS, False, True, "nothing was trained yet"),
+        (Changes((), 0, 0, None), PARAMS, False, True, "nothing was trained yet"),
         (
-            News((), 0, 0, 1.0),
+            Changes((), 0, 0, 1.0),
             PARAMS,
             False,
             False,
             "nothing new: data, code and parameters are those of the last training",
         ),
         (
-            News((), 0, 0, 1.0),
+            Changes((), 0, 0, 1.0),
             PARAMS,
             True,
             False,
             "nothing new: data, code and parameters are those of the last training",
         ),
-        (News((), 99, 0, 48.0), PARAMS, False, False, "99 new examples, fewer than retrain.min_new = 100"),
-        (News((), 99, 0, 48.0), PARAMS, True, True, "99 new examples"),
-        (News((), 100, 3, 48.0), PARAMS, False, True, "100 new examples, 3 gone"),
+        (Changes((), 99, 0, 48.0), PARAMS, False, False, "99 new examples, fewer than retrain.min_new = 100"),
+        (Changes((), 99, 0, 48.0), PARAMS, True, True, "99 new examples"),
+        (Changes((), 100, 3, 48.0), PARAMS, False, True, "100 new examples, 3 gone"),
         (
-            News((), 100, 0, 5.0),
+            Changes((), 100, 0, 5.0),
             PARAMS,
             False,
             False,
             "100 new examples, but the last training was 5.0 h ago and retrain.cooldown_h is 24",
         ),
-        (News(("train",), 0, 0, 48.0), PARAMS, False, True, "train changed"),
+        (Changes(("train",), 0, 0, 48.0), PARAMS, False, True, "train changed"),
         (
-            News(("train",), 0, 0, 5.0),
+            Changes(("train",), 0, 0, 5.0),
             PARAMS,
             False,
             False,
             "train changed, but the last training was 5.0 h ago and retrain.cooldown_h is 24",
         ),
         (
-            News(("train", "distill"), 5, 0, 48.0),
+            Changes(("train", "distill"), 5, 0, 48.0),
             PARAMS,
             False,
             True,
             "5 new examples, train, distill changed",
         ),
         (
-            News((), 5, 0, 48.0, ("brightness",)),
+            Changes((), 5, 0, 48.0, ("brightness",)),
             PARAMS,
             False,
             False,
             "5 new examples, fewer than retrain.min_new = 100 (drift in brightness: advice only)",
         ),
-        (News((), 5, 0, 48.0, ("brightness",)), EAGER, False, True, "5 new examples, drift in brightness"),
+        (Changes((), 5, 0, 48.0, ("brightness",)), EAGER, False, True, "5 new examples, drift in brightness"),
         (
-            News((), 0, 0, 48.0, ("answers",)),
+            Changes((), 0, 0, 48.0, ("answers",)),
             EAGER,
             False,
             False,
@@ -69,6 +69,6 @@ EAGER = RetrainParams(min_new=100, drift_trains=True)
         ),
     ],
 )
-def test_the_rules(news: News, params: RetrainParams, force: bool, train: bool, why: str):
+def test_the_rules(news: Changes, params: RetrainParams, force: bool, train: bool, why: str):
     found = decide(news, params, force=force)
     assert (found.train, found.why) == (train, why)

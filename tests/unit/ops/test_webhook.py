@@ -62,7 +62,7 @@ def told(project: Project, webhook: str | None) -> Params:
 def test_the_post_is_signed(project: Project, ear: HTTPServer, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv(webhook.SECRET, "known to both")
     params = told(project, f"http://127.0.0.1:{ear.server_port}/hook")
-    webhook.give(project, params, "300 new examples; version 2", trained=True, failed=False)
+    webhook.notify(project, params, "300 new examples; version 2", trained=True, failed=False)
     ((body, signature),) = ear.heard  # type: ignore[attr-defined]
     assert signature == "sha256=" + hmac.new(b"known to both", body, hashlib.sha256).hexdigest()
     value = json.loads(body)
@@ -78,7 +78,7 @@ def test_the_post_is_signed(project: Project, ear: HTTPServer, monkeypatch: pyte
 @pytest.mark.enable_socket
 def test_without_a_secret_nothing_is_signed(project: Project, ear: HTTPServer, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv(webhook.SECRET, raising=False)
-    webhook.give(project, told(project, f"http://127.0.0.1:{ear.server_port}/"), "x", trained=False, failed=True)
+    webhook.notify(project, told(project, f"http://127.0.0.1:{ear.server_port}/"), "x", trained=False, failed=True)
     ((body, signature),) = ear.heard  # type: ignore[attr-defined]
     assert signature is None and json.loads(body)["outcome"] == "failed"
 
@@ -87,7 +87,7 @@ def test_without_a_secret_nothing_is_signed(project: Project, ear: HTTPServer, m
 @pytest.mark.parametrize("answer", [404, 500, 302])
 def test_a_refused_post_is_a_line(project: Project, ear: HTTPServer, answer: int, capsys: pytest.CaptureFixture[str]):
     ear.answer = answer  # type: ignore[attr-defined]
-    webhook.give(project, told(project, f"http://127.0.0.1:{ear.server_port}/"), "x", trained=True, failed=False)
+    webhook.notify(project, told(project, f"http://127.0.0.1:{ear.server_port}/"), "x", trained=True, failed=False)
     assert f"the webhook could not be told: HTTP Error {answer}" in capsys.readouterr().err
     assert len(ear.heard) == 1, "what is signed goes nowhere else"  # type: ignore[attr-defined]
 
@@ -95,7 +95,7 @@ def test_a_refused_post_is_a_line(project: Project, ear: HTTPServer, answer: int
 @pytest.mark.enable_socket
 def test_an_answer_that_is_no_http_is_a_line(project: Project, ear: HTTPServer, capsys: pytest.CaptureFixture[str]):
     ear.answer = b"SSH-2.0-hello\r\n"  # type: ignore[attr-defined]
-    webhook.give(project, told(project, f"http://127.0.0.1:{ear.server_port}/"), "x", trained=True, failed=False)
+    webhook.notify(project, told(project, f"http://127.0.0.1:{ear.server_port}/"), "x", trained=True, failed=False)
     assert "the webhook could not be told: SSH-2.0-hello" in capsys.readouterr().err
 
 
@@ -105,7 +105,7 @@ def test_a_server_that_takes_its_time_does_not_hold_up_the_run(
 ):
     monkeypatch.setattr(webhook, "_TIMEOUT_S", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        webhook.give(
+        webhook.notify(
             project, told(project, f"http://127.0.0.1:{silent.getsockname()[1]}/"), "x", trained=True, failed=False
         )
     assert "the webhook could not be told: " in capsys.readouterr().err
@@ -114,11 +114,11 @@ def test_a_server_that_takes_its_time_does_not_hold_up_the_run(
 @pytest.mark.enable_socket
 def test_nobody_listens(project: Project, ear: HTTPServer, capsys: pytest.CaptureFixture[str]):
     ear.server_close()
-    webhook.give(project, told(project, f"http://127.0.0.1:{ear.server_port}/"), "x", trained=True, failed=False)
+    webhook.notify(project, told(project, f"http://127.0.0.1:{ear.server_port}/"), "x", trained=True, failed=False)
     out, err = capsys.readouterr()
     assert out == "retrain of toys-multiclass: trained: x\n" and "the webhook could not be told" in err
 
 
 def test_without_a_webhook_it_is_a_line(project: Project, capsys: pytest.CaptureFixture[str]):
-    webhook.give(project, load(project.folder), "nothing new", trained=False, failed=False)
+    webhook.notify(project, load(project.folder), "nothing new", trained=False, failed=False)
     assert capsys.readouterr().out == "retrain of toys-multiclass: not trained: nothing new\n"

@@ -8,7 +8,7 @@ from PIL import Image
 
 from temper.data.params import ImageFolder, Table
 from temper.recipe import looking
-from temper.recipe.looking import look, seen_from
+from temper.recipe.looking import inspect_data, seen_from
 from tests.unit.recipe.images import draw, fill
 
 
@@ -18,7 +18,7 @@ def write_table(path: Path, rows: list[str]) -> Path:
 
 
 def test_a_folder(tmp_path: Path):
-    found = look(fill(tmp_path / "pets", {"cat": 50, "dog": 30}))
+    found = inspect_data(fill(tmp_path / "pets", {"cat": 50, "dog": 30}))
     assert found.source == ImageFolder(source="imagefolder", folder=str(tmp_path / "pets"))
     assert found.problem == {"kind": "multiclass"}
     assert (found.num_examples, found.num_classes, found.counts) == (80, 2, {"cat": 50, "dog": 30})
@@ -31,29 +31,29 @@ def test_grey_means_equal_channels_in_every_image(tmp_path: Path, num_grey: int,
     fill(tmp_path, {"cat": 50, "dog": 30})
     for path in sorted(tmp_path.glob("*/*.png"))[:num_grey]:
         draw(path, grey=True)
-    found = look(tmp_path)
+    found = inspect_data(tmp_path)
     assert (found.grey_share, found.channels) == (share, channels)
 
 
 def test_sizes_are_medians_and_extremes(tmp_path: Path):
     fill(tmp_path, {"cat": 40, "dog": 20})
     draw(tmp_path / "cat" / "large.png", size=(100, 20))
-    found = look(tmp_path)
+    found = inspect_data(tmp_path)
     assert (found.height_px, found.width_px, found.least_px, found.most_px) == (24, 30, 20, 100)
 
 
 def test_only_a_sample_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(looking, "MOST_SAMPLED", 60)
-    found = look(fill(tmp_path, {"cat": 50, "dog": 30}))
+    found = inspect_data(fill(tmp_path, {"cat": 50, "dog": 30}))
     assert (found.num_examples, found.num_sampled) == (80, 60)
     monkeypatch.setattr(looking, "_SAMPLED_BYTES", 1)
-    assert look(tmp_path).num_sampled == 50
+    assert inspect_data(tmp_path).num_sampled == 50
 
 
 def test_damaged_files_are_named(tmp_path: Path):
     fill(tmp_path, {"cat": 50, "dog": 30})
     (tmp_path / "cat" / "000.png").write_bytes(b"no image")
-    found = look(tmp_path)
+    found = inspect_data(tmp_path)
     assert found.unreadable == ("cat/000.png: not an image in a known format",)
     assert found.num_sampled == 80
 
@@ -61,7 +61,7 @@ def test_damaged_files_are_named(tmp_path: Path):
 def test_official_splits_are_seen(tmp_path: Path):
     for split, count in (("train", 30), ("val", 6), ("test", 8)):
         fill(tmp_path / split, {"cat": count, "dog": count})
-    assert look(tmp_path).official == {"test": 16, "train": 60, "validation": 12}
+    assert inspect_data(tmp_path).official == {"test": 16, "train": 60, "validation": 12}
 
 
 def test_a_table_with_several_labels_asks_for_each(tmp_path: Path):
@@ -69,7 +69,7 @@ def test_a_table_with_several_labels_asks_for_each(tmp_path: Path):
     rows = [
         f"images/all/{number:03d}.png,{'red;round' if number % 2 else 'red'},p{number // 3}" for number in range(60)
     ]
-    found = look(write_table(tmp_path / "list.csv", ["File,Tags,patient", *rows]))
+    found = inspect_data(write_table(tmp_path / "list.csv", ["File,Tags,patient", *rows]))
     assert found.source == Table(
         source="table", file=str(tmp_path / "list.csv"), path="File", labels="Tags", group="patient"
     )
@@ -89,7 +89,7 @@ def masks(tmp_path: Path, numbers: tuple[int, ...]) -> Path:
 
 
 def test_a_table_with_masks_asks_for_each_pixel(tmp_path: Path):
-    found = look(masks(tmp_path, (0, 2, 255)))
+    found = inspect_data(masks(tmp_path, (0, 2, 255)))
     assert found.problem == {"kind": "segmentation", "classes": ["background", "class-1", "class-2"]}
     assert found.source == Table(source="table", file=str(tmp_path / "list.csv"), labels=None, mask="mask")
     assert (found.maps, found.num_classes, found.counts) == (True, 3, {})
@@ -97,34 +97,34 @@ def test_a_table_with_masks_asks_for_each_pixel(tmp_path: Path):
 
 def test_masks_of_0_and_255_are_refused_with_the_reason(tmp_path: Path):
     with pytest.raises(ValueError, match="255, which marks pixels that do not count; write the second class as 1"):
-        look(masks(tmp_path, (0, 255)))
+        inspect_data(masks(tmp_path, (0, 255)))
 
 
 def test_what_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match=r"FOLDER = '.*nowhere' does not exist; name a folder of class folders"):
-        look(tmp_path / "nowhere")
+        inspect_data(tmp_path / "nowhere")
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(ValueError, match=r"is a file, but no \.csv or \.parquet table"):
-        look(tmp_path / "notes.txt")
+        inspect_data(tmp_path / "notes.txt")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="holds no class folders"):
-        look(tmp_path / "empty")
+        inspect_data(tmp_path / "empty")
     draw(tmp_path / "loose" / "a.png")
     with pytest.raises(ValueError, match=r"holds no class folders \(1 loose files\)"):
-        look(tmp_path / "loose")
+        inspect_data(tmp_path / "loose")
     with pytest.raises(ValueError, match="one class only, 'cat'"):
-        look(fill(tmp_path / "single", {"cat": 80}))
+        inspect_data(fill(tmp_path / "single", {"cat": 80}))
     with pytest.raises(ValueError, match="holds 50 images; at least 60 are needed"):
-        look(fill(tmp_path / "few", {"cat": 25, "dog": 25}))
+        inspect_data(fill(tmp_path / "few", {"cat": 25, "dog": 25}))
     with pytest.raises(ValueError, match=r"class 'dog' has 5 images .* at least 6 are needed"):
-        look(fill(tmp_path / "rare", {"cat": 70, "dog": 5}))
+        inspect_data(fill(tmp_path / "rare", {"cat": 70, "dog": 5}))
 
 
 def test_columns_of_a_table_that_nobody_can_guess(tmp_path: Path):
     with pytest.raises(ValueError, match="columns a, b, none of images' paths; call that one `path`"):
-        look(write_table(tmp_path / "list.csv", ["a,b", "1,2"]))
+        inspect_data(write_table(tmp_path / "list.csv", ["a,b", "1,2"]))
     with pytest.raises(ValueError, match="columns path, b, none of labels or masks"):
-        look(write_table(tmp_path / "list.csv", ["path,b", "1,2"]))
+        inspect_data(write_table(tmp_path / "list.csv", ["path,b", "1,2"]))
 
 
 def test_files_of_which_none_is_an_image(tmp_path: Path):
@@ -133,11 +133,11 @@ def test_files_of_which_none_is_an_image(tmp_path: Path):
         for number in range(40):
             (tmp_path / name / f"{number}.jpg").write_bytes(b"no image")
     with pytest.raises(ValueError, match="none of 80 sampled files"):
-        look(tmp_path)
+        inspect_data(tmp_path)
 
 
 def test_paths_are_relative_where_both_lie_near_each_other(tmp_path: Path):
-    found = look(fill(tmp_path / "data" / "pets", {"cat": 50, "dog": 30}))
+    found = inspect_data(fill(tmp_path / "data" / "pets", {"cat": 50, "dog": 30}))
     assert seen_from(found, tmp_path / "project").source.folder == "../data/pets"  # type: ignore[union-attr]
     assert seen_from(found, tmp_path / "data" / "pets" / ".." / "pets-project").source.folder == "../pets"  # type: ignore[union-attr]
     far = tmp_path / "a" / "b" / "c" / "project"

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from temper.artifacts import load as load_artifact
 from temper.commands.time_estimates import read_estimates
-from temper.commands.workload import size_up
+from temper.commands.workload import measure_workload
 from temper.config import load
 from temper.engine import step_timing
 from temper.networks import pretrained
@@ -48,7 +48,7 @@ def test_a_folder_becomes_a_project_whose_stages_run(
     params = load(project)
     assert (project / "dvc.yaml").read_text() == dvc_yaml(project, params)
     # What was timed is known to `make plan`.
-    assert set(read_estimates(project, params, size_up(project, params))) == {"train", "distill", "evaluate"}
+    assert set(read_estimates(project, params, measure_workload(project, params))) == {"train", "distill", "evaluate"}
     for stage in ("ingest", "prepare", "augment"):
         run_stage(BY_NAME[stage], project)
     counts = load_artifact("prepare", project / "artifacts" / "prepare").facts["examples"]

@@ -8,11 +8,11 @@ from temper.ops.project import Project
 from temper.ops.system import sqlite
 
 
-def check_database(project: Project) -> None:
+def check(project: Project) -> None:
     """Raise ValueError if MLflow's database is damaged, or gone while there is a copy of it; names the way out."""
     if project.elsewhere is not None:
         return
-    kept = _kept(project)
+    kept = _backup_file(project)
     damage = sqlite.damage(project.database)
     if damage is None and (model_versions.known(project) or not kept.is_file()):
         return
@@ -31,7 +31,7 @@ def check_database(project: Project) -> None:
         )
 
 
-def restore_database(project: Project) -> str:
+def restore(project: Project) -> str:
     """Put MLflow's database aside and the last good copy, if there is one, in its place; returns what was done.
 
     Raises:
@@ -41,19 +41,19 @@ def restore_database(project: Project) -> str:
         raise ValueError(f"MLflow is at {project.store} (TEMPER_MLFLOW_URI), which keeps its own copies")
     there = project.database.exists()
     # With its journals, also where it is gone itself: they would spoil the copy.
-    aside = sqlite.put_aside(project.database)
+    aside = sqlite.move_away(project.database)
     said = f"kept {project.database} as {aside.name}" if there else f"{project.database} is gone"
-    if not _kept(project).is_file() or sqlite.damage(_kept(project)):
+    if not _backup_file(project).is_file() or sqlite.damage(_backup_file(project)):
         return f"{said}; there is no good copy, the next run begins an empty one"
-    sqlite.copy(_kept(project), project.database)
-    return f"{said}; put back {_kept(project)}"
+    sqlite.copy(_backup_file(project), project.database)
+    return f"{said}; put back {_backup_file(project)}"
 
 
-def keep_database(project: Project) -> None:
+def save(project: Project) -> None:
     """Keep a copy of MLflow's database, which is good: it was just written to without complaint."""
     if project.elsewhere is None and sqlite.damage(project.database) is None:
-        sqlite.copy(project.database, _kept(project))
+        sqlite.copy(project.database, _backup_file(project))
 
 
-def _kept(project: Project) -> Path:
+def _backup_file(project: Project) -> Path:
     return project.runs / "mlflow.backup.db"

@@ -50,7 +50,7 @@ class Record:
         self.project, self.params, self.name, self.note = project, params, name, note
         self.client = tracking_store.connect(project)
         self.experiment = tracking_store.open_experiment(self.client, project, params.project)
-        self.reaped = tracking_store.reap(self.client, self.experiment)
+        self.reaped = tracking_store.close_dead(self.client, self.experiment)
         self.parent: str | None = None
         self.children: dict[str, str] = {}
         self._curves: dict[str, Curve] = {}

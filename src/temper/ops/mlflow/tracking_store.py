@@ -58,7 +58,7 @@ def open_experiment(client: MlflowClient, project: Project, name: str) -> str:
     return str(found.experiment_id)
 
 
-def reap(client: MlflowClient, experiment: str) -> int:
+def close_dead(client: MlflowClient, experiment: str) -> int:
     """Mark this pipeline's runs that still say RUNNING, though their process is dead, as killed.
 
     Returns:

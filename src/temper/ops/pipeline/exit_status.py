@@ -10,7 +10,7 @@ OK, STOPPED, USER_ERROR, SKIPPED, INTERRUPTED = 0, 1, 2, 75, 130
 GOES_ON = "run the same command again, it goes on where it was"
 
 
-def end(act: Callable[[], int], *, skip: bool = False, interrupted: str = GOES_ON) -> int:
+def run(act: Callable[[], int], *, skip: bool = False, interrupted: str = GOES_ON) -> int:
     """Do what was asked; returns the exit status.
 
     Args:

@@ -108,7 +108,7 @@ def differences(old: Any, new: Any, where: str) -> list[str]:
     return [] if old == new else [f"params {where} {_say(old)} → {_say(new)}"]
 
 
-def words(steps: tuple[Step, ...], seconds: Mapping[str, float] | None = None) -> str:
+def format_plan(steps: tuple[Step, ...], seconds: Mapping[str, float] | None = None) -> str:
     """The plan as a table for people.
 
     Args:

@@ -38,7 +38,7 @@ def preflight(project: Project, *, look: bool = False) -> tuple[Params, list[str
         check_writable(project)
         if healed := dvc_repair.repair_lock(project):
             said.append(healed)
-    backup.check_database(project)
+    backup.check(project)
     if dvc.prepare(project):
         said.append(f"{project.folder} lies in no DVC repository: made it one (.dvc)")
     if not look and (healed := dvc_repair.repair_register(project)):

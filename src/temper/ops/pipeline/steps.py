@@ -28,7 +28,7 @@ def run_stage(run: Run, name: str) -> str:
     if not planned.runs:
         return run.skip(name)
     run.record.begin()
-    if name == SPLITS and (kept := split_history.keep_splits(run.project, run.params)):
+    if name == SPLITS and (kept := split_history.save_splits(run.project, run.params)):
         run.report(name, kept)
     if SPLITS in stage.inputs:  # hours of training may lead up to the gate
         preflight.check_rules(run.project, run.params)

@@ -8,7 +8,7 @@ import sys
 
 from temper import artifacts
 from temper.commands.time_estimates import TIMED, TRAININGS, Estimate, advise, is_little, read_estimates, say_seconds
-from temper.commands.workload import size_up
+from temper.commands.workload import measure_workload
 from temper.config import Params
 from temper.ops.pipeline import plan
 from temper.ops.project import Project
@@ -18,7 +18,7 @@ _ALL = ("",)
 """Every line begins so: nothing of what it says is shown."""
 
 
-def tell(project: Project, params: Params, steps: tuple[plan.Step, ...]) -> list[str]:
+def report_lines(project: Project, params: Params, steps: tuple[plan.Step, ...]) -> list[str]:
     """A line for each long stage that will run, and a warning where it is very long.
 
     Nothing is timed where no training will run, or where all of them take less than a minute.
@@ -28,7 +28,7 @@ def tell(project: Project, params: Params, steps: tuple[plan.Step, ...]) -> list
         trainings = [name for name in running if name in TRAININGS]
         if not trainings:
             return []
-        size = size_up(project.folder, params)
+        size = measure_workload(project.folder, params)
         if all(is_little(name, params, size) for name in trainings):
             return []
         found = read_estimates(project.folder, params, size)

@@ -81,7 +81,7 @@ def run_flow(
         from temper.ops.pipeline.run import Run, StepFailed
         from temper.ops.prefect import run_records
 
-        record = Record(project, params, title, note=f"Planned:\n```\n{plan.words(steps)}\n```")
+        record = Record(project, params, title, note=f"Planned:\n```\n{plan.format_plan(steps)}\n```")
         prefect_server.wait()
         if dead := run_records.close_dead(FLOWS) + record.reaped:
             print(f"closed {dead} records of runs that were killed")

@@ -86,7 +86,7 @@ class Server:
         command = [sys.executable, "-m", "uvicorn", *arguments, "--log-level", "error", "--lifespan", "on"]
         with self._log.open("ab") as log:
             return subprocess.Popen(
-                subprocesses.leashed(command),
+                subprocesses.tied(command),
                 env={**environment, **marks},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -109,7 +109,7 @@ class Server:
         self._process.wait()
 
     def _put_aside(self, why: str) -> None:
-        kept = sqlite.put_aside(self._database)
+        kept = sqlite.move_away(self._database)
         print(
             f"{self._database} is unusable ({why}); kept as {kept.name}, Prefect's history begins anew", file=sys.stderr
         )

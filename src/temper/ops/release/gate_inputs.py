@@ -19,7 +19,7 @@ from temper.ops.system import failure_messages, subprocesses
 FOLDER = "ratings"
 
 
-def ask(project: Project, params: Params, champion: Registered | None) -> Verdict:
+def judge_candidate(project: Project, params: Params, champion: Registered | None) -> Verdict:
     """The gate's verdict on the quantized model that lies in the artifacts.
 
     Args:
@@ -34,13 +34,13 @@ def ask(project: Project, params: Params, champion: Registered | None) -> Verdic
     return judge(
         params.gate,
         ratings.pop(CANDIDATE),
-        champion=None if champion is None else rate(project, champion),
+        champion=None if champion is None else measure_version(project, champion),
         others=ratings,
         speeds=_speeds(project),
     )
 
 
-def ask_about(project: Project, params: Params, version: Registered, champion: Registered | None) -> Verdict:
+def judge_version(project: Project, params: Params, version: Registered, champion: Registered | None) -> Verdict:
     """The gate's verdict on any registered version; of rules that compare with the teacher or the student it knows nothing.
 
     Raises:
@@ -49,17 +49,21 @@ def ask_about(project: Project, params: Params, version: Registered, champion: R
     for each in filter(None, (version, champion)):
         if leak := leaked(project, each):
             return Verdict("incomparable", (), leak)
-    rating = rate(project, version)
+    rating = measure_version(project, version)
     if isinstance(rating, str):
         raise ValueError(rating)
     return judge(
-        params.gate, rating, champion=None if champion is None else rate(project, champion), others={}, speeds={}
+        params.gate,
+        rating,
+        champion=None if champion is None else measure_version(project, champion),
+        others={},
+        speeds={},
     )
 
 
-def rate(project: Project, version: Registered) -> Rating | str:
+def measure_version(project: Project, version: Registered) -> Rating | str:
     """How a registered version does on the images of today; measured once. Text, if it cannot be measured: why, and the way out."""
-    file = kept(project, version)
+    file = result_file(project, version)
     if file.is_file():
         try:
             return read_rating(file)
@@ -80,10 +84,10 @@ def rate(project: Project, version: Registered) -> Rating | str:
     return read_rating(file)
 
 
-def keep(project: Project, version: Registered) -> None:
+def save_result(project: Project, version: Registered) -> None:
     """Keep the rating of the version that was registered just now: evaluate made it, nobody need measure it again."""
     evaluated = artifacts.load("evaluate", project.artifacts / "evaluate", check_files=False)
-    file = kept(project, version)
+    file = result_file(project, version)
     file.parent.mkdir(parents=True, exist_ok=True)
     artifacts.write_atomically(file, evaluated.path(f"{FOLDER}/{CANDIDATE}.safetensors").read_bytes())
 
@@ -100,7 +104,7 @@ def leaked(project: Project, version: Registered) -> str | None:
     )
 
 
-def kept(project: Project, version: Registered) -> Path:
+def result_file(project: Project, version: Registered) -> Path:
     """Where a version's rating lies: named by the digests of the model and of all that decides what is measured."""
     evaluated = artifacts.load("evaluate", project.artifacts / "evaluate", check_files=False)
     made_with = artifacts.digest_json([evaluated.made_from["prepare"], evaluated.params, evaluated.code])

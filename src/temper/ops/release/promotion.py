@@ -36,15 +36,15 @@ _GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 def decide(client: MlflowClient, project: Project, params: Params, version: Registered) -> str:
     """Ask the gate about the version just registered, and carry out what it says; returns the verdict in a sentence."""
-    gate_inputs.keep(project, version)
-    with promotion_log.alone(project):
-        settle(client, project, params.project)
+    gate_inputs.save_result(project, version)
+    with promotion_log.exclusive(project):
+        reconcile(client, project, params.project)
         champion = model_versions.named(project, params.project, alias=CHAMPION)
         if champion is not None and champion.version == version.version:
             about = [entry for entry in promotion_log.read(project) if entry.version == version.version]
             _mark(client, version, about[-1].outcome or about[-1].action, about[-1].why)
             return "it is the champion already"
-        found = gate_inputs.ask(project, params, champion)
+        found = gate_inputs.judge_candidate(project, params, champion)
         action: promotion_log.Action = "promoted" if found.opens else "kept"
         _enact(client, project, version, action, champion, why=found.sentence, outcome=found.outcome)
         _keep(client, version, found)
@@ -57,8 +57,8 @@ def promote(client: MlflowClient, project: Project, params: Params, number: int 
     Raises:
         ValueError: If there is no such version, its file is not what was registered, or the gate says no and no reason was given.
     """
-    with promotion_log.alone(project):
-        settle(client, project, params.project)
+    with promotion_log.exclusive(project):
+        reconcile(client, project, params.project)
         version = _find(project, params.project, number, CHALLENGER)
         champion = model_versions.named(project, params.project, alias=CHAMPION)
         if champion is not None and champion.version == version.version:
@@ -82,8 +82,8 @@ def roll_back(client: MlflowClient, project: Project, params: Params, reason: st
     Raises:
         ValueError: If there was none, or its file is not what was registered.
     """
-    with promotion_log.alone(project):
-        settle(client, project, params.project)
+    with promotion_log.exclusive(project):
+        reconcile(client, project, params.project)
         before = previous(promotion_log.read(project))
         if before is None:
             raise ValueError(
@@ -108,7 +108,7 @@ def previous(entries: list[Entry]) -> int | None:
     return champions[-2] if len(champions) > 1 else None
 
 
-def settle(client: MlflowClient, project: Project, name: str) -> None:
+def reconcile(client: MlflowClient, project: Project, name: str) -> None:
     """Finish a promotion that was cut off, and put on record what was done by hand; call it while holding the champion."""
     try:
         tags = client.get_registered_model(name).tags
@@ -135,13 +135,13 @@ def settle(client: MlflowClient, project: Project, name: str) -> None:
         _carry_out(client, project, name, entry)
 
 
-def notice(project: Project, name: str) -> None:
+def record_changes(project: Project, name: str) -> None:
     """Put on record what was done by hand, if anything was; MLflow is only asked where something is amiss."""
     champion, entries = model_versions.named(project, name, alias=CHAMPION), promotion_log.read(project)
     if (champion.version if champion else None) == (entries[-1].champion if entries else None):
         return
-    with promotion_log.alone(project):
-        settle(tracking_store.connect(project), project, name)
+    with promotion_log.exclusive(project):
+        reconcile(tracking_store.connect(project), project, name)
 
 
 def _bring_back(client: MlflowClient, project: Project, run: str) -> None:
@@ -170,8 +170,8 @@ def _find(project: Project, name: str, number: int | None, alias: str) -> Regist
 def _judge(project: Project, params: Params, version: Registered, champion: Registered | None) -> Verdict:
     """The gate's verdict on a version: with all that is known about this run's candidates, if it is of these."""
     if candidates.read(project)[CANDIDATE]["digest"] == version.digest:
-        return gate_inputs.ask(project, params, champion)
-    return gate_inputs.ask_about(project, params, version, champion)
+        return gate_inputs.judge_candidate(project, params, champion)
+    return gate_inputs.judge_version(project, params, version, champion)
 
 
 def _enact(

@@ -54,7 +54,7 @@ class Entry:
 
 
 @contextmanager
-def alone(project: Project) -> Iterator[None]:
+def exclusive(project: Project) -> Iterator[None]:
     """Hold the champion: nobody else promotes or rolls back meanwhile; the kernel lets go of what a dead process held."""
     project.hidden.mkdir(parents=True, exist_ok=True)
     with (project.hidden / "promotion.lock").open("a+", encoding="utf-8") as stream:
@@ -111,7 +111,7 @@ def write(project: Project, entries: list[Entry]) -> None:
     write_atomically(path(project), "".join(json.dumps(asdict(entry), ensure_ascii=False) + "\n" for entry in entries))
 
 
-def words(entries: list[Entry]) -> str:
+def format_log(entries: list[Entry]) -> str:
     """The log as lines for people, the newest last."""
     return "\n".join(line(entry) for entry in entries)
 

@@ -36,18 +36,18 @@ def compare(project: Project, params: Params, first: str, second: str, console: 
             f"{first} and {second} are the same model ({versions[0].digest[:12]}); name two with FIRST= and SECOND="
         )
     for version in versions:
-        if isinstance(rating := gate_inputs.rate(project, version), str):
+        if isinstance(rating := gate_inputs.measure_version(project, version), str):
             raise ValueError(rating)
     names = [_name(version) for version in versions]
     out = project.reports / f"compare-{versions[0].version}-{versions[1].version}"
     command = [sys.executable, "-m", "temper", "compare-files", *(str(version.file) for version in versions)]
-    command += ["--ratings", *(str(gate_inputs.kept(project, version)) for version in versions)]
+    command += ["--ratings", *(str(gate_inputs.result_file(project, version)) for version in versions)]
     command += ["--names", *names, "--out", str(out)]
     ended = subprocesses.run(command, cwd=project.folder, env=project.child_environment())
     if ended.code:
         raise ValueError(failure_messages.read("compare", ended)[0])
     show(json.loads((out / "comparison.json").read_text(encoding="utf-8")), console)
-    found = gate_inputs.ask_about(project, params, versions[1], versions[0])
+    found = gate_inputs.judge_version(project, params, versions[1], versions[0])
     console.print(f"the gate, {names[1]} against {names[0]}: {found.words()}", markup=False)
     console.print(f"plot: {out / 'comparison.png'}", markup=False)
 

@@ -23,7 +23,7 @@ TRAINED = "trained.npy"
 _TABLE = "rows.parquet"
 
 
-def keep_splits(project: Project, params: Params) -> str | None:
+def save_splits(project: Project, params: Params) -> str | None:
     """Keep the splits of what prepare split last, if other data are about to be split; returns what was done.
 
     Call it between ingest and prepare.

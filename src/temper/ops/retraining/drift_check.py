@@ -15,7 +15,7 @@ from temper.ops.system import failure_messages, subprocesses
 FOLDER, NUMBERS, PLOT = "drift", "drift.json", "drift.png"
 
 
-def look(project: Project, params: Params) -> dict[str, Any] | str:
+def check(project: Project, params: Params) -> dict[str, Any] | str:
     """What `drift.json` holds; text, if nobody can tell: why.
 
     The same images and the same champion are looked at once.
@@ -48,7 +48,7 @@ def look(project: Project, params: Params) -> dict[str, Any] | str:
     return found
 
 
-def words(found: dict[str, Any] | str) -> str:
+def format_result(found: dict[str, Any] | str) -> str:
     """A look in a line."""
     if isinstance(found, str):
         return f"drift: {found}"

@@ -63,7 +63,7 @@ class Taken:
         return "; ".join(said)
 
 
-def take_in(project: Project, params: Params) -> Taken:
+def import_new(project: Project, params: Params) -> Taken:
     """Move what lies in the inbox into the data folder; call it while holding the project.
 
     Raises:

@@ -18,7 +18,7 @@ FILE = "retrain.json"
 
 
 @dataclass(frozen=True)
-class News:
+class Changes:
     """What is known when it is decided."""
 
     stale: tuple[str, ...]
@@ -41,7 +41,7 @@ class Decision:
     why: str
 
 
-def decide(news: News, params: RetrainParams, *, force: bool = False) -> Decision:
+def decide(news: Changes, params: RetrainParams, *, force: bool = False) -> Decision:
     """The rules, in the order in which they are asked.
 
     Args:
@@ -72,21 +72,21 @@ def decide(news: News, params: RetrainParams, *, force: bool = False) -> Decisio
     return Decision(True, f"{_say(news)}{advice}")
 
 
-def _say(news: News) -> str:
+def _say(news: Changes) -> str:
     parts = [f"{news.new} new examples"] if news.new or not news.stale else []
     parts += [f"{news.gone} gone"] if news.gone else []
     parts += [f"{', '.join(news.stale)} changed"] if news.stale else []
     return ", ".join(parts)
 
 
-def note_training(project: Project) -> None:
+def record_training(project: Project) -> None:
     """Remember what the artifacts were trained on, once their model is registered."""
     prepared = artifacts.load("prepare", project.artifacts / "prepare", check_files=False)
     trained = sorted(set(_digests(prepared.path("rows.parquet"), "train")))
     artifacts.write_sealed(project.hidden / FILE, {"prepare": prepared.digest, "time": time.time(), "trained": trained})
 
 
-def look(project: Project, params: Params, steps: tuple[plan.Step, ...]) -> News:
+def collect(project: Project, params: Params, steps: tuple[plan.Step, ...]) -> Changes:
     """What is known now; `prepare` must be up to date.
 
     Args:
@@ -97,7 +97,7 @@ def look(project: Project, params: Params, steps: tuple[plan.Step, ...]) -> News
     try:
         last: dict[str, Any] = artifacts.read_sealed(project.hidden / FILE)
     except ValueError:
-        return News((), 0, 0, None)
+        return Changes((), 0, 0, None)
     prepared = artifacts.load("prepare", project.artifacts / "prepare", check_files=False)
     now = (
         set(_digests(prepared.path("rows.parquet"), "train"))
@@ -111,10 +111,10 @@ def look(project: Project, params: Params, steps: tuple[plan.Step, ...]) -> News
         for step in steps
         if step.runs and any(reason.startswith(("params ", "code ", "never ran")) for reason in step.reasons)
     )
-    return News(stale, len(now - before), len(before - now), (time.time() - last["time"]) / 3600)
+    return Changes(stale, len(now - before), len(before - now), (time.time() - last["time"]) / 3600)
 
 
-def judge(project: Project, params: Params, steps: tuple[plan.Step, ...], *, force: bool) -> Decision:
+def check_reasons(project: Project, params: Params, steps: tuple[plan.Step, ...], *, force: bool) -> Decision:
     """Decide whether there is a reason to train, drift included, and print what drift says.
 
     Args:
@@ -123,9 +123,9 @@ def judge(project: Project, params: Params, steps: tuple[plan.Step, ...], *, for
         steps: The plan of a run, made after `prepare` ran.
         force: A person asked for it.
     """
-    drift = drift_check.look(project, params)
-    print(drift_check.words(drift), flush=True)
-    found = replace(look(project, params, steps), alarms=() if isinstance(drift, str) else tuple(drift["alarms"]))
+    drift = drift_check.check(project, params)
+    print(drift_check.format_result(drift), flush=True)
+    found = replace(collect(project, params, steps), alarms=() if isinstance(drift, str) else tuple(drift["alarms"]))
     return decide(found, params.retrain, force=force)
 
 

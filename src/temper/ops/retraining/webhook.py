@@ -20,7 +20,7 @@ SECRET = "TEMPER_WEBHOOK_SECRET"
 _TIMEOUT_S = 10.0
 
 
-def give(project: Project, params: Params, message: str, *, trained: bool, failed: bool) -> None:
+def notify(project: Project, params: Params, message: str, *, trained: bool, failed: bool) -> None:
     """Say what came of it; a webhook that cannot be reached is a line on standard error, and nothing else fails."""
     outcome = "failed" if failed else "trained" if trained else "not trained"
     print(f"retrain of {params.project}: {outcome}: {message}", flush=True)

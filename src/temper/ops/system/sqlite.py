@@ -45,7 +45,7 @@ def damage(path: Path) -> str | None:
     return None if found == ["ok"] else found[0].splitlines()[0]
 
 
-def put_aside(path: Path) -> Path:
+def move_away(path: Path) -> Path:
     """Rename a database, with its journals, so that a new one is made; returns where it lies now."""
     target = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
     for suffix in ("", "-wal", "-shm", "-journal"):

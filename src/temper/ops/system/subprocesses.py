@@ -65,7 +65,7 @@ def run(command: list[str], *, cwd: Path, env: Mapping[str, str], hide: tuple[st
     mark = f"{os.getpid()}.{next(_count)}"
     try:
         process = subprocess.Popen(
-            leashed(command),
+            tied(command),
             cwd=cwd,
             env={**env, _MARK: mark},
             stdin=subprocess.DEVNULL,
@@ -90,7 +90,7 @@ def run(command: list[str], *, cwd: Path, env: Mapping[str, str], hide: tuple[st
     return Ended(code, tuple(relays[out_read].lines), tuple(relays[err_read].lines))
 
 
-def leashed(command: list[str]) -> list[str]:
+def tied(command: list[str]) -> list[str]:
     """The command, run so that the kernel ends it when this process ends, however that happens."""
     return [sys.executable, "-I", "-S", str(parent_death.__file__), str(os.getpid()), *command]
 
