@@ -35,11 +35,16 @@ def render() -> str:
 
 
 def _section(kind: type, path: str) -> str:
+    inherited = [base for base in kind.__bases__ if is_dataclass(base)]
+    also = f" It has every key of `{inherited[0].__name__}`, and these:" if inherited else ""
     lines = [
-        f"\n### `{path}`: {kind.__name__}\n\n{_first_paragraph(kind)}\n\n| key | type | default | meaning |\n|---|---|---|---|\n"
+        f"\n### `{path}`: {kind.__name__}\n\n{_first_paragraph(kind)}{also}\n\n| key | type | default | meaning |\n|---|---|---|---|\n"
     ]
     hints, notes, nested = get_type_hints(kind, include_extras=True), _notes(kind), []
+    known = {item.name for base in inherited for item in fields(base)}
     for item in fields(kind):
+        if item.name in known:
+            continue
         default = "required" if item.default is MISSING and item.default_factory is MISSING else _default(item)
         inner = _dataclasses(hints[item.name])
         shown = " or ".join(part.__name__ for part in inner) or _name(hints[item.name])

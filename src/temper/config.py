@@ -61,21 +61,10 @@ class TrainParams:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillParams:
-    """The student."""
+class DistillParams(TrainParams):
+    """The student: everything that the teacher has, and what it learns from the teacher."""
 
-    ranks: Ranks = "auto"
-    hosts: HostsParams | None = None
-    backbone: AnyBackbone
-    head: HeadParams = field(default_factory=HeadParams)
-    sampling: SamplingParams = field(default_factory=SamplingParams)
-    views: ViewParams
-    fit: FitParams
     terms: DistillationTerms
-    transfer: TransferParams = field(default_factory=TransferParams)
-
-    def __post_init__(self) -> None:
-        self.transfer.check(self.fit.epochs, self.backbone)
 
 
 @dataclass(frozen=True, kw_only=True)

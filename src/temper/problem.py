@@ -7,7 +7,7 @@ through it. This module imports no torch, so that stages which only move files n
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
@@ -112,16 +112,6 @@ class Backbone(Protocol):
     def __call__(self, image: "Tensor") -> "list[Tensor]": ...
 
 
-class Meter(Protocol):
-    """Counts how good answers are; counts of several meters add up, in any order."""
-
-    def update(self, answer: Answer, targets: Targets) -> None: ...
-
-    def merge(self, other: Self) -> None: ...
-
-    def compute(self) -> dict[str, float]: ...
-
-
 @runtime_checkable
 class Problem(Protocol):
     """A kind of question put to an image. Members are frozen dataclasses whose fields are their YAML."""
@@ -185,9 +175,6 @@ class Problem(Protocol):
 
     def read(self, outputs: Outputs) -> Answer:
         """What the outputs mean: probabilities, classes; part of the exported graph."""
-
-    def meter(self) -> Meter:
-        """An empty meter over answers."""
 
     def tally(self, answer: Answer, targets: Targets) -> "Tensor":
         """What one example adds to the scores, shape [batch, counts]; `score` turns sums of it into scores."""

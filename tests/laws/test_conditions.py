@@ -85,7 +85,6 @@ def test_another_seed_gives_other_images_where_chance_plays_a_part(condition: Co
 def test_records_are_complete(condition: Condition):
     assert all(less < more for less, more in pairwise(condition.strengths))
     assert condition.unit and inspect.getdoc(condition.apply)
-    assert condition.acts_on == "image"
     targets = {"label": torch.tensor([1])}
     assert condition.retarget(targets) is targets
 

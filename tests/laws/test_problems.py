@@ -72,9 +72,7 @@ def test_distance_is_nothing_to_itself_never_negative_and_moves_only_the_first(t
 def test_outputs_built_from_the_truth_score_best(toy: Toy):
     _, targets = toy.batch()
     answer = toy.problem.read(toy.say(targets))
-    meter = toy.problem.meter()
-    meter.update(answer, targets)
-    scores = meter.compute()
+    scores = toy.problem.score(toy.problem.tally(answer, targets).double().sum(dim=0))
     assert toy.problem.headline.name in scores
     assert all(value == 1 for value in scores.values()), scores
     assert (toy.problem.error(answer, targets) < 1e-6).all()
@@ -84,23 +82,19 @@ def test_outputs_built_from_the_truth_score_best(toy: Toy):
     assert worse[toy.problem.headline.name] < 1
 
 
-def test_meters_merge_in_any_order(toy: Toy):
+def test_tallies_add_up_whatever_the_batches(toy: Toy):
     inputs, targets = toy.batch(18)
     answer = toy.problem.read(toy.network().eval()(inputs))
-    parts = []
-    for start in (0, 6, 12):
-        meter = toy.problem.meter()
-        part = slice(start, start + 6)
-        meter.update({k: v[part] for k, v in answer.items()}, {k: v[part] for k, v in targets.items()})
-        parts.append(meter)
-    whole = toy.problem.meter()
-    whole.update(answer, targets)
-    for order in ((0, 1, 2), (2, 0, 1)):
-        merged = toy.problem.meter()
-        merged.update({k: v[:0] for k, v in answer.items()}, {k: v[:0] for k, v in targets.items()})
-        for number in order:
-            merged.merge(parts[number])
-        assert merged.compute() == pytest.approx(whole.compute(), abs=1e-12)
+
+    def tally(start: int, stop: int) -> torch.Tensor:
+        part = slice(start, stop)
+        found = toy.problem.tally({k: v[part] for k, v in answer.items()}, {k: v[part] for k, v in targets.items()})
+        assert len(found) == stop - start
+        return found.double().sum(dim=0)
+
+    whole = toy.problem.score(tally(0, 18))
+    merged = toy.problem.score(tally(12, 18) + tally(0, 6) + tally(0, 0) + tally(6, 12))
+    assert merged == pytest.approx(whole, abs=1e-12)
 
 
 def test_what_lies_beside_in_the_batch_changes_nothing(toy: Toy):

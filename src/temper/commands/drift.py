@@ -18,7 +18,7 @@ from torch import Tensor
 from temper import artifacts
 from temper.config import LEAST_RECENT, load
 from temper.data.dataset.packed import open_split
-from temper.data.images.reading import Unreadable, unify
+from temper.data.images.reading import Unreadable, fit_channels, unify
 from temper.gate.significance import holm
 from temper.maths.two_samples import energy_test, ks_test
 from temper.networks.onnx_model import Deployed
@@ -105,13 +105,7 @@ def read_images(paths: Sequence[Path], height_px: int, width_px: int, channels: 
         except (Unreadable, OSError):
             unreadable += 1
             continue
-        if pixels.ndim == 2:
-            pixels = np.broadcast_to(pixels[..., None], (*pixels.shape, channels))
-        elif channels == 1:
-            from temper.data.images.decoding import to_grey
-
-            pixels = to_grey(pixels)
-        found.append(pixels)
+        found.append(fit_channels(pixels, channels))
     shape = (0, height_px, width_px, channels)
     return (np.stack(found) if found else np.zeros(shape, np.uint8)), unreadable
 

@@ -15,7 +15,6 @@ from temper.problem import (
     Emphasis,
     Headline,
     HeadParams,
-    Meter,
     Outputs,
     Row,
     Targets,
@@ -86,11 +85,6 @@ class Multiclass:
     def read(self, outputs: Outputs) -> Answer:
         return {"probabilities": outputs["logits"].float().softmax(dim=1)}
 
-    def meter(self) -> Meter:
-        from temper.maths.meters import TallyMeter
-
-        return TallyMeter(self.tally, self.score)
-
     def tally(self, answer: Answer, targets: Targets) -> "Tensor":
         """Columns: right answers by true class, then examples by true class."""
         import torch
@@ -101,7 +95,7 @@ class Multiclass:
         return torch.cat([true * right[:, None], true], dim=1)
 
     def score(self, totals: "Tensor") -> "dict[str, Tensor]":
-        from temper.maths.meters import mean_where, share
+        from temper.maths.tallies import mean_where, share
 
         right, count = totals.chunk(2, dim=-1)
         recall = share(right, count)
@@ -112,7 +106,7 @@ class Multiclass:
         }
 
     def confusion(self, answer: Answer, targets: Targets) -> "Tensor":
-        from temper.maths.meters import count_pairs
+        from temper.maths.tallies import count_pairs
 
         return count_pairs(targets["label"], answer["probabilities"].argmax(dim=1), len(self.classes))
 

@@ -16,7 +16,6 @@ from temper.problem import (
     Emphasis,
     Headline,
     HeadParams,
-    Meter,
     Outputs,
     Row,
     Targets,
@@ -106,11 +105,6 @@ class Multilabel:
     def read(self, outputs: Outputs) -> Answer:
         return {"probabilities": outputs["logits"].float().sigmoid()}
 
-    def meter(self) -> Meter:
-        from temper.maths.meters import TallyMeter
-
-        return TallyMeter(self.tally, self.score)
-
     def tally(self, answer: Answer, targets: Targets) -> "Tensor":
         """Columns: rightly said, wrongly said and missed by class, then whether all was right, then 1."""
         import torch
@@ -122,7 +116,7 @@ class Multilabel:
         return torch.cat(counts, dim=1).double()
 
     def score(self, totals: "Tensor") -> "dict[str, Tensor]":
-        from temper.maths.meters import mean_where, share
+        from temper.maths.tallies import mean_where, share
 
         size = len(self.classes)
         hits, false, missed = (totals[..., start : start + size] for start in range(0, 3 * size, size))

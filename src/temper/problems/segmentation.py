@@ -15,7 +15,6 @@ from temper.problem import (
     Emphasis,
     Headline,
     HeadParams,
-    Meter,
     Outputs,
     Row,
     Targets,
@@ -102,11 +101,6 @@ class Segmentation:
     def read(self, outputs: Outputs) -> Answer:
         return {"classes": outputs["logits"].argmax(dim=1)}
 
-    def meter(self) -> Meter:
-        from temper.maths.meters import TallyMeter
-
-        return TallyMeter(self.tally, self.score)
-
     def tally(self, answer: Answer, targets: Targets) -> "Tensor":
         """Columns: by class, pixels that are it and were said to be (both), pixels said, pixels true."""
         import torch
@@ -120,7 +114,7 @@ class Segmentation:
         return torch.stack(by_class, dim=-1).permute(1, 0, 2).flatten(1).double()
 
     def score(self, totals: "Tensor") -> "dict[str, Tensor]":
-        from temper.maths.meters import mean_where, share
+        from temper.maths.tallies import mean_where, share
 
         both, said, true = totals.chunk(3, dim=-1)
         seen = (said + true) > 0
@@ -132,7 +126,7 @@ class Segmentation:
 
     def confusion(self, answer: Answer, targets: Targets) -> "Tensor":
         """How many pixels of each class (row) were said to be of each class (column)."""
-        from temper.maths.meters import count_pairs
+        from temper.maths.tallies import count_pairs
 
         valid = targets["mask"] != IGNORED
         return count_pairs(targets["mask"][valid].long(), answer["classes"][valid].long(), len(self.classes))

@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 
 from temper.config import ServeParams
-from temper.data.images.reading import Unreadable, unify
+from temper.data.images.reading import TooLarge, Unreadable, fit_channels, unify
 from temper.serving.model_follower import Model
 
 _BEFORE, _BEHIND = (
@@ -55,22 +55,10 @@ def decode(files: list[bytes], model: Model, params: ServeParams, *, until: floa
                 raw, height_px=height, width_px=width, max_pixels=params.max_pixels, max_side_px=params.max_side_px
             )
         except Unreadable as error:
-            why = str(error).replace("prepare.", "")
-            raise Refused(
-                413 if "more than" in why or "longer than" in why else 422, f"image {number}: {why}"
-            ) from None
-        found[number] = _as_channels(pixels, model.channels)
+            status = 413 if isinstance(error, TooLarge) else 422
+            raise Refused(status, f"image {number}: {str(error).replace('prepare.', 'serve.')}") from None
+        found[number] = fit_channels(pixels, model.channels)
     return found
-
-
-def _as_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
-    if pixels.ndim == 2:
-        return pixels[..., None]  # laid into every channel
-    if channels == 1:
-        from temper.data.images.decoding import to_grey
-
-        return to_grey(pixels)
-    return pixels
 
 
 def read_json(body: bytes, model: Model, params: ServeParams) -> np.ndarray:

@@ -53,8 +53,6 @@ class Condition:
     """Of the strengths, as plots and tables say it."""
     channels: tuple[int, ...] = (1, 3)
     """Images with so many channels it can act on."""
-    acts_on: str = "image"
-    """Key of the inputs it changes."""
     retarget: Callable[[Targets], Targets] = unchanged
     """What happens to the truth; a visibility rule may stand here."""
 

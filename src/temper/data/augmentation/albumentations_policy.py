@@ -43,10 +43,7 @@ def compose(policy: Sequence[Mapping[str, Any]], spatial: frozenset[str], where:
     import cv2
 
     cv2.setNumThreads(1)  # the processes share the cores already
-    extra: dict[str, Any] = {"additional_targets": {name: "mask" for name in sorted(spatial) if name != "boxes"}}
-    if "boxes" in spatial:
-        extra["bbox_params"] = library.BboxParams(format="pascal_voc", label_fields=["box_numbers"], clip=True)
-    return library.Compose(build(policy, where), **extra)
+    return library.Compose(build(policy, where), additional_targets=dict.fromkeys(sorted(spatial), "mask"))
 
 
 def apply(
@@ -60,22 +57,16 @@ def apply(
     Raises:
         ValueError: If the policy (`where` in params.yaml) fails, or changes the size or type of the image.
     """
-    moving = sorted(name for name in ({"image"} | spatial) & set(example) if name != "boxes")
-    given: dict[str, Any] = {name: example[name] for name in moving}
-    if "boxes" in example:
-        valid = np.flatnonzero(example.get("boxes_valid", np.ones(len(example["boxes"]), bool)))
-        given |= {"bboxes": example["boxes"][valid].astype(np.float32), "box_numbers": valid}
+    moving = sorted(({"image"} | spatial) & set(example))
     transform.set_random_state(np.random.default_rng(seed), random.Random(seed))
     try:
-        made = transform(**given)
+        made = transform(**{name: example[name] for name in moving})
     except (ValueError, TypeError, RuntimeError) as error:
         shape = "x".join(map(str, example["image"].shape))
         raise ValueError(f"{where} fails on an image of shape {shape}: {' '.join(str(error).split())}") from error
     result = dict(example)
     for name in moving:
         result[name] = _same_kind(name, made[name], example[name], where)
-    if "boxes" in example:
-        result |= _boxes(made["bboxes"], made["box_numbers"], example)
     return result
 
 
@@ -93,16 +84,6 @@ def _same_kind(name: str, made: np.ndarray, given: np.ndarray, where: str) -> np
             "ToFloat: normalisation is part of the network"
         )
     return made
-
-
-def _boxes(made: Any, numbers: Any, example: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Boxes keep their places, so that columns beside them need no change; those that left the image are not valid."""
-    boxes = np.zeros_like(example["boxes"])
-    valid = np.zeros(len(boxes), bool)
-    for box, number in zip(made, numbers, strict=True):
-        boxes[int(number)] = box[:4]
-        valid[int(number)] = True
-    return {"boxes": boxes, "boxes_valid": valid}
 
 
 def _transform(step: Mapping[str, Any], where: str) -> Any:

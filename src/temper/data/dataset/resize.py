@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int32, UInt8
 
-from temper.data.images.decoding import to_grey
 from temper.data.images.encoded import reads_the_same
-from temper.data.images.reading import Store, Unreadable, open_plain, split_path, stretch, unify_mask
+from temper.data.images.reading import Store, Unreadable, fit_channels, open_plain, split_path, stretch, unify_mask
 from temper.data.params import PrepareParams
 from temper.problem import Row
 from temper.progress import Bar
@@ -152,7 +151,7 @@ def _decode(
         try:
             raw = store.read(row.path)
             image = open_plain(raw, **limits)
-            chunk.images[place] = _with_channels(stretch(image, **shape), chunk.images.shape[-1])
+            chunk.images[place] = fit_channels(stretch(image, **shape), chunk.images.shape[-1])
             chunk.sizes[place] = image.height, image.width
             if check_plain:
                 chunk.plain[place] = reads_the_same(raw, image)
@@ -165,9 +164,3 @@ def _decode(
     for number, reason in zip(chunk.numbers, pool.map(decode, range(len(rows))), strict=True):
         if reason is not None:
             chunk.bad[number] = reason
-
-
-def _with_channels(image: np.ndarray, channels: int) -> np.ndarray:
-    if image.ndim == 2:
-        return image[..., None]  # broadcasts over the channels
-    return image if channels == 3 else to_grey(image)

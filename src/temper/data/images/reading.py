@@ -26,6 +26,10 @@ class Unreadable(Exception):
     """An image that cannot be used, with the reason as text; goes on the list of bad ones."""
 
 
+class TooLarge(Unreadable):
+    """An image with more pixels, or a longer side, than is allowed."""
+
+
 class Store:
     """Everything ingest left, by path; containers are opened once.
 
@@ -126,6 +130,17 @@ def open_plain(raw: Raw, *, max_pixels: int, max_side_px: int) -> Image.Image:
     return image
 
 
+def fit_channels(pixels: np.ndarray, channels: int) -> UInt8[np.ndarray, "height width channels"]:
+    """Grey [height, width] or RGB pixels with a number of channels, 1 or 3."""
+    if pixels.ndim == 2:
+        return np.broadcast_to(pixels[..., None], (*pixels.shape, channels))
+    if channels == 3:
+        return pixels
+    from temper.data.images.decoding import to_grey
+
+    return to_grey(pixels)
+
+
 def stretch(image: Image.Image, height_px: int, width_px: int) -> UInt8[np.ndarray, "height width ..."]:
     """Pixels of an image brought to a size by an antialiased bilinear filter."""
     if image.size != (width_px, height_px):
@@ -169,9 +184,9 @@ def _open(raw: Raw, *, max_pixels: int, max_side_px: int) -> Image.Image:
         image = Image.open(io.BytesIO(raw))
         width, height = image.size
         if width * height > max_pixels:
-            raise Unreadable(f"{width}x{height} px are more than prepare.max_pixels = {max_pixels}")
+            raise TooLarge(f"{width}x{height} px are more than prepare.max_pixels = {max_pixels}")
         if max(width, height) > max_side_px:
-            raise Unreadable(f"{width}x{height} px: one side is longer than prepare.max_side_px = {max_side_px}")
+            raise TooLarge(f"{width}x{height} px: one side is longer than prepare.max_side_px = {max_side_px}")
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
         return image
