@@ -111,8 +111,9 @@ ui: setup ## show runs (MLflow, 127.0.0.1:5000) and flows (Prefect, 127.0.0.1:42
 	@exec $(BIN)/temper ui --project "$(PROJECT)"
 
 lock: setup ## resolve pyproject.toml anew into requirements.lock
-	$(VENV)/uv/bin/uv pip compile pyproject.toml --extra bench --extra dev --extra s3 --extra weights --universal --python-version 3.11 --no-emit-index-url -o requirements.lock
+	$(VENV)/uv/bin/uv pip compile pyproject.toml --extra flow --extra serve --extra bench --extra dev --extra s3 --extra weights --universal --python-version 3.11 --no-emit-index-url -o requirements.lock
 
 clean: ## remove PROJECT's results (artifacts, reports, runs); keeps the environment and DVC's cache
 	@test -f "$(PROJECT)/params.yaml" || { echo "error: PROJECT='$(PROJECT)' is no project: it has no params.yaml; nothing was removed" >&2; exit 2; }
-	rm -rf -- "$(PROJECT)/artifacts" "$(PROJECT)/reports" "$(PROJECT)/.temper" "$(PROJECT)/mlruns"
+	rm -rf -- "$(PROJECT)/artifacts" "$(PROJECT)/reports" "$(PROJECT)/.temper"
+	@test ! -d "$(PROJECT)/mlruns" || find "$(PROJECT)/mlruns" -mindepth 1 ! -name .gitignore -delete
