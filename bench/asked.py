@@ -9,12 +9,20 @@ def read_project(description: str | None, *, default: str, stages: tuple[str, ..
 
     Ends the program with a line, and the status 2, where there is no such project.
     """
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
-        "project", nargs="?", type=Path, default=Path(default), help=f"folder with params.yaml (default: {default})"
+        "project",
+        nargs="?",
+        type=Path,
+        default=Path(default),
+        help=f"folder with params.yaml (default: {default})",
     )
     if stages:
-        parser.add_argument("stage", nargs="?", choices=stages, default=stages[0], help=f"default: {stages[0]}")
+        parser.add_argument(
+            "stage", nargs="?", choices=stages, default=stages[0], help=f"default: {stages[0]}"
+        )
     asked = parser.parse_args()
     folder: Path = asked.project.resolve()
     for needed in ("params.yaml", "artifacts/prepare", "artifacts/augment"):

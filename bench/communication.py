@@ -106,7 +106,9 @@ def show(name: str, found: dict[str, float], *, alone: bool) -> None:
     size, sums = found["gradient bytes"], found["statistics sums"]
     print(f"\n{name}: a step of a rank")
     print(f"  gradients   {size / 1e6:10.3f} MB in {found['gradient sums']:.0f} sums")
-    print(f"  statistics  {found['statistics bytes'] / 1e6:10.3f} MB in {sums:.0f} sums (forward and backward)")
+    print(
+        f"  statistics  {found['statistics bytes'] / 1e6:10.3f} MB in {sums:.0f} sums (forward and backward)"
+    )
     if alone:
         payload = size + found["statistics bytes"]
         # Two ranks: each sends 2 (2 - 1) / 2 = once the bytes.
@@ -114,7 +116,9 @@ def show(name: str, found: dict[str, float], *, alone: bool) -> None:
             f"  on the wire {found['wire bytes'] / 1e6:10.3f} MB by both ranks; the ring says {2 * payload / 1e6:.3f}"
         )
     links = "".join(f"{f'{link} Gbit/s':>12}" for link in LINKS_GBIT_S)
-    print(f"  {'ranks':>5} {'sent':>11}{links}{'statistics':>12}   (ms; statistics at {LATENCY_US} us a message)")
+    print(
+        f"  {'ranks':>5} {'sent':>11}{links}{'statistics':>12}   (ms; statistics at {LATENCY_US} us a message)"
+    )
     for num in (2, 4, 8, 16, 32, 64, 128, 256):
         sent = 2 * (num - 1) / num * size
         times = "".join(f"{sent * 8 / link / 1e6:12.2f}" for link in LINKS_GBIT_S)
@@ -142,7 +146,8 @@ def main() -> None:
         return
     apart = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
     alone = (
-        "ALONE" not in os.environ and subprocess.run([*apart, "true"], capture_output=True, check=False).returncode == 0
+        "ALONE" not in os.environ
+        and subprocess.run([*apart, "true"], capture_output=True, check=False).returncode == 0
     )
     if alone:
         sys.exit(
@@ -152,9 +157,18 @@ def main() -> None:
         )
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    here = {"ALONE": "0", **os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    here = {
+        "ALONE": "0",
+        **os.environ,
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
     here |= {"GLOO_SOCKET_IFNAME": "lo", "TORCH_CPP_LOG_LEVEL": "ERROR"}
-    both = [subprocess.Popen([sys.executable, *sys.argv], env={**here, "RANK": str(number)}) for number in range(2)]
+    both = [
+        subprocess.Popen([sys.executable, *sys.argv], env={**here, "RANK": str(number)})
+        for number in range(2)
+    ]
     sys.exit(max(process.wait() for process in both))
 
 

@@ -61,7 +61,9 @@ def peer(
     channels = 1 if isinstance(images, np.ndarray) else 3
     normalise = albumentations.Normalize(mean=[MEAN] * channels, std=[STD] * channels)
     loader = DataLoader(
-        ImageDataset(images, albumentations.Compose([*steps, albumentations.HorizontalFlip(p=0.5), normalise])),
+        ImageDataset(
+            images, albumentations.Compose([*steps, albumentations.HorizontalFlip(p=0.5), normalise])
+        ),
         batch_size,
         shuffle=True,
         drop_last=True,
@@ -90,7 +92,9 @@ def ours(
     )
     epochs = iter(range(1 << 30))
     scale, offset = 1 / (255 * STD), -MEAN / STD
-    return lambda: (batch.inputs["image"].float().mul_(scale).add_(offset) for batch in loader.batches(next(epochs)))
+    return lambda: (
+        batch.inputs["image"].float().mul_(scale).add_(offset) for batch in loader.batches(next(epochs))
+    )
 
 
 def large_images() -> list[bytes]:
@@ -122,7 +126,9 @@ def race(sides: dict[str, Callable[[], Iterator[Tensor]]], rounds: int) -> dict[
 
 def main() -> None:
     """Read the command line and run."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     asked = parser.parse_args()
@@ -145,7 +151,9 @@ def main() -> None:
         stream = Stream(images, {}, views, seed=0, workers=asked.workers)
         races = {
             "small": {
-                "temper": ours({"image": small}, ViewParams(flip=True, crop_px=2), SMALL_BATCH, None, NUM_SMALL),
+                "temper": ours(
+                    {"image": small}, ViewParams(flip=True, crop_px=2), SMALL_BATCH, None, NUM_SMALL
+                ),
                 "DataLoader": peer(small, shift, SMALL_BATCH, asked.workers),
             },
             "large": {

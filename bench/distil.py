@@ -87,7 +87,9 @@ def run_all(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     """Run what is not on record yet; returns all results asked for."""
     record = options.work / "results.jsonl"
     known = [json.loads(line) for line in record.read_text().splitlines()] if record.is_file() else []
-    by_key = {(one["classes"], one["seed"], one["arm"]): one for one in known if one["images"] == options.images}
+    by_key = {
+        (one["classes"], one["seed"], one["arm"]): one for one in known if one["images"] == options.images
+    }
     jobs = [(classes, seed) for seed in range(options.seeds) for classes in options.classes]
     with Bar("students", len(jobs) * len(ARMS)) as bar:
         for classes, seed in jobs:
@@ -135,10 +137,16 @@ def table(results: list[dict[str, Any]], options: argparse.Namespace) -> str:
 
 def main() -> None:
     """Train what is missing and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with cifar10.zip")
-    parser.add_argument("--work", type=Path, default=Path("data/distil"), help="folder for the project and the results")
-    parser.add_argument("--classes", type=int, nargs="+", choices=range(2, 11), default=[2, 3, 5, 10], metavar="N")
+    parser.add_argument(
+        "--work", type=Path, default=Path("data/distil"), help="folder for the project and the results"
+    )
+    parser.add_argument(
+        "--classes", type=int, nargs="+", choices=range(2, 11), default=[2, 3, 5, 10], metavar="N"
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--images", type=int, default=1500, help="training images a class")
     options = parser.parse_args()

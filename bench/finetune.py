@@ -70,9 +70,13 @@ def build(options: argparse.Namespace, num_classes: int) -> nn.Module:
     if options.weights:
         tensors = read_weights(options.weights, Path()).tensors
         own = network.state_dict()
-        taken = {name: value for name, value in tensors.items() if name in own and own[name].shape == value.shape}
+        taken = {
+            name: value for name, value in tensors.items() if name in own and own[name].shape == value.shape
+        }
         network.load_state_dict({**own, **taken})
-        missing = [name for name in own if name not in taken and "classifier" not in name and "fc" not in name]
+        missing = [
+            name for name in own if name not in taken and "classifier" not in name and "fc" not in name
+        ]
         assert not missing, f"not found in the weights: {missing[:3]}"
     return network
 
@@ -80,8 +84,13 @@ def build(options: argparse.Namespace, num_classes: int) -> nn.Module:
 def make_transforms(options: argparse.Namespace) -> tuple[Any, Any]:
     """Views for training, and for everything else."""
     size = tuple(options.size)
-    mean, std = (0.5,) * 3 if "lite" in options.backbone else _MEAN, (0.5,) * 3 if "lite" in options.backbone else _STD
-    plain = transforms.Compose([transforms.Resize(size), transforms.ToTensor(), transforms.Normalize(mean, std)])
+    mean, std = (
+        (0.5,) * 3 if "lite" in options.backbone else _MEAN,
+        (0.5,) * 3 if "lite" in options.backbone else _STD,
+    )
+    plain = transforms.Compose(
+        [transforms.Resize(size), transforms.ToTensor(), transforms.Normalize(mean, std)]
+    )
     if options.recipe == "timm":
         return create_transform((3, *size), is_training=True, mean=mean, std=std), plain
     views = [transforms.RandomResizedCrop(size), transforms.RandomHorizontalFlip()]
@@ -92,7 +101,9 @@ def optimizer_of(options: argparse.Namespace, network: nn.Module) -> torch.optim
     """As the recipe has it."""
     if options.recipe == "timm":
         return create_optimizer_v2(network, "sgd", lr=0.1 * BATCH / 256, weight_decay=2e-5, momentum=0.9)
-    return torch.optim.SGD(network.parameters(), lr=0.001 if options.weights else 0.1 * BATCH / 256, momentum=0.9)
+    return torch.optim.SGD(
+        network.parameters(), lr=0.001 if options.weights else 0.1 * BATCH / 256, momentum=0.9
+    )
 
 
 def rate(options: argparse.Namespace, epoch: float, epochs: int) -> float:
@@ -176,7 +187,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     """Read the command line, train, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path, help="folder of class folders, with or without split folders")
     parser.add_argument("--splits", type=Path, required=True, help="rows.parquet of temper's prepare")
     parser.add_argument("--recipe", choices=("timm", "torchvision"), required=True)

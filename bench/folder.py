@@ -86,7 +86,9 @@ def run_alone(project: Path) -> float:
 
     control = project.with_name(f"{project.name}-alone")
     shutil.rmtree(control, ignore_errors=True)
-    shutil.copytree(project, control, ignore=shutil.ignore_patterns("mlruns", ".temper", ".dvc"), symlinks=False)
+    shutil.copytree(
+        project, control, ignore=shutil.ignore_patterns("mlruns", ".temper", ".dvc"), symlinks=False
+    )
     yaml, path = YAML(), control / "params.yaml"
     tree = yaml.load(path.read_text())
     tree["distill"]["terms"]["share"] = 0.0
@@ -103,7 +105,12 @@ def run_peer(recipe: str, folder: Path, project: Path, seed: int, seconds: float
     params = load(project)
     backbone, weights = getattr(params.train.backbone, "name", SCRATCH), params.train.transfer.weights
     command = [sys.executable, "bench/finetune.py", str(folder), "--recipe", recipe, "--backbone", backbone]
-    command += ["--splits", str(project / "artifacts" / "prepare" / "rows.parquet"), "--seconds", str(seconds)]
+    command += [
+        "--splits",
+        str(project / "artifacts" / "prepare" / "rows.parquet"),
+        "--seconds",
+        str(seconds),
+    ]
     command += ["--size", str(params.prepare.height_px), str(params.prepare.width_px), "--seed", str(seed)]
     done = subprocess.run(
         command + (["--weights", weights] if weights else []), capture_output=True, text=True, check=False
@@ -115,7 +122,9 @@ def run_peer(recipe: str, folder: Path, project: Path, seed: int, seconds: float
 
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Measure what is not on record yet; returns all results asked for."""
-    known = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.is_file() else []
+    known = (
+        [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.is_file() else []
+    )
     by_key = {(one["set"], one["seed"]): one for one in known if one["minutes"] == options.minutes}
     jobs = [(name, seed) for seed in range(options.seeds) for name in options.sets]
     with Bar("folders", len(jobs)) as bar:
@@ -158,26 +167,43 @@ def table(results: list[dict[str, Any]], sets: list[str], peers: list[str]) -> s
         def percent(values: list[float]) -> str:
             return f"{100 * spread(values)[0]:.2f} ± {100 * spread(values)[1]:.2f}" if values else ""
 
-        ratios = [row["seconds"][stage] / row["estimated_s"][stage] for row in rows for stage in ("train", "distill")]
+        ratios = [
+            row["seconds"][stage] / row["estimated_s"][stage]
+            for row in rows
+            for stage in ("train", "distill")
+        ]
         cells = [name, percent([row["teacher"] for row in rows])]
         cells += [percent([row[peer]["test"] for row in rows if peer in row]) for peer in peers]
-        cells += [percent([row["student"] for row in rows]), percent([row["alone"] for row in rows if "alone" in row])]
-        cells += [percent([row["quantized"] for row in rows]), f"{spread([row['bytes'] / 1e3 for row in rows])[0]:.0f}"]
+        cells += [
+            percent([row["student"] for row in rows]),
+            percent([row["alone"] for row in rows if "alone" in row]),
+        ]
+        cells += [
+            percent([row["quantized"] for row in rows]),
+            f"{spread([row['bytes'] / 1e3 for row in rows])[0]:.0f}",
+        ]
         cells += ["; ".join(sorted({row["precision"].split(",")[0] for row in rows}))]
-        cells += [f"{spread([row['wall_s'] / 60 for row in rows])[0]:.1f}", f"{min(ratios):.2f}-{max(ratios):.2f}"]
+        cells += [
+            f"{spread([row['wall_s'] / 60 for row in rows])[0]:.1f}",
+            f"{min(ratios):.2f}-{max(ratios):.2f}",
+        ]
         lines.append(f"| {' | '.join([*cells, str(len(rows))])} |")
     return "\n".join(lines)
 
 
 def main() -> None:
     """Measure what is missing and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sets", nargs="+", choices=MAKERS, default=list(SETS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with the data")
-    work = Path(tempfile.gettempdir()) / "temper-folders"  # DVC refuses projects that git ignores, as it does data/
+    work = (
+        Path(tempfile.gettempdir()) / "temper-folders"
+    )  # DVC refuses projects that git ignores, as it does data/
     parser.add_argument("--work", type=Path, default=work, help="folder for sets and projects")
     parser.add_argument("--out", type=Path, default=Path("bench/folder.jsonl"), help="results, a line each")
     options = parser.parse_args()

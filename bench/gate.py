@@ -53,7 +53,9 @@ def simulate(
 def main(
     images: Annotated[int, typer.Option(min=10, help="Test images.")] = 10_000,
     accuracy: Annotated[float, typer.Option(help="Of the champion.")] = 0.93,
-    differ: Annotated[float, typer.Option(help="Share of the images on which only one of the two is right.")] = 0.04,
+    differ: Annotated[
+        float, typer.Option(help="Share of the images on which only one of the two is right.")
+    ] = 0.04,
     margin: Annotated[float, typer.Option(help="Of the rule max_drop.")] = 0.01,
     trials: Annotated[int, typer.Option(min=1, help="For each row.")] = 1000,
 ) -> None:
@@ -91,7 +93,9 @@ def main(
         f"passes as not worse (max_drop: {margin:g})",
         "trials",
     ]
-    print(f"{images} images, champion {accuracy:g}, the two differ on {100 * differ:g} % of them, confidence 0.95")
+    print(
+        f"{images} images, champion {accuracy:g}, the two differ on {100 * differ:g} % of them, confidence 0.95"
+    )
     print(markdown(head, found))
 
 

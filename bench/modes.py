@@ -28,7 +28,9 @@ from temper.problems import load as load_problem
 from temper.stages.load_trained import read_facts
 
 ROUNDS, STEPS = 7, 5
-MODES = [Mode(precision, layout) for precision in ("fp32", "bf16") for layout in ("channels-last", "contiguous")]
+MODES = [
+    Mode(precision, layout) for precision in ("fp32", "bf16") for layout in ("channels-last", "contiguous")
+]
 
 project, _ = read_project(__doc__, default=".")
 params, device = load(project), join_ranks().device
@@ -61,7 +63,9 @@ for stage in (params.train, params.distill):
         for mode in MODES:
             mode.arrange(network)
             arranged = Batch(
-                {**batch.inputs, "image": mode.arrange_input(batch.inputs["image"])}, batch.targets, batch.weights
+                {**batch.inputs, "image": mode.arrange_input(batch.inputs["image"])},
+                batch.targets,
+                batch.weights,
             )
             started = time.perf_counter()
             for _ in range(STEPS):

@@ -56,12 +56,23 @@ def read_variants(path: Path) -> dict[str, dict[str, Any]]:
 
 def table(variants: dict[str, list[Turn]], levels: list[float]) -> str:
     """A row for each variant that has been trained."""
-    head = ["variant", "images/s", "seconds", "accuracy, mean ± sd", *(f"s to {level:g} %" for level in levels), "n"]
+    head = [
+        "variant",
+        "images/s",
+        "seconds",
+        "accuracy, mean ± sd",
+        *(f"s to {level:g} %" for level in levels),
+        "n",
+    ]
     rows = []
     for name, turns in variants.items():
         scores = [100 * turn.epochs[-1]["score"] for turn in turns]
         deviation = f" ± {stdev(scores):.2f}" if len(scores) > 1 else ""
-        row = [name, spread([turn.images_per_s for turn in turns]), spread([turn.seconds for turn in turns], 1)]
+        row = [
+            name,
+            spread([turn.images_per_s for turn in turns]),
+            spread([turn.seconds for turn in turns], 1),
+        ]
         row += [f"{fmean(scores):.2f}{deviation}", *(seconds_to(turns, level / 100) for level in levels)]
         rows.append([*row, str(len(turns))])
     return markdown(head, rows)
@@ -72,8 +83,12 @@ def main(
     project: Annotated[Path, typer.Option(help="Folder with params.yaml and artifacts.")] = Path(),
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each variant: seeds 0, 1, ...")] = 3,
     levels: Annotated[str, typer.Option(help="Accuracies, in percent, whose seconds are told.")] = "92,93,94",
-    threads: Annotated[int, typer.Option(min=1, help="Threads of a training.")] = len(os.sched_getaffinity(0)),
-    out: Annotated[Path | None, typer.Option(help="Where trainings are kept; PROJECT/reports/recipe.json.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of a training.")] = len(
+        os.sched_getaffinity(0)
+    ),
+    out: Annotated[
+        Path | None, typer.Option(help="Where trainings are kept; PROJECT/reports/recipe.json.")
+    ] = None,
 ) -> None:
     """Train every variant with every seed, and print how each did on the validation split."""
     project, wanted, percents = project.resolve(), read_variants(variants), read_levels(levels)
@@ -83,7 +98,9 @@ def main(
         for seed in range(seeds)
         for name, changes in wanted.items()
     ]
-    num_epochs = sum(job.params().train.fit.epochs for _, job in jobs)  # all parameters are checked before any training
+    num_epochs = sum(
+        job.params().train.fit.epochs for _, job in jobs
+    )  # all parameters are checked before any training
     turns: dict[str, list[Turn]] = {name: [] for name in wanted}
     with Bar("recipe", num_epochs) as bar:
         for name, job in jobs:

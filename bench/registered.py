@@ -20,16 +20,29 @@ version = f"/{sys.argv[2]}" if len(sys.argv) > 2 else "@champion"
 mlflow.set_tracking_uri(f"sqlite:///{project / 'mlruns' / 'mlflow.db'}")
 folder = Path(mlflow.artifacts.download_artifacts(f"models:/fashion-mnist{version}"))
 raw = project / "artifacts" / "ingest"
-images = np.frombuffer(gzip.decompress((raw / "t10k-images-idx3-ubyte.gz").read_bytes()), np.uint8, offset=16).reshape(
-    -1, 28, 28, 1
-)
+images = np.frombuffer(
+    gzip.decompress((raw / "t10k-images-idx3-ubyte.gz").read_bytes()), np.uint8, offset=16
+).reshape(-1, 28, 28, 1)
 labels = np.frombuffer(gzip.decompress((raw / "t10k-labels-idx1-ubyte.gz").read_bytes()), np.uint8, offset=8)
 session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
 names = json.loads(session.get_modelmeta().custom_metadata_map["temper.classes"])
-official = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
-said = np.array([official.index(name) for name in names])[session.run(None, {"image": images})[0].argmax(axis=1)]
-print("registered", version, "accuracy", (said == labels).mean())
-reported = json.loads((project / "reports" / "summary.json").read_text())["candidates"]["quantized"]["accuracy"][
-    "value"
+official = [
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
 ]
+said = np.array([official.index(name) for name in names])[
+    session.run(None, {"image": images})[0].argmax(axis=1)
+]
+print("registered", version, "accuracy", (said == labels).mean())
+reported = json.loads((project / "reports" / "summary.json").read_text())["candidates"]["quantized"][
+    "accuracy"
+]["value"]
 print("summary.json      accuracy", reported, "equal" if reported == (said == labels).mean() else "DIFFERENT")

@@ -40,7 +40,9 @@ project = Path(sys.argv[1] if len(sys.argv) > 1 else ".").resolve()
 params = load(project)
 chosen = select(params, BY_NAME["train"].params)
 if len(sys.argv) > 2:
-    chosen.train = dataclasses.replace(chosen.train, fit=dataclasses.replace(chosen.train.fit, epochs=int(sys.argv[2])))
+    chosen.train = dataclasses.replace(
+        chosen.train, fit=dataclasses.replace(chosen.train.fit, epochs=int(sys.argv[2]))
+    )
 inputs = {name: artifacts.load(name, project / "artifacts" / name) for name in BY_NAME["train"].inputs}
 for owner, name in ((Checkpoints, "save"), (Guard, "remember"), (Guard, "judge")):
     clock(owner, name)

@@ -101,7 +101,17 @@ def load_one(ask: Ask, clients: int, seconds: float, folder: Path) -> dict[str, 
     """Ask for some seconds; ends the measurement if an answer was lost, or refused (wrk counts statuses from 400 on)."""
     script = folder / "ask.lua"
     script.write_text(_SCRIPT % {"body": json.dumps(str(ask.body)), "kind": json.dumps(ask.kind)})
-    command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds:g}s", "--timeout", "30s", "-s", str(script), ask.url]
+    command = [
+        "wrk",
+        "-t1",
+        f"-c{clients}",
+        f"-d{seconds:g}s",
+        "--timeout",
+        "30s",
+        "-s",
+        str(script),
+        ask.url,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))
     found: dict[str, float] = json.loads(line.removeprefix("RESULT "))
@@ -125,15 +135,21 @@ def check_answers(asks: list[Ask]) -> None:
     for ask, answer in zip(asks, answers, strict=True):
         same = all(np.allclose(answer[name], value, atol=1e-5) for name, value in answers[0].items())
         if not same and ask.kind != "image/jpeg":
-            raise SystemExit(f"{ask.name} and {asks[0].name} give different answers: {answer} and {answers[0]}")
+            raise SystemExit(
+                f"{ask.name} and {asks[0].name} give different answers: {answer} and {answers[0]}"
+            )
 
 
 def write_bodies(model: Model, folder: Path) -> dict[str, Path]:
     """One random image as each server takes it."""
     height, width = model.size_px
     random = np.random.default_rng(0)
-    coarse = cv2.resize(random.uniform(30, 220, (8, 8, model.channels)), (width, height), interpolation=cv2.INTER_CUBIC)
-    noisy = coarse.reshape(1, height, width, model.channels) + random.normal(0, 4, (1, height, width, model.channels))
+    coarse = cv2.resize(
+        random.uniform(30, 220, (8, 8, model.channels)), (width, height), interpolation=cv2.INTER_CUBIC
+    )
+    noisy = coarse.reshape(1, height, width, model.channels) + random.normal(
+        0, 4, (1, height, width, model.channels)
+    )
     pixels = noisy.clip(0, 255).astype(np.uint8)
     blue_first = np.ascontiguousarray(pixels[0, ..., ::-1])
     bodies = {
@@ -169,11 +185,23 @@ def main(
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as servers:
         folder = Path(scratch)
         serve = ["temper.ops.serve", "--project", str(place.folder), "--port", str(ours)]
-        servers.enter_context(running(serve, f"http://{_HOST}:{ours}/ready", environment, folder / "ours.log"))
+        servers.enter_context(
+            running(serve, f"http://{_HOST}:{ours}/ready", environment, folder / "ours.log")
+        )
         for port, workers in ((one, 1), (many, cores)):
-            peer = ["mlflow", "models", "serve", "-m", f"models:/{name}/{champion.version}", "--env-manager", "local"]
+            peer = [
+                "mlflow",
+                "models",
+                "serve",
+                "-m",
+                f"models:/{name}/{champion.version}",
+                "--env-manager",
+                "local",
+            ]
             peer += ["-h", _HOST, "-p", str(port), "-w", str(workers)]
-            servers.enter_context(running(peer, f"http://{_HOST}:{port}/ping", environment, folder / f"{port}.log"))
+            servers.enter_context(
+                running(peer, f"http://{_HOST}:{port}/ping", environment, folder / f"{port}.log")
+            )
         bodies = write_bodies(model, folder)
         shape = ",".join(str(side) for side in (1, *model.size_px, model.channels))
         mine = f"http://{_HOST}:{ours}/predict"
@@ -210,7 +238,11 @@ def main(
         late = [f"{median(turn[key] for turn in found) / 1000:.2f}" for key in ("p50", "p95", "p99")]
         rows.append([str(count), asked, spread(rates), f"{ratio:.1f}", *late, str(len(found))])
     print(f"{name}, version {champion.version}: {champion.file.stat().st_size} bytes, images {shape}")
-    print(markdown(["clients", "server", "requests/s", "times mlflow's", "p50 ms", "p95 ms", "p99 ms", "n"], rows))
+    print(
+        markdown(
+            ["clients", "server", "requests/s", "times mlflow's", "p50 ms", "p95 ms", "p99 ms", "n"], rows
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -47,7 +47,9 @@ def crop_cells(data: Path, out: Path, rest: str | None = None) -> None:
 def _boxes(path: Path, size: tuple[int, int]) -> Iterator[tuple[str, tuple[int, int, int, int]]]:
     """Kind and clipped box of every object in a VOC file."""
     for item in ElementTree.parse(path).getroot().iter("object"):
-        corners = [int(float(item.findtext(f"bndbox/{key}", "0"))) for key in ("xmin", "ymin", "xmax", "ymax")]
+        corners = [
+            int(float(item.findtext(f"bndbox/{key}", "0"))) for key in ("xmin", "ymin", "xmax", "ymax")
+        ]
         left, upper = max(corners[0], 0), max(corners[1], 0)
         right, lower = min(corners[2], size[0]), min(corners[3], size[1])
         if min(right - left, lower - upper) >= LEAST_PX:
@@ -100,7 +102,9 @@ def make(name: str, data: Path, work: Path) -> Path:
     out = work / name
     if not out.is_dir():
         if not data.is_dir():
-            sys.exit(f"{data} does not exist; give the folder that holds bccd, membrane and cifar10.zip with --data")
+            sys.exit(
+                f"{data} does not exist; give the folder that holds bccd, membrane and cifar10.zip with --data"
+            )
         partial = work / f"{name}.part"
         shutil.rmtree(partial, ignore_errors=True)
         MAKERS[name](data, partial)
@@ -110,14 +114,18 @@ def make(name: str, data: Path, work: Path) -> Path:
 
 def main() -> None:
     """Make the sets that are asked for and say what is in them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with the data")
     parser.add_argument("--work", type=Path, default=Path("data/sets"), help="where the folders go")
     parser.add_argument("--sets", nargs="+", choices=MAKERS, default=list(MAKERS))
     options = parser.parse_args()
     for name in options.sets:
         folder = make(name, options.data.resolve(), options.work)
-        counts = {str(path.relative_to(folder)): len(list(path.iterdir())) for path in sorted(folder.glob("*/*"))}
+        counts = {
+            str(path.relative_to(folder)): len(list(path.iterdir())) for path in sorted(folder.glob("*/*"))
+        }
         print(f"{folder}: " + ", ".join(f"{where} {count}" for where, count in counts.items()))
 
 

@@ -119,7 +119,8 @@ def epoch(project: Path) -> None:
     from temper.data.params import ViewParams
 
     prepare, augment = (
-        artifacts.load(name, project / "artifacts" / name, check_files=False) for name in ("prepare", "augment")
+        artifacts.load(name, project / "artifacts" / name, check_files=False)
+        for name in ("prepare", "augment")
     )
     columns, repeats, weights = open_training(prepare, augment)
     images, workers = open_encoded(prepare), count_workers(0, 1)
@@ -149,7 +150,9 @@ def epoch(project: Path) -> None:
     seen = sum(len(batch.weights) for batch in loader.batches(0))
     seconds = time.perf_counter() - started
     print(
-        json.dumps({"images": seen, "epoch_seconds": seconds, "decoder_per_s": sorted(limits)[1], "workers": workers})
+        json.dumps(
+            {"images": seen, "epoch_seconds": seconds, "decoder_per_s": sorted(limits)[1], "workers": workers}
+        )
     )
 
 
@@ -199,7 +202,12 @@ def show(results: list[dict], folder: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
     for name in names:
         counts = [each["count"] for each in results]
-        left.plot(counts, [1e6 * each["phases"][name]["seconds"] / each["count"] for each in results], "o-", label=name)
+        left.plot(
+            counts,
+            [1e6 * each["phases"][name]["seconds"] / each["count"] for each in results],
+            "o-",
+            label=name,
+        )
         right.plot(counts, [each["phases"][name]["peak_bytes"] / 1e6 for each in results], "o-", label=name)
     left.set(xscale="log", yscale="log", xlabel="images", ylabel="microseconds per image, start included")
     right.set(xscale="log", ylim=(0, None), xlabel="images", ylabel="peak memory, MB")
@@ -210,7 +218,9 @@ def show(results: list[dict], folder: Path) -> None:
 
 def main() -> None:
     """Read the command line and run."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("counts", nargs="*", type=int, default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--folder", type=Path, default=Path(".temper/stream"))
     parser.add_argument("--keep", action="store_true")
@@ -222,7 +232,10 @@ def main() -> None:
     for count in asked.counts:
         if count % CHUNK or count < CHUNK:
             parser.error(f"N = {count}; images are made {CHUNK} at a time, so N is a multiple of {CHUNK}")
-    show([measure(count, asked.folder.resolve() / str(count), asked.keep) for count in asked.counts], asked.folder)
+    show(
+        [measure(count, asked.folder.resolve() / str(count), asked.keep) for count in asked.counts],
+        asked.folder,
+    )
 
 
 if __name__ == "__main__":

@@ -61,7 +61,9 @@ def find_workers(job: Job, kept: Kept, cores: int) -> Job:
     half = max(1, cores // 2)
     settings = dict.fromkeys([(0, cores), *itertools.product((1, half, cores), (cores, half))])
     batches = min(TRIAL_BATCHES, open_data(job).num_batches)
-    trial = replace(job, overrides={**job.overrides, "fit.epochs": 2}, split="validation", batches=batches, seed=0)
+    trial = replace(
+        job, overrides={**job.overrides, "fit.epochs": 2}, split="validation", batches=batches, seed=0
+    )
     seconds = {}
     with Bar(f"{job.contestant}: workers", len(settings)) as bar:
         for workers, threads in settings:
@@ -77,7 +79,11 @@ def speed_table(jobs: Mapping[str, Job], turns: Mapping[str, list[Turn]], levels
     head = ["contestant", "workers + threads", "images/s", *(f"s to {level:g} %" for level in levels)]
     rows = []
     for name, own in turns.items():
-        row = [name, f"{jobs[name].workers} + {jobs[name].threads}", spread([turn.images_per_s for turn in own])]
+        row = [
+            name,
+            f"{jobs[name].workers} + {jobs[name].threads}",
+            spread([turn.images_per_s for turn in own]),
+        ]
         row += [seconds_to(own, level / 100) for level in levels]
         row += [spread([100 * turn.epochs[-1]["score"] for turn in own], 2)]
         rows.append([*row, spread([turn.peak_bytes / 2**20 for turn in own]), str(len(own))])
@@ -86,11 +92,16 @@ def speed_table(jobs: Mapping[str, Job], turns: Mapping[str, list[Turn]], levels
     theirs = [name for name in turns if name not in OWN_LOOP]
     if ours and theirs:
         rows = [
-            [f"{name} before {other}", *(times_sooner(turns[name], turns[other], level / 100) for level in levels)]
+            [
+                f"{name} before {other}",
+                *(times_sooner(turns[name], turns[other], level / 100) for level in levels),
+            ]
             for name in ours
             for other in theirs
         ]
-        found += "\n\n" + markdown(["times sooner, run by run", *(f"to {level:g} %" for level in levels)], rows)
+        found += "\n\n" + markdown(
+            ["times sooner, run by run", *(f"to {level:g} %" for level in levels)], rows
+        )
     return found
 
 
@@ -149,22 +160,34 @@ def main(
     runs: Annotated[int, typer.Option(min=1, help="Turns of each: seeds 0, 1, ...")] = 3,
     epochs: Annotated[int, typer.Option(min=1, help="Of each training.")] = 8,
     batch_size: Annotated[int, typer.Option(min=1, help="Examples of a step.")] = 256,
-    network: Annotated[Literal["teacher", "student"], typer.Option(help="Whose backbone all train.")] = "teacher",
-    split: Annotated[Literal["validation", "test"], typer.Option(help="Where scores are taken.")] = "validation",
+    network: Annotated[
+        Literal["teacher", "student"], typer.Option(help="Whose backbone all train.")
+    ] = "teacher",
+    split: Annotated[
+        Literal["validation", "test"], typer.Option(help="Where scores are taken.")
+    ] = "validation",
     levels: Annotated[str, typer.Option(help="Accuracies, in percent, whose seconds are told.")] = "92,93,94",
-    precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="Of the peers; temper chooses its own.")] = "fp32",
+    precision: Annotated[
+        Literal["fp32", "bf16"], typer.Option(help="Of the peers; temper chooses its own.")
+    ] = "fp32",
     threads: Annotated[
         int, typer.Option(min=1, help="Of the computing process; `taskset` keeps all on fewer cores.")
     ] = len(os.sched_getaffinity(0)),
-    workers: Annotated[int | None, typer.Option(min=0, help="Of every peer's loader; left out, by trial.")] = None,
-    batches: Annotated[int | None, typer.Option(min=1, help="Train on so few batches only, to try this out.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Of every peer's loader; left out, by trial.")
+    ] = None,
+    batches: Annotated[
+        int | None, typer.Option(min=1, help="Train on so few batches only, to try this out.")
+    ] = None,
     layers: Annotated[bool, typer.Option(help="Also time every layer by itself.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for what is found; PROJECT/reports/peers.")] = None,
 ) -> None:
     """Train the same network in several ways, in turns, and print how each did."""
     project, percents, names = project.resolve(), read_levels(levels), peers.split(",")
     if unknown := [name for name in names if name not in CONTESTANTS]:
-        raise ValueError(f"peers = {peers!r}: no contestant {unknown[0]!r}; there are {', '.join(CONTESTANTS)}")
+        raise ValueError(
+            f"peers = {peers!r}: no contestant {unknown[0]!r}; there are {', '.join(CONTESTANTS)}"
+        )
     folder = out or project / "reports" / "peers"
     kept = Kept(folder / "turns.json")
     torch.set_num_threads(threads)
@@ -173,7 +196,12 @@ def main(
     for name in names:
         overrides = {} if name == "recipe" else settings
         job = Job(
-            contestant=name, project=str(project), overrides=overrides, split=split, threads=threads, batches=batches
+            contestant=name,
+            project=str(project),
+            overrides=overrides,
+            split=split,
+            threads=threads,
+            batches=batches,
         )
         if name not in OWN_LOOP:
             job = replace(job, precision=precision, workers=workers or 0)

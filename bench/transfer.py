@@ -98,7 +98,9 @@ def choose(folder: Path, least: int) -> dict[str, list[Path]]:
     """Class -> images, in one fixed random order; one of each name, classes with at least so many."""
     chosen = {}
     for top in sorted(path for path in folder.iterdir() if path.is_dir()):
-        by_name = {re.sub(r"[_\d]+$", "", path.stem): path for path in sorted(top.rglob("*.png"), reverse=True)}
+        by_name = {
+            re.sub(r"[_\d]+$", "", path.stem): path for path in sorted(top.rglob("*.png"), reverse=True)
+        }
         images = [by_name[name] for name in sorted(by_name)]
         random.Random(top.name).shuffle(images)
         if len(images) >= least:
@@ -110,7 +112,9 @@ def unify(images: dict[str, list[Path]], count: int, size: int, folder: Path) ->
     """The first `count` readable images of each class as squares on white ground; written once."""
     listing = folder / "images.json"
     if listing.is_file():
-        return {name: [folder / path for path in paths] for name, paths in json.loads(listing.read_text()).items()}
+        return {
+            name: [folder / path for path in paths] for name, paths in json.loads(listing.read_text()).items()
+        }
     found: dict[str, list[Path]] = {}
     with Bar("images", count * len(images)) as bar:
         for name, paths in images.items():
@@ -133,7 +137,9 @@ def unify(images: dict[str, list[Path]], count: int, size: int, folder: Path) ->
                 if len(found[name]) == count:
                     break
     complete = {name: paths for name, paths in found.items() if len(paths) == count}
-    listing.write_text(json.dumps({n: [str(p.relative_to(folder)) for p in paths] for n, paths in complete.items()}))
+    listing.write_text(
+        json.dumps({n: [str(p.relative_to(folder)) for p in paths] for n, paths in complete.items()})
+    )
     return complete
 
 
@@ -170,7 +176,9 @@ def score(project: Path) -> dict[str, float]:
     problem = load_problem(prepare.facts["problem"])
     images = torch.from_numpy(np.array(columns["image"])).permute(0, 3, 1, 2)
     with torch.inference_mode():
-        answers = [problem.read(network({"image": part}))["probabilities"].argmax(1) for part in images.split(64)]
+        answers = [
+            problem.read(network({"image": part}))["probabilities"].argmax(1) for part in images.split(64)
+        ]
     right = torch.cat(answers) == torch.from_numpy(np.array(columns["label"], np.int64))
     return {"accuracy": float(right.double().mean()), "best_epoch": train.facts["best_epoch"]}
 
@@ -180,7 +188,10 @@ def try_all(options: argparse.Namespace, images: dict[str, list[Path]]) -> list[
     record = options.work / "results.jsonl"
     known = [json.loads(line) for line in record.read_text().splitlines()] if record.is_file() else []
     wanted = [
-        (seed, shots, start) for seed in range(options.seeds) for shots in options.shots for start in options.starts
+        (seed, shots, start)
+        for seed in range(options.seeds)
+        for shots in options.shots
+        for start in options.starts
     ]
     by_key = {(one["seed"], one["shots"], one["start"]): one for one in known if one["size"] == options.size}
     project = options.work / "project"
@@ -192,7 +203,10 @@ def try_all(options: argparse.Namespace, images: dict[str, list[Path]]) -> list[
                     shutil.rmtree(project, ignore_errors=True)
                     project.mkdir(parents=True)
                     write_table(images, project, shots=shots, seed=seed)
-                epochs = options.epochs or EPOCHS[min(known for known in EPOCHS if known >= min(shots, max(EPOCHS)))]
+                epochs = (
+                    options.epochs
+                    or EPOCHS[min(known for known in EPOCHS if known >= min(shots, max(EPOCHS)))]
+                )
                 text = PARAMS.format(
                     seed=seed,
                     size=options.size,
@@ -240,8 +254,12 @@ def spread(values: Iterable[float]) -> tuple[float, float]:
 
 def main() -> None:
     """Fetch, run what is missing, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path("data/transfer"), help="folder for images and results")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--work", type=Path, default=Path("data/transfer"), help="folder for images and results"
+    )
     parser.add_argument("--deb", type=Path, help=f"the package {PACKAGE}, if it lies here already")
     parser.add_argument("--shots", type=int, nargs="+", default=[5, 20, 100], help="training images a class")
     parser.add_argument("--starts", nargs="+", choices=TRAIN, default=["scratch", "transfer"])

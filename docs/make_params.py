@@ -45,7 +45,9 @@ def _section(kind: type, path: str) -> str:
     for item in fields(kind):
         if item.name in known:
             continue
-        default = "required" if item.default is MISSING and item.default_factory is MISSING else _default(item)
+        default = (
+            "required" if item.default is MISSING and item.default_factory is MISSING else _default(item)
+        )
         inner = _dataclasses(hints[item.name])
         shown = " or ".join(part.__name__ for part in inner) or _name(hints[item.name])
         lines.append(f"| `{item.name}` | {shown} | {default} | {notes.get(item.name, '')} |\n")
@@ -94,7 +96,11 @@ def _notes(kind: type) -> dict[str, str]:
     body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0].body  # type: ignore[attr-defined]
     notes = {}
     for first, second in itertools.pairwise(body):
-        if isinstance(first, ast.AnnAssign) and isinstance(second, ast.Expr) and isinstance(second.value, ast.Constant):
+        if (
+            isinstance(first, ast.AnnAssign)
+            and isinstance(second, ast.Expr)
+            and isinstance(second.value, ast.Constant)
+        ):
             text = re.sub(r"\s+", " ", str(second.value.value)).replace("|", "\\|").strip()
             notes[first.target.id] = text  # type: ignore[union-attr]
     return notes

@@ -60,7 +60,9 @@ def run_retrain(project: Project, params: Params, *, force: bool) -> int:
 
     state, run = flow_runner.run_flow(RETRAIN, project, params, steps, lambda run: retrain(run, force=force))
     completed = state.is_completed()
-    webhook.notify(project, params, state.message or "", trained=run.registered is not None, failed=not completed)
+    webhook.notify(
+        project, params, state.message or "", trained=run.registered is not None, failed=not completed
+    )
     if not completed:
         return STOPPED
     if run.registered is not None:
@@ -86,7 +88,9 @@ def show_result(project: Project, params: Params, registered: Registered) -> Non
 
 def show_unchanged(project: Project, params: Params) -> int:
     """Print that there is nothing to do, and the current model; returns the exit status."""
-    registered = model_versions.find(project, params.project, candidates.read(project)[candidates.CANDIDATE]["digest"])
+    registered = model_versions.find(
+        project, params.project, candidates.read(project)[candidates.CANDIDATE]["digest"]
+    )
     if registered is None:
         raise AssertionError("the plan said that the model is registered")
     _summarize(project, params, registered)
@@ -112,11 +116,17 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     retrain = flows.add_parser("retrain", help="import new images and train again if there is a reason to")
     retrain.add_argument(
-        "--scheduled", action="store_true", help="by the clock: thresholds count, and a busy project is skipped"
+        "--scheduled",
+        action="store_true",
+        help="by the clock: thresholds count, and a busy project is skipped",
     )
-    schedule = flows.add_parser("schedule", help="retrain by the clock (retrain.cron in params.yaml) until Ctrl-C")
+    schedule = flows.add_parser(
+        "schedule", help="retrain by the clock (retrain.cron in params.yaml) until Ctrl-C"
+    )
     for each in (pipeline, retrain, schedule):
-        each.add_argument("--project", type=Path, default=Path(), help="folder with params.yaml (default: here)")
+        each.add_argument(
+            "--project", type=Path, default=Path(), help="folder with params.yaml (default: here)"
+        )
     for each in (pipeline, retrain):
         each.add_argument(
             "--busy",
@@ -124,7 +134,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
             default="fail",
             help=f"if another run holds the project: fail (default), wait for it, or skip this run (exit status {SKIPPED})",
         )
-        each.add_argument("--tied", action="store_true", help="end when the process that started this one ends")
+        each.add_argument(
+            "--tied", action="store_true", help="end when the process that started this one ends"
+        )
     options = parser.parse_args(arguments)
     if options.flow == PIPELINE and (unknown := [name for name in options.force if name not in BY_NAME]):
         parser.error(f"no stage is called {unknown[0]!r}; FORCE takes {', '.join(BY_NAME)}")

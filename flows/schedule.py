@@ -62,7 +62,9 @@ def serve(project: Project, params: Params) -> None:
             schedule=Cron(retrain.cron, timezone=retrain.timezone),
             parameters={"project": str(project.folder)},
             limit=1,
-            global_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),
+            global_limit=ConcurrencyLimitConfig(
+                limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW
+            ),
             pause_on_shutdown=False,
             print_starting_message=False,
             entrypoint_type=EntrypointType.MODULE_PATH,

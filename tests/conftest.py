@@ -11,12 +11,16 @@ if worker := os.environ.get("PYTEST_XDIST_WORKER"):
     # A core for each worker and all it starts: trainings beside each other would wait for each other's threads.
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
-os.environ.update(NO_ALBUMENTATIONS_UPDATE="1", MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="1", MPLBACKEND="Agg")
+os.environ.update(
+    NO_ALBUMENTATIONS_UPDATE="1", MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="1", MPLBACKEND="Agg"
+)
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 from jaxtyping import install_import_hook
 
-install_import_hook(["temper.maths", "temper.data.augmentation.batch_transforms", "temper.stress"], "beartype.beartype")
+install_import_hook(
+    ["temper.maths", "temper.data.augmentation.batch_transforms", "temper.stress"], "beartype.beartype"
+)
 
 import torch
 

@@ -43,7 +43,9 @@ def make_project(
     """Write the params.yaml of a toy project of some kind."""
     truth, problem = KINDS[kind]
     folder.mkdir(parents=True, exist_ok=True)
-    text = TEMPLATE.format(kind=kind, truth=truth, problem=problem, count=count, epochs=epochs, augment=augment)
+    text = TEMPLATE.format(
+        kind=kind, truth=truth, problem=problem, count=count, epochs=epochs, augment=augment
+    )
     (folder / "params.yaml").write_text(text, encoding="utf-8")
     return folder
 
@@ -59,7 +61,9 @@ def run_stage(project: Path, stage: str) -> subprocess.CompletedProcess[str]:
     """Run one stage as DVC would, without DVC."""
     command = [sys.executable, "-m", "temper", "stage", stage, "--project", str(project)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
 
 
 def run_until(project: Path, last: str) -> None:

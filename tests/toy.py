@@ -37,9 +37,12 @@ class Toy:
         for _ in range(size):
             row, images = self.truth(generator)
             packed.append({"image": images["image"], **self.problem.pack(row, images)})
-        columns = {name: torch.from_numpy(np.stack([example[name] for example in packed])) for name in packed[0]}
+        columns = {
+            name: torch.from_numpy(np.stack([example[name] for example in packed])) for name in packed[0]
+        }
         targets = {
-            name: value.float() if value.is_floating_point() else value.long() for name, value in columns.items()
+            name: value.float() if value.is_floating_point() else value.long()
+            for name, value in columns.items()
         }
         return {"image": targets.pop("image").permute(0, 3, 1, 2).to(torch.uint8)}, targets
 
@@ -83,10 +86,14 @@ def _one_hot(labels: Tensor) -> Tensor:
 
 TOYS = {
     "multiclass": Toy(
-        Multiclass(kind="multiclass", classes=CLASSES), _multiclass, lambda true: {"logits": _one_hot(true["label"])}
+        Multiclass(kind="multiclass", classes=CLASSES),
+        _multiclass,
+        lambda true: {"logits": _one_hot(true["label"])},
     ),
     "multilabel": Toy(
-        Multilabel(kind="multilabel", classes=CLASSES), _multilabel, lambda true: {"logits": 40 * true["labels"] - 20}
+        Multilabel(kind="multilabel", classes=CLASSES),
+        _multilabel,
+        lambda true: {"logits": 40 * true["labels"] - 20},
     ),
     "segmentation": Toy(
         Segmentation(kind="segmentation", classes=("background", *CLASSES[:2])),

@@ -73,7 +73,8 @@ class Job:
     def params(self) -> Params:
         """The project's parameters with the overrides and the seed."""
         return override(
-            Path(self.project), {**{f"train.{key}": at for key, at in self.overrides.items()}, "seed": self.seed}
+            Path(self.project),
+            {**{f"train.{key}": at for key, at in self.overrides.items()}, "seed": self.seed},
         )
 
     def inputs(self) -> dict[str, Artifact]:
@@ -165,7 +166,9 @@ def open_data(job: Job) -> Data:
     problem, facts = load_problem(inputs["prepare"].facts["problem"]), read_facts(inputs["prepare"])
     columns, repeats, weights = open_training(inputs["prepare"], inputs["augment"])
     if set(columns) != {"image", "label"} or (repeats != 1).any() or (weights != 1).any():
-        raise ValueError("the peers train plain classification only: one label an image, no rebalancing, no weights")
+        raise ValueError(
+            "the peers train plain classification only: one label an image, no rebalancing, no weights"
+        )
     return Data(job.params(), problem, facts, np.array(columns["image"]), np.array(columns["label"]))
 
 
@@ -216,7 +219,11 @@ class Report:
         with torch.inference_mode():
             for inputs, targets in whole_batches(self._held, _SCORED_AT_ONCE, device()):
                 totals = (
-                    totals + self._problem.tally(self._problem.read(network(inputs)), targets).double().sum(dim=0).cpu()
+                    totals
+                    + self._problem.tally(self._problem.read(network(inputs)), targets)
+                    .double()
+                    .sum(dim=0)
+                    .cpu()
                 )
         score = float(self._problem.score(totals)[self._problem.headline.name])
         self._out(json.dumps({"epoch": self._epoch, "seconds": self._seconds, "score": score}))

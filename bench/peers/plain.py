@@ -74,7 +74,11 @@ def build_optimizer(
     """SGD with Nesterov momentum under torch's own one-cycle schedule, with the parameters' rate, decay and warm-up."""
     fit = data.params.train.fit
     optimizer = torch.optim.SGD(
-        network.parameters(), lr=fit.lr, momentum=fit.momentum, nesterov=fit.momentum > 0, weight_decay=fit.weight_decay
+        network.parameters(),
+        lr=fit.lr,
+        momentum=fit.momentum,
+        nesterov=fit.momentum > 0,
+        weight_decay=fit.weight_decay,
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,

@@ -26,7 +26,11 @@ def draw(turns: Mapping[str, Sequence[Turn]], levels: Sequence[float], path: Pat
         seconds = [median(each["seconds"] for each in epoch) for epoch in epochs]
         scores = [[100 * each["score"] for each in epoch] for epoch in epochs]
         line = axes.plot(
-            seconds, [median(each) for each in scores], marker="o", markersize=3, label=f"{name}, n = {len(own)}"
+            seconds,
+            [median(each) for each in scores],
+            marker="o",
+            markersize=3,
+            label=f"{name}, n = {len(own)}",
         )
         least, most = [min(each) for each in scores], [max(each) for each in scores]
         axes.fill_between(seconds, least, most, color=line[0].get_color(), alpha=0.2, linewidth=0)

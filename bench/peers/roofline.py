@@ -36,7 +36,9 @@ def roof(dtype: torch.dtype) -> float:
 
 def multiply_adds(data: Data) -> int:
     """Of one image through the network, forward, as counted in the exported file."""
-    network = build_network(data.problem, data.params.train.backbone, data.facts, seed=0, head=data.params.train.head)
+    network = build_network(
+        data.problem, data.params.train.backbone, data.facts, seed=0, head=data.params.train.head
+    )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
         export(Deployable(network.eval(), data.problem, data.facts, 1.0), data.facts, path, {})
@@ -75,7 +77,9 @@ def time_layers(data: Data, mode: Mode) -> tuple[list[Layer], float]:
     found: list[tuple[str, nn.Module, Tensor, tuple[int, ...]]] = []
     hooks = [
         module.register_forward_hook(
-            lambda module, inputs, output, name=name: found.append((name, module, inputs[0].detach(), output.shape))
+            lambda module, inputs, output, name=name: found.append(
+                (name, module, inputs[0].detach(), output.shape)
+            )
         )
         for name, module in network.named_modules()
         if isinstance(module, nn.Conv2d | nn.Linear)

@@ -36,12 +36,16 @@ def seconds_to(turns: Sequence[Turn], level: float) -> str:
     reached = [seconds for turn in turns if (seconds := turn.seconds_to(level)) is not None]
     if not reached:
         return NEVER
-    return spread(reached, 1) + ("" if len(reached) == len(turns) else f", {len(reached)} of {len(turns)} runs")
+    return spread(reached, 1) + (
+        "" if len(reached) == len(turns) else f", {len(reached)} of {len(turns)} runs"
+    )
 
 
 def times_sooner(turns: Sequence[Turn], others: Sequence[Turn], level: float) -> str:
     """How many times the others' seconds to a level are those of some trainings, run by run of the same round."""
-    pairs = [(one.seconds_to(level), other.seconds_to(level)) for one, other in zip(turns, others, strict=False)]
+    pairs = [
+        (one.seconds_to(level), other.seconds_to(level)) for one, other in zip(turns, others, strict=False)
+    ]
     ratios = [theirs / ours for ours, theirs in pairs if ours and theirs]
     return spread(ratios, 2) if ratios else "-"
 

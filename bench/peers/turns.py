@@ -78,7 +78,9 @@ def identify(job: Job) -> str:
     rest = {name: value for name, value in asdict(job).items() if name not in ("project", "overrides")}
     code = artifacts.digest_files(stage_sources("train"), PACKAGE)
     here = Path(__file__).parent
-    own = artifacts.digest_files([here / f"{name}.py" for name in ("job", *CONTESTANTS[job.contestant])], here)
+    own = artifacts.digest_files(
+        [here / f"{name}.py" for name in ("job", *CONTESTANTS[job.contestant])], here
+    )
     return artifacts.digest_json([data, asdict(job.params().train), rest, code, own])
 
 
@@ -117,7 +119,9 @@ def take_turn(job: Job, heard: Callable[[dict[str, float]], object] = lambda epo
         if code or not turn.images:
             said.seek(0)
             last = "".join(said.readlines()[-_SHOWN_LINES:])
-            raise ValueError(f"{job.contestant} with seed {job.seed} ended with status {code}; it said last:\n{last}")
+            raise ValueError(
+                f"{job.contestant} with seed {job.seed} ended with status {code}; it said last:\n{last}"
+            )
     return turn
 
 

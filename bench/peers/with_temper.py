@@ -42,7 +42,11 @@ def run(job: Job, report: Report) -> None:
             loader = _First(loader, job.batches)
         images = fit_params.epochs * loader.num_batches * fit_params.batch_size
         with tempfile.TemporaryDirectory() as folder, patch.object(fit_network, "validate", validate):
-            aside = {**named, "checkpoints": Checkpoints(Path(folder)), "journal": Path(folder) / "journal.jsonl"}
+            aside = {
+                **named,
+                "checkpoints": Checkpoints(Path(folder)),
+                "journal": Path(folder) / "journal.jsonl",
+            }
             few = _First(loader, WARM_UP_BATCHES)
             fit(copy.deepcopy(network), objective, few, validated, replace(fit_params, epochs=1), **aside)
         report.start()

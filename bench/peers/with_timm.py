@@ -66,7 +66,9 @@ def _train(data: Data, job: Job, report: Report) -> None:
     torch.manual_seed(job.seed)
     fit = data.params.train.fit
     loader, network = load(data, job), data.network().to(device(), memory_format=torch.channels_last)
-    optimizer = create_optimizer_v2(network, "sgd", lr=fit.lr, weight_decay=fit.weight_decay, momentum=fit.momentum)
+    optimizer = create_optimizer_v2(
+        network, "sgd", lr=fit.lr, weight_decay=fit.weight_decay, momentum=fit.momentum
+    )
     warmup_epochs = fit.warmup_share * fit.epochs
     schedule, _ = create_scheduler_v2(
         optimizer,

@@ -49,7 +49,9 @@ class Artifact:
             ValueError: If the artifact holds no such file.
         """
         if name not in self.files:
-            raise ValueError(f"{self.folder} holds no file {name!r}; it holds {', '.join(sorted(self.files))}")
+            raise ValueError(
+                f"{self.folder} holds no file {name!r}; it holds {', '.join(sorted(self.files))}"
+            )
         return self.folder / name
 
 
@@ -140,7 +142,13 @@ def explain(error: OSError) -> str:
 
 
 def write(
-    stage: str, folder: Path, *, made_from: Mapping[str, str], params: str, code: str, facts: Mapping[str, Any]
+    stage: str,
+    folder: Path,
+    *,
+    made_from: Mapping[str, str],
+    params: str,
+    code: str,
+    facts: Mapping[str, Any],
 ) -> Artifact:
     """Seal a folder: hash every file in it and write its record last."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != RECORD)
@@ -203,14 +211,18 @@ def load(stage: str, folder: Path, *, check_files: bool = True) -> Artifact:
         if not file.is_file():
             raise ValueError(f"{file} is missing; delete {folder} and {remedy}")
         if check_files and digest_file(file) != expected:
-            raise ValueError(f"{file} is damaged: its SHA-256 is not the recorded one; delete {folder} and {remedy}")
+            raise ValueError(
+                f"{file} is damaged: its SHA-256 is not the recorded one; delete {folder} and {remedy}"
+            )
     for name, expected in artifact.made_from.items():
         parent = folder.parent / name / RECORD
         if parent.is_file():
             try:
                 found = json.loads(parent.read_text(encoding="utf-8"))["digest"]
             except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"{parent} is damaged ({error}); delete {parent.parent} and {remedy}") from error
+                raise ValueError(
+                    f"{parent} is damaged ({error}); delete {parent.parent} and {remedy}"
+                ) from error
             if found != expected:
                 raise ValueError(
                     f"{folder} was made from {name} {expected[:12]}, but {parent.parent} is {found[:12]}; {remedy}"

@@ -92,7 +92,9 @@ class RetrainParams:
         try:
             CronSim(self.cron, datetime.now(UTC))
         except CronSimError as error:
-            raise ValueError(f"cron = {self.cron!r}: {str(error).lower()}; '0 3 * * 1' is Mondays at three") from None
+            raise ValueError(
+                f"cron = {self.cron!r}: {str(error).lower()}; '0 3 * * 1' is Mondays at three"
+            ) from None
         if self.timezone not in available_timezones():
             near = difflib.get_close_matches(self.timezone, available_timezones(), 1)
             raise ValueError(
@@ -190,7 +192,9 @@ def load(project: Path) -> Params:
     """
     path = project / FILE
     if not path.is_file():
-        raise ValueError(f"{path} does not exist; copy one from examples/ or give another folder with PROJECT=...")
+        raise ValueError(
+            f"{path} does not exist; copy one from examples/ or give another folder with PROJECT=..."
+        )
     try:
         return parse(path.read_text(encoding="utf-8"))
     except YAMLError as error:
@@ -206,7 +210,9 @@ def parse(text: str) -> Params:
     tree = YAML(typ="safe", pure=True).load(io.StringIO(text))
     if tree is None:
         sections = ", ".join(Params.model_fields)
-        raise ValueError(f"the file is empty; it must hold the sections {sections}: copy an example, e.g. {_EXAMPLE}")
+        raise ValueError(
+            f"the file is empty; it must hold the sections {sections}: copy an example, e.g. {_EXAMPLE}"
+        )
     if not isinstance(tree, dict):
         raise ValueError(f"expected a mapping of sections, found {type(tree).__name__}")
     if infinite := find_infinite(tree):

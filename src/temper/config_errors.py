@@ -42,7 +42,10 @@ def _explain(detail: dict[str, Any], where: Sequence[str], known: Sequence[str])
     if detail["type"] in ("missing", "missing_argument"):
         return f"{'.'.join(where)} is missing; docs/params.md says what it takes"
     if detail["type"] == "union_tag_invalid":
-        found, tags = detail["ctx"]["tag"], [tag.strip("'") for tag in detail["ctx"]["expected_tags"].split(", ")]
+        found, tags = (
+            detail["ctx"]["tag"],
+            [tag.strip("'") for tag in detail["ctx"]["expected_tags"].split(", ")],
+        )
         key = detail["ctx"]["discriminator"].strip("'")
         near = difflib.get_close_matches(found, tags, n=1)
         hint = f"; the nearest is {near[0]!r}" if near else ""

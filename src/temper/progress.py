@@ -25,7 +25,12 @@ class Bar:
         self._skipped = 0
         self._rich: Progress | None = None
         if sys.stderr.isatty():
-            columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            columns = (
+                TextColumn("{task.description:<12}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+            )
             from rich.console import Console
 
             self._rich = Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True))
@@ -59,7 +64,11 @@ class Bar:
             self._logged = now
             fresh = max(self.done - self._skipped, 1)
             left = (self.total - self.done) * (now - self._started) / fresh
-            print(f"{self.what}: {self.done}/{self.total}, {left:.0f} s left {self.note}", file=sys.stderr, flush=True)
+            print(
+                f"{self.what}: {self.done}/{self.total}, {left:.0f} s left {self.note}",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def track(items: Iterable[T], what: str, total: int) -> Iterator[T]:

@@ -29,7 +29,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Run trials; returns 0 only if every one came out well."""
     options = _parse(arguments)
     plans = list(
-        islice((plan for plan in map(draw, count(options.seed)) if options.kind in (None, plan.kind)), options.trials)
+        islice(
+            (plan for plan in map(draw, count(options.seed)) if options.kind in (None, plan.kind)),
+            options.trials,
+        )
     )
     if options.list:
         print("\n".join(f"{plan.seed} | {plan}" for plan in plans))
@@ -94,14 +97,24 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         prog="python -m tests.faults", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--trials", type=int, default=20, help="how many (default: 20)")
-    parser.add_argument("--seed", type=int, default=0, help="of the first trial; the next ones count up (default: 0)")
     parser.add_argument(
-        "--jobs", type=int, default=min(2, os.cpu_count() or 1), help="trials at a time (default: 2, or 1 on one core)"
+        "--seed", type=int, default=0, help="of the first trial; the next ones count up (default: 0)"
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=min(2, os.cpu_count() or 1),
+        help="trials at a time (default: 2, or 1 on one core)",
     )
     parser.add_argument("--kind", choices=[*KINDS], help="only seeds that draw this kind of fault")
-    parser.add_argument("--work", type=Path, help="where the trials' folders are made (default: the temporary folder)")
     parser.add_argument(
-        "--log", type=Path, default=Path("faults.md"), help="Markdown file for the outcome (default: faults.md)"
+        "--work", type=Path, help="where the trials' folders are made (default: the temporary folder)"
+    )
+    parser.add_argument(
+        "--log",
+        type=Path,
+        default=Path("faults.md"),
+        help="Markdown file for the outcome (default: faults.md)",
     )
     parser.add_argument("--keep", action="store_true", help="keep the folders of trials that went well, too")
     parser.add_argument("--list", action="store_true", help="only say what would be tried")

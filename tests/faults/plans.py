@@ -34,7 +34,9 @@ class Start:
             words = "finished"
         else:
             words = self.worn[0] if len(self.worn) == 1 else f"{self.worn[0]} to {self.worn[-1]}"
-        missing = [name for name, there in (("mlruns", self.tracking), ("prefect", self.prefect)) if not there]
+        missing = [
+            name for name, there in (("mlruns", self.tracking), ("prefect", self.prefect)) if not there
+        ]
         return words + "".join(f", no {name}" for name in missing) + (", 2 ranks" if self.ranks == 2 else "")
 
 
@@ -64,7 +66,12 @@ class Plan:
         return random.Random(f"{self.seed} {what}")
 
     def __str__(self) -> str:
-        said = {"write": f"{self.how} by {self.by}", "damage": f"{self.how}, {self.by}", "kill": self.how, "server": ""}
+        said = {
+            "write": f"{self.how} by {self.by}",
+            "damage": f"{self.how}, {self.by}",
+            "kill": self.how,
+            "server": "",
+        }
         return f"{self.kind} {said[self.kind]}".strip() + f" | {self.start}"
 
 
@@ -95,4 +102,6 @@ def _draw_start(generator: random.Random) -> Start:
     last = len(STAGE_NAMES) - 1 if generator.random() < 0.15 else first
     worn = STAGE_NAMES[first : last + 1]
     ranks = 2 if _TRAINING & {*worn} and generator.random() < 0.25 else 1
-    return Start(ranks, worn, nothing=False, tracking=generator.random() > 0.2, prefect=generator.random() > 0.1)
+    return Start(
+        ranks, worn, nothing=False, tracking=generator.random() > 0.2, prefect=generator.random() > 0.1
+    )

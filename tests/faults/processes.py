@@ -66,7 +66,11 @@ def left_behind(project: Project, grace_s: float = GRACE_S) -> list[str]:
     until = time.monotonic() + grace_s
     while living(project) and time.monotonic() < until:
         time.sleep(0.2)
-    return [f"{name} (process {process.pid})" for name, found in roles(living(project)).items() for process in found]
+    return [
+        f"{name} (process {process.pid})"
+        for name, found in roles(living(project)).items()
+        for process in found
+    ]
 
 
 def kill_all(project: Project, root: int | None = None) -> None:

@@ -37,10 +37,14 @@ class Reference:
     def extent(self, start: Start) -> "Extent":
         """What an undisturbed run from some state takes, roughly."""
         steps = (
-            {*start.worn} | ({"measure"} if start.nothing else set()) | ({"register"} if not start.tracking else set())
+            {*start.worn}
+            | ({"measure"} if start.nothing else set())
+            | ({"register"} if not start.tracking else set())
         )
         spared_s = sum(seconds for step, seconds in self.seconds.items() if step not in steps)
-        return Extent(self.whole.seconds - spared_s, int(self.whole.bytes * (1 + len(steps)) / (1 + len(self.seconds))))
+        return Extent(
+            self.whole.seconds - spared_s, int(self.whole.bytes * (1 + len(steps)) / (1 + len(self.seconds)))
+        )
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,9 @@ def make_reference(work: Path, ranks: int, library: Path | None, *, epochs: int 
     make_project(folder, "multiclass", epochs=epochs)
     path = folder / "params.yaml"
     text = path.read_text(encoding="utf-8").replace("ranks: 1", f"ranks: {ranks}")
-    path.write_text(text.replace("average_decay: 0.9", "average_decay: 0.9, checkpoint_s: 1.0"), encoding="utf-8")
+    path.write_text(
+        text.replace("average_decay: 0.9", "average_decay: 0.9, checkpoint_s: 1.0"), encoding="utf-8"
+    )
     project, logs = Project.at(folder), work / "logs"
     logs.mkdir(exist_ok=True)
     control = None if library is None else shim.Control(logs / f"control-{ranks}", library, project.folder)

@@ -19,13 +19,18 @@ def line(result: Result) -> str:
 def reasons(result: Result) -> str:
     """What is wrong with a failed trial, and how to see it again."""
     again = f"make faults N=1 SEED={result.plan.seed}"
-    return "\n".join([f"  - {fault}" for fault in result.wrong] + [f"  kept: {result.folder}; again: `{again}`"])
+    return "\n".join(
+        [f"  - {fault}" for fault in result.wrong] + [f"  kept: {result.folder}; again: `{again}`"]
+    )
 
 
 def counts(results: list[Result]) -> str:
     """How many trials of each kind came to what."""
     found = Counter((result.plan.kind, result.outcome) for result in results)
-    rows = [f"| fault | trials | {' | '.join(OUTCOMES)} | seconds a trial |", "|---" * (len(OUTCOMES) + 3) + "|"]
+    rows = [
+        f"| fault | trials | {' | '.join(OUTCOMES)} | seconds a trial |",
+        "|---" * (len(OUTCOMES) + 3) + "|",
+    ]
     for kind in KINDS:
         mine = [result for result in results if result.plan.kind == kind]
         if mine:

@@ -30,7 +30,11 @@ class Run:
 
     def __init__(self, project: Project, log: Path, environment: Mapping[str, str] | None = None) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
-        self.project, self._out, self._err = project, log.with_name(f"{log.name}.out"), log.with_name(f"{log.name}.err")
+        self.project, self._out, self._err = (
+            project,
+            log.with_name(f"{log.name}.out"),
+            log.with_name(f"{log.name}.err"),
+        )
         # DVC's memory of this machine's files: beside the trials, so that nothing of them stays behind.
         ours = {**os.environ, "OMP_NUM_THREADS": "1", "DVC_SITE_CACHE_DIR": str(log.parent / "dvc-site")}
         self.started = time.monotonic()
@@ -119,7 +123,13 @@ def heal(run: Run) -> tuple[list[str], list[str]]:
             continue
         cwd = ROOT if words[0] == "make" else project.folder
         ended = subprocess.run(
-            command, shell=True, cwd=cwd, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+            command,
+            shell=True,
+            cwd=cwd,
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
         )
         done.append(command)
         if ended.returncode:

@@ -111,7 +111,9 @@ def test_every_check_can_fail(bench: Bench, what: str):
         with closing(sqlite3.connect(project.database)) as database, database:
             columns = [row[1] for row in database.execute("PRAGMA table_info(model_versions)")]
             values = ", ".join("2" if column == "version" else column for column in columns)
-            database.execute(f"INSERT INTO model_versions ({', '.join(columns)}) SELECT {values} FROM model_versions")
+            database.execute(
+                f"INSERT INTO model_versions ({', '.join(columns)}) SELECT {values} FROM model_versions"
+            )
     SPOILS[what](project)
     assert any(what in fault for fault in check(project, bench.references[1].facts))
 
@@ -119,7 +121,9 @@ def test_every_check_can_fail(bench: Bench, what: str):
 def test_what_is_worn_must_run_again(bench: Bench):
     project = start_from(bench.references[1], bench.work / "worn", Start(1, ("train",), False, False, False))
     assert (
-        not (project.artifacts / "train").exists() and not project.runs.exists() and not project.prefect_home.exists()
+        not (project.artifacts / "train").exists()
+        and not project.runs.exists()
+        and not project.prefect_home.exists()
     )
     assert (project.artifacts / "distill").is_dir()
     shutil.rmtree(project.folder)

@@ -41,9 +41,12 @@ def test_a_full_disk_is_full_for_everyone(library: Path, tmp_path: Path, writer:
     with shim.Control(tmp_path / "control", library, folder) as control:
         control.arm(shim.FULL_DISK, limit=100)
         said = write(control, WRITERS[writer], folder / "file")
-        assert "No space left" in said or "disk is full" in said or "disk I/O error" in said or "requested" in said, (
-            said
-        )
+        assert (
+            "No space left" in said
+            or "disk is full" in said
+            or "disk I/O error" in said
+            or "requested" in said
+        ), said
         assert str(folder) in control.struck
         assert sum(file.stat().st_size for file in folder.iterdir()) <= 100
         assert write(control, WRITERS[writer], tmp_path / "elsewhere") == "fine"
@@ -74,7 +77,11 @@ def test_a_copy_counts_as_what_it_copies(library: Path, tmp_path: Path):
     (tmp_path / "small").write_bytes(bytes(10))
     with shim.Control(tmp_path / "control", library, tmp_path) as control:
         assert (
-            write(control, f"import shutil; shutil.copyfile({str(tmp_path / 'small')!r}, path)", tmp_path / "file")
+            write(
+                control,
+                f"import shutil; shutil.copyfile({str(tmp_path / 'small')!r}, path)",
+                tmp_path / "file",
+            )
             == "fine"
         )
         assert (control.written, control.struck) == (10, "")

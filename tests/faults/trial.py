@@ -17,7 +17,13 @@ from tests.faults.reference import Extent, Reference, start_from
 from tests.faults.runs import Run, heal
 from tests.faults.verdict import check
 
-RECOVERED, HEALED, FAILED, MISSED, UNTRIED = "recovered", "refused and healed", "FAILED", "missed", "not tried"
+RECOVERED, HEALED, FAILED, MISSED, UNTRIED = (
+    "recovered",
+    "refused and healed",
+    "FAILED",
+    "missed",
+    "not tried",
+)
 _MOST_ATTEMPTS, _MOST_HEALINGS = 3, 2
 _BURST_BYTES = 1 << 16
 
@@ -87,13 +93,17 @@ class _Trial:
         run = self.start()
         if not run.sleep_until(self.plan.instant * self.extent.seconds):
             return self._over(run)
-        return self._kill(run, "instant", only="server" if self.plan.kind == "server" else None) or self._over(run)
+        return self._kill(
+            run, "instant", only="server" if self.plan.kind == "server" else None
+        ) or self._over(run)
 
     def _over(self, run: Run, written: int = 0) -> bool:
         """The run ended before the fault could strike: remember how far it went."""
         self.ended(run)
         if run.process.returncode:
-            self.wrong.append(f"run {self.runs} failed without a fault: {run.paragraph() or run.errors[-300:]}")
+            self.wrong.append(
+                f"run {self.runs} failed without a fault: {run.paragraph() or run.errors[-300:]}"
+            )
         self.extent = Extent(min(run.seconds, self.extent.seconds) * 0.9, written or self.extent.bytes)
         return False
 
@@ -127,7 +137,8 @@ class _Trial:
                 if not run.sleep_until(plan.instant * self.extent.seconds):
                     return self._over(run, control.written)
                 control.arm(
-                    plan.write_kind, limit=control.written + self.plan.generator("burst").randrange(_BURST_BYTES)
+                    plan.write_kind,
+                    limit=control.written + self.plan.generator("burst").randrange(_BURST_BYTES),
                 )
             self.ended(run)
             if not control.struck:
@@ -166,8 +177,12 @@ class _Trial:
             if not run.paragraph() or healings == _MOST_HEALINGS:
                 break
             done, wrong = heal(run)
-            self.story.append(f"run {self.runs} refused: {run.paragraph()}; done: {', '.join(done) or 'nothing'}")
-            self.wrong += wrong if done or wrong else [f"run {self.runs} refuses and names no command that heals"]
+            self.story.append(
+                f"run {self.runs} refused: {run.paragraph()}; done: {', '.join(done) or 'nothing'}"
+            )
+            self.wrong += (
+                wrong if done or wrong else [f"run {self.runs} refuses and names no command that heals"]
+            )
             self.healed = True
         self.wrong.append(f"run {self.runs} did not end well: {run.paragraph() or run.errors[-300:]}")
 

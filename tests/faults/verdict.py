@@ -26,7 +26,11 @@ def facts(project: Project) -> dict[str, Any]:
     summary = json.loads((project.reports / "summary.json").read_text(encoding="utf-8"))
     digest = summary["candidates"]["quantized"]["digest"]
     registered = model_versions.find(project, summary["project"], digest)
-    file = None if registered is None or not registered.file.is_file() else artifacts.digest_file(registered.file)
+    file = (
+        None
+        if registered is None or not registered.file.is_file()
+        else artifacts.digest_file(registered.file)
+    )
     aliases = None if registered is None else list(registered.aliases)
     for candidate in summary["candidates"].values():
         for name in _OTHERWISE_EACH_TIME:
@@ -85,7 +89,8 @@ def check_tracking(project: Project, *, recorded: bool = True) -> list[str]:
     """
     if recorded:
         wrong += [
-            f"model {digest[:12]} was registered {count} times" for digest, count in _ask(project.database, question)
+            f"model {digest[:12]} was registered {count} times"
+            for digest, count in _ask(project.database, question)
         ]
         wrong += _check_curves(project)
     return wrong
@@ -115,7 +120,9 @@ def check_flows(project: Project) -> list[str]:
     """Prefect's records: nothing runs for ever."""
     database, wrong = project.prefect_home / "prefect.db", []
     for table in ("flow_run", "task_run") if database.is_file() else ():
-        question = f"SELECT name, state_type FROM {table} WHERE state_type IN ('RUNNING', 'PENDING', 'SCHEDULED')"
+        question = (
+            f"SELECT name, state_type FROM {table} WHERE state_type IN ('RUNNING', 'PENDING', 'SCHEDULED')"
+        )
         wrong += [f"Prefect shows {table} {name} as {state}" for name, state in _ask(database, question)]
     return wrong
 
@@ -129,7 +136,12 @@ def check_journal(project: Project, stage: str) -> list[str]:
         entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except ValueError as error:
         return [f"{path.name} of {stage} is torn: {error}"]
-    said = [(entry["step"], name) for entry in entries for name in entry["values"] if not name.startswith("speed/")]
+    said = [
+        (entry["step"], name)
+        for entry in entries
+        for name in entry["values"]
+        if not name.startswith("speed/")
+    ]
     if [step for step, _ in said] != sorted(step for step, _ in said) or len(said) != len({*said}):
         return [f"{path.name} of {stage} has a step twice or out of order"]
     return [] if said == _curve(project, stage) else [f"{path.name} of {stage} and its curves.csv differ"]

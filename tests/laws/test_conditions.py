@@ -53,7 +53,9 @@ def test_severity_0_changes_nothing(condition: Condition, pool: ImagePool):
 
 @every_condition
 @pytest.mark.parametrize("severity", SEVERITIES)
-def test_same_seed_and_key_give_the_same_image_in_any_batch(condition: Condition, pool: ImagePool, severity: int):
+def test_same_seed_and_key_give_the_same_image_in_any_batch(
+    condition: Condition, pool: ImagePool, severity: int
+):
     whole = under(condition, pool, severity)
     assert torch.equal(under(condition, pool, severity), whole)
     for keys in (KEYS[:1], KEYS[5:18], KEYS[[40, 3, 11]], KEYS.flip(0)):
@@ -63,7 +65,10 @@ def test_same_seed_and_key_give_the_same_image_in_any_batch(condition: Condition
 @every_condition
 def test_damage_grows_with_severity(condition: Condition, pool: ImagePool):
     clean = pool.take(KEYS).double()
-    damage = [float((under(condition, pool, severity).double() - clean).abs().mean()) for severity in (0, *SEVERITIES)]
+    damage = [
+        float((under(condition, pool, severity).double() - clean).abs().mean())
+        for severity in (0, *SEVERITIES)
+    ]
     assert all(less < more for less, more in pairwise(damage)), damage
 
 

@@ -30,7 +30,9 @@ def random_outputs(toy: Toy, num_classes: int, seed: int, scale: float = 2.0) ->
     return {name: scale * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
 
 
-def hear(problem: Problem, said: Outputs, wanted: Outputs, *, standardized: bool) -> tuple[torch.Tensor, float]:
+def hear(
+    problem: Problem, said: Outputs, wanted: Outputs, *, standardized: bool
+) -> tuple[torch.Tensor, float]:
     """Distances by example, and the norm of the gradient of their mean."""
     leaves = {name: value.clone().requires_grad_() for name, value in said.items()}
     kept = problem.standardized_share if standardized else 0.0
@@ -41,7 +43,9 @@ def hear(problem: Problem, said: Outputs, wanted: Outputs, *, standardized: bool
 
 @pytest.mark.parametrize("num_classes", NUM_CLASSES)
 @pytest.mark.parametrize("standardized", [False, True], ids=["raw", "z-scored"])
-def test_outputs_that_differ_have_a_distance_whose_gradient_counts(toy: Toy, num_classes: int, standardized: bool):
+def test_outputs_that_differ_have_a_distance_whose_gradient_counts(
+    toy: Toy, num_classes: int, standardized: bool
+):
     problem = with_classes(toy, num_classes)
     said, wanted = (random_outputs(toy, num_classes, seed) for seed in (0, 1))
     distance, gradient = hear(problem, said, wanted, standardized=standardized)

@@ -27,7 +27,9 @@ CASES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("head", "attention"), CASES.values(), ids=CASES.keys())
-def test_it_learns_is_exported_and_quantized_and_shows_its_features(head: HeadParams, attention: str, tmp_path: Path):
+def test_it_learns_is_exported_and_quantized_and_shows_its_features(
+    head: HeadParams, attention: str, tmp_path: Path
+):
     backbone = SmallResNet(family="small-resnet", widths=(8, 16), depths=(1, 1), attention=attention)  # type: ignore[arg-type]
     network = build_network(TOY.problem, backbone, FACTS, seed=0, head=head).train()
     inputs, targets = TOY.batch(64)
@@ -64,7 +66,10 @@ def test_it_learns_is_exported_and_quantized_and_shows_its_features(head: HeadPa
 
 def test_features_are_named_or_refused():
     network = TOY.network()
-    assert check_names(network, ("embedding", "head", "backbone.stages.1.0.first")) and check_names(network, ()) == ()
+    assert (
+        check_names(network, ("embedding", "head", "backbone.stages.1.0.first"))
+        and check_names(network, ()) == ()
+    )
     with pytest.raises(ValueError, match=r"no part 'backbone.stage.1'; near ones are .*backbone.stages.1"):
         check_names(network, ("backbone.stage.1",))
     with pytest.raises(ValueError, match=r"no part 'embedding'"):

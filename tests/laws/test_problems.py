@@ -88,7 +88,9 @@ def test_tallies_add_up_whatever_the_batches(toy: Toy):
 
     def tally(start: int, stop: int) -> torch.Tensor:
         part = slice(start, stop)
-        found = toy.problem.tally({k: v[part] for k, v in answer.items()}, {k: v[part] for k, v in targets.items()})
+        found = toy.problem.tally(
+            {k: v[part] for k, v in answer.items()}, {k: v[part] for k, v in targets.items()}
+        )
         assert len(found) == stop - start
         return found.double().sum(dim=0)
 
@@ -120,7 +122,10 @@ def test_padding_of_spatial_truth_changes_nothing(toy: Toy):
             name: torch.nn.functional.pad(value, (0, 4, 0, 4), value=3.0) for name, value in outputs.items()
         }
     torch.testing.assert_close(
-        toy.problem.loss(padded_outputs, padded_targets), toy.problem.loss(outputs, targets), rtol=1e-5, atol=1e-7
+        toy.problem.loss(padded_outputs, padded_targets),
+        toy.problem.loss(outputs, targets),
+        rtol=1e-5,
+        atol=1e-7,
     )
     tallies = [
         toy.problem.tally(toy.problem.read(said), true)
@@ -162,7 +167,9 @@ def test_confusion_counts_everything_and_captions_are_text(toy: Toy):
     error = toy.problem.error(answer, targets)
     assert error.shape == (16,) and (error >= 0).all() and (error <= 1).all()
     one = slice(0, 1)
-    assert toy.problem.caption({k: v[one] for k, v in answer.items()}, {k: v[one] for k, v in targets.items()})
+    assert toy.problem.caption(
+        {k: v[one] for k, v in answer.items()}, {k: v[one] for k, v in targets.items()}
+    )
 
 
 def test_dump_and_load_give_the_same_problem(toy: Toy):
@@ -199,7 +206,9 @@ def test_export_and_int8_keep_the_keys_and_stay_within_drift(toy: Toy, tmp_path:
     images = inputs["image"].permute(0, 2, 3, 1).contiguous()
     export(deployable, FACTS, tmp_path / "fp32.onnx", {"hello": "world"})
     metadata = {"hello": "int8"}
-    Quantizer(tmp_path / "fp32.onnx", images.numpy(), tmp_path).make(Setting(), tmp_path / "int8.onnx", metadata)
+    Quantizer(tmp_path / "fp32.onnx", images.numpy(), tmp_path).make(
+        Setting(), tmp_path / "int8.onnx", metadata
+    )
     exact, small = Deployed(tmp_path / "fp32.onnx"), Deployed(tmp_path / "int8.onnx")
     assert (exact.metadata, small.metadata) == ({"hello": "world"}, metadata)
     with torch.inference_mode():

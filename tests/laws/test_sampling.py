@@ -48,7 +48,9 @@ def drawn(found: Sampler, epochs: int, start: int = 0) -> np.ndarray:
 @EVERY
 @pytest.mark.parametrize("num_ranks", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("batch_size", [7, 8, 10])
-def test_the_union_over_ranks_is_the_batch_of_one_and_nobody_starves(name: str, num_ranks: int, batch_size: int):
+def test_the_union_over_ranks_is_the_batch_of_one_and_nobody_starves(
+    name: str, num_ranks: int, batch_size: int
+):
     if name == "two classes" and batch_size % 2:
         pytest.skip("seven images of two classes are uneven")
     alone = sampler(METHODS[name], batch_size=batch_size)
@@ -168,7 +170,13 @@ def test_a_weight_of_zero_is_never_drawn():
 
 
 def test_an_example_of_several_strata_follows_its_rarest():
-    both = [frozenset({"cat"}), frozenset({"cat", "hat"}), frozenset({"cat"}), frozenset({"hat"}), frozenset({"cat"})]
+    both = [
+        frozenset({"cat"}),
+        frozenset({"cat", "hat"}),
+        frozenset({"cat"}),
+        frozenset({"hat"}),
+        frozenset({"cat"}),
+    ]
     assert rarest(both).tolist() == [0, 1, 0, 1, 0]
 
 

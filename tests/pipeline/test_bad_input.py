@@ -127,7 +127,9 @@ def spoil(name: str) -> bytes:
 def test_bad_images_are_named_and_too_many_stop(images: Path, run: Run, name: str):
     (images / "images" / "cat" / "bad.png").write_bytes(spoil(name))
     # One of 73 is more than the default 1 %.
-    assert_refused(images, run(images, "ingest", "prepare"), "prepare", " images/cat/bad.png: ", "max_bad_share")
+    assert_refused(
+        images, run(images, "ingest", "prepare"), "prepare", " images/cat/bad.png: ", "max_bad_share"
+    )
     text = (images / "params.yaml").read_text()
     (images / "params.yaml").write_text(text.replace("prepare: {", "prepare: {max_bad_share: 0.05, "))
     assert run(images, "prepare")[0] == 0
@@ -141,11 +143,15 @@ def test_messages_name_the_images_where_the_user_put_them(images: Path, run: Run
     text = (images / "params.yaml").read_text().replace("folder: images", f"folder: {folder}")
     text = text.replace("kind: multiclass", "kind: multiclass, classes: [cat, dog]")
     (images / "params.yaml").write_text(text)
-    assert_refused(images, run(images, "ingest", "prepare"), "prepare", f"'owl' of {folder}/owl/0.jpg is not among")
+    assert_refused(
+        images, run(images, "ingest", "prepare"), "prepare", f"'owl' of {folder}/owl/0.jpg is not among"
+    )
 
 
 def test_messages_name_the_images_of_a_table(images: Path, run: Run):
-    lines = ["path,labels"] + [f"../images/{name}/{i}.png,{name}" for name in ("cat", "dog") for i in range(1, 24, 2)]
+    lines = ["path,labels"] + [
+        f"../images/{name}/{i}.png,{name}" for name in ("cat", "dog") for i in range(1, 24, 2)
+    ]
     (images / "lists").mkdir()
     (images / "lists/all.csv").write_text("\n".join([*lines, "bad.png,cat"]))
     (images / "lists/bad.png").write_bytes(b"words")
@@ -164,7 +170,9 @@ def flip(path: Path) -> None:
 
 @pytest.mark.parametrize("stage", ["augment", "train"])
 @pytest.mark.parametrize("name", ["train/image.npy", "train/label.npy", "rows.parquet"])
-def test_an_image_or_a_label_that_changed_after_prepare_is_named(images: Path, run: Run, name: str, stage: str):
+def test_an_image_or_a_label_that_changed_after_prepare_is_named(
+    images: Path, run: Run, name: str, stage: str
+):
     assert run(images, "ingest", "prepare", *(["augment"] if stage == "train" else []))[0] == 0
     flip(images / "artifacts/prepare" / name)
     words = (f"artifacts/prepare/{name} is damaged", "SHA-256", "delete", "`make pipeline`")
@@ -186,9 +194,7 @@ def test_a_batch_larger_than_an_epoch_names_its_key_and_the_way_out(images: Path
     params = getattr(load(images), stage)
     params = replace(params, fit=replace(params.fit, batch_size=512))
     drawn = inputs["prepare"].facts["examples"]["train"]
-    words = (
-        rf"{stage}.fit.batch_size = 512, but an epoch draws only {drawn} examples .* to {drawn} or less, or add images"
-    )
+    words = rf"{stage}.fit.batch_size = 512, but an epoch draws only {drawn} examples .* to {drawn} or less, or add images"
     with pytest.raises(ValueError, match=words):
         train_network(
             stage,
@@ -212,7 +218,9 @@ def test_more_ranks_than_the_machine_holds(images: Path, run: Run):
 
 def test_an_empty_file_of_parameters(images: Path, run: Run):
     (images / "params.yaml").write_text("")
-    assert_refused(images, run(images, "ingest"), "ingest", "params.yaml: the file is empty", "examples/digits")
+    assert_refused(
+        images, run(images, "ingest"), "ingest", "params.yaml: the file is empty", "examples/digits"
+    )
 
 
 def test_a_rule_of_the_gate_on_a_class_that_nobody_has_is_told_before_anything_is_trained(
@@ -231,13 +239,17 @@ def test_a_rule_of_the_gate_on_a_class_that_nobody_has_is_told_before_anything_i
 
 
 def test_a_missing_artifact_names_the_way_out(images: Path, run: Run):
-    assert_refused(images, run(images, "prepare"), "prepare", "artifacts/ingest does not exist", "make pipeline")
+    assert_refused(
+        images, run(images, "prepare"), "prepare", "artifacts/ingest does not exist", "make pipeline"
+    )
 
 
 @pytest.mark.parametrize(
     ("number", "words"), [(errno.ENOSPC, "no space left on the disk"), (errno.EROFS, "no permission")]
 )
-def test_a_full_or_read_only_disk(images: Path, run: Run, monkeypatch: pytest.MonkeyPatch, number: int, words: str):
+def test_a_full_or_read_only_disk(
+    images: Path, run: Run, monkeypatch: pytest.MonkeyPatch, number: int, words: str
+):
     def fail(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number), "artifacts/ingest/rows.parquet")
 
@@ -251,7 +263,9 @@ def test_a_failed_stage_keeps_what_was_there(images: Path, run: Run):
     assert run(images, "ingest", "prepare")[0] == 0
     before = (images / "artifacts/prepare/artifact.json").read_bytes()
     text = (images / "params.yaml").read_text()
-    (images / "params.yaml").write_text(text.replace("kind: multiclass", "kind: multiclass, classes: [cat, dog]"))
+    (images / "params.yaml").write_text(
+        text.replace("kind: multiclass", "kind: multiclass, classes: [cat, dog]")
+    )
     code, said = run(images, "prepare")
     assert code == 2 and "'owl'" in said
     assert (images / "artifacts/prepare/artifact.json").read_bytes() == before

@@ -134,7 +134,9 @@ def assert_contract(quantize: artifacts.Artifact, prepare: artifacts.Artifact) -
             assert answer.shape[0] == shape[0]
     int8 = onnx.load(quantize.path("quantized.onnx"))
     weights = {tensor.name: tensor.data_type for tensor in int8.graph.initializer}
-    scales = [node for node in int8.graph.node if node.op_type == "DequantizeLinear" and node.input[0] in weights]
+    scales = [
+        node for node in int8.graph.node if node.op_type == "DequantizeLinear" and node.input[0] in weights
+    ]
     assert onnx.TensorProto.INT8 in {weights[node.input[0]] for node in scales}
     assert not any(node.op_type == "BatchNormalization" for node in int8.graph.node)
 
@@ -156,14 +158,18 @@ def assert_drift_ends_in_a_good_model(project: Path, made: dict[str, artifacts.A
     """A student whose logits shout (the softmax does not hear it, one int8 range does) ends as a model as good as itself."""
     student = made["distill"]
     weights = load_file(student.path(artifacts.WEIGHTS))
-    weights["head.weight"] += 300 * np.random.default_rng(0).normal(size=weights["head.weight"].shape[1:]).astype("f")
+    weights["head.weight"] += 300 * np.random.default_rng(0).normal(
+        size=weights["head.weight"].shape[1:]
+    ).astype("f")
     save_file(weights, student.path(artifacts.WEIGHTS))
     record = {name: getattr(student, name) for name in ("made_from", "params", "code", "facts")}
     artifacts.write("distill", student.folder, **record)
     for name in ("quantize", "evaluate"):
         done = run_stage(project, name)
         assert done.returncode == 0, done.stderr[-2000:]
-    quantize, evaluate = (artifacts.load(name, project / "artifacts" / name).facts for name in ("quantize", "evaluate"))
+    quantize, evaluate = (
+        artifacts.load(name, project / "artifacts" / name).facts for name in ("quantize", "evaluate")
+    )
     assert quantize["quantization"]["float_layers"], "the head alone drifts"
     scores = {name: found["accuracy"]["value"] for name, found in evaluate["candidates"].items()}
     assert scores["quantized"] >= scores["student"] - 0.02

@@ -65,7 +65,8 @@ def mlflow_runs(project: Path) -> list[tuple[str, str]]:
 
 def prefect_runs(project: Path, table: str = "flow_run") -> list[tuple[str, str]]:
     return ask(
-        project / ".temper" / "prefect" / "prefect.db", f"SELECT name, state_type FROM {table} ORDER BY start_time"
+        project / ".temper" / "prefect" / "prefect.db",
+        f"SELECT name, state_type FROM {table} ORDER BY start_time",
     )
 
 
@@ -99,7 +100,11 @@ def test_what_a_run_leaves(finished: Path):
 
     parent, *children = mlflow_runs(finished)
     assert parent[1] == "FINISHED"
-    assert children == [("teacher", "FINISHED"), ("student", "FINISHED"), ("quantized, version 1", "FINISHED")]
+    assert children == [
+        ("teacher", "FINISHED"),
+        ("student", "FINISHED"),
+        ("quantized, version 1", "FINISHED"),
+    ]
     points = "SELECT COUNT(*), COUNT(DISTINCT run_uuid || key || step) FROM metrics WHERE key LIKE 'train/%'"
     [(count, distinct)] = ask(finished / "mlruns" / "mlflow.db", points)
     assert count == distinct > 0
@@ -165,9 +170,7 @@ def test_a_failing_stage(project: Path):
 def train_for_long(project: Path) -> "subprocess.Popen[str]":
     """Start a run and return when its training has written a checkpoint and its curve has begun in MLflow."""
     process = start(project)
-    points = (
-        "SELECT COUNT(*) FROM metrics JOIN runs USING (run_uuid) WHERE runs.status = 'RUNNING' AND key LIKE 'train/%'"
-    )
+    points = "SELECT COUNT(*) FROM metrics JOIN runs USING (run_uuid) WHERE runs.status = 'RUNNING' AND key LIKE 'train/%'"
     until = time.monotonic() + 240
     while not ask(project / "mlruns" / "mlflow.db", points)[0][0]:
         assert process.poll() is None and time.monotonic() < until, process.communicate()
@@ -226,7 +229,8 @@ def test_however_a_run_is_ended_all_of_it_ends_and_the_next_goes_on(project: Pat
             [stopped] = steps_of(errors)
         else:
             stopped = max(
-                int(path.name.split("-")[3]) for path in (project / ".temper" / "checkpoints").glob("*/*.safetensors")
+                int(path.name.split("-")[3])
+                for path in (project / ".temper" / "checkpoints").glob("*/*.safetensors")
             )
     assert ("teacher", "RUNNING") in mlflow_runs(project)
     edit(project, "epochs: 2000", "epochs: 2")  # as before: everything comes back from DVC's cache
@@ -246,7 +250,9 @@ def test_however_a_run_is_ended_all_of_it_ends_and_the_next_goes_on(project: Pat
 def test_a_step_of_whose_end_the_server_did_not_hear_is_given_one(project: Path):
     database = project / ".temper" / "prefect" / "prefect.db"
     with closing(sqlite3.connect(database)) as connection, connection:
-        connection.execute("UPDATE task_run SET state_type = 'RUNNING', state_name = 'Running' WHERE name = 'register'")
+        connection.execute(
+            "UPDATE task_run SET state_type = 'RUNNING', state_name = 'Running' WHERE name = 'register'"
+        )
     code, said, errors = run(project)
     assert code == 0, errors
     assert "closed 1 records of runs that were killed" in said
@@ -284,7 +290,9 @@ def test_a_registry_that_vanished_is_not_begun_anew(project: Path, words: str):
     if words == "empty":
         database.touch()
     code, _, errors = run(project)
-    assert code == 2 and f"{database} is {words} (to begin anew, delete {project}/mlruns as a whole)" in errors
+    assert (
+        code == 2 and f"{database} is {words} (to begin anew, delete {project}/mlruns as a whole)" in errors
+    )
     assert f"`make restore PROJECT={project}` puts back the copy" in errors
     assert run(project, "--restore")[0] == 0
     assert mlflow_runs(project) == before

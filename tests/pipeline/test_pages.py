@@ -23,7 +23,9 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(900),
     pytest.mark.enable_socket,
-    pytest.mark.skipif(not (BROWSER and DRIVER), reason="needs a browser: apt-get install chromium chromium-driver"),
+    pytest.mark.skipif(
+        not (BROWSER and DRIVER), reason="needs a browser: apt-get install chromium chromium-driver"
+    ),
 ]
 WAIT_S = 60
 UNFOLD = "//a[starts-with(normalize-space(), '20')]/ancestor::*[contains(@class, 'ag-cell-wrapper')]//button"
@@ -79,7 +81,12 @@ class Reader:
 
         options = webdriver.ChromeOptions()
         options.binary_location = str(BROWSER)
-        for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1900,1400"):
+        for argument in (
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-dev-shm-usage",
+            "--window-size=1900,1400",
+        ):
             options.add_argument(argument)
         self.driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
         self.address = address
@@ -164,7 +171,9 @@ def test_runs_are_grouped_by_pipeline_run(reader: Reader):
     reader.read("Run Name", "12 matching runs", "toys-multiclass (")
     unfold(reader)
     reader.read("teacher", "student", NEWEST)
-    assert len(reader.driver.find_elements("xpath", UNFOLD)) == 3, "each pipeline run folds its own candidates"
+    assert len(reader.driver.find_elements("xpath", UNFOLD)) == 3, (
+        "each pipeline run folds its own candidates"
+    )
     reader.shoot("runs")
 
 
@@ -177,7 +186,12 @@ def test_three_versions_are_compared(reader: Reader):
     reader.click("//button[@data-testid='compareButton']")
     # MLflow draws the page before it has all runs, and calls those that are still on their way invalid.
     reader.read(
-        "Comparing 3 Versions", "accuracy", "latency_ms", "stress/noise", "calibration_images 16 32 64", reload_s=20
+        "Comparing 3 Versions",
+        "accuracy",
+        "latency_ms",
+        "stress/noise",
+        "calibration_images 16 32 64",
+        reload_s=20,
     )
     reader.shoot("compare")
 
@@ -193,7 +207,9 @@ def test_a_version_leads_to_its_run_its_data_and_its_card(reader: Reader, projec
     reader.shoot("card")
     reader.open("/models/toys-multiclass/versions/3")
     reader.click("//a[normalize-space()='quantized, version 3']")
-    reader.read("Datasets", "toys-multiclass (", "Registered models", "\nv3", "stress/noise", "calibration_images")
+    reader.read(
+        "Datasets", "toys-multiclass (", "Registered models", "\nv3", "stress/noise", "calibration_images"
+    )
     reader.shoot("run")
 
 

@@ -39,7 +39,10 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dic
     for name, value in found.items():
         monkeypatch.setenv(name, value)
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with (tmp_path / "store.log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
+    with (
+        (tmp_path / "store.log").open("wb") as log,
+        subprocess.Popen(command, stdout=log, stderr=log) as server,
+    ):
         try:
             until = time.monotonic() + 60
             while True:
@@ -47,7 +50,9 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dic
                     socket.create_connection(("127.0.0.1", port), timeout=5).close()
                     break
                 except OSError:
-                    assert server.poll() is None and time.monotonic() < until, (tmp_path / "store.log").read_text()
+                    assert server.poll() is None and time.monotonic() < until, (
+                        tmp_path / "store.log"
+                    ).read_text()
                     time.sleep(0.2)
             for bucket in ("models", "data"):
                 boto3.client("s3").create_bucket(Bucket=bucket)
@@ -59,7 +64,9 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dic
 def tell(project: Path, name: str, *arguments: str, code: int = 0) -> str:
     command = [*COMMANDS[name], "--project", str(project), *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500, check=False
+    )
     assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr
 

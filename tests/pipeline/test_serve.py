@@ -39,7 +39,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 def ask(url: str, body: bytes | None = None, kind: str = "application/json") -> bytes:
-    with urllib.request.urlopen(urllib.request.Request(url, body, {"Content-Type": kind}), timeout=30) as response:
+    with urllib.request.urlopen(
+        urllib.request.Request(url, body, {"Content-Type": kind}), timeout=30
+    ) as response:
         return bytes(response.read())
 
 
@@ -56,7 +58,9 @@ def wait(what: str, holds: Any) -> Any:
 
 
 @contextmanager
-def running(project: Project, log: Path, ready: str, *command: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def running(
+    project: Project, log: Path, ready: str, *command: str
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -92,7 +96,9 @@ def lives(process: psutil.Process) -> bool:
 
 
 def test_both_servers_give_the_same_answers(project: Project, tmp_path: Path):
-    ours = running(project, tmp_path / "ours.log", "/ready", "temper.ops.serve", "--project", str(project.folder))
+    ours = running(
+        project, tmp_path / "ours.log", "/ready", "temper.ops.serve", "--project", str(project.folder)
+    )
     peer = ["mlflow", "models", "serve", "-m", "models:/toys-multiclass@champion", "--env-manager", "local"]
     with ours as (here, _), running(project, tmp_path / "peer.log", "/ping", *peer) as (there, _):
         said = json.loads(ask(f"{here}/predict", json.dumps({"image": PIXELS.tolist()}).encode()))
@@ -110,13 +116,18 @@ def test_both_servers_give_the_same_answers(project: Project, tmp_path: Path):
 
 def test_processes_live_and_die_as_one(project: Project, tmp_path: Path):
     log = tmp_path / "log"
-    with running(project, log, "/ready", "temper.ops.serve", "--project", str(project.folder)) as (url, server):
+    with running(project, log, "/ready", "temper.ops.serve", "--project", str(project.folder)) as (
+        url,
+        server,
+    ):
 
         def predict() -> None:
             ask(f"{url}/predict?shape=1,16,16,3", PIXELS[:1].tobytes(), "application/octet-stream")
 
         def counted() -> int:
-            found = re.search(r'^temper_requests_total\{status="200"\} (\d+)', ask(f"{url}/metrics").decode(), re.M)
+            found = re.search(
+                r'^temper_requests_total\{status="200"\} (\d+)', ask(f"{url}/metrics").decode(), re.M
+            )
             return int(found[1]) if found else 0
 
         wait("not two processes", lambda: len(workers(server)) == 2)

@@ -42,7 +42,9 @@ class Stores:
 def as_postgres(*command: str, **options: object) -> subprocess.CompletedProcess[str]:
     """PostgreSQL refuses to run as root."""
     user = (
-        {"user": "postgres", "group": pwd.getpwnam("postgres").pw_gid, "extra_groups": []} if os.getuid() == 0 else {}
+        {"user": "postgres", "group": pwd.getpwnam("postgres").pw_gid, "extra_groups": []}
+        if os.getuid() == 0
+        else {}
     )
     return subprocess.run(command, check=True, capture_output=True, text=True, **user, **options)  # type: ignore[call-overload,no-any-return]
 
@@ -72,7 +74,15 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
         )
         options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
         as_postgres(
-            str(BINARIES[-1] / "pg_ctl"), "-D", str(data), "-o", options, "-l", str(folder / "log"), "-w", "start"
+            str(BINARIES[-1] / "pg_ctl"),
+            "-D",
+            str(data),
+            "-o",
+            options,
+            "-l",
+            str(folder / "log"),
+            "-w",
+            "start",
         )
         address = f"temper:{password}@127.0.0.1:{port}"
         for name in ("mlflow", "users", "prefect"):
@@ -162,7 +172,9 @@ def wait(url: str, server: subprocess.Popen, log: Path) -> None:
 def tell(stores: Stores, project: Path, name: str, *arguments: str, code: int = 0, **changes: str) -> str:
     command = [*COMMANDS[name], "--project", str(project), *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **stores.environment, **changes}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500, check=False
+    )
     assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr
 

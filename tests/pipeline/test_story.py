@@ -84,7 +84,9 @@ class Load:
     def _run(self) -> None:
         while not self._stop.wait(0.02):
             try:
-                request = urllib.request.Request(f"{self.url}/predict", self.image, {"Content-Type": "image/png"})
+                request = urllib.request.Request(
+                    f"{self.url}/predict", self.image, {"Content-Type": "image/png"}
+                )
                 with urllib.request.urlopen(request, timeout=30) as response:
                     self.versions.append(json.load(response)["model"]["version"])
             except (OSError, ValueError, KeyError) as error:
@@ -123,7 +125,9 @@ def serving(project: Path) -> Iterator[str]:
 def wait_for(load: Load, version: int) -> None:
     until = time.monotonic() + 20
     while load.versions[-1:] != [version]:
-        assert time.monotonic() < until, f"the server did not follow to version {version}: {load.versions[-3:]}"
+        assert time.monotonic() < until, (
+            f"the server did not follow to version {version}: {load.versions[-3:]}"
+        )
         time.sleep(0.1)
 
 
@@ -160,7 +164,9 @@ def test_a_life(tmp_path: Path):
         wait_for(load, 2)
 
         poisoned = range(few.stop + NEWS, len(digits.images))
-        write(inbox, poisoned, digits, (truth + 1) % 10)  # a slip in somebody's table: every label is the next one
+        write(
+            inbox, poisoned, digits, (truth + 1) % 10
+        )  # a slip in somebody's table: every label is the next one
         time.sleep(2.1)
         said = tell(project, "retrain", "--scheduled")
         assert (

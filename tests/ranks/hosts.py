@@ -15,7 +15,9 @@ def why_not() -> str:
         return "needs `ip` (iproute2)"
     if os.geteuid():
         return "needs root, for network namespaces"
-    probe = subprocess.run(["ip", "netns", "add", _name("probe")], capture_output=True, text=True, check=False)
+    probe = subprocess.run(
+        ["ip", "netns", "add", _name("probe")], capture_output=True, text=True, check=False
+    )
     if probe.returncode:
         return f"makes no network namespaces: {probe.stderr.strip()}"
     _ip("netns", "del", _name("probe"))
@@ -49,7 +51,20 @@ def two_hosts() -> Iterator[Hosts]:
         for host in (hosts.first, hosts.second):
             _ip("netns", "add", host)
             _ip("-n", host, "link", "set", "lo", "up")
-        _ip("-n", hosts.first, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", hosts.second)
+        _ip(
+            "-n",
+            hosts.first,
+            "link",
+            "add",
+            "eth0",
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
+            hosts.second,
+        )
         for host, address in ((hosts.first, FIRST), (hosts.second, SECOND)):
             _ip("-n", host, "address", "add", f"{address}/24", "dev", "eth0")
             _ip("-n", host, "link", "set", "eth0", "up")

@@ -27,7 +27,11 @@ pytestmark = pytest.mark.slow
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A toy project up to augment, with a training of some seconds that writes checkpoints all the time."""
     project = make_project(tmp_path_factory.mktemp("prepared"), "multiclass", count=480, epochs=40)
-    text = (project / "params.yaml").read_text().replace("precision: fp32", "precision: fp32, checkpoint_s: 0.05")
+    text = (
+        (project / "params.yaml")
+        .read_text()
+        .replace("precision: fp32", "precision: fp32, checkpoint_s: 0.05")
+    )
     (project / "params.yaml").write_text(text)
     run_until(project, "augment")
     return project
@@ -45,7 +49,9 @@ def set_ranks(project: Path, ranks: int) -> None:
 
 
 @pytest.fixture(scope="module", params=[1, 2])
-def whole(prepared: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, Path]:
+def whole(
+    prepared: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[int, Path]:
     """An uninterrupted training and its number of ranks."""
     project = copy(prepared, tmp_path_factory.mktemp("whole") / "project", request.param)
     done = run_stage(project, "train")
@@ -61,7 +67,11 @@ class Running:
         command = [sys.executable, "-m", "temper", "stage", "train", "--project", str(project)]
         with self.log.open("w") as log:
             self.door = subprocess.Popen(
-                command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=log, stderr=subprocess.STDOUT
+                command,
+                cwd=ROOT,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                stdout=log,
+                stderr=subprocess.STDOUT,
             )
         self.tree: list[psutil.Process] = []
 
@@ -160,7 +170,9 @@ def test_told_to_end_it_is_gone_in_time_and_goes_on(prepared: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize(("ranks", "victim"), [(1, "door"), (2, "agent"), (2, "0"), (2, "1")])
-def test_killed_it_leaves_nobody_behind_and_says_who_it_was(prepared: Path, tmp_path: Path, ranks: int, victim: str):
+def test_killed_it_leaves_nobody_behind_and_says_who_it_was(
+    prepared: Path, tmp_path: Path, ranks: int, victim: str
+):
     project = copy(prepared, tmp_path / "project", ranks)
     running = Running(project)
     running.wait_for_step(20)

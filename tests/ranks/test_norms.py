@@ -17,7 +17,9 @@ def test_two_ranks_with_uneven_parts_normalise_as_one():
     common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "tests.ranks.norms_of_two"]
     ranks = [
-        subprocess.Popen(command, cwd=ROOT, env={**os.environ, **common, "RANK": str(rank)}, stderr=subprocess.PIPE)
+        subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, **common, "RANK": str(rank)}, stderr=subprocess.PIPE
+        )
         for rank in range(2)
     ]
     said = [rank.communicate(timeout=300)[1].decode()[-2000:] for rank in ranks]
@@ -28,5 +30,7 @@ def test_a_normalisation_of_an_unknown_kind_is_refused():
     class Odd(nn.BatchNorm2d):
         pass
 
-    with pytest.raises(ValueError, match="layer 1 is a Odd, whose statistics cannot be shared by several ranks"):
+    with pytest.raises(
+        ValueError, match="layer 1 is a Odd, whose statistics cannot be shared by several ranks"
+    ):
         synchronise_statistics(nn.Sequential(nn.BatchNorm2d(2), Odd(2)))

@@ -22,5 +22,7 @@ def test_two_ranks_unfreeze_as_one(tmp_path: Path):
     (one / "params.yaml").write_text(text)
     train_with_one_and_two(one)
     for project in (one, tmp_path / "two"):
-        facts = json.loads((project / "artifacts" / "train" / "artifact.json").read_text())["facts"]["transfer"]
+        facts = json.loads((project / "artifacts" / "train" / "artifact.json").read_text())["facts"][
+            "transfer"
+        ]
         assert facts["share"] == 1.0 and facts["fresh"] == ["head.weight", "head.bias"]

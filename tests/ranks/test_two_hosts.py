@@ -19,7 +19,10 @@ from tests.ranks.hosts import FIRST, Hosts, two_hosts, why_not
 from tests.ranks.test_kills import digests, newest_step, set_ranks
 from tests.ranks.test_ranks import TOLERANCE, curves
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not() or "there are namespaces")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(why_not()), reason=why_not() or "there are namespaces"),
+]
 EPOCHS = 80
 
 
@@ -29,7 +32,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = make_project(tmp_path_factory.mktemp("prepared"), "multiclass", count=480, epochs=EPOCHS)
     path = project / "params.yaml"
     text = path.read_text().replace("precision: fp32", "precision: fp32, checkpoint_s: 0.05")
-    path.write_text(text.replace("  ranks: 1\n", "  ranks: 1\n  hosts: {most: 2, wait_s: 120, lost_s: 6}\n", 1))
+    path.write_text(
+        text.replace("  ranks: 1\n", "  ranks: 1\n  hosts: {most: 2, wait_s: 120, lost_s: 6}\n", 1)
+    )
     run_until(project, "augment")
     return project
 
@@ -67,9 +72,13 @@ class Host:
         ]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "TEMPER_HOST": FIRST}
         with self.log.open("w") as log:
-            self.door = subprocess.Popen(words, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+            self.door = subprocess.Popen(
+                words, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT
+            )
         # A core each, so that a rank has one thread, as each of two ranks on one host has: sums are then the same.
-        psutil.Process(self.door.pid).cpu_affinity([sorted(os.sched_getaffinity(0))[-1 if command == "join" else 0]])
+        psutil.Process(self.door.pid).cpu_affinity(
+            [sorted(os.sched_getaffinity(0))[-1 if command == "join" else 0]]
+        )
 
     def said(self) -> str:
         return self.log.read_text()
@@ -91,7 +100,9 @@ def hosts() -> Iterator[Hosts]:
 
 
 @pytest.fixture
-def running(hosts: Hosts, prepared: Path, tmp_path: Path) -> Iterator[Callable[[str | None], tuple[Host, Host]]]:
+def running(
+    hosts: Hosts, prepared: Path, tmp_path: Path
+) -> Iterator[Callable[[str | None], tuple[Host, Host]]]:
     """Starts the training on both hosts, each with a folder of its own, as if they shared no disk."""
     started: list[Host] = []
 

@@ -26,7 +26,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 @pytest.mark.parametrize("project", PROJECTS, ids=lambda path: path.name)
 def test_dvc_yaml_is_the_table_of_stages(project: Path):
-    assert (project / "dvc.yaml").read_text(encoding="utf-8") == dvc_yaml(project, load(project)), "run `make dvc-yaml`"
+    assert (project / "dvc.yaml").read_text(encoding="utf-8") == dvc_yaml(project, load(project)), (
+        "run `make dvc-yaml`"
+    )
 
 
 def test_every_section_of_the_parameters_belongs_to_a_stage_or_a_task():
@@ -52,7 +54,9 @@ def names_read(path: Path) -> set[str]:
     read = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
     calls = [node for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func) == "getattr"]
     if any(not isinstance(call.args[1], ast.Constant) for call in calls):
-        read |= {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+        read |= {
+            node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
     return read
 
 
@@ -81,7 +85,9 @@ def test_stages_that_move_files_never_import_torch(stage: str):
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-@pytest.mark.parametrize("module", ["temper.config", "temper.stages.dvc_yaml", "temper.cli.main", "flows.__main__"])
+@pytest.mark.parametrize(
+    "module", ["temper.config", "temper.stages.dvc_yaml", "temper.cli.main", "flows.__main__"]
+)
 def test_planning_needs_neither_torch_nor_prefect_nor_mlflow(module: str):
     code = f"import sys, {module}; assert not {{'torch', 'prefect', 'mlflow'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
@@ -101,10 +107,14 @@ def test_nobody_branches_on_a_kind_of_problem():
                 assert node.value not in kinds, f"{where} names the kind {node.value!r}"
             if isinstance(node, ast.Compare | ast.Match):
                 found = {ast.unparse(part) for part in ast.walk(node) if isinstance(part, ast.Attribute)}
-                assert not [text for text in found if text.endswith("problem.kind")], f"{where} branches on a kind"
+                assert not [text for text in found if text.endswith("problem.kind")], (
+                    f"{where} branches on a kind"
+                )
             if isinstance(node, ast.Name | ast.Attribute):
                 name = node.id if isinstance(node, ast.Name) else node.attr
-                assert name not in {"Multiclass", "Multilabel", "Segmentation"}, f"{where} names the class {name}"
+                assert name not in {"Multiclass", "Multilabel", "Segmentation"}, (
+                    f"{where} names the class {name}"
+                )
 
 
 def test_only_what_measures_opens_the_test_split():
@@ -133,13 +143,17 @@ def test_weights_are_never_pickles():
                     loads.append(node)
             if isinstance(node, ast.Call) and any(word.arg == "weights_only" for word in node.keywords):
                 # Others' files may be read as plain tensors, which runs nothing in them.
-                assert [ast.unparse(word.value) for word in node.keywords if word.arg == "weights_only"] == ["True"]
+                assert [ast.unparse(word.value) for word in node.keywords if word.arg == "weights_only"] == [
+                    "True"
+                ]
                 safe.append(node.func)
         assert [node.lineno for node in loads if node not in safe] == [], path
 
 
 def test_annotations_are_real():
-    assert [path for path in CODE if "from __future__ import annotations" in path.read_text(encoding="utf-8")] == []
+    assert [
+        path for path in CODE if "from __future__ import annotations" in path.read_text(encoding="utf-8")
+    ] == []
 
 
 def test_files_and_functions_stay_small():
@@ -167,7 +181,9 @@ def test_names_of_files_say_something():
 
 
 def test_every_make_target_in_the_docs_exists():
-    targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    targets = set(
+        re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    )
     for page in PAGES:
         for target in re.findall(r"`make ([a-z-]+)", page.read_text(encoding="utf-8")):
             assert target in targets, f"{page.name} names `make {target}`"

@@ -16,14 +16,26 @@ def change(old: str, new: str) -> str:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("label_smoothing: 0.1", "label_smoothin: 0.1", r"unknown key train.fit.label_smoothin; .* 'label_smoothing'"),
+        (
+            "label_smoothing: 0.1",
+            "label_smoothin: 0.1",
+            r"unknown key train.fit.label_smoothin; .* 'label_smoothing'",
+        ),
         ("project: fashion-mnist", "projekt: fashion-mnist", r"unknown key projekt; .*'project'"),
-        ("project: fashion-mnist", "project: Fashion MNIST", r"project = 'Fashion MNIST': string should match"),
+        (
+            "project: fashion-mnist",
+            "project: Fashion MNIST",
+            r"project = 'Fashion MNIST': string should match",
+        ),
         ("epochs: 7", "epochs: six", r"train.fit.epochs = 'six': input should be a valid integer"),
         ("epochs: 7", "epochs: 0", r"train.fit.epochs = 0: input should be greater than or equal to 1"),
         ("seed: 0", "seed: 0.5", r"seed = 0.5: input should be a valid integer"),
         ("seed: 0\n", "", r"seed is missing"),
-        ("flip: true, crop_px: 1", "flip: yes, crop_px: 1", r"views.flip = 'yes': input should be a valid boolean"),
+        (
+            "flip: true, crop_px: 1",
+            "flip: yes, crop_px: 1",
+            r"views.flip = 'yes': input should be a valid boolean",
+        ),
         (
             "kind: multiclass",
             "kind: multi-class",
@@ -122,12 +134,18 @@ def test_a_network_has_stages():
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ("cron: every monday", r"cron = 'every monday': wrong number of fields; '0 3 \* \* 1' is Mondays at three"),
+        (
+            "cron: every monday",
+            r"cron = 'every monday': wrong number of fields; '0 3 \* \* 1' is Mondays at three",
+        ),
         ("cron: 99 * * * *", r"cron = '99 \* \* \* \*': bad minute"),
         ("timezone: Europe/Berln", r"timezone = 'Europe/Berln' is no time zone; one is Europe/Berlin"),
         ("inbox: ../../etc", r"inbox = '../../etc' must be a folder inside the project"),
         ("inbox: /etc", r"inbox = '/etc' must be a folder inside the project"),
-        ("webhook: file:///etc/passwd", r"webhook = 'file:///etc/passwd' must begin with https:// or http://"),
+        (
+            "webhook: file:///etc/passwd",
+            r"webhook = 'file:///etc/passwd' must begin with https:// or http://",
+        ),
     ],
 )
 def test_a_schedule_that_cannot_be_kept_is_told_early(section: str, message: str):
@@ -142,7 +160,10 @@ def test_a_schedule_that_cannot_be_kept_is_told_early(section: str, message: str
             "metric: acuracy, min: 0.9",
             r"gate.rules.0.metric = 'acuracy': must be one of accuracy, .*; the nearest is 'accuracy'",
         ),
-        ("metric: accuracy, min: 93", r"gate.rules.0.min = 93: accuracy is a share from 0 to 1; is 0.93 meant\?"),
+        (
+            "metric: accuracy, min: 93",
+            r"gate.rules.0.min = 93: accuracy is a share from 0 to 1; is 0.93 meant\?",
+        ),
         ("metric: macro_f1, min: 0.9", r"gate.rules.0.metric = 'macro_f1': must be one of accuracy"),
         (
             "metric: accuracy, max_drop: 0.1, on: {condition: gaussian noise}",
@@ -174,10 +195,13 @@ def test_what_the_data_tell_is_checked_once_they_are_known():
     params = parse(f"{before}  rules:\n    - {{metric: headline, min: 0.1, on: {{stratum: Shrt}}}}\n")
     params.check_rules(strata=("Shrt", "Coat"))
     with pytest.raises(
-        ValueError, match=r"gate.rules.0.on.stratum = 'Shrt': must be one of Shirt, Coat; the nearest is 'Shirt'"
+        ValueError,
+        match=r"gate.rules.0.on.stratum = 'Shrt': must be one of Shirt, Coat; the nearest is 'Shirt'",
     ):
         params.check_rules(strata=("Shirt", "Coat"))
-    params = parse(f"{before}  rules:\n    - {{metric: accuracy, min: 0.1, on: {{condition: colour temperature}}}}\n")
+    params = parse(
+        f"{before}  rules:\n    - {{metric: accuracy, min: 0.1, on: {{condition: colour temperature}}}}\n"
+    )
     params.check_rules(channels=3)
     with pytest.raises(ValueError, match=r"on.condition = 'colour temperature': must be one of patch"):
         params.check_rules(channels=1)

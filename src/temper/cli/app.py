@@ -32,7 +32,9 @@ def operate(folder: Path, act: "Callable[[Project, Params], None]") -> None:
 
     project = Project.at(folder)
     os.environ.update(project.environment())
-    logging.raiseExceptions = False  # a log line that cannot be written would be reported in the midst of an error
+    logging.raiseExceptions = (
+        False  # a log line that cannot be written would be reported in the midst of an error
+    )
 
     def run() -> int:
         act(project, load(project.folder))

@@ -49,9 +49,13 @@ def compare_files(
 @commands.command("test-drift", hidden=True)
 def compare_with_recent(
     file: Annotated[Path, typer.Argument(help="ONNX file of the champion.")],
-    images: Annotated[Path, typer.Argument(help="Text file with an image's path in every line, the newest last.")],
+    images: Annotated[
+        Path, typer.Argument(help="Text file with an image's path in every line, the newest last.")
+    ],
     out: Annotated[Path, typer.Argument(help="Folder for drift.json and drift.png.")],
-    false_alarms: Annotated[float, typer.Option(help="How often all tests together may raise a false alarm.")] = 0.01,
+    false_alarms: Annotated[
+        float, typer.Option(help="How often all tests together may raise a false alarm.")
+    ] = 0.01,
     project: Folder = HERE,
 ) -> None:
     """Test whether recent images are like those that the champion was trained for."""

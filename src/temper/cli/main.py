@@ -26,7 +26,9 @@ def compute_as_ranks_do() -> None:
 
     variables = rank_environment(1)
     if not variables.items() <= os.environ.items():
-        os.execve(sys.executable, [sys.executable, "-m", "temper", *sys.argv[1:]], {**os.environ, **variables})
+        os.execve(
+            sys.executable, [sys.executable, "-m", "temper", *sys.argv[1:]], {**os.environ, **variables}
+        )
 
 
 def main() -> None:

@@ -62,7 +62,9 @@ def promote_version(
 
 
 @commands.command("rollback")
-def roll_back(project: Folder = HERE, reason: Annotated[str, typer.Option(help="Put on record.")] = "") -> None:
+def roll_back(
+    project: Folder = HERE, reason: Annotated[str, typer.Option(help="Put on record.")] = ""
+) -> None:
     """Make the champion before this one champion again.
 
     Example: temper rollback --reason "a customer complained"
@@ -139,7 +141,9 @@ def _release(folder: Path, act: "Callable[[Project, Params], None]") -> None:
         except (ValueError, OSError):
             raise
         except Exception as error:
-            if not type(error).__module__.startswith(_REGISTRY_ERRORS):  # by name: most commands import none of them
+            if not type(error).__module__.startswith(
+                _REGISTRY_ERRORS
+            ):  # by name: most commands import none of them
                 raise
             words = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ValueError(

@@ -22,9 +22,12 @@ commands = typer.Typer()
 
 @commands.command("init")
 def init_project(
-    folder: Annotated[Path, typer.Argument(help="Folder of class folders of images, or a .csv or .parquet table.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of class folders of images, or a .csv or .parquet table.")
+    ],
     project: Annotated[
-        Path | None, typer.Option(help="Where the project goes; by default a folder here, named after the images'.")
+        Path | None,
+        typer.Option(help="Where the project goes; by default a folder here, named after the images'."),
     ] = None,
     minutes: Annotated[float, typer.Option(help="What the whole pipeline may take on this machine.")] = 10.0,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a params.yaml that is there.")] = False,
@@ -71,7 +74,9 @@ def show_plan(
 
 @commands.command("estimate")
 def estimate_stages(
-    stages: Annotated[list[str] | None, typer.Argument(help="Of train, distill, evaluate; all by default.")] = None,
+    stages: Annotated[
+        list[str] | None, typer.Argument(help="Of train, distill, evaluate; all by default.")
+    ] = None,
     project: Folder = HERE,
 ) -> None:
     """Time a few real steps on this machine and say what the long stages will take.
@@ -117,7 +122,9 @@ def join_training(project: Folder = HERE) -> None:
     sections = [getattr(params, stage.name) for stage in STAGES if stage.ranked]
     waits = [section.hosts.wait_s for section in sections if section.hosts]
     if not waits:
-        raise ValueError(f"{project / FILE} names no hosts that train together; set train.hosts (docs/scale.md)")
+        raise ValueError(
+            f"{project / FILE} names no hosts that train together; set train.hosts (docs/scale.md)"
+        )
 
     def prepare(name: str) -> tuple[int, dict[str, str]]:
         stage = BY_NAME[name]

@@ -55,7 +55,9 @@ def compare_models(
         "second": names[1],
         "confidence": params.evaluate.confidence,
         "images": len(first.alone),
-        "changed": changed(open_test(prepare), (Deployed(files[0], part=PART), Deployed(files[1], part=PART))),
+        "changed": changed(
+            open_test(prepare), (Deployed(files[0], part=PART), Deployed(files[1], part=PART))
+        ),
         "bytes": [path.stat().st_size for path in files],
         **_as_json(found),
     }
@@ -98,7 +100,9 @@ def draw_comparison(found: Comparison, *, names: tuple[str, str]) -> "Figure":
     with rc_context({**STYLE, "axes.grid.axis": "x"}):
         height = 1.6 + 0.24 * max(len(rows), 1.4 * len(conditions))
         figure = Figure(figsize=(11 if conditions else 6.5, height), layout="constrained")
-        axes = figure.subplots(1, 2 if conditions else 1, squeeze=False, width_ratios=[3, 2] if conditions else None)[0]
+        axes = figure.subplots(
+            1, 2 if conditions else 1, squeeze=False, width_ratios=[3, 2] if conditions else None
+        )[0]
         _draw_forest(axes[0], rows)
         axes[0].set_title(f"{names[1]} against {names[0]}: right of 0 is better")
         if conditions:
@@ -113,7 +117,9 @@ def _draw_forest(axis: "Axes", rows: list[Row]) -> None:
         axis.plot([row.low, row.high], [place, place], color=colour, linewidth=1.6)
         axis.plot([row.difference], [place], "o", color=colour, markersize=4)
     axis.axvline(0, color="#333333", linewidth=0.8)
-    axis.set_yticks(range(len(rows)), [f"{row.metric}, {row.where}".replace("_", " ") for row in reversed(rows)])
+    axis.set_yticks(
+        range(len(rows)), [f"{row.metric}, {row.where}".replace("_", " ") for row in reversed(rows)]
+    )
     axis.set_xlabel("difference, with its interval")
 
 
@@ -125,7 +131,9 @@ def _draw_cells(axis: "Axes", cells: tuple[Row, ...], conditions: list[str]) -> 
         place = conditions.index(condition), severities.index(int(severity))
         values[place] = 100 * row.difference
         shown = "" if row.word == "no difference shown" else "*"
-        axis.text(place[1], place[0], f"{100 * row.difference:+.1f}{shown}", ha="center", va="center", fontsize=7.5)
+        axis.text(
+            place[1], place[0], f"{100 * row.difference:+.1f}{shown}", ha="center", va="center", fontsize=7.5
+        )
     most = max(1.0, float(np.nanmax(np.abs(values))))
     axis.imshow(values, cmap="RdYlGn", vmin=-most, vmax=most, aspect="auto", alpha=0.7)
     axis.grid(visible=False)

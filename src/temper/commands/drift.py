@@ -63,11 +63,16 @@ def measure_drift(
     Raises:
         ValueError: If fewer than 30 of the images can be read.
     """
-    prepare, deployed = artifacts.load("prepare", project / "artifacts" / "prepare"), Deployed(model, part=_BATCH)
+    prepare, deployed = (
+        artifacts.load("prepare", project / "artifacts" / "prepare"),
+        Deployed(model, part=_BATCH),
+    )
     size = [int(prepare.facts["facts"][key]) for key in ("height_px", "width_px", "channels")]
     recent, unreadable = read_images(files[-_MOST_RECENT:], *size)
     if len(recent) < LEAST_RECENT:
-        raise ValueError(f"{len(recent)} recent images can be read, {LEAST_RECENT} are needed to tell anything")
+        raise ValueError(
+            f"{len(recent)} recent images can be read, {LEAST_RECENT} are needed to tell anything"
+        )
     held = np.asarray(open_split(prepare, "validation")["image"])
     rng = np.random.default_rng(load(project).seed)
     reference = held[np.sort(rng.permutation(len(held))[:_MOST_REFERENCE])]
@@ -90,7 +95,9 @@ def measure_drift(
     return value
 
 
-def read_images(paths: Sequence[Path], height_px: int, width_px: int, channels: int) -> tuple[np.ndarray, int]:
+def read_images(
+    paths: Sequence[Path], height_px: int, width_px: int, channels: int
+) -> tuple[np.ndarray, int]:
     """Images as the model sees them, uint8 [images, height, width, channels], and how many could not be read."""
     found, unreadable = [], 0
     for path in paths:
@@ -114,7 +121,13 @@ def describe(images: np.ndarray, model: Deployed) -> dict[str, Tensor]:
     """What is tested of images: numbers [images] and vectors [images, features], by name."""
     pixels = torch.from_numpy(np.array(images)).double() / 255
     grey = pixels.mean(dim=3)
-    edges = 4 * grey[:, 1:-1, 1:-1] - grey[:, :-2, 1:-1] - grey[:, 2:, 1:-1] - grey[:, 1:-1, :-2] - grey[:, 1:-1, 2:]
+    edges = (
+        4 * grey[:, 1:-1, 1:-1]
+        - grey[:, :-2, 1:-1]
+        - grey[:, 2:, 1:-1]
+        - grey[:, 1:-1, :-2]
+        - grey[:, 1:-1, 2:]
+    )
     found = {
         "brightness": grey.mean(dim=(1, 2)),
         "contrast": grey.std(dim=(1, 2)),
@@ -159,7 +172,10 @@ def run_tests(reference: Mapping[str, Tensor], recent: Mapping[str, Tensor]) -> 
 
 
 def draw(
-    reference: Mapping[str, Tensor], recent: Mapping[str, Tensor], findings: Sequence[Finding], false_alarms: float
+    reference: Mapping[str, Tensor],
+    recent: Mapping[str, Tensor],
+    findings: Sequence[Finding],
+    false_alarms: float,
 ) -> "Figure":
     """A panel for each number: both distributions; vectors as their first two principal directions."""
     from matplotlib import rc_context
@@ -178,7 +194,13 @@ def draw(
                 edges = np.histogram_bin_edges(torch.cat([ours, theirs]).numpy(), bins=30)
                 for values, name, colour in ((ours, "reference", PALETTE[0]), (theirs, "recent", PALETTE[1])):
                     axis.hist(
-                        values.numpy(), edges, density=True, histtype="step", color=colour, label=name, linewidth=1.6
+                        values.numpy(),
+                        edges,
+                        density=True,
+                        histtype="step",
+                        color=colour,
+                        label=name,
+                        linewidth=1.6,
                     )
             else:
                 centre = ours.mean(dim=0)
@@ -195,5 +217,7 @@ def draw(
             axis.set_yticks([])
         for axis in axes:
             axis.set_visible(False)
-        figure.legend(*next(iter(figure.axes)).get_legend_handles_labels(), loc="outside upper center", ncols=2)
+        figure.legend(
+            *next(iter(figure.axes)).get_legend_handles_labels(), loc="outside upper center", ncols=2
+        )
     return figure

@@ -93,7 +93,8 @@ def open_material(project: Path, params: Params, work: Path) -> Material:
     prepare, augment = (find_made(name, project, params) for name in ("prepare", "augment"))
     if prepare is None or augment is None:
         return use_sample(
-            take_sample(params.ingest, cast(Problem, params.problem), params.prepare, project, work), seed=params.seed
+            take_sample(params.ingest, cast(Problem, params.problem), params.prepare, project, work),
+            seed=params.seed,
         )
     inputs = {"prepare": prepare, "augment": augment}
     problem, facts = load_problem(prepare.facts["problem"]), read_facts(prepare)
@@ -158,7 +159,9 @@ def time_training(name: str, params: Params, size: Size, material: Material) -> 
     return sum_up(section, size, times, num_ranks=num_ranks)
 
 
-def sum_up(section: TrainParams | DistillParams, size: Size, times: "NetworkTimes", *, num_ranks: int = 1) -> Estimate:
+def sum_up(
+    section: TrainParams | DistillParams, size: Size, times: "NetworkTimes", *, num_ranks: int = 1
+) -> Estimate:
     """What a training comes to in all its steps."""
     num_batches = times.num_batches if size.exact else max(1, size.draws // section.fit.batch_size)
     epochs, steps = section.fit.epochs, section.fit.epochs * num_batches
@@ -231,7 +234,10 @@ def time_evaluation(params: Params, size: Size, material: Material) -> Estimate:
     stressed = min(params.evaluate.stress_images, size.test) * len(conditions) * len(SEVERITIES)
     held = {name: torch.from_numpy(np.array(column)) for name, column in material.held.items()}
     count = len(held["image"])
-    networks = [(_build(params.train, material), 1), (_build(params.distill, material), _CANDIDATES_OF_STUDENT)]
+    networks = [
+        (_build(params.train, material), 1),
+        (_build(params.distill, material), _CANDIDATES_OF_STUDENT),
+    ]
     seconds = [times * _forward_s(network, held) for network, times in networks]
     answer_s = sum(seconds) / count
     pool = ImagePool(material.held["image"])

@@ -55,8 +55,13 @@ def measure(project: Path, *, name: str | None = None) -> dict[str, Any]:
     reports.mkdir(exist_ok=True)
     machine = describe_machine()
     known = _read_known(reports / FILE, machine, digests)
-    fresh = time_candidates({candidate: path for candidate, path in files.items() if candidate not in known}, size)
-    timed = {**known, **{candidate: {"digest": digests[candidate], **found} for candidate, found in fresh.items()}}
+    fresh = time_candidates(
+        {candidate: path for candidate, path in files.items() if candidate not in known}, size
+    )
+    timed = {
+        **known,
+        **{candidate: {"digest": digests[candidate], **found} for candidate, found in fresh.items()},
+    }
     latency = {"candidates": {candidate: timed[candidate] for candidate in files}, "machine": machine}
     artifacts.write_atomically(reports / FILE, json.dumps(latency, indent=2) + "\n")
     shutil.rmtree(reports / "plots", ignore_errors=True)
@@ -98,7 +103,10 @@ def time_candidates(files: Mapping[str, Path], size: list[int]) -> dict[str, dic
             for name, candidate in candidates.items():
                 batch[name] += _time(lambda: candidate(many), runs=1, warm_up=1)  # noqa: B023
                 bar.advance(note=f"{name}, batch {BATCH}")
-    return {name: {"latency_ms": _latency(single[name]), "images_per_s": _throughput(batch[name])} for name in files}
+    return {
+        name: {"latency_ms": _latency(single[name]), "images_per_s": _throughput(batch[name])}
+        for name in files
+    }
 
 
 def _time(call: Callable[[], object], *, runs: int, warm_up: int) -> list[float]:
@@ -124,7 +132,9 @@ def _throughput(seconds: list[float]) -> dict[str, float]:
     return {**{name: round(float(value), 1) for name, value in found.items()}, "n": len(seconds)}
 
 
-def _read_known(path: Path, machine: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+def _read_known(
+    path: Path, machine: Mapping[str, Any], digests: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
     """What was measured before on this machine for the same files; nothing where the file cannot be read."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

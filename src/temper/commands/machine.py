@@ -21,5 +21,10 @@ def describe_processor() -> dict[str, Any]:
 def describe_trainer() -> dict[str, Any]:
     """What the time of a training step depends on: processor, GPUs, torch."""
     gpus = [path.read_text(encoding="utf-8") for path in sorted(_GPUS.glob("*/information"))]
-    models = [line.split(":", 1)[1].strip() for text in gpus for line in text.splitlines() if line.startswith("Model:")]
+    models = [
+        line.split(":", 1)[1].strip()
+        for text in gpus
+        for line in text.splitlines()
+        if line.startswith("Model:")
+    ]
     return {**describe_processor(), "gpus": models, "torch": version("torch")}

@@ -116,7 +116,9 @@ def advise(stage: str, params: Params, estimate: Estimate, *, warn_minutes: floa
     if estimate.device == "cpu":
         ways.append("a GPU")
     else:
-        ways.append(f"larger batches ({stage}.fit.batch_size {section.fit.batch_size}), as long as they fit the GPU")
+        ways.append(
+            f"larger batches ({stage}.fit.batch_size {section.fit.batch_size}), as long as they fit the GPU"
+        )
     return f"{stage} takes more than plan.warn_minutes = {warn_minutes:g}. What would shorten it: {'; '.join(ways)}"
 
 

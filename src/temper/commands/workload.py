@@ -44,7 +44,12 @@ class Size:
 
     def pixels(self, params: Params, section: str) -> int:
         """Pixels that a training draws in all its epochs."""
-        return self.draws * params.prepare.height_px * params.prepare.width_px * getattr(params, section).fit.epochs
+        return (
+            self.draws
+            * params.prepare.height_px
+            * params.prepare.width_px
+            * getattr(params, section).fit.epochs
+        )
 
 
 def measure_workload(project: Path, params: Params) -> Size:

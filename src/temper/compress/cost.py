@@ -36,7 +36,9 @@ def measure_cost(path: Path, facts: Facts) -> Cost:
     for output in model.graph.output:
         output.type.tensor_type.ClearField("shape")
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    shapes = {value.name: _shape(value) for value in (*inferred.value_info, *inferred.output, *inferred.input)}
+    shapes = {
+        value.name: _shape(value) for value in (*inferred.value_info, *inferred.output, *inferred.input)
+    }
     weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     origin = _weights_behind(model, weights)
     params = macs = 0
@@ -53,7 +55,10 @@ def _weights_behind(model: onnx.ModelProto, weights: dict[str, tuple[int, ...]])
     """Value name -> initializer that it holds, seen through dequantization and reshaping."""
     origin = {name: name for name in weights}
     for node in model.graph.node:
-        if node.op_type in ("DequantizeLinear", "Transpose", "Reshape", "Identity", "Cast") and node.input[0] in origin:
+        if (
+            node.op_type in ("DequantizeLinear", "Transpose", "Reshape", "Identity", "Cast")
+            and node.input[0] in origin
+        ):
             origin[node.output[0]] = origin[node.input[0]]
     return origin
 

@@ -65,7 +65,9 @@ def equalize(model: onnx.ModelProto, seen: Mapping[str, Seen]) -> int:
         matrix, reach = weights[theirs], seen[reader.input[0]].channel_high
         if matrix.shape[axis] != len(reach) or any(weights[name].shape[0] != len(reach) for name in held):
             continue
-        factor = _factors(reach, np.abs(matrix).max(axis=tuple(other for other in range(matrix.ndim) if other != axis)))
+        factor = _factors(
+            reach, np.abs(matrix).max(axis=tuple(other for other in range(matrix.ndim) if other != axis))
+        )
         shape = [-1 if other == axis else 1 for other in range(matrix.ndim)]
         weights[theirs] = changed[theirs] = matrix * factor.reshape(shape)
         for name in held:

@@ -33,7 +33,12 @@ class Deployable(nn.Module):
     """
 
     def __init__(
-        self, network: nn.Module, problem: Problem, facts: Facts, temperature: float, features: tuple[str, ...] = ()
+        self,
+        network: nn.Module,
+        problem: Problem,
+        facts: Facts,
+        temperature: float,
+        features: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self.network, self.problem, self.features = network, problem, features
@@ -41,7 +46,9 @@ class Deployable(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         pixels = image.permute(0, 3, 1, 2).float()
-        pixels = functional.interpolate(pixels, size=self.size, mode="bilinear", align_corners=False, antialias=True)
+        pixels = functional.interpolate(
+            pixels, size=self.size, mode="bilinear", align_corners=False, antialias=True
+        )
         with watch(self.network, self.features) as seen:
             outputs = self.problem.soften(self.network({"image": pixels}), self.temperature)
         return (*self.problem.read(outputs).values(), *(seen[name] for name in self.features))
@@ -63,7 +70,9 @@ def export(deployable: Deployable, facts: Facts, path: Path, metadata: Mapping[s
         path: Where to.
         metadata: What the file shall say about itself.
     """
-    example = torch.zeros(_EXAMPLE_BATCH, facts.height_px + 3, facts.width_px + 5, facts.channels, dtype=torch.uint8)
+    example = torch.zeros(
+        _EXAMPLE_BATCH, facts.height_px + 3, facts.width_px + 5, facts.channels, dtype=torch.uint8
+    )
     batch, height, width = torch.export.Dim("batch"), torch.export.Dim("height"), torch.export.Dim("width")
     names = answer_names(deployable, facts)
     with warnings.catch_warnings():

@@ -70,7 +70,9 @@ class Seen:
         return float((self.counts * error).sum())
 
 
-def observe(model: onnx.ModelProto, names: Sequence[str], images: UInt8[np.ndarray, "n h w c"]) -> dict[str, Seen]:
+def observe(
+    model: onnx.ModelProto, names: Sequence[str], images: UInt8[np.ndarray, "n h w c"]
+) -> dict[str, Seen]:
     """Run an exported graph on calibration images and keep what its inner values were.
 
     Args:
@@ -112,17 +114,23 @@ def _watching(model: onnx.ModelProto, names: Sequence[str]) -> tuple[onnxruntime
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     inferred = onnx.shape_inference.infer_shapes(watched).graph
-    kinds = {value.name: value.type.tensor_type.elem_type for value in (*inferred.value_info, *inferred.output)}
+    kinds = {
+        value.name: value.type.tensor_type.elem_type for value in (*inferred.value_info, *inferred.output)
+    }
     floats = [name for name in names if kinds.get(name) == onnx.TensorProto.FLOAT]
     there = {value.name for value in watched.graph.output}
     watched.graph.output.extend(
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in floats if name not in there
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+        for name in floats
+        if name not in there
     )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return (
-        onnxruntime.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"]),
+        onnxruntime.InferenceSession(
+            watched.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        ),
         floats,
     )
 
@@ -137,7 +145,9 @@ def _run(
     session: onnxruntime.InferenceSession, names: list[str], images: np.ndarray, size: int
 ) -> Iterator[tuple[str, np.ndarray]]:
     for start in range(0, len(images), size):
-        values = session.run(names, {session.get_inputs()[0].name: np.ascontiguousarray(images[start : start + size])})
+        values = session.run(
+            names, {session.get_inputs()[0].name: np.ascontiguousarray(images[start : start + size])}
+        )
         yield from zip(names, values, strict=True)
 
 

@@ -73,7 +73,9 @@ def search(
     return Search(found, tuple(tried))
 
 
-def _rank(drift: Callable[[Setting], float], best: Setting, num_layers: int, budget: int) -> list[frozenset[int]]:
+def _rank(
+    drift: Callable[[Setting], float], best: Setting, num_layers: int, budget: int
+) -> list[frozenset[int]]:
     """Groups of neighbouring layers, the one first that makes most of the drift; single layers where the budget allows."""
     num_groups = min(num_layers, max(budget * 2 // 3, 0))
     groups = [

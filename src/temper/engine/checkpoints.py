@@ -59,7 +59,9 @@ class Checkpoints:
         tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.tensors.items()}
         # A copy, since a tensor may not share memory with bytes; frombuffer refuses an empty one.
         text = bytearray(checkpoint.journal.encode())
-        tensors[_JOURNAL] = torch.frombuffer(text, dtype=torch.uint8) if text else torch.zeros(0, dtype=torch.uint8)
+        tensors[_JOURNAL] = (
+            torch.frombuffer(text, dtype=torch.uint8) if text else torch.zeros(0, dtype=torch.uint8)
+        )
         # Hashed in memory: one pass over the bytes, and what is hashed is what was meant, not what the disk made of it.
         content = save(tensors, {"state": json.dumps(checkpoint.state)})
         when = f"turn-{checkpoint.turn}-step-{checkpoint.step:09d}-epoch-{checkpoint.epoch:04d}"
@@ -126,6 +128,8 @@ class Checkpoints:
 
     def _found(self) -> list[Path]:
         """All there are, newest first."""
-        matches = [match for path in self.folder.glob("*.safetensors") if (match := _NAME.fullmatch(path.name))]
+        matches = [
+            match for path in self.folder.glob("*.safetensors") if (match := _NAME.fullmatch(path.name))
+        ]
         matches.sort(key=lambda match: [int(number) for number in match.groups()[:3]], reverse=True)
         return [self.folder / match.string for match in matches]

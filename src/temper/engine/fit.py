@@ -100,7 +100,9 @@ class _Fit:
         self.micro_batch = MicroBatch(checkpoints.folder, ranks, batch_size=params.batch_size)
         self.saved_at = (-1, -1, -1)
 
-    def run(self, validate: Callable[[nn.Module], dict[str, float]], headline: Headline, what: str) -> FitResult:
+    def run(
+        self, validate: Callable[[nn.Module], dict[str, float]], headline: Headline, what: str
+    ) -> FitResult:
         self._begin()
         state = self.training.state
         assert state.mode is not None
@@ -174,7 +176,9 @@ class _Fit:
         if name is None:
             return False
         # From the first rank's disk: other hosts need not see it.
-        checkpoint = self.checkpoints.parse(str(name), self.ranks.share_bytes(path.read_bytes() if path else b""))
+        checkpoint = self.checkpoints.parse(
+            str(name), self.ranks.share_bytes(path.read_bytes() if path else b"")
+        )
         self.training.restore(checkpoint)
         self.journal.restart(checkpoint.journal)
         self.saved_at = (checkpoint.turn, checkpoint.step, checkpoint.epoch)
@@ -256,7 +260,8 @@ class _Fit:
         if not good or (state.step - 1) % _JOURNAL_EVERY_STEPS == 0 or state.step == self.num_steps:
             seconds = time.perf_counter() - started
             self._record(
-                terms if good else {}, {"train/lr": lr, "speed/images_per_s": self.params.batch_size / seconds}
+                terms if good else {},
+                {"train/lr": lr, "speed/images_per_s": self.params.batch_size / seconds},
             )
 
     def _record(self, terms: dict[str, Tensor], others: dict[str, float]) -> None:

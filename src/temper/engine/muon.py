@@ -34,7 +34,12 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, groups: Iterable[dict[str, Any]], *, lr: float, momentum: float, precision: torch.dtype = torch.float32
+        self,
+        groups: Iterable[dict[str, Any]],
+        *,
+        lr: float,
+        momentum: float,
+        precision: torch.dtype = torch.float32,
     ) -> None:
         super().__init__(groups, {"lr": lr, "momentum": momentum, "weight_decay": 0.0, _FILTERS: False})
         self._precision = precision
@@ -89,7 +94,11 @@ def orthogonal(
         Newton-Schulz iteration with the coefficients of Jordan et al. 2024.
     """
     # In the order in which they lie: rows may be permuted within themselves, and copying would cost more than the products.
-    last = moves.dim() == 4 and moves.is_contiguous(memory_format=torch.channels_last) and not moves.is_contiguous()
+    last = (
+        moves.dim() == 4
+        and moves.is_contiguous(memory_format=torch.channels_last)
+        and not moves.is_contiguous()
+    )
     rows = moves.permute(0, 2, 3, 1) if last else moves
     matrix = rows.reshape(len(moves), -1)
     outputs, inputs = matrix.shape

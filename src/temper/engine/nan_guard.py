@@ -106,7 +106,9 @@ class Guard:
         norms = nn.utils.get_total_norm(gradients, foreach=True)
         bad = ~(torch.isfinite(loss.detach()) & torch.isfinite(norms))
         # The mean over ranks, so that all come to the same to the last bit.
-        num_bad, norm = (self._ranks.sum(torch.stack([bad.float(), norms.float()])) / self._ranks.num).tolist()
+        num_bad, norm = (
+            self._ranks.sum(torch.stack([bad.float(), norms.float()])) / self._ranks.num
+        ).tolist()
         if num_bad:
             for value, before in zip(self._buffers, self._before, strict=True):
                 value.copy_(before)
@@ -131,7 +133,9 @@ def give_up(step: int, epoch: float, num_bad: int, ids: Sequence[str], lr: float
         ids: Of the examples in its batch.
         lr: As the parameters say.
     """
-    shown = ", ".join(ids[:_SHOWN_IDS]) + (f" and {len(ids) - _SHOWN_IDS} more" if len(ids) > _SHOWN_IDS else "")
+    shown = ", ".join(ids[:_SHOWN_IDS]) + (
+        f" and {len(ids) - _SHOWN_IDS} more" if len(ids) > _SHOWN_IDS else ""
+    )
     return ValueError(
         f"the loss or its gradient was not finite in {num_bad} steps in a row, from step {step} (epoch {epoch:.2f}) on, also after "
         f"going back {MOST_TURNS} times with half the learning rate; the batch of step {step} holds {shown}; lower fit.lr "

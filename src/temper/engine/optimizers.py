@@ -29,9 +29,13 @@ def build_optimizer(network: nn.Module, params: FitParams) -> torch.optim.Optimi
     kernels = {"fused": True} if device.type == "cuda" else {"foreach": True}
     if params.optimizer == "muon":
         precision = torch.bfloat16 if multiplies_bf16(device) else torch.float32
-        return Muon(_split_filters(named, params), lr=params.lr, momentum=params.momentum, precision=precision)
+        return Muon(
+            _split_filters(named, params), lr=params.lr, momentum=params.momentum, precision=precision
+        )
     if params.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=params.lr, momentum=params.momentum, nesterov=params.momentum > 0, **kernels)
+        return torch.optim.SGD(
+            groups, lr=params.lr, momentum=params.momentum, nesterov=params.momentum > 0, **kernels
+        )
     return torch.optim.AdamW(groups, lr=params.lr, betas=(params.momentum, 0.999), **kernels)
 
 
@@ -107,7 +111,9 @@ class WeightAverage:
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.values: dict[str, Tensor] = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        self.values: dict[str, Tensor] = {
+            name: value.detach().clone() for name, value in network.state_dict().items()
+        }
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
@@ -115,6 +121,8 @@ class WeightAverage:
         decay = min(self.decay, (1 + step) / (10 + step))
         now = network.state_dict()
         floats = [name for name, value in now.items() if value.is_floating_point()]
-        torch._foreach_lerp_([self.values[name] for name in floats], [now[name] for name in floats], 1 - decay)
+        torch._foreach_lerp_(
+            [self.values[name] for name in floats], [now[name] for name in floats], 1 - decay
+        )
         for name in now.keys() - set(floats):
             self.values[name].copy_(now[name])

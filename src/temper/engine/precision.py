@@ -119,7 +119,11 @@ def half_precision(device: torch.device) -> Half | None:
     """The half precision in which a device multiplies matrices in hardware; None if there is none."""
     if multiplies_bf16(device):
         return "bf16"
-    return "fp16" if device.type == "cuda" and torch.cuda.get_device_capability(device) >= _TENSOR_CORES else None
+    return (
+        "fp16"
+        if device.type == "cuda" and torch.cuda.get_device_capability(device) >= _TENSOR_CORES
+        else None
+    )
 
 
 def multiplies_bf16(device: torch.device) -> bool:
@@ -135,7 +139,9 @@ def _loss(network: nn.Module, objective: Objective, batch: Batch, mode: Mode, de
     inputs = {**batch.inputs, "image": mode.arrange_input(batch.inputs["image"])}
     mode.arrange(network).train()
     with mode.autocast(device):
-        loss = objective(network, Batch(inputs, batch.targets, batch.weights, batch.others, batch.shares))["loss"]
+        loss = objective(network, Batch(inputs, batch.targets, batch.weights, batch.others, batch.shares))[
+            "loss"
+        ]
     loss.backward()
     network.zero_grad(set_to_none=True)
     network.load_state_dict(before)

@@ -52,7 +52,15 @@ def time_steps(
     """
     with tempfile.TemporaryDirectory(prefix="temper-") as folder:
         fitting = _Fit(
-            network, objective, loader, params, ranks, Checkpoints(Path(folder)), Journal(None), lambda: False, thawing
+            network,
+            objective,
+            loader,
+            params,
+            ranks,
+            Checkpoints(Path(folder)),
+            Journal(None),
+            lambda: False,
+            thawing,
         )
         try:
             fitting._choose_mode()
@@ -92,7 +100,9 @@ def _endless(loader: Loader) -> Iterator[Batch]:
         epoch += 1
 
 
-def _time(step: Callable[[Batch], None], batches: Iterator[Batch], device: torch.device, longest_s: float) -> float:
+def _time(
+    step: Callable[[Batch], None], batches: Iterator[Batch], device: torch.device, longest_s: float
+) -> float:
     """Mean seconds of a step; of the first one where it alone takes longer than there is."""
     for _ in range(WARM_UP):
         started = time.perf_counter()

@@ -70,7 +70,9 @@ def suggest_rates(
         (0.06, 0.99)
     """
     if optimizer not in _ANCHORS:
-        raise ValueError(f"no rates are known for the optimiser {optimizer!r}; take one of {', '.join(_ANCHORS)}")
+        raise ValueError(
+            f"no rates are known for the optimiser {optimizer!r}; take one of {', '.join(_ANCHORS)}"
+        )
     if batch_size < 1 or num_steps < 1:
         raise ValueError(f"batches of {batch_size} in {num_steps} steps: both must be 1 or more")
     anchor = _ANCHORS[optimizer]

@@ -71,9 +71,7 @@ class Course:
     @property
     def rate(self) -> str:
         """The first thing to change."""
-        return (
-            f"fit.lr (now {self.params.lr:g} under {self.params.optimizer}, with batches of {self.params.batch_size})"
-        )
+        return f"fit.lr (now {self.params.lr:g} under {self.params.optimizer}, with batches of {self.params.batch_size})"
 
 
 def read_epochs(entries: Iterable[Entry], headline: Headline) -> list[Scored]:
@@ -100,7 +98,9 @@ def of_epoch(course: Course, epochs: Sequence[Scored]) -> list[str]:
         )
     jumps = course.jumps(epochs)
     if jumps and jumps[-1][1] == last:
-        notes.append(f"{course.what}: {_jump(course, *jumps[-1])}{'. ' + _unsteady(course) if len(jumps) == 1 else ''}")
+        notes.append(
+            f"{course.what}: {_jump(course, *jumps[-1])}{'. ' + _unsteady(course) if len(jumps) == 1 else ''}"
+        )
     return notes
 
 
@@ -125,7 +125,9 @@ def of_training(course: Course, epochs: Sequence[Scored], clipped_share: float) 
         notes.append(f"{course.what}: {_jump(course, *worst)}{times}. {_unsteady(course)}")
     if clipped_share > _MOSTLY:
         limit = course.params.max_grad_norm
-        longer = "grew from step to step" if limit == "auto" else f"were longer than fit.max_grad_norm = {limit:g}"
+        longer = (
+            "grew from step to step" if limit == "auto" else f"were longer than fit.max_grad_norm = {limit:g}"
+        )
         raised = "" if limit == "auto" else "raise fit.max_grad_norm (or set it to auto), or "
         notes.append(
             f"{course.what}: the gradients of {clipped_share:.0%} of the steps {longer} and were shortened, so the steps were smaller than the rate "

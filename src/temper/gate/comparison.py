@@ -71,11 +71,25 @@ def compare(first: Rating, second: Rating, *, confidence: float) -> Comparison:
         if cell not in theirs:
             continue
         scores = (second.score([number]), first.score([theirs[cell]]))
-        found = difference(*scores, greater_is_better=first.question.greater_is_better, confidence=(1 + confidence) / 2)
+        found = difference(
+            *scores, greater_is_better=first.question.greater_is_better, confidence=(1 + confidence) / 2
+        )
         where = cell.family if cell.condition in (CLEAN, MEAN) else cell.condition
         where += f" {cell.severity}" if cell.severity else ""
         rows.append(
-            (cell, Row(cell.metric, where, cell.family, scores[1][0], scores[0][0], found.value, found.low, found.high))
+            (
+                cell,
+                Row(
+                    cell.metric,
+                    where,
+                    cell.family,
+                    scores[1][0],
+                    scores[0][0],
+                    found.value,
+                    found.low,
+                    found.high,
+                ),
+            )
         )
     pairs = discordant(second.alone, first.alone)
     return Comparison(

@@ -99,7 +99,8 @@ def judge(
         return Verdict("incomparable", (), champion)
     known = {**others, **({"champion": champion} if champion else {})}
     rules = [
-        replace(rule, metric=challenger.question.headline) if rule.metric == HEADLINE else rule for rule in params.rules
+        replace(rule, metric=challenger.question.headline) if rule.metric == HEADLINE else rule
+        for rule in params.rules
     ]
     reasons = tuple(_ask(rule, params.confidence, challenger, known, speeds) for rule in rules)
     if any(reason.holds is False for reason in reasons):
@@ -118,14 +119,12 @@ def _unlike(challenger: Rating, champion: Rating) -> str | None:
             [name for name in a if name not in b]
             for a, b in ((theirs.classes, ours.classes), (ours.classes, theirs.classes))
         )
-        changed = [f"{word} {', '.join(names)}" for word, names in (("without", gone), ("with", new)) if names] or [
-            "in another order"
-        ]
+        changed = [
+            f"{word} {', '.join(names)}" for word, names in (("without", gone), ("with", new)) if names
+        ] or ["in another order"]
         return f"the challenger's classes are the champion's {' and '.join(changed)}; {way}"
     if challenger.measured_on != champion.measured_on:
-        return (
-            "champion and challenger were measured on different images; run `make pipeline`, which measures both anew"
-        )
+        return "champion and challenger were measured on different images; run `make pipeline`, which measures both anew"
     return None
 
 
@@ -143,19 +142,25 @@ def _ask(
     cells = challenger.find(rule.metric, rule.on)
     if not cells:
         return Reason(
-            str(rule), False, f"{rule.metric} {rule.on} was not measured; there are {_known(rule, challenger)}"
+            str(rule),
+            False,
+            f"{rule.metric} {rule.on} was not measured; there are {_known(rule, challenger)}",
         )
     if not rule.compares:
         return _hold(rule, challenger.score(cells)[0])
     other = known.get(rule.vs)
     if other is None:
         return Reason(
-            str(rule), False, f"the {rule.vs} was not measured on these images: only a run's own candidates have one"
+            str(rule),
+            False,
+            f"the {rule.vs} was not measured on these images: only a run's own candidates have one",
         )
     pairs = [(cell, _match(other, challenger, cell)) for cell in cells]
     if missing := [challenger.cells[mine] for mine, theirs in pairs if theirs is None]:
         return Reason(
-            str(rule), False, f"{missing[0].metric} under {missing[0].condition} was not measured of the {rule.vs}"
+            str(rule),
+            False,
+            f"{missing[0].metric} under {missing[0].condition} was not measured of the {rule.vs}",
         )
     groups = [[pair] for pair in pairs] if rule.on.each else [pairs]
     better = challenger.question.greater_is_better
@@ -179,7 +184,9 @@ def _known(rule: Rule, rating: Rating) -> str:
     if rule.metric not in {cell.metric for cell in rating.cells}:
         return ", ".join(dict.fromkeys(cell.metric for cell in rating.cells))
     strata = [cell.family == STRATUM for cell in rating.cells]
-    asked = [cell for cell, each in zip(rating.cells, strata, strict=True) if each == (rule.on.stratum is not None)]
+    asked = [
+        cell for cell, each in zip(rating.cells, strata, strict=True) if each == (rule.on.stratum is not None)
+    ]
     return ", ".join(dict.fromkeys(cell.condition for cell in asked))
 
 
@@ -243,8 +250,12 @@ def _ask_each(rule: Rule, found: list[Difference], cells: list[Any], confidence:
             True,
             f"none of {len(found)} cells was shown to be worse; the least is {_name(cells[least])}, {found[least].value:+.4f}",
         )
-    named = "; ".join(f"{_name(cells[number])} {found[number].value:+.4f} (p {p:.2g})" for p, number in worse[:3])
-    return Reason(str(rule), False, f"{_count(len(worse), 'cell')} of {len(found)} shown to be worse: {named}")
+    named = "; ".join(
+        f"{_name(cells[number])} {found[number].value:+.4f} (p {p:.2g})" for p, number in worse[:3]
+    )
+    return Reason(
+        str(rule), False, f"{_count(len(worse), 'cell')} of {len(found)} shown to be worse: {named}"
+    )
 
 
 def _name(cell: Any) -> str:

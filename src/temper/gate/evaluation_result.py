@@ -128,4 +128,6 @@ def read_rating(path: Path) -> Rating:
             **{name: tensors[name] for name in ("values", "samples", "alone")},
         )
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise ValueError(f"{path} is no whole rating ({error}); delete it and run the same command again") from error
+        raise ValueError(
+            f"{path} is no whole rating ({error}); delete it and run the same command again"
+        ) from error

@@ -46,7 +46,9 @@ class Rule:
                 f"a rule on {self.metric} takes exactly one of min, max, max_drop and min_gain, found {found}"
             )
         if self.min_gain is not None and self.vs != "champion":
-            raise ValueError(f"min_gain on {self.metric} with vs = {self.vs!r}: only the champion can be gained upon")
+            raise ValueError(
+                f"min_gain on {self.metric} with vs = {self.vs!r}: only the champion can be gained upon"
+            )
         if self.on.each and self.max_drop is None:
             raise ValueError(f"each: true asks for max_drop, found {asked[0]} on {self.metric}")
         if self.metric in (*COSTS, *SPEEDS) and self.on != Slice():

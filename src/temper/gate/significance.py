@@ -79,12 +79,17 @@ def mid_p(gained: int, lost: int) -> float:
         (0.5, 0.125)
     """
     total = gained + lost
-    logs = [math.lgamma(total + 1) - math.lgamma(k + 1) - math.lgamma(total - k + 1) for k in range(gained, total + 1)]
+    logs = [
+        math.lgamma(total + 1) - math.lgamma(k + 1) - math.lgamma(total - k + 1)
+        for k in range(gained, total + 1)
+    ]
     chances = [math.exp(value - total * math.log(2)) for value in logs]
     return min(1.0, sum(chances[1:]) + chances[0] / 2)
 
 
-def discordant(ours: Float64[np.ndarray, "images"], theirs: Float64[np.ndarray, "images"]) -> tuple[int, int] | None:
+def discordant(
+    ours: Float64[np.ndarray, "images"], theirs: Float64[np.ndarray, "images"]
+) -> tuple[int, int] | None:
     """On how many images only the first, and only the second, is right; None where an image's score is not right or wrong."""
     both = np.stack([ours, theirs])
     if not np.isin(both, (0.0, 1.0)).all():

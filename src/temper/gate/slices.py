@@ -32,7 +32,9 @@ class Slice:
                 f"family = {self.family!r} beside condition = {self.condition!r}: a condition has its family; name one"
             )
         if self.severity and not (self.family or self.condition or self.each):
-            raise ValueError(f"severity = {self.severity} of what? name a family or a condition, or set each: true")
+            raise ValueError(
+                f"severity = {self.severity} of what? name a family or a condition, or set each: true"
+            )
 
     def __str__(self) -> str:
         if self.stratum is not None:

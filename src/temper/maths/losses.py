@@ -10,7 +10,9 @@ IGNORED = 255
 """Class number of positions that do not count, as in PASCAL VOC masks."""
 
 
-def mean_over_space(values: Float[Tensor, "batch *space"], valid: Tensor | None = None) -> Float[Tensor, "batch"]:
+def mean_over_space(
+    values: Float[Tensor, "batch *space"], valid: Tensor | None = None
+) -> Float[Tensor, "batch"]:
     """The mean of each example's positions; positions that are not valid do not count, and none at all means 0."""
     flat = values.reshape(values.shape[0], -1)
     if valid is None:
@@ -52,7 +54,9 @@ def cross_entropy(
     valid = labels != IGNORED
     safe = labels.where(valid, labels.new_zeros(()))
     shape = (1, -1) + (1,) * (logits.dim() - 2)
-    log_shares = functional.log_softmax(logits + logits.new_tensor(offsets).view(shape) if offsets else logits, dim=1)
+    log_shares = functional.log_softmax(
+        logits + logits.new_tensor(offsets).view(shape) if offsets else logits, dim=1
+    )
     loss = -log_shares.gather(1, safe.unsqueeze(1)).squeeze(1)
     if smoothing:
         loss = (1 - smoothing) * loss - smoothing * log_shares.mean(dim=1)

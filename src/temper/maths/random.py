@@ -49,7 +49,9 @@ def derive(seed: int, *words: str | int) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def hashes(keys: Int64[Tensor, "batch"], count: int, *, seed: int, stream: str) -> Int64[Tensor, "batch count"]:
+def hashes(
+    keys: Int64[Tensor, "batch"], count: int, *, seed: int, stream: str
+) -> Int64[Tensor, "batch count"]:
     """64 random bits for each key and position, on the keys' device.
 
     Args:
@@ -63,7 +65,9 @@ def hashes(keys: Int64[Tensor, "batch"], count: int, *, seed: int, stream: str) 
     return _mix(start[:, None] + steps)
 
 
-def uniform(keys: Int64[Tensor, "batch"], count: int, *, seed: int, stream: str) -> Float32[Tensor, "batch count"]:
+def uniform(
+    keys: Int64[Tensor, "batch"], count: int, *, seed: int, stream: str
+) -> Float32[Tensor, "batch count"]:
     """Numbers from [0, 1), equally likely; exactly the same on every device. Arguments as in `hashes`.
 
     Example:
@@ -76,7 +80,9 @@ def uniform(keys: Int64[Tensor, "batch"], count: int, *, seed: int, stream: str)
     return _top(bits, _FLOAT_BITS).to(torch.float32) * 2.0**-_FLOAT_BITS
 
 
-def normal(keys: Int64[Tensor, "batch"], count: int, *, seed: int, stream: str) -> Float32[Tensor, "batch count"]:
+def normal(
+    keys: Int64[Tensor, "batch"], count: int, *, seed: int, stream: str
+) -> Float32[Tensor, "batch count"]:
     """Numbers from the standard normal distribution; devices may differ in the last bit. Arguments as in `hashes`.
 
     One hash serves two numbers: its upper half gives the radius, its lower half the angle (Box and Muller 1958).

@@ -25,4 +25,6 @@ def count_pairs(
         tensor([[1, 1],
                 [0, 1]])
     """
-    return torch.bincount(true * num_classes + said, minlength=num_classes**2).reshape(num_classes, num_classes)
+    return torch.bincount(true * num_classes + said, minlength=num_classes**2).reshape(
+        num_classes, num_classes
+    )

@@ -94,7 +94,9 @@ class PlainBackbone(nn.Module):
         for number, (wider, depth) in enumerate(zip(params.widths, params.depths, strict=True)):
             halve = number > 0 or stem.stride == 1
             shapes = [(width, halve), *((wider, False) for _ in range(depth - 1))]
-            stages.append(nn.Sequential(*(_plain_layer(inputs, wider, halve=half) for inputs, half in shapes)))
+            stages.append(
+                nn.Sequential(*(_plain_layer(inputs, wider, halve=half) for inputs, half in shapes))
+            )
             width = wider
         self.stages = nn.ModuleList(stages)
 
@@ -139,7 +141,11 @@ class TimmBackbone(nn.Module):
                 f"timm's backbone {plain} has no weights of the tag {tag!r}; it has {known or 'none'}"
             ) from None
         # Position embeddings have the size of the images they were made for.
-        size = {"img_size": (facts.height_px, facts.width_px)} if self.origin and self.origin.fixed_input_size else {}
+        size = (
+            {"img_size": (facts.height_px, facts.width_px)}
+            if self.origin and self.origin.fixed_input_size
+            else {}
+        )
         self.whole = params.head_layers
         if self.whole:
             self.body = timm.create_model(params.name, num_classes=0, in_chans=facts.channels, **size)

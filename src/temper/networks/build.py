@@ -47,7 +47,9 @@ def _try(network: nn.Module, facts: Facts) -> None:
 def save_network(network: nn.Module, path: Path) -> None:
     """Write weights and statistics of a network as safetensors."""
     # By Python's own writing: where the disk is full it names the file, the library's function would not.
-    path.write_bytes(save({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}))
+    path.write_bytes(
+        save({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()})
+    )
 
 
 def load_network(

@@ -51,7 +51,8 @@ def watch(network: nn.Module, names: tuple[str, ...]) -> Iterator[dict[str, Tens
 
     check_names(network, names)
     handles = [
-        network.get_submodule(_POOL if name == EMBEDDING else name).register_forward_hook(keep(name)) for name in names
+        network.get_submodule(_POOL if name == EMBEDDING else name).register_forward_hook(keep(name))
+        for name in names
     ]
     try:
         yield seen

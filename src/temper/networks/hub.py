@@ -82,7 +82,9 @@ def find_in_hub(backbone: str, revision: str = NEWEST) -> HubFile:
         raise ValueError(
             f"{path} is damaged: its SHA-256 is {sha256[:12]}..., the hub gave {named[:12]}...; delete {folder} and run again, with network"
         )
-    return HubFile(path=path, folder=folder, repository=known.repository, revision=snapshot.name, sha256=sha256)
+    return HubFile(
+        path=path, folder=folder, repository=known.repository, revision=snapshot.name, sha256=sha256
+    )
 
 
 def look_up(backbone: str) -> Known:
@@ -194,7 +196,11 @@ def _fetch(known: Known, revision: str) -> Path:
 
     if not constants.HF_HUB_OFFLINE:
         source = f"{constants.ENDPOINT}/{known.repository}"
-        print(f"fetching weights from {source} (revision {revision}) into {cache()}", file=sys.stderr, flush=True)
+        print(
+            f"fetching weights from {source} (revision {revision}) into {cache()}",
+            file=sys.stderr,
+            flush=True,
+        )
     error: Exception | None = None
     for name in known.files:
         try:
@@ -211,7 +217,9 @@ def _not_found(known: Known, revision: str, error: Any, *, offline: bool) -> str
     """The reason, and all the other ways in."""
     reason = "HF_HUB_OFFLINE is set" if offline else _reason(error)
     reference = HUB if revision == NEWEST else f"{HUB}@{revision}"
-    there = sorted(path.name for path in cache().glob(f"models--{known.repository.replace('/', '--')}/snapshots/*"))
+    there = sorted(
+        path.name for path in cache().glob(f"models--{known.repository.replace('/', '--')}/snapshots/*")
+    )
     other = f" The cache has it at {', '.join(there)}: pin one ({HUB}@{there[0]})." if there else ""
     packages = ", ".join(f"package:{name} for {package.backbone}" for name, package in PACKAGES.items())
     asked = "" if revision == NEWEST else f" --revision {revision}"

@@ -29,7 +29,9 @@ def split_layers(backbone: nn.Module) -> tuple[Layer, ...]:
 
     def visit(prefix: str, module: nn.Module) -> None:
         loose.extend(module.parameters(recurse=False))
-        children = [(name, child) for name, child in module.named_children() if any(True for _ in child.parameters())]
+        children = [
+            (name, child) for name, child in module.named_children() if any(True for _ in child.parameters())
+        ]
         for name, child in children:
             path = f"{prefix}{name}"
             # A module that alone holds all parameters is only a wrapper.

@@ -45,7 +45,13 @@ def rename_efficientnet(name: str) -> str:
         >>> rename_efficientnet("_bn1.running_mean")
         'bn2.running_mean'
     """
-    outside = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+    outside = {
+        "_conv_stem": "conv_stem",
+        "_bn0": "bn1",
+        "_conv_head": "conv_head",
+        "_bn1": "bn2",
+        "_fc": "classifier",
+    }
     expanded = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2"}
     expanded |= {"_project_conv": "conv_pwl", "_bn2": "bn3"}
     plain = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
@@ -68,7 +74,12 @@ def rename_mobilenet(name: str) -> str:
         >>> rename_mobilenet("features.18.1.bias")
         'bn2.bias'
     """
-    outside = {"features.0.0": "conv_stem", "features.0.1": "bn1", "features.18.0": "conv_head", "features.18.1": "bn2"}
+    outside = {
+        "features.0.0": "conv_stem",
+        "features.0.1": "bn1",
+        "features.18.0": "conv_head",
+        "features.18.1": "bn2",
+    }
     outside |= {"classifier.1": "classifier"}
     expanded = {"0.0": "conv_pw", "0.1": "bn1", "1.0": "conv_dw", "1.1": "bn2", "2": "conv_pwl", "3": "bn3"}
     plain = {"0.0": "conv_dw", "0.1": "bn1", "1": "conv_pw", "2": "bn2"}

@@ -127,7 +127,11 @@ class TransferParams:
 
     def check(self, epochs: int, backbone: AnyBackbone | None = None) -> None:
         """Raise ValueError if a training of so many epochs ends before all is unfrozen that is to be, or the hub has no such backbone."""
-        if hub_revision(self.weights or "") is not None and backbone is not None and not isinstance(backbone, Timm):
+        if (
+            hub_revision(self.weights or "") is not None
+            and backbone is not None
+            and not isinstance(backbone, Timm)
+        ):
             raise ValueError(
                 f"transfer.weights = {self.weights!r} takes the weights that timm's hub has of this section's backbone, but backbone.family = "
                 f"{backbone.family!r}; set backbone.family to timm and backbone.name to one of timm's, or name other weights"

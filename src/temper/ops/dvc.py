@@ -85,7 +85,9 @@ def status(project: Project) -> dict[str, list[Any]]:
     Raises:
         ValueError: If DVC cannot tell; carries its words.
     """
-    answer: dict[str, list[Any]] = json.loads(_dvc(project, "--wait-for-lock", "status", "--json", FILE) or "{}")
+    answer: dict[str, list[Any]] = json.loads(
+        _dvc(project, "--wait-for-lock", "status", "--json", FILE) or "{}"
+    )
     # A stage of a dvc.yaml elsewhere than in the working directory is called `folder/dvc.yaml:stage`.
     return {name.rsplit(":", 1)[-1]: changes for name, changes in answer.items()}
 
@@ -117,7 +119,11 @@ def _sweep_run_cache(project: Project) -> bool:
     Returns:
         Whether there was any.
     """
-    empty = [folder for folder in (root(project) / ".dvc" / "cache" / "runs").glob("*/*") if not any(folder.iterdir())]
+    empty = [
+        folder
+        for folder in (root(project) / ".dvc" / "cache" / "runs").glob("*/*")
+        if not any(folder.iterdir())
+    ]
     for folder in empty:
         folder.rmdir()
     return bool(empty)

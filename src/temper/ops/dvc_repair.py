@@ -28,7 +28,9 @@ def repair_lock(project: Project) -> str | None:
     try:
         stages = read_yaml(path).get("stages", {})
         whole = all(_is_entry(entry) for entry in stages.values())
-        if not path.is_file() or (whole and stages and path.read_bytes().endswith(b"\n")):  # half a line may look whole
+        if not path.is_file() or (
+            whole and stages and path.read_bytes().endswith(b"\n")
+        ):  # half a line may look whole
             return None
     except (YAMLError, AttributeError, KeyError, IndexError, TypeError, ValueError):
         pass
@@ -88,7 +90,8 @@ def release_dead(project: Project) -> None:
         try:
             register = json.loads(path.read_text(encoding="utf-8"))
             readers = {
-                where: [one for one in holders if _works(one)] for where, holders in register.get("read", {}).items()
+                where: [one for one in holders if _works(one)]
+                for where, holders in register.get("read", {}).items()
             }
             writers = {where: holder for where, holder in register.get("write", {}).items() if _works(holder)}
         except (ValueError, AttributeError, KeyError, TypeError):

@@ -35,20 +35,31 @@ def show(project: Project) -> int:
         signal.signal(each, signal.default_int_handler)
     busy = [port for port in (MLFLOW_PORT, PREFECT_PORT) if not _free(port)]
     if busy:
-        print(f"error: port {busy[0]} is in use; end what listens there, perhaps another `make ui`", file=sys.stderr)
+        print(
+            f"error: port {busy[0]} is in use; end what listens there, perhaps another `make ui`",
+            file=sys.stderr,
+        )
         return 2
     if project.elsewhere is None and not project.database.is_file():
         print(f"error: {project.folder} has no runs yet; run `make pipeline` first", file=sys.stderr)
         return 2
     project.prefect_home.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, **project.environment(), "PREFECT_API_URL": f"http://{_HOST}:{PREFECT_PORT}/api"}
+    environment = {
+        **os.environ,
+        **project.environment(),
+        "PREFECT_API_URL": f"http://{_HOST}:{PREFECT_PORT}/api",
+    }
     processes = []
     try:
         for address, command in commands(project).items():
             with (project.hidden / f"{command[0]}-ui.log").open("wb") as log:
                 processes.append(
                     subprocess.Popen(
-                        subprocesses.tied(command), env=environment, stdout=log, stderr=log, start_new_session=True
+                        subprocesses.tied(command),
+                        env=environment,
+                        stdout=log,
+                        stderr=log,
+                        start_new_session=True,
                     )
                 )
             _wait(address, processes[-1])

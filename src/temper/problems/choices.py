@@ -13,7 +13,11 @@ def loss(outputs: Outputs, labels: "Tensor", emphasis: Emphasis) -> "Tensor":
     from temper.maths.losses import cross_entropy
 
     return cross_entropy(
-        outputs["logits"], labels, smoothing=emphasis.smoothing, offsets=emphasis.offsets, costs=emphasis.costs
+        outputs["logits"],
+        labels,
+        smoothing=emphasis.smoothing,
+        offsets=emphasis.offsets,
+        costs=emphasis.costs,
     )
 
 

@@ -52,7 +52,9 @@ class Multiclass:
         for row in rows:
             if len(row.labels) > 1:
                 several = ", ".join(row.labels)
-                raise ValueError(f"{row.path} has {len(row.labels)} labels ({several}); set problem.kind to multilabel")
+                raise ValueError(
+                    f"{row.path} has {len(row.labels)} labels ({several}); set problem.kind to multilabel"
+                )
         return replace(self, classes=bind_classes(self.classes, rows))
 
     def pack(self, row: Row, images: Mapping[str, np.ndarray]) -> Columns:

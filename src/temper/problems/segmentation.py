@@ -52,10 +52,14 @@ class Segmentation:
 
     def bind(self, rows: Sequence[Row]) -> "Segmentation":
         if len(self.classes) < 2:
-            raise ValueError(f"problem.classes names {len(self.classes)} class; name at least two, background first")
+            raise ValueError(
+                f"problem.classes names {len(self.classes)} class; name at least two, background first"
+            )
         missing = [row.path for row in rows if row.mask is None]
         if missing:
-            raise ValueError(f"no mask for {missing[0]} and {len(missing) - 1} more; segmentation needs one per image")
+            raise ValueError(
+                f"no mask for {missing[0]} and {len(missing) - 1} more; segmentation needs one per image"
+            )
         return self
 
     def pack(self, row: Row, images: Mapping[str, np.ndarray]) -> Columns:
@@ -70,7 +74,9 @@ class Segmentation:
 
     def strata(self, columns: Columns) -> frozenset[str]:
         shown = np.unique(columns["mask"])
-        return frozenset(self.classes[number] for number in shown if number != IGNORED) or frozenset({NOTHING})
+        return frozenset(self.classes[number] for number in shown if number != IGNORED) or frozenset(
+            {NOTHING}
+        )
 
     def network(self, backbone: Backbone, head: HeadParams = PLAIN_HEAD) -> "nn.Module":
         from temper.networks.heads import Segmenter

@@ -30,7 +30,11 @@ def suggest_problem(rows: Sequence[Row], *, numbers: Sequence[int] = ()) -> Prob
 
 def _name_classes(numbers: Sequence[int], *, ignored: bool) -> Segmentation:
     if len(numbers) < 2:
-        also = f", and {IGNORED}, which marks pixels that do not count; write the second class as 1" if ignored else ""
+        also = (
+            f", and {IGNORED}, which marks pixels that do not count; write the second class as 1"
+            if ignored
+            else ""
+        )
         raise ValueError(
             f"the masks hold one class number only ({', '.join(map(str, numbers)) or 'none'}){also}: a mask numbers its classes 0, 1, 2, ..."
         )

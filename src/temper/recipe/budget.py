@@ -106,7 +106,9 @@ class Budget:
         epochs = min(fit[0], MOST_PRETRAINED if pretrained else MOST_TEACHER), min(fit[1], MOST_STUDENT)
         wanted = max(WANTED_EPOCHS, math.ceil(WANTED_DRAWS / self.draws))
         # Nobody wants more epochs than are ever taken.
-        enough = [min(wanted, most) for most in (MOST_PRETRAINED if pretrained else MOST_TEACHER, MOST_STUDENT)]
+        enough = [
+            min(wanted, most) for most in (MOST_PRETRAINED if pretrained else MOST_TEACHER, MOST_STUDENT)
+        ]
         fits = all(count >= least for count, least in zip(epochs, enough, strict=True))
         return Plan(size, pretrained, *epochs, epochs[0] * teacher_epoch, epochs[1] * student_epoch, fits)
 
@@ -127,12 +129,16 @@ def candidate_sizes(height_px: int, width_px: int, *, pretrained: bool) -> Itera
     aspect = min(long / short, _MOST_ASPECT)
     step = _STEP_TIMM_PX if pretrained else _STEP_PX
     least = WEIGHTS_PX if pretrained else min(LEAST_PX, short // step * step)
-    for side in range(min(short // step * step, MOST_PRETRAINED_PX if pretrained else MOST_PX), least - 1, -step):
+    for side in range(
+        min(short // step * step, MOST_PRETRAINED_PX if pretrained else MOST_PX), least - 1, -step
+    ):
         other = side if aspect <= _LONG_ASPECT else min(long, round(side * aspect / step) * step)
         yield (side, other) if height_px <= width_px else (other, side)
 
 
-def plan_trainings(budget: Budget, speeds: Speeds, sizes: Iterable[tuple[int, int]], *, pretrained: bool) -> Plan:
+def plan_trainings(
+    budget: Budget, speeds: Speeds, sizes: Iterable[tuple[int, int]], *, pretrained: bool
+) -> Plan:
     """The first of some sizes, largest first, at which enough epochs fit the time; the last one where none does."""
     plans = [budget.plan(size, speeds, pretrained=pretrained) for size in sizes]
     return next((plan for plan in plans if plan.fits), plans[-1])

@@ -85,7 +85,9 @@ def time_chosen(found: Findings, params: Params, rough: Speeds, work: Path) -> T
         rough: These.
         work: An empty folder for what is written.
     """
-    sample = take_sample(found.source, load_problem({"classes": (), **found.problem}), params.prepare, Path(), work)
+    sample = take_sample(
+        found.source, load_problem({"classes": (), **found.problem}), params.prepare, Path(), work
+    )
     material = use_sample(sample, seed=params.seed)
     times = {
         name: time_network(name, getattr(params, name), make_objective(name, params, material), material)

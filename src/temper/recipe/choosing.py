@@ -79,7 +79,9 @@ def choose(
 
 def _write_source(source: ImageFolder | Table) -> dict[str, Any]:
     """A source as params.yaml has it: its kind, and what differs from the defaults."""
-    return {item.name: value for item in fields(source) if (value := getattr(source, item.name)) != item.default}
+    return {
+        item.name: value for item in fields(source) if (value := getattr(source, item.name)) != item.default
+    }
 
 
 def wants_weights(found: Findings, shares: Shares) -> bool:
@@ -104,9 +106,7 @@ def _say_classes(found: Findings) -> str:
 
 def _prepare(found: Findings, plan: Plan, shares: Shares) -> list[Choice]:
     height, width = plan.size
-    native = (
-        f"images are {found.height_px}x{found.width_px} px (median; sides from {found.least_px} to {found.most_px})"
-    )
+    native = f"images are {found.height_px}x{found.width_px} px (median; sides from {found.least_px} to {found.most_px})"
     if found.short_px <= SMALL_PX:
         reason = f"{native}: small ones keep their size"
     elif plan.fits:
@@ -116,7 +116,9 @@ def _prepare(found: Findings, plan: Plan, shares: Shares) -> list[Choice]:
     kept = {"validation": "the source fixes it", "test": "the source fixes it"}
     lines = [
         Choice("prepare.height_px", height, reason),
-        Choice("prepare.width_px", width, "a square" if height == width else "the aspect of the images is kept"),
+        Choice(
+            "prepare.width_px", width, "a square" if height == width else "the aspect of the images is kept"
+        ),
     ]
     for name, count in (("validation", shares.validation_count), ("test", shares.test_count)):
         share = getattr(shares, name)
@@ -126,9 +128,7 @@ def _prepare(found: Findings, plan: Plan, shares: Shares) -> list[Choice]:
         elif name in kept:
             lines.append(Choice(f"prepare.{name}_share", 0.1, f"not used: the source fixes {count:,} images"))
     bad = choose_bad_share(len(found.unreadable), found.num_sampled)
-    reason = (
-        f"{len(found.unreadable)} of {found.num_sampled} sampled files cannot be read; more than this stops the chain"
-    )
+    reason = f"{len(found.unreadable)} of {found.num_sampled} sampled files cannot be read; more than this stops the chain"
     colour = (
         "every sampled image is grey"
         if found.channels == 1
@@ -156,7 +156,9 @@ def _teacher(found: Findings, plan: Plan, draws: int, available: Sequence[Availa
     else:
         lines = [
             Choice(
-                "train.backbone", plain_backbone(min(plan.size), teacher=True), _say_scratch(found, draws, available)
+                "train.backbone",
+                plain_backbone(min(plan.size), teacher=True),
+                _say_scratch(found, draws, available),
             )
         ]
     lines += _views("train", found, plan)
@@ -203,7 +205,9 @@ def _views(section: str, found: Findings, plan: Plan) -> list[Choice]:
     crop = max(1, min(plan.size) // _CROP_PART)
     return [
         Choice(
-            f"{section}.views", {"flip": flip, "crop_px": crop}, reason if section == "train" else "as the teacher's"
+            f"{section}.views",
+            {"flip": flip, "crop_px": crop},
+            reason if section == "train" else "as the teacher's",
         )
     ]
 

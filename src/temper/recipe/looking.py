@@ -125,7 +125,9 @@ def inspect_data(data: Path) -> Findings:
 def _without_labels(problem: Problem, counts: Mapping[str, int]) -> dict[str, Any]:
     """A problem as params.yaml has it: classes that the labels tell are left out."""
     found = dump(problem)
-    return {name: value for name, value in found.items() if name == "kind" or (name == "classes" and not counts)}
+    return {
+        name: value for name, value in found.items() if name == "kind" or (name == "classes" and not counts)
+    }
 
 
 def _name_source(data: Path) -> ImageFolder | Table:
@@ -147,7 +149,9 @@ def seen_from(found: Findings, project: Path) -> Findings:
     written = str(path) if relative.count("..") > _MOST_UP else relative
     return replace(
         found,
-        source=replace(source, folder=written) if isinstance(source, ImageFolder) else replace(source, file=written),
+        source=replace(source, folder=written)
+        if isinstance(source, ImageFolder)
+        else replace(source, file=written),
     )
 
 
@@ -155,9 +159,14 @@ def _name_columns(data: Path) -> Table:
     """Guess which column is which, by its name."""
     header = list(table.read_columns(data))
     by_name = {name.lower().strip(): name for name in reversed(header)}
-    found = {key: next((by_name[name] for name in names if name in by_name), None) for key, names in _COLUMNS.items()}
+    found = {
+        key: next((by_name[name] for name in names if name in by_name), None)
+        for key, names in _COLUMNS.items()
+    }
     if found["path"] is None:
-        raise ValueError(f"{data} has the columns {', '.join(header)}, none of images' paths; call that one `path`")
+        raise ValueError(
+            f"{data} has the columns {', '.join(header)}, none of images' paths; call that one `path`"
+        )
     if found["labels"] is None and found["mask"] is None:
         raise ValueError(
             f"{data} has the columns {', '.join(header)}, none of labels or masks; call that one `labels` or `mask`"

@@ -64,7 +64,9 @@ def check_place(data: Path, project: Path, *, force: bool) -> None:
             f"PROJECT = {str(project)!r} lies in the folder of the images, {data}, whose folders are classes; give another folder with PROJECT=..."
         )
     if (project / FILE).exists() and not force:
-        raise ValueError(f"{project / FILE} exists; give another folder with PROJECT=..., or FORCE=1 to overwrite it")
+        raise ValueError(
+            f"{project / FILE} exists; give another folder with PROJECT=..., or FORCE=1 to overwrite it"
+        )
     if _is_ignored(project / DVC_FILE):
         raise ValueError(
             f"PROJECT = {str(project)!r}: git ignores what lies there, and DVC refuses a pipeline that git ignores; give another folder with "
@@ -107,13 +109,17 @@ def write_project(data: Path, project: Path, *, minutes: float, force: bool = Fa
         first = parse(make_text(found, rough, available, minutes=minutes, project=name))
         timed = time_chosen(found, first, rough, Path(work))
         size = first.prepare.height_px, first.prepare.width_px
-        text = make_text(seen_from(found, project), timed.speeds, available, minutes=minutes, project=name, size=size)
+        text = make_text(
+            seen_from(found, project), timed.speeds, available, minutes=minutes, project=name, size=size
+        )
         params = parse(text)
         project.mkdir(parents=True, exist_ok=True)
         write_atomically(project / FILE, text)
         write_atomically(project / DVC_FILE, dvc_yaml(project, params))
         count = measure_workload(project, params)
-        estimates = {stage: sum_up(getattr(params, stage), count, times) for stage, times in timed.times.items()}
+        estimates = {
+            stage: sum_up(getattr(params, stage), count, times) for stage, times in timed.times.items()
+        }
         estimates["evaluate"] = time_evaluation(params, count, timed.material)
     write_estimates(project, params, count, estimates)
     return Written([*describe(found), *busy], estimates)
@@ -154,13 +160,17 @@ def make_text(
         f"Written by `make init` for {minutes:g} minutes on the machine it ran on. From here on no clock decides: the same file, the same model.",
         "Every line may be changed (docs/params.md); `make plan` then says what runs again, and what it takes.",
     )
-    return write_params(choose(found, speeds, available, minutes=minutes, project=project, size=size), heading)
+    return write_params(
+        choose(found, speeds, available, minutes=minutes, project=project, size=size), heading
+    )
 
 
 def describe(found: Findings) -> list[str]:
     """What was seen, for people."""
     classes = sorted(found.counts.items(), key=lambda item: -item[1])
-    listed = ", ".join(f"{name} {count:,}" for name, count in classes[:8]) + (", ..." if len(classes) > 8 else "")
+    listed = ", ".join(f"{name} {count:,}" for name, count in classes[:8]) + (
+        ", ..." if len(classes) > 8 else ""
+    )
     colour = "grey" if found.channels == 1 else f"{1 - found.grey_share:.0%} with colour"
     lines = [
         f"{found.num_examples:,} images, {found.num_classes} classes{f' ({listed})' if listed else ''}",
@@ -180,11 +190,15 @@ def _is_ignored(path: Path) -> bool:
     path = path.resolve()
     here = next(folder for folder in path.parents if folder.is_dir())
     try:
-        done = subprocess.run(["git", "check-ignore", "--quiet", str(path)], cwd=here, capture_output=True, check=False)
+        done = subprocess.run(
+            ["git", "check-ignore", "--quiet", str(path)], cwd=here, capture_output=True, check=False
+        )
     except FileNotFoundError:
         return False
     return done.returncode == 0
 
 
 def _is_inside(folder: Path, data: Path) -> bool:
-    return data.is_dir() and (folder.resolve() == data.resolve() or data.resolve() in folder.resolve().parents)
+    return data.is_dir() and (
+        folder.resolve() == data.resolve() or data.resolve() in folder.resolve().parents
+    )

@@ -49,7 +49,10 @@ def _lines(name: str, choice: Choice, indent: str) -> Iterable[str]:
 
 
 def _comment(text: str, indent: str) -> list[str]:
-    return [f"{indent}# {line}" for line in textwrap.wrap(text, _LONGEST - len(indent) - 2, break_on_hyphens=False)]
+    return [
+        f"{indent}# {line}"
+        for line in textwrap.wrap(text, _LONGEST - len(indent) - 2, break_on_hyphens=False)
+    ]
 
 
 def flow(value: Any) -> str:

@@ -42,7 +42,10 @@ _ANSWERED = {
         "answers": {
             "type": "array",
             "description": "One an image, in order: every output of the model by its name; of classes also the best and its probability",
-            "items": {"type": "object", "properties": {"class": {"type": "string"}, "score": {"type": "number"}}},
+            "items": {
+                "type": "object",
+                "properties": {"class": {"type": "string"}, "score": {"type": "number"}},
+            },
         },
     },
 }
@@ -68,12 +71,17 @@ _PREDICT: dict[str, Any] = {
                     "properties": {"image": {"type": "array", "minItems": 1, "items": _BINARY}},
                 }
             },
-            "application/json": {"schema": {"type": "object", "required": ["image"], "properties": {"image": _PIXELS}}},
+            "application/json": {
+                "schema": {"type": "object", "required": ["image"], "properties": {"image": _PIXELS}}
+            },
             **{kind: {"schema": _BINARY} for kind in ("application/octet-stream", *IMAGES)},
         },
     },
     "responses": {
-        "200": {"description": "The answers, in order", "content": {"application/json": {"schema": _ANSWERED}}},
+        "200": {
+            "description": "The answers, in order",
+            "content": {"application/json": {"schema": _ANSWERED}},
+        },
         **{
             status: {"description": text, "content": _REFUSED}
             for status, text in {
@@ -145,7 +153,9 @@ def make_app(
 
 
 def _add_state(app: FastAPI, follower: Follower, metrics: Metrics) -> None:
-    refused: dict[int | str, dict[str, Any]] = {503: {"description": "There is no model", "content": _REFUSED}}
+    refused: dict[int | str, dict[str, Any]] = {
+        503: {"description": "There is no model", "content": _REFUSED}
+    }
 
     @app.head("/health", include_in_schema=False)
     @app.get("/health", summary="Is the process alive?", tags=["state"])

@@ -23,10 +23,16 @@ class Metrics:
         own = self._registry
         self._requests = Counter("temper_requests", "Requests by status", ["status"], registry=own)
         self._images = Counter("temper_images", "Images answered, by version", ["version"], registry=own)
-        self._seconds = Histogram("temper_request_seconds", "From arrival to answer", buckets=_SECONDS, registry=own)
+        self._seconds = Histogram(
+            "temper_request_seconds", "From arrival to answer", buckets=_SECONDS, registry=own
+        )
         self._batches = Counter("temper_batches", "Batches answered", registry=own)
-        self._waiting = Gauge("temper_waiting_images", "Images that wait", multiprocess_mode="livesum", registry=own)
-        self._version = Gauge("temper_model_version", "Version that answers", multiprocess_mode="livemin", registry=own)
+        self._waiting = Gauge(
+            "temper_waiting_images", "Images that wait", multiprocess_mode="livesum", registry=own
+        )
+        self._version = Gauge(
+            "temper_model_version", "Version that answers", multiprocess_mode="livemin", registry=own
+        )
         self._children: dict[tuple[Counter, int], Counter] = {}
         self._forget_the_dead()
 

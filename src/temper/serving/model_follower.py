@@ -59,7 +59,9 @@ class Model:
         # A core a batch: several are answered side by side.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         try:
-            session = onnxruntime.InferenceSession(str(place.file), options, providers=["CPUExecutionProvider"])
+            session = onnxruntime.InferenceSession(
+                str(place.file), options, providers=["CPUExecutionProvider"]
+            )
         except Exception as error:  # ONNX Runtime's own exceptions share no parent
             raise ValueError(f"{place.file} is no model that ONNX Runtime can read: {error}") from error
         return cls(place, session, dict(session.get_modelmeta().custom_metadata_map))
@@ -113,7 +115,9 @@ class Model:
             return dict(zip(self._outputs, self.session.run(self._outputs, {"image": images}), strict=True))
         except Exception as error:  # ONNX Runtime's own exceptions share no parent
             words = str(error).splitlines()[0][:300]
-            raise Unanswerable(f"the model cannot answer images of shape {list(images.shape[1:])}: {words}") from error
+            raise Unanswerable(
+                f"the model cannot answer images of shape {list(images.shape[1:])}: {words}"
+            ) from error
 
 
 class Follower:

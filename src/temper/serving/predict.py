@@ -74,7 +74,10 @@ class Predict:
                 why = f"not answered within {params.timeout_s:g} s; try again, or send fewer images at once"
                 status, body = 503, _as_reason(why)
             else:
-                status, body = 408, _as_reason(f"the request had not arrived whole within {params.timeout_s:g} s")
+                status, body = (
+                    408,
+                    _as_reason(f"the request had not arrived whole within {params.timeout_s:g} s"),
+                )
         if status in EXTRA:
             headers = [*_HEADERS, EXTRA[status]]
         length = (b"content-length", str(len(body)).encode())
@@ -208,7 +211,11 @@ def _as_json(answers: dict[str, np.ndarray], classes: list[str], count: int) -> 
     """One answer an image; where there is a number for every class, also the class with the highest."""
     found: list[dict[str, Any]] = [{} for _ in range(count)]
     for name, values in answers.items():
-        best = values.argmax(1).tolist() if values.shape[1:] == (len(classes),) and values.dtype.kind == "f" else None
+        best = (
+            values.argmax(1).tolist()
+            if values.shape[1:] == (len(classes),) and values.dtype.kind == "f"
+            else None
+        )
         for number, answer in enumerate(found):
             answer[name] = values[number]
             if best is not None:

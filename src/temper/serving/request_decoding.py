@@ -52,7 +52,11 @@ def decode(files: list[bytes], model: Model, params: ServeParams, *, until: floa
             raise Refused(503, f"time was up after {number} of {len(files)} images; send fewer at once")
         try:
             pixels, _ = unify(
-                raw, height_px=height, width_px=width, max_pixels=params.max_pixels, max_side_px=params.max_side_px
+                raw,
+                height_px=height,
+                width_px=width,
+                max_pixels=params.max_pixels,
+                max_side_px=params.max_side_px,
             )
         except Unreadable as error:
             status = 413 if isinstance(error, TooLarge) else 422
@@ -70,7 +74,9 @@ def read_json(body: bytes, model: Model, params: ServeParams) -> np.ndarray:
     except orjson.JSONDecodeError as error:
         raise Refused(422, f"the body is no JSON: {error}") from None
     if not isinstance(value, dict) or "image" not in value:
-        raise Refused(422, 'the body must be {"image": [...]}, pixels as lists [images][height][width][channels]')
+        raise Refused(
+            422, 'the body must be {"image": [...]}, pixels as lists [images][height][width][channels]'
+        )
     return check(_as_pixels(value["image"]), model, params)
 
 
@@ -116,8 +122,13 @@ def _as_pixels(value: Any) -> np.ndarray:
     parts: list[Any] = [value]
     while parts and isinstance(parts[0], list):
         if len(shape) == _AXES:
-            raise Refused(422, f"image: the lists are nested deeper than {_AXES}: [images][height][width][channels]")
-        if not all(isinstance(part, list) for part in parts) or len(sizes := {len(part) for part in parts}) != 1:
+            raise Refused(
+                422, f"image: the lists are nested deeper than {_AXES}: [images][height][width][channels]"
+            )
+        if (
+            not all(isinstance(part, list) for part in parts)
+            or len(sizes := {len(part) for part in parts}) != 1
+        ):
             raise Refused(422, "image: the lists are not all of one length")
         shape.append(sizes.pop())
         parts = list(chain.from_iterable(parts))
@@ -126,7 +137,9 @@ def _as_pixels(value: Any) -> np.ndarray:
             raise TypeError
         pixels = np.frombuffer(bytes(parts), np.uint8)
     except TypeError:
-        raise Refused(422, "image: pixels must be whole numbers from 0 to 255, in lists that are not empty") from None
+        raise Refused(
+            422, "image: pixels must be whole numbers from 0 to 255, in lists that are not empty"
+        ) from None
     except ValueError:
         raise Refused(422, "image: pixels must be from 0 to 255") from None
     return pixels.reshape(shape)
@@ -154,13 +167,15 @@ def check(pixels: np.ndarray, model: Model, params: ServeParams) -> np.ndarray:
         pixels = pixels[None]
     if pixels.ndim != 4 or pixels.shape[3] != model.channels:
         raise Refused(
-            422, f"pixels of shape {list(pixels.shape)}; the model takes [images, height, width, {model.channels}]"
+            422,
+            f"pixels of shape {list(pixels.shape)}; the model takes [images, height, width, {model.channels}]",
         )
     count, height, width, _ = pixels.shape
     if count > params.max_images:
         raise Refused(413, f"{count} images are more than {params.max_images}")
     if height * width > params.max_pixels or max(height, width) > params.max_side_px:
         raise Refused(
-            413, f"{width}x{height} px are more than {params.max_pixels}, or a side is longer than {params.max_side_px}"
+            413,
+            f"{width}x{height} px are more than {params.max_pixels}, or a side is longer than {params.max_side_px}",
         )
     return pixels

@@ -49,7 +49,12 @@ STAGES = (
         resumes=True,
         external=("distill.transfer.weights",),
     ),
-    Stage("quantize", ("prepare", "train", "distill"), ("seed", "quantize"), "export to ONNX and quantize the student"),
+    Stage(
+        "quantize",
+        ("prepare", "train", "distill"),
+        ("seed", "quantize"),
+        "export to ONNX and quantize the student",
+    ),
     Stage(
         "evaluate",
         ("prepare", "quantize"),

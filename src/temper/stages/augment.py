@@ -114,8 +114,12 @@ def _write_sheet(
     lines = []
     for i in list(places)[:: max(1, len(places) // _SHEET_LINES)][:_SHEET_LINES]:
         examples = [{name: column[i] for name, column in columns.items()}]
-        examples += [{name: column[place] for name, column in views.items()} for place in places[i][:_SHEET_VIEWS]]
-        lines.append((" + ".join(sorted(strata[i])), [tint(each["image"], each, problem.spatial) for each in examples]))
+        examples += [
+            {name: column[place] for name, column in views.items()} for place in places[i][:_SHEET_VIEWS]
+        ]
+        lines.append(
+            (" + ".join(sorted(strata[i])), [tint(each["image"], each, problem.spatial) for each in examples])
+        )
     write_sheet(lines, out / "sheet.png")
 
 

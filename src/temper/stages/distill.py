@@ -17,11 +17,19 @@ from temper.stages.load_trained import read_network
 
 
 def run(
-    params: SimpleNamespace, inputs: Mapping[str, Artifact], out: Path, *, project: Path, work: Path, checkpoints: Path
+    params: SimpleNamespace,
+    inputs: Mapping[str, Artifact],
+    out: Path,
+    *,
+    project: Path,
+    work: Path,
+    checkpoints: Path,
 ) -> dict[str, Any]:
     """Train the student to say what the calibrated teacher says of the same views."""
     teacher = read_network(inputs["train"], inputs["prepare"])
-    make_objective = learn_from(teacher, params.distill.terms, temperature=inputs["train"].facts["temperature"])
+    make_objective = learn_from(
+        teacher, params.distill.terms, temperature=inputs["train"].facts["temperature"]
+    )
     return train_network(
         "distill",
         params.distill,

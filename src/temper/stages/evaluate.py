@@ -35,7 +35,13 @@ _SAMPLE_FROM = 64
 
 
 def run(
-    params: SimpleNamespace, inputs: Mapping[str, Artifact], out: Path, *, project: Path, work: Path, checkpoints: Path
+    params: SimpleNamespace,
+    inputs: Mapping[str, Artifact],
+    out: Path,
+    *,
+    project: Path,
+    work: Path,
+    checkpoints: Path,
 ) -> dict[str, Any]:
     """Measure all candidates; leave the long table, plots and the model card.
 
@@ -65,7 +71,12 @@ def run(
     for name, rating in ratings.items():
         write_rating(out / RATINGS / f"{name}.safetensors", rating)
     mistakes = find_worst(
-        problem, candidates[DEPLOYED], images, targets=test.targets, errors=evaluation.errors[DEPLOYED], count=_WORST
+        problem,
+        candidates[DEPLOYED],
+        images,
+        targets=test.targets,
+        errors=evaluation.errors[DEPLOYED],
+        count=_WORST,
     )
     plots = _draw(problem, evaluation, scores, mistakes, images, out, seed=params.seed)
     headline = problem.headline.name
@@ -78,7 +89,9 @@ def run(
         },
         "images": {"clean": len(images), "stress": len(evaluation.subset)},
     }
-    card = _fill_card(problem, facts, evaluation, scores, inputs, plots, confidence=params.evaluate.confidence)
+    card = _fill_card(
+        problem, facts, evaluation, scores, inputs, plots, confidence=params.evaluate.confidence
+    )
     write_record(out, card)
     write_card(out, card)
     return facts
@@ -112,7 +125,12 @@ def _draw(
     if conditions:
         families = list(dict.fromkeys(item.family for item in conditions))
         text = "The mean over each family's conditions. Bands: bootstrap intervals over test images."
-        keep("families", plots.draw_families(scores, headline=headline, families=families), "Under stress", text)
+        keep(
+            "families",
+            plots.draw_families(scores, headline=headline, families=families),
+            "Under stress",
+            text,
+        )
         figure = plots.draw_conditions(scores, headline=headline, conditions=conditions)
         keep("conditions", figure, "Under each condition", "Bands: bootstrap intervals over test images.")
     counts = evaluation.confusions[DEPLOYED].numpy()
@@ -120,11 +138,18 @@ def _draw(
     keep("confusion", figure, "Confusions", "Rows add up to 100; a dot is less than half a per cent.")
     if len(mistakes[0]):
         figure = sheets.draw_mistakes(mistakes[0], captions=mistakes[1])
-        keep("mistakes", figure, "Worst mistakes", f"The clean test images on which {DEPLOYED} was most wrong.")
+        keep(
+            "mistakes", figure, "Worst mistakes", f"The clean test images on which {DEPLOYED} was most wrong."
+        )
     if conditions:
         key = _richest(images, evaluation)
         figure = sheets.draw_samples(images, key=key, conditions=conditions, seed=seed)
-        keep("samples", figure, "What the stress looks like", "One test image; under each, the condition's strength.")
+        keep(
+            "samples",
+            figure,
+            "What the stress looks like",
+            "One test image; under each, the condition's strength.",
+        )
     return tuple(written)
 
 
@@ -159,7 +184,9 @@ def _fill_card(
             "size": f"{found['height_px']} x {found['width_px']} px in {'grey' if found['channels'] == 1 else 'colour'}",
             "splits": {split: examples[split] for split in _SPLITS},
             "classes": len(problem.classes),
-            "strata": {name: {split: counts[split].get(name, 0) for split in _SPLITS} for name in counts["train"]},
+            "strata": {
+                name: {split: counts[split].get(name, 0) for split in _SPLITS} for name in counts["train"]
+            },
             "words": list(CLASSES if set(counts["train"]) <= set(problem.classes) else STRATA),
         },
         candidates=facts["candidates"],
@@ -172,7 +199,9 @@ def _fill_card(
             {"name": item.name, "family": item.family, "unit": item.unit, "strengths": list(item.strengths)}
             for item in evaluation.conditions
         ),
-        contract=_read_contract(quantize.path(facts["candidates"][DEPLOYED]["file"]), facts["candidates"][DEPLOYED]),
+        contract=_read_contract(
+            quantize.path(facts["candidates"][DEPLOYED]["file"]), facts["candidates"][DEPLOYED]
+        ),
         lineage={**dict(sorted(quantize.made_from.items())), "quantize": quantize.digest},
         training={**quantize.facts.get("training", {}), **_say_precision(quantize)},
         plots=plots,
@@ -195,7 +224,10 @@ def _read_contract(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     deployed = Deployed(path)
 
     def describe(values: Sequence[Any]) -> list[dict[str, Any]]:
-        return [{"name": item.name, "type": item.type, "shape": [str(size) for size in item.shape]} for item in values]
+        return [
+            {"name": item.name, "type": item.type, "shape": [str(size) for size in item.shape]}
+            for item in values
+        ]
 
     return {
         "file": path.name,

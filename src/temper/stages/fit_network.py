@@ -121,7 +121,11 @@ def try_section(name: str, section: "TrainParams | DistillParams", prepare: Arti
     """
     try:
         build_network(
-            load_problem(prepare.facts["problem"]), section.backbone, read_facts(prepare), seed=0, head=section.head
+            load_problem(prepare.facts["problem"]),
+            section.backbone,
+            read_facts(prepare),
+            seed=0,
+            head=section.head,
         )
         weights = section.transfer.weights
         if weights is not None and watched_file(weights) is None:
@@ -137,7 +141,9 @@ def _emphasis(params: "TrainParams | DistillParams", augment: Artifact) -> Empha
     return Emphasis(smoothing=params.fit.label_smoothing, offsets=tuple(asked["offsets"]), costs=costs)
 
 
-def transfer(network: nn.Module, params: "TrainParams | DistillParams", project: Path, ranks: Ranks) -> dict[str, Any]:
+def transfer(
+    network: nn.Module, params: "TrainParams | DistillParams", project: Path, ranks: Ranks
+) -> dict[str, Any]:
     """Start a network from pretrained weights, where some are named; says what became of them, for the terminal and the facts."""
     reference = params.transfer.weights
     if reference is None:

@@ -30,7 +30,9 @@ def open_test(prepare: Artifact) -> HeldOut:
     """The test split, which only measuring opens."""
     columns = held_out(prepare)
     images = ImagePool(np.asarray(columns["image"]))
-    return HeldOut(load_problem(prepare.facts["problem"]), images, as_targets(columns), read_strata(prepare, "test"))
+    return HeldOut(
+        load_problem(prepare.facts["problem"]), images, as_targets(columns), read_strata(prepare, "test")
+    )
 
 
 def make_ratings(
@@ -58,7 +60,11 @@ def make_ratings(
     ratings = {}
     for name, found in costs.items():
         rows = [
-            (Cell(cell.family, cell.condition, cell.severity, metric), value, cell.samples[metric].double().numpy())
+            (
+                Cell(cell.family, cell.condition, cell.severity, metric),
+                value,
+                cell.samples[metric].double().numpy(),
+            )
             for cell in evaluation.cells
             if cell.candidate == name
             for metric, value in cell.values.items()

@@ -79,7 +79,13 @@ class Comparison:
     """
 
     def __init__(
-        self, parent: Path, problem: Problem, columns: Mapping[str, np.ndarray], params: QuantizeParams, *, seed: int
+        self,
+        parent: Path,
+        problem: Problem,
+        columns: Mapping[str, np.ndarray],
+        params: QuantizeParams,
+        *,
+        seed: int,
     ) -> None:
         chosen = np.random.default_rng(seed).permutation(len(columns["image"]))[: params.check_images]
         chosen = np.sort(chosen)
@@ -99,7 +105,9 @@ class Comparison:
         scores = [self._score(measured.tallies) for measured in (ours, self._parent)]
         errors = [self._error(measured.errors) for measured in (ours, self._parent)]
         return Held(
-            score=difference(*scores, greater_is_better=headline.greater_is_better, confidence=params.confidence),
+            score=difference(
+                *scores, greater_is_better=headline.greater_is_better, confidence=params.confidence
+            ),
             error=difference(*errors, greater_is_better=False, confidence=params.confidence),
             values=(scores[1][0], scores[0][0]),
             gap=self.gap(ours),
@@ -126,7 +134,10 @@ class Comparison:
         answers, tallies, errors = [], [], []
         for start in range(0, len(self), _BATCH):
             part = slice(start, start + _BATCH)
-            answer, targets = deployed(self._images[part]), {name: value[part] for name, value in self._targets.items()}
+            answer, targets = (
+                deployed(self._images[part]),
+                {name: value[part] for name, value in self._targets.items()},
+            )
             tallies.append(self._problem.tally(answer, targets).double())
             errors.append(self._problem.error(answer, targets).double())
             answers.append(_compact(answer))
@@ -154,4 +165,6 @@ def differences(said: Answer, wanted: Answer) -> Tensor:
 
 def _compact(answer: Answer) -> dict[str, Tensor]:
     """Whole numbers in two bytes: a split's maps of classes are kept for every comparison."""
-    return {name: value if value.is_floating_point() else value.to(torch.int16) for name, value in answer.items()}
+    return {
+        name: value if value.is_floating_point() else value.to(torch.int16) for name, value in answer.items()
+    }

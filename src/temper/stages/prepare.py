@@ -74,7 +74,13 @@ def run(
     _write_sheet(out, facts, in_training, problem)
     sheet = out / "sheet.png"
     write_report(
-        out / "report.html", counts=counts, examples=examples, facts=facts, rows=rows, dropped=dropped, sheet=sheet
+        out / "report.html",
+        counts=counts,
+        examples=examples,
+        facts=facts,
+        rows=rows,
+        dropped=dropped,
+        sheet=sheet,
     )
     for path in work.glob("*.npy"):
         path.unlink()
@@ -83,7 +89,9 @@ def run(
         "facts": asdict(facts),
         "examples": examples,
         "counts": counts,
-        "dropped": dict(sorted(Counter(_summary(i, reason, survey) for i, reason in dropped.items()).items())),
+        "dropped": dict(
+            sorted(Counter(_summary(i, reason, survey) for i, reason in dropped.items()).items())
+        ),
     }
 
 
@@ -92,7 +100,9 @@ def _require_space(rows: Rows, ingest: Artifact, params: PrepareParams, out: Pat
     pixels = params.height_px * params.width_px * (4 if has_masks(rows) else 3)
     if params.keep == "encoded":
         held_share = params.validation_share + params.test_share
-        needed = sum(ingest.path(name).stat().st_size for name in ingest.files) + int(len(rows) * pixels * held_share)
+        needed = sum(ingest.path(name).stat().st_size for name in ingest.files) + int(
+            len(rows) * pixels * held_share
+        )
         require_space(out, needed, f"{len(rows)} images")
     else:
         # Twice: once in `work` while the splits are not known yet, once packed.
@@ -171,7 +181,9 @@ def _check_classes(problem: Problem, strata: Sequence[frozenset[str]], dropped: 
             )
 
 
-def _write_rows(path: Path, rows: Rows, kept: Int64[np.ndarray, "kept"], splits: Sequence[str], survey: Survey) -> None:
+def _write_rows(
+    path: Path, rows: Rows, kept: Int64[np.ndarray, "kept"], splits: Sequence[str], survey: Survey
+) -> None:
     import pyarrow as pa
 
     seen: Counter[str] = Counter()
@@ -188,7 +200,9 @@ def _write_rows(path: Path, rows: Rows, kept: Int64[np.ndarray, "kept"], splits:
         "index": index,
         "path": table["path"],
         "labels": table["labels"],
-        "strata": pa.array([sorted(each) for each in unlike]).take(pa.array([unlike[each] for each in strata])),
+        "strata": pa.array([sorted(each) for each in unlike]).take(
+            pa.array([unlike[each] for each in strata])
+        ),
         "group": table["group"],
         "digest": pa.array(survey.digests[kept], pa.binary()).cast(pa.string()),
     }

@@ -40,7 +40,9 @@ def run(
     problem, facts = load_problem(prepare.facts["problem"]), read_facts(prepare)
     columns = open_split(prepare, "validation")
     features: dict[str, tuple[str, ...]] = {"teacher": (), "student": settings.features}
-    deployables = {name: _deployable(name, inputs, problem, facts, wanted) for name, wanted in features.items()}
+    deployables = {
+        name: _deployable(name, inputs, problem, facts, wanted) for name, wanted in features.items()
+    }
     gaps: dict[str, float] = {}
     for name, deployable in deployables.items():
         path = out / f"{name}.onnx"
@@ -60,7 +62,9 @@ def run(
     gaps["quantized"] = found["gap"]
     costs = {name: asdict(measure_cost(out / f"{name}.onnx", facts)) for name in gaps}
     return {
-        "candidates": {name: {"file": f"{name}.onnx", **costs[name], "gap": round(gaps[name], 7)} for name in gaps},
+        "candidates": {
+            name: {"file": f"{name}.onnx", **costs[name], "gap": round(gaps[name], 7)} for name in gaps
+        },
         "quantization": found,
         "training": {name: dict(inputs[_PARENTS[name][-1]].facts) for name in deployables},
     }
@@ -72,7 +76,9 @@ def _deployable(
     made = inputs[_PARENTS[name][-1]]
     network = read_network(made, inputs["prepare"])
     try:
-        return Deployable(network, problem, facts, made.facts["temperature"], check_names(network, features)).eval()
+        return Deployable(
+            network, problem, facts, made.facts["temperature"], check_names(network, features)
+        ).eval()
     except ValueError as error:
         raise ValueError(f"quantize.features: {error}") from error
 

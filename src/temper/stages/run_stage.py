@@ -26,7 +26,9 @@ def run_stage(stage: Stage, project: Path) -> None:
     record = record_inputs(stage, params, inputs)
     work = project / ".temper" / "work" / stage.name
     checkpoints = project / ".temper" / "checkpoints" / _fingerprint(stage, params, record)
-    rank = os.environ.get("RANK") if "TORCHELASTIC_RUN_ID" in os.environ else None  # else it is another launcher's
+    rank = (
+        os.environ.get("RANK") if "TORCHELASTIC_RUN_ID" in os.environ else None
+    )  # else it is another launcher's
     if rank is None:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -91,7 +93,9 @@ def record_inputs(stage: Stage, params: Params, inputs: dict[str, artifacts.Arti
 def digest_inputs(stage: Stage, params: Params, record: dict[str, Any]) -> dict[str, str]:
     """Digests of all that decides what a stage comes to: code, inputs and parameters, but not how many train it."""
     sections = digest_value(params, stage.params)
-    sections[stage.name] = {key: value for key, value in sections[stage.name].items() if key not in ("ranks", "hosts")}
+    sections[stage.name] = {
+        key: value for key, value in sections[stage.name].items() if key not in ("ranks", "hosts")
+    }
     return {"params": artifacts.digest_json(sections), "code": record["code"], **record["made_from"]}
 
 

@@ -11,7 +11,13 @@ from temper.stages.fit_network import train_network
 
 
 def run(
-    params: SimpleNamespace, inputs: Mapping[str, Artifact], out: Path, *, project: Path, work: Path, checkpoints: Path
+    params: SimpleNamespace,
+    inputs: Mapping[str, Artifact],
+    out: Path,
+    *,
+    project: Path,
+    work: Path,
+    checkpoints: Path,
 ) -> dict[str, Any]:
     """Train the teacher on the rebalanced training split; leaves weights, curves and validation scores."""
     return train_network(

@@ -88,7 +88,9 @@ def write_record(folder: Path, card: Card) -> None:
     write_atomically(folder / RECORD, json.dumps(asdict(card), indent=2) + "\n")
 
 
-def write_card(folder: Path, card: Card, *, latency: Mapping[str, Any] | None = None, name: str | None = None) -> None:
+def write_card(
+    folder: Path, card: Card, *, latency: Mapping[str, Any] | None = None, name: str | None = None
+) -> None:
     """Leave `card.html` and `card.md` in a folder that holds the card's plots.
 
     Args:
@@ -101,7 +103,13 @@ def write_card(folder: Path, card: Card, *, latency: Mapping[str, Any] | None = 
 
     one, many = card.data["words"]
     limits = [limit.format(strata=many) for limit in LIMITS]
-    facts = {"card": card, "latency": latency, "title": name or f"A {card.kind} model", "limits": limits, "one": one}
+    facts = {
+        "card": card,
+        "latency": latency,
+        "title": name or f"A {card.kind} model",
+        "limits": limits,
+        "one": one,
+    }
     for file, template, escape in (("card.html", HTML, True), ("card.md", MARKDOWN, False)):
         env = Environment(autoescape=escape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
         env.filters |= {

@@ -70,7 +70,9 @@ CONDITIONS = (
     # Contrast left 0.75, 0.5, 0.4, 0.3, 0.15: CIFAR-10-C, Hendrycks and Dietterich 2019, arXiv:1903.12261.
     Condition("contrast", "illumination", illumination.contrast, (0.25, 0.5, 0.6, 0.7, 0.85), "share lost"),
     # Gamma 1.25, 1.5, 2, 2.5, 3; leaving out a display's whole curve would be about 2.2.
-    Condition("gamma", "illumination", illumination.gamma, (0.32, 0.58, 1.0, 1.32, 1.58), "log2 of the exponent"),
+    Condition(
+        "gamma", "illumination", illumination.gamma, (0.32, 0.58, 1.0, 1.32, 1.58), "log2 of the exponent"
+    ),
     # From shade on a bright day to a street at dusk, in steps of one stop.
     Condition("low light", "illumination", illumination.low_light, (1.0, 2.0, 3.0, 4.0, 5.0), "stops"),
     # From a cloud's to almost all of the direct light.

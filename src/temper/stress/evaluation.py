@@ -132,7 +132,9 @@ def evaluate(
         ValueError: If there are no test images.
     """
     if not len(pool):
-        raise ValueError("the test split is empty; give it images (prepare.test_share, or the source's own split)")
+        raise ValueError(
+            "the test split is empty; give it images (prepare.test_share, or the source's own split)"
+        )
     subset = choose(strata, params.stress_images, seed=seed)
     conditions = applicable(params.families, channels=pool.channels)
     everything, some = (keys.split(params.batch_size) for keys in (torch.arange(len(pool)), subset))
@@ -140,19 +142,27 @@ def evaluate(
     with Bar("evaluate", len(everything) + len(some) * len(conditions) * len(SEVERITIES)) as bar:
         on_clean = partial(_measure_clean, problem, candidates, pool, targets)
         clean = pieces.measure(CLEAN, everything, on_clean, _join, bar)
-        tallies, errors, confusions = ({name: clean[f"{name}/{what}"] for name in candidates} for what in _LEFT)
-        alone = {name: problem.score(found)[problem.headline.name].double() for name, found in tallies.items()}
+        tallies, errors, confusions = (
+            {name: clean[f"{name}/{what}"] for name in candidates} for what in _LEFT
+        )
+        alone = {
+            name: problem.score(found)[problem.headline.name].double() for name, found in tallies.items()
+        }
         cells = _clean_cells(problem, tallies, strata, subset, params, seed)
         score = partial(
             _score_all, problem, draw(len(subset), resamples=params.bootstrap, seed=derive(seed, "bootstrap"))
         )
         for condition in conditions:
             for severity in SEVERITIES:
-                shown = partial(_measure_stressed, problem, candidates, pool, targets, condition, severity, seed)
+                shown = partial(
+                    _measure_stressed, problem, candidates, pool, targets, condition, severity, seed
+                )
                 scored = pieces.measure(f"{condition.name} {severity}", some, shown, score, bar)
                 cells += _stressed_cells(scored, condition, severity, len(subset))
         pieces.write()
-    return Evaluation((*cells, *_means(cells, params.families)), confusions, errors, alone, subset, conditions)
+    return Evaluation(
+        (*cells, *_means(cells, params.families)), confusions, errors, alone, subset, conditions
+    )
 
 
 def _measure_clean(
@@ -197,7 +207,9 @@ def _measure_stressed(
     return {name: problem.tally(candidate(shown), truth).double() for name, candidate in candidates.items()}
 
 
-def _score_all(problem: Problem, draws: UInt8[Tensor, "resamples images"], parts: Sequence[Tensors]) -> Tensors:
+def _score_all(
+    problem: Problem, draws: UInt8[Tensor, "resamples images"], parts: Sequence[Tensors]
+) -> Tensors:
     """Scores of each candidate from the tallies of all batches: `<candidate>/<score>`, the value and then its samples."""
     found = {}
     for name in parts[0]:
@@ -265,8 +277,13 @@ def _means(cells: Sequence[Cell], families: Sequence[str]) -> list[Cell]:
             for severity in (*SEVERITIES, None):
                 if group := [cell for cell in ours if severity in (None, cell.severity)]:
                     values = {name: fmean(cell.values[name] for cell in group) for name in group[0].values}
-                    samples = {name: torch.stack([cell.samples[name] for cell in group]).mean(dim=0) for name in values}
-                    named = replace(group[0], condition=MEAN, severity=severity, values=values, samples=samples)
+                    samples = {
+                        name: torch.stack([cell.samples[name] for cell in group]).mean(dim=0)
+                        for name in values
+                    }
+                    named = replace(
+                        group[0], condition=MEAN, severity=severity, values=values, samples=samples
+                    )
                     means.append(named)
     return means
 
@@ -293,5 +310,7 @@ def find_worst(
     captions = []
     for place, key in enumerate(keys.tolist()):
         alone = {name: value[place : place + 1] for name, value in answer.items()}
-        captions.append(problem.caption(alone, {name: column[key : key + 1] for name, column in targets.items()}))
+        captions.append(
+            problem.caption(alone, {name: column[key : key + 1] for name, column in targets.items()})
+        )
     return shown, captions

@@ -80,7 +80,9 @@ def _rectangles(
     return down[:, :, None] & along[:, None, :]
 
 
-def _paint(images: Images, inside: Bool[Tensor, "batch height width"], keys: Keys, *, seed: int, stream: str) -> Images:
+def _paint(
+    images: Images, inside: Bool[Tensor, "batch height width"], keys: Keys, *, seed: int, stream: str
+) -> Images:
     """Cover pixels with one random colour per image."""
     colour = (uniform(keys, images.shape[1], seed=seed, stream=f"{stream} colour") * 256).to(torch.uint8)
     return torch.where(inside[:, None], colour[:, :, None, None], images)
@@ -89,4 +91,6 @@ def _paint(images: Images, inside: Bool[Tensor, "batch height width"], keys: Key
 def _coordinates(images: Images) -> tuple[Float32[Tensor, "height 1"], Float32[Tensor, "1 width"]]:
     """Rows and columns of the pixels, counted from 0."""
     height, width = images.shape[2:]
-    return torch.arange(height, dtype=torch.float32)[:, None], torch.arange(width, dtype=torch.float32)[None, :]
+    return torch.arange(height, dtype=torch.float32)[:, None], torch.arange(width, dtype=torch.float32)[
+        None, :
+    ]

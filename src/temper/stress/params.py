@@ -21,7 +21,11 @@ class EvaluateParams:
 
     stress_images: Annotated[int, Field(ge=1)] = 2000
     """Test images, evenly over the classes, on which conditions are measured; the clean score takes them all."""
-    families: tuple[Literal["occlusion", "illumination", "noise"], ...] = ("occlusion", "illumination", "noise")
+    families: tuple[Literal["occlusion", "illumination", "noise"], ...] = (
+        "occlusion",
+        "illumination",
+        "noise",
+    )
     bootstrap: Annotated[int, Field(ge=10)] = 1000
     """Resamples of the source images behind each confidence interval."""
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
@@ -30,4 +34,6 @@ class EvaluateParams:
     def conditions(self, *, channels: int) -> dict[str, tuple[str, ...]]:
         """Names of the conditions that will be measured, by family, on images of so many channels."""
         skipped = () if channels == 3 else COLOUR_ONLY
-        return {family: tuple(name for name in NAMES[family] if name not in skipped) for family in self.families}
+        return {
+            family: tuple(name for name in NAMES[family] if name not in skipped) for family in self.families
+        }

@@ -110,9 +110,13 @@ class Pieces:
 
     def _save(self, pieces: Mapping[tuple[str, int], Tensors]) -> Path:
         assert self._folder is not None
-        entries = [((*piece, key), value) for piece, tensors in pieces.items() for key, value in tensors.items()]
+        entries = [
+            ((*piece, key), value) for piece, tensors in pieces.items() for key, value in tensors.items()
+        ]
         # By number, since safetensors has an order of its own; a copy each, since it refuses tensors that share memory.
-        values = {str(i): value.clone(memory_format=torch.contiguous_format) for i, (_, value) in enumerate(entries)}
+        values = {
+            str(i): value.clone(memory_format=torch.contiguous_format) for i, (_, value) in enumerate(entries)
+        }
         # Not `save_file`: on a full disk it raises something that is no OSError.
         content = save(values, metadata={"entries": json.dumps([entry for entry, _ in entries])})
         path = self._folder / f"{self._number:06d}-{hashlib.sha256(content).hexdigest()}.safetensors"

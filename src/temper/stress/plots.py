@@ -47,7 +47,9 @@ def save(figure: Figure, path: Path) -> None:
 @rc_context(STYLE)
 def draw_families(scores: Sequence[Score], *, headline: str, families: Sequence[str]) -> Figure:
     """The headline over severity, a panel per family: the mean of its conditions, with its interval as a band."""
-    return _draw_panels(scores, headline, [(family, family, MEAN) for family in families], columns=len(families))
+    return _draw_panels(
+        scores, headline, [(family, family, MEAN) for family in families], columns=len(families)
+    )
 
 
 @rc_context(STYLE)
@@ -67,7 +69,10 @@ def _draw_panels(
     candidates = list(dict.fromkeys(row.candidate for row in scores))
     for axis, (title, family, condition) in zip(axes.flat, panels, strict=False):
         for number, candidate in enumerate(candidates):
-            points = [_point(scores, candidate, headline, family, condition, severity) for severity in (0, *SEVERITIES)]
+            points = [
+                _point(scores, candidate, headline, family, condition, severity)
+                for severity in (0, *SEVERITIES)
+            ]
             _draw_line(axis, points, number)
         axis.set_title(title)
     for axis in axes.flat[len(panels) :]:
@@ -84,17 +89,26 @@ def _draw_panels(
     return figure
 
 
-def _point(scores: Sequence[Score], candidate: str, headline: str, family: str, condition: str, severity: int) -> Score:
+def _point(
+    scores: Sequence[Score], candidate: str, headline: str, family: str, condition: str, severity: int
+) -> Score:
     """A point of a curve; at severity 0 it is the clean score of the same images."""
     where = (family, condition) if severity else (CLEAN, SUBSET)
-    return pick(scores, candidate=candidate, metric=headline, family=where[0], condition=where[1], severity=severity)
+    return pick(
+        scores, candidate=candidate, metric=headline, family=where[0], condition=where[1], severity=severity
+    )
 
 
 def _draw_line(axis: Axes, points: Sequence[Score], number: int) -> None:
     colour, mark = PALETTE[number % len(PALETTE)], MARKS[number % len(MARKS)]
     severities = [point.severity or 0 for point in points]
     axis.fill_between(
-        severities, [point.low for point in points], [point.high for point in points], color=colour, alpha=0.2, lw=0
+        severities,
+        [point.low for point in points],
+        [point.high for point in points],
+        color=colour,
+        alpha=0.2,
+        lw=0,
     )
     values = [point.value for point in points]
     axis.plot(severities, values, color=colour, marker=mark, markersize=4, linewidth=1.6, clip_on=False)
@@ -128,5 +142,7 @@ def draw_confusion(counts: np.ndarray, *, classes: Sequence[str], candidate: str
         share = 100 * shares[row, column]
         text = f"{share:.0f}" if share >= 0.5 else "·"
         dark = shares[row, column] > 0.3
-        axis.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if dark else "#333333")
+        axis.text(
+            column, row, text, ha="center", va="center", fontsize=8, color="white" if dark else "#333333"
+        )
     return figure

@@ -59,7 +59,14 @@ def figures(scores: Sequence[Score], *, candidate: str, headline: str) -> dict[s
     """A candidate's headline, clean and as a mean over each family of conditions, each with its interval."""
 
     def spread(family: str, condition: str, severity: int | None) -> dict[str, float]:
-        row = pick(scores, candidate=candidate, metric=headline, family=family, condition=condition, severity=severity)
+        row = pick(
+            scores,
+            candidate=candidate,
+            metric=headline,
+            family=family,
+            condition=condition,
+            severity=severity,
+        )
         return {"value": row.value, "low": row.low, "high": row.high}
 
     families = dict.fromkeys(row.family for row in scores if row.condition == MEAN and row.severity is None)
@@ -73,7 +80,12 @@ def write(scores: Sequence[Score], folder: Path) -> None:
     from pyarrow import parquet
 
     names = [item.name for item in fields(Score)]
-    kinds = [pyarrow.string()] * 3 + [pyarrow.int64(), pyarrow.string()] + [pyarrow.float64()] * 3 + [pyarrow.int64()]
+    kinds = (
+        [pyarrow.string()] * 3
+        + [pyarrow.int64(), pyarrow.string()]
+        + [pyarrow.float64()] * 3
+        + [pyarrow.int64()]
+    )
     columns = {name: [getattr(row, name) for row in scores] for name in names}
     table = pyarrow.table(columns, schema=pyarrow.schema(list(zip(names, kinds, strict=True))))
     parquet.write_table(table, folder / "scores.parquet")

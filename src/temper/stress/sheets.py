@@ -30,12 +30,21 @@ def draw_samples(images: ImagePool, *, key: int, conditions: Sequence[Condition]
             shown = stress(condition, image, keys=keys, severity=severity, seed=seed, pool=images)
             _show(axis, as_served(shown)[0])
             if severity:
-                axis.set_xlabel(f"{condition.strengths[severity - 1]:g}", fontsize=7, labelpad=2, color="#555555")
+                axis.set_xlabel(
+                    f"{condition.strengths[severity - 1]:g}", fontsize=7, labelpad=2, color="#555555"
+                )
         row[0].set_ylabel(
-            f"{condition.name}\n({condition.unit})", rotation=0, ha="right", va="center", fontsize=8, labelpad=6
+            f"{condition.name}\n({condition.unit})",
+            rotation=0,
+            ha="right",
+            va="center",
+            fontsize=8,
+            labelpad=6,
         )
     for axis, severity in zip(axes[0], columns, strict=True):
-        axis.set_title(f"severity {severity}" if severity else "clean", fontsize=8, loc="center", fontweight="normal")
+        axis.set_title(
+            f"severity {severity}" if severity else "clean", fontsize=8, loc="center", fontweight="normal"
+        )
     return figure
 
 

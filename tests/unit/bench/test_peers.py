@@ -34,13 +34,18 @@ def job(project: Path) -> Job:
 
 
 def turn(*epochs: tuple[float, float]) -> Turn:
-    told = [{"epoch": number + 1, "seconds": seconds, "score": score} for number, (seconds, score) in enumerate(epochs)]
+    told = [
+        {"epoch": number + 1, "seconds": seconds, "score": score}
+        for number, (seconds, score) in enumerate(epochs)
+    ]
     return Turn("plain", 0, seconds=epochs[-1][0], images=100, peak_bytes=1, epochs=told)
 
 
 @pytest.mark.parametrize("family", ["small-resnet", "small-vgg"])
 def test_peers_start_with_the_network_of_temper(job: Job, family: str):
-    job = replace(job, seed=3, overrides={"backbone": {"family": family, "widths": [8, 16], "depths": [1, 1]}})
+    job = replace(
+        job, seed=3, overrides={"backbone": {"family": family, "widths": [8, 16], "depths": [1, 1]}}
+    )
     data = open_data(job)
     theirs = data.network().eval()
     ours = build_network(data.problem, data.params.train.backbone, data.facts, seed=derive(3, "train")).eval()
@@ -90,7 +95,9 @@ def test_workers_are_chosen_by_speed_and_never_by_the_test_split(job: Job):
 
 
 @pytest.mark.slow
-def test_temper_takes_a_turn_and_is_not_asked_twice(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_temper_takes_a_turn_and_is_not_asked_twice(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     job = replace(job, contestant="temper", overrides={"fit.epochs": 2})
     taken = Kept(tmp_path / "turns.json").take(job)
     assert [epoch["epoch"] for epoch in taken.epochs] == [1, 2]
@@ -99,7 +106,9 @@ def test_temper_takes_a_turn_and_is_not_asked_twice(job: Job, tmp_path: Path, mo
     assert 0 < taken.epochs[-1]["seconds"] <= taken.seconds
     monkeypatch.setattr(turns, "take_turn", lambda *_: pytest.fail("trained again"))
     assert Kept(tmp_path / "turns.json").take(job) == taken
-    assert identify(replace(job, seed=1)) != identify(job) != identify(replace(job, overrides={"fit.epochs": 3}))
+    assert (
+        identify(replace(job, seed=1)) != identify(job) != identify(replace(job, overrides={"fit.epochs": 3}))
+    )
 
 
 @pytest.mark.slow
@@ -160,4 +169,7 @@ def test_a_list_of_variants_that_is_none_is_refused(tmp_path: Path, text: str, m
 
 def test_a_table_of_variants(tmp_path: Path):
     found = table({"as it is": [turn((1, 0.5), (2, 0.9)), turn((1, 0.5), (4, 0.94))]}, [92.0])
-    assert found.splitlines()[-1] == "| as it is | 38 (25-50) | 3.0 (2.0-4.0) | 92.00 ± 2.83 | 4.0, 1 of 2 runs | 2 |"
+    assert (
+        found.splitlines()[-1]
+        == "| as it is | 38 (25-50) | 3.0 (2.0-4.0) | 92.00 ± 2.83 | 4.0, 1 of 2 runs | 2 |"
+    )

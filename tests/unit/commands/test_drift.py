@@ -21,7 +21,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Deployed:
 
 
 def images(count: int, rng: np.random.Generator, *, brighter: float = 0.0, noise: float = 0.0) -> np.ndarray:
-    base = rng.normal(120 + brighter, 30, (count, 1, 1, 1)) + rng.normal(0, 20 + noise, (count, SIDE, SIDE, 1))
+    base = rng.normal(120 + brighter, 30, (count, 1, 1, 1)) + rng.normal(
+        0, 20 + noise, (count, SIDE, SIDE, 1)
+    )
     return base.clip(0, 255).astype(np.uint8)
 
 

@@ -44,7 +44,9 @@ def test_prepared_images_are_taken_where_they_are(tmp_path: Path, monkeypatch: p
         run_stage(BY_NAME[stage], project)
     monkeypatch.setattr("temper.commands.estimate.take_sample", None)
     draws = measure_workload(project, load(project)).draws
-    assert estimate(project, load(project), ("train",))["train"].words.startswith(f"{2 * (draws // 32)} steps of ")
+    assert estimate(project, load(project), ("train",))["train"].words.startswith(
+        f"{2 * (draws // 32)} steps of "
+    )
 
 
 @pytest.mark.parametrize("keep", ["pixels", "encoded"])

@@ -10,7 +10,9 @@ from temper.problems import load
 PROBLEM = load({"kind": "multiclass", "classes": ["cat", "dog", "emu"]})
 
 
-def metadata(*, kind: str = "multiclass", classes: tuple[str, ...] = ("cat", "dog", "emu"), channels: int = 3):
+def metadata(
+    *, kind: str = "multiclass", classes: tuple[str, ...] = ("cat", "dog", "emu"), channels: int = 3
+):
     shape = ["N", "H", "W", channels]
     return {"temper.kind": kind, "temper.classes": json.dumps(classes), "temper.input": json.dumps(shape)}
 

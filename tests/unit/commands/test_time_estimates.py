@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from temper.commands.time_estimates import FILE, Estimate, advise, is_little, key_of, read_estimates, write_estimates
+from temper.commands.time_estimates import (
+    FILE,
+    Estimate,
+    advise,
+    is_little,
+    key_of,
+    read_estimates,
+    write_estimates,
+)
 from temper.commands.workload import Size
 from temper.config import Params, load, parse
 from tests.project import TEMPLATE, make_project
@@ -15,7 +23,12 @@ SIZE = Size(1000, 100, 200, 1000, "data", True)
 
 def made(**changes: str) -> Params:
     text = TEMPLATE.format(
-        kind="x", truth="class", problem="{kind: multiclass}", count=240, epochs=20, augment="{balance: {method: none}}"
+        kind="x",
+        truth="class",
+        problem="{kind: multiclass}",
+        count=240,
+        epochs=20,
+        augment="{balance: {method: none}}",
     )
     for old, new in changes.items():
         text = text.replace(f"{old}: 16", f"{old}: {new}") if old.endswith("_px") else text + new
@@ -67,11 +80,15 @@ def test_the_advice_has_figures(device: str, words: str):
 
 
 def test_an_early_stride_is_advised_once():
-    text = "backbone: {family: small-vgg, stem: {stride: STRIDE, size_px: 5}, widths: [8, 16], depths: [1, 1]}"
+    text = (
+        "backbone: {family: small-vgg, stem: {stride: STRIDE, size_px: 5}, widths: [8, 16], depths: [1, 1]}"
+    )
     for stride, advised in ((1, True), (2, False)):
         params = made(height_px="96", width_px="96")
         section = parse(
-            TEMPLATE.format(kind="x", truth="class", problem="{kind: multiclass}", count=240, epochs=20, augment="{}")
+            TEMPLATE.format(
+                kind="x", truth="class", problem="{kind: multiclass}", count=240, epochs=20, augment="{}"
+            )
             .replace("backbone: {family: small-resnet, widths: [8, 16], depths: [1, 1]}", text)
             .replace("STRIDE", str(stride))
         ).train

@@ -29,7 +29,9 @@ def change(project: Path, old: str, new: str) -> None:
         ({"train": 800, "validation": 100, "test": 50}, (800, 100, 50)),
     ],
 )
-def test_official_splits_stay_and_shares_make_the_others(official: dict[str, int], counts: tuple[int, int, int]):
+def test_official_splits_stay_and_shares_make_the_others(
+    official: dict[str, int], counts: tuple[int, int, int]
+):
     params = PrepareParams(height_px=8, width_px=8, test_share=0.2, validation_share=0.1)
     assert split_counts(Counter(official), params) == counts
 
@@ -51,7 +53,11 @@ def test_sources_that_are_known_are_not_opened(tmp_path: Path, source: str, trai
 
 def test_a_folder_is_counted_and_rebalanced_without_reading_an_image(tmp_path: Path):
     project = make_project(tmp_path, "multiclass", augment="{balance: {method: oversample}}")
-    change(project, "{source: toys, truth: class, count: 240, size_px: 16}", "{source: imagefolder, folder: images}")
+    change(
+        project,
+        "{source: toys, truth: class, count: 240, size_px: 16}",
+        "{source: imagefolder, folder: images}",
+    )
     for name, count in (("cat", 60), ("dog", 20)):
         (tmp_path / "images" / name).mkdir(parents=True)
         for number in range(count):
@@ -80,7 +86,11 @@ def test_what_prepare_and_augment_left_counts_as_long_as_it_is_of_these_paramete
 
 def test_a_source_at_fault_is_told(tmp_path: Path):
     project = make_project(tmp_path, "multiclass")
-    change(project, "{source: toys, truth: class, count: 240, size_px: 16}", "{source: imagefolder, folder: images}")
+    change(
+        project,
+        "{source: toys, truth: class, count: 240, size_px: 16}",
+        "{source: imagefolder, folder: images}",
+    )
     with pytest.raises(ValueError, match="does not exist"):
         measure_workload(project, load(project))
     (tmp_path / "images" / "cat").mkdir(parents=True)

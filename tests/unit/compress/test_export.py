@@ -46,7 +46,10 @@ def draw_images(*shape: int) -> np.ndarray:
     """Smooth random images: noise would be all aliasing."""
     coarse = np.random.default_rng(0).integers(0, 256, (shape[0], 5, 5, 3), dtype=np.uint8)
     return np.stack(
-        [np.asarray(Image.fromarray(image).resize(shape[2:0:-1], Image.Resampling.BICUBIC)) for image in coarse]
+        [
+            np.asarray(Image.fromarray(image).resize(shape[2:0:-1], Image.Resampling.BICUBIC))
+            for image in coarse
+        ]
     )
 
 

@@ -47,7 +47,10 @@ def network() -> Plain:
 def stretch(network: Plain, factor: float) -> Plain:
     """One channel reaches `factor` times as far, and its reader's weights are smaller by as much: the same network in float."""
     with torch.no_grad():
-        for norm, weight in ((network.first[1], network.second[0].weight), (network.second[1], network.head.weight)):
+        for norm, weight in (
+            (network.first[1], network.second[0].weight),
+            (network.second[1], network.head.weight),
+        ):
             norm.weight[2] *= factor
             norm.bias[2] *= factor
             weight[:, 2] /= factor
@@ -66,12 +69,16 @@ def test_equalisation_undoes_an_outlier_channel(tmp_path: Path, network: Plain):
     usual = gap(tmp_path, plain, Setting())
     answers = Deployed(tmp_path / "float.onnx")(IMAGES)["probabilities"]
     drifting = Quantizer(exported(stretch(network, 400.0), tmp_path / "float.onnx"), IMAGES, tmp_path)
-    torch.testing.assert_close(Deployed(tmp_path / "float.onnx")(IMAGES)["probabilities"], answers, atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        Deployed(tmp_path / "float.onnx")(IMAGES)["probabilities"], answers, atol=1e-4, rtol=0
+    )
     assert gap(tmp_path, drifting, Setting()) > 5 * usual
     assert gap(tmp_path, drifting, Setting(equalized=True)) < 2 * usual
 
 
-def test_a_layer_in_float_is_not_quantized_and_all_of_them_are_the_float_network(tmp_path: Path, network: Plain):
+def test_a_layer_in_float_is_not_quantized_and_all_of_them_are_the_float_network(
+    tmp_path: Path, network: Plain
+):
     quantizer = Quantizer(exported(network, tmp_path / "float.onnx"), IMAGES, tmp_path)
     assert len(quantizer.layers) == 3
     assert quantizer.layers[0].startswith("1 of 3 (Conv 16x3x3x3")
@@ -91,7 +98,9 @@ def test_drift_is_the_drifting_layers_own(tmp_path: Path, network: Plain):
         common = 60 * torch.randn(16)
         network.head.weight += common  # the same for every class: the softmax does not see it
     quantizer = Quantizer(exported(network, tmp_path / "float.onnx"), IMAGES, tmp_path)
-    whole, head, first = (gap(tmp_path, quantizer, Setting(floats=frozenset(left))) for left in ((), {2}, {0}))
+    whole, head, first = (
+        gap(tmp_path, quantizer, Setting(floats=frozenset(left))) for left in ((), {2}, {0})
+    )
     assert head < whole / 5 < first
 
 
@@ -99,7 +108,9 @@ def test_half_precision_keeps_answers_and_halves_the_file(tmp_path: Path, networ
     source = exported(network, tmp_path / "float.onnx")
     halve(source, tmp_path / "half.onnx", metadata={"a": "b"})
     exact, small = Deployed(source), Deployed(tmp_path / "half.onnx")
-    torch.testing.assert_close(small(IMAGES)["probabilities"], exact(IMAGES)["probabilities"], atol=5e-3, rtol=0)
+    torch.testing.assert_close(
+        small(IMAGES)["probabilities"], exact(IMAGES)["probabilities"], atol=5e-3, rtol=0
+    )
     assert small.metadata == {"a": "b"}
     weights = sum(value.numel() for value in network.parameters() if value.dim() > 1)
     assert source.stat().st_size - (tmp_path / "half.onnx").stat().st_size > 1.5 * weights

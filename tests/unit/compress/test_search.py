@@ -6,7 +6,9 @@ from temper.compress.quantizer import Setting
 from temper.compress.search import Search, Tried, search
 
 
-def run(harm: list[float], *, allowed: float, max_trials: int = 40, better: float = 1.0) -> tuple[Search, int]:
+def run(
+    harm: list[float], *, allowed: float, max_trials: int = 40, better: float = 1.0
+) -> tuple[Search, int]:
     """Search where each layer in int8 adds its own harm, and better ranges or equalisation multiply all of it; and how many were made."""
     made = 0
 

@@ -17,7 +17,9 @@ SHAPES = ("ground", "circle", "square", "triangle", "cross")
 TURN = ({"name": "Rotate", "limit": [-40, 40], "p": 1.0}, {"name": "RandomBrightnessContrast", "p": 1.0})
 
 
-def test_without_anything_training_is_the_split_as_it_is(run_chain: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_anything_training_is_the_split_as_it_is(
+    run_chain: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
     made = run_chain()
     columns, repeats, weights = open_training(made["prepare"], made["augment"])
     assert (columns["image"] == open_split(made["prepare"], "train")["image"]).all()
@@ -86,7 +88,9 @@ def test_boxes_move_too_and_lost_ones_are_not_valid(tmp_path: Path) -> None:
         {"name": "Crop", "x_min": 10, "y_min": 10, "x_max": 20, "y_max": 20},
         {"name": "Resize", "height": 20, "width": 20},
     ]
-    materialize(source, tmp_path / "views", policy=crop, spatial=frozenset({"boxes"}), draws=[Draw(0, 1)], workers=1)
+    materialize(
+        source, tmp_path / "views", policy=crop, spatial=frozenset({"boxes"}), draws=[Draw(0, 1)], workers=1
+    )
     assert np.load(tmp_path / "views/boxes_valid.npy").tolist() == [[False, True, False]]
     np.testing.assert_allclose(np.load(tmp_path / "views/boxes.npy")[0, 1], [4, 4, 16, 18], atol=1e-4)
 
@@ -112,7 +116,10 @@ def test_the_images_are_the_same_whatever_the_number_of_workers(
     ("policy", "message"),
     [
         (({"name": "RandomCrop", "height": 5, "width": 5},), r"into \(5, 5, 1\); views must keep their size"),
-        (({"name": "Normalize", "mean": 0.5, "std": 0.5},), "into float32; leave out transforms like Normalize"),
+        (
+            ({"name": "Normalize", "mean": 0.5, "std": 0.5},),
+            "into float32; leave out transforms like Normalize",
+        ),
         (({"name": "ISONoise", "p": 1.0},), "fails on an image of shape 12x12x1"),
     ],
 )
@@ -121,7 +128,9 @@ def test_policies_that_do_not_fit_the_images(
 ) -> None:
     source = pack(tmp_path / "train", image=np.zeros((1, 12, 12, 1), np.uint8))
     with pytest.raises(ValueError, match=message):
-        materialize(source, tmp_path / "views", policy=policy, spatial=frozenset(), draws=[Draw(0, 1)], workers=1)
+        materialize(
+            source, tmp_path / "views", policy=policy, spatial=frozenset(), draws=[Draw(0, 1)], workers=1
+        )
 
 
 @pytest.mark.parametrize(
@@ -134,7 +143,10 @@ def test_policies_that_do_not_fit_the_images(
         ({"p": 0.5}, "names no transform"),
         ({"name": "Rotate", "limits": 5}, "Rotate has no argument 'limits'; the nearest is 'limit'"),
         ({"name": "Rotate", "p": 3}, "Rotate refuses its arguments: .*less than or equal to 1"),
-        ({"name": "OneOf", "transforms": [{"name": "Flipp"}]}, r"policy\[0\].transforms\[0\]: 'Flipp' is no transform"),
+        (
+            {"name": "OneOf", "transforms": [{"name": "Flipp"}]},
+            r"policy\[0\].transforms\[0\]: 'Flipp' is no transform",
+        ),
         ({"name": "OneOf", "transforms": "Rotate"}, "expected a list of transforms"),
         ({"name": "Crop"}, None),
     ],

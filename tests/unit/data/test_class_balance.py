@@ -11,7 +11,9 @@ STRATA = [frozenset({name}) for name in "aaaaaabbc"]
 
 def drawn(method: str, strength: float = 1.0) -> dict[str, int]:
     repeats = draw_repeats(STRATA, BalanceParams(method=method, strength=strength), seed=5)
-    return {name: int(sum(n for each, n in zip(STRATA, repeats, strict=True) if name in each)) for name in "abc"}
+    return {
+        name: int(sum(n for each, n in zip(STRATA, repeats, strict=True) if name in each)) for name in "abc"
+    }
 
 
 def test_counts_by_hand() -> None:

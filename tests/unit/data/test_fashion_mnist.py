@@ -36,7 +36,9 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Seen]:
     seen: Seen = []
 
     def no_command(command: list[str], folder: Path) -> None:
-        seen.append(" ".join(word for word in command if word in ("apt-get", "download", "update", "dpkg-deb")))
+        seen.append(
+            " ".join(word for word in command if word in ("apt-get", "download", "update", "dpkg-deb"))
+        )
         raise ValueError("E: no such package")
 
     def no_network(url: str, timeout: float) -> None:
@@ -76,7 +78,9 @@ def test_then_the_installed_package(world: tuple[Path, Seen], capsys: pytest.Cap
     assert "ingest.folder = 'nowhere'" in capsys.readouterr().err
 
 
-def test_then_the_package_fetched_and_unpacked(world: tuple[Path, Seen], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_then_the_package_fetched_and_unpacked(
+    world: tuple[Path, Seen], monkeypatch: pytest.MonkeyPatch
+) -> None:
     root, seen = world
     monkeypatch.setattr(fashion_mnist, "_run", package_server(seen, needs_update=False))
     monkeypatch.setattr(fashion_mnist, "DEBIAN", Path("/usr/share/datasets/fashion-mnist-that-nobody-has"))
@@ -133,12 +137,17 @@ def test_the_last_error_lists_all_that_was_tried_and_the_ways_out(world: tuple[P
     assert [text.index(part) for part in order] == sorted(text.index(part) for part in order)
     assert "apt-get install dataset-fashion-mnist" in text
     assert "\n" not in text
-    assert seen == ["apt-get download", "apt-get update", fashion_mnist.MIRRORS[0] + "train-images-idx3-ubyte.gz"]
+    assert seen == [
+        "apt-get download",
+        "apt-get update",
+        fashion_mnist.MIRRORS[0] + "train-images-idx3-ubyte.gz",
+    ]
     assert list((root / "out").iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    ("damage", "message"), [("cut", "is damaged"), ("other", "not the published file"), ("gone", "lacks t10k")]
+    ("damage", "message"),
+    [("cut", "is damaged"), ("other", "not the published file"), ("gone", "lacks t10k")],
 )
 def test_damaged_files_are_refused(world: tuple[Path, Seen], damage: str, message: str) -> None:
     root, _ = world

@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 import torch
 
-from temper.data.augmentation.batch_transforms import boxes, cutout, draw_moves, mirror, mix_plan, shift_and_flip
+from temper.data.augmentation.batch_transforms import (
+    boxes,
+    cutout,
+    draw_moves,
+    mirror,
+    mix_plan,
+    shift_and_flip,
+)
 from temper.data.loading.loader import TrainLoader, as_batch, to_tensors, whole_batches
 from temper.data.params import ViewParams
 
@@ -47,7 +54,9 @@ def test_an_epoch_sees_every_example_once_and_another_order_each_time():
 def test_repeats_are_drawn_so_often_and_nothing_else():
     repeats = np.zeros(NUM, int)
     repeats[[3, 7]] = (10, 6)
-    seen = torch.cat([batch.targets["label"] for batch in loader(views=ViewParams(), repeats=repeats).batches(0)])
+    seen = torch.cat(
+        [batch.targets["label"] for batch in loader(views=ViewParams(), repeats=repeats).batches(0)]
+    )
     assert torch.bincount(seen, minlength=NUM).tolist() == repeats.tolist()
 
 
@@ -72,7 +81,9 @@ def test_ranks_together_see_what_one_sees(num_ranks: int):
 def test_a_resumed_epoch_goes_on_with_the_same_batches():
     whole, late = list(loader().batches(1)), list(loader().batches(1, start=3))
     assert len(late) == len(whole) - 3
-    assert all(torch.equal(a.inputs["image"], b.inputs["image"]) for a, b in zip(whole[3:], late, strict=True))
+    assert all(
+        torch.equal(a.inputs["image"], b.inputs["image"]) for a, b in zip(whole[3:], late, strict=True)
+    )
 
 
 def test_masks_move_along_with_their_images():
@@ -97,7 +108,9 @@ def test_mixup_blends_images_and_keeps_both_truths():
         assert batch.others is not None and batch.shares is not None
         own, other = (columns()["image"][rows["label"]].float() for rows in (batch.targets, batch.others))
         share = batch.shares.view(-1, 1, 1, 1)
-        torch.testing.assert_close(batch.inputs["image"].permute(0, 2, 3, 1), own * share + other * (1 - share))
+        torch.testing.assert_close(
+            batch.inputs["image"].permute(0, 2, 3, 1), own * share + other * (1 - share)
+        )
 
 
 def test_flips_alternate_from_epoch_to_epoch():
@@ -112,7 +125,9 @@ def test_flips_alternate_from_epoch_to_epoch():
 
 
 @pytest.mark.parametrize("at_once", [1 << 22, 250])
-def test_images_and_masks_are_cut_out_of_mirrored_ones_and_flipped(monkeypatch: pytest.MonkeyPatch, at_once: int):
+def test_images_and_masks_are_cut_out_of_mirrored_ones_and_flipped(
+    monkeypatch: pytest.MonkeyPatch, at_once: int
+):
     monkeypatch.setattr("temper.data.augmentation.batch_transforms._VALUES_AT_ONCE", at_once)
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (20, 5, 7, 3), dtype=torch.uint8, generator=generator)
@@ -124,7 +139,9 @@ def test_images_and_masks_are_cut_out_of_mirrored_ones_and_flipped(monkeypatch: 
     for place, (row, (down, move)) in enumerate(zip(rows.tolist(), moves.tolist(), strict=True)):
         right, flipped = divmod(move, 2)
         for name, column in (("image", image[row]), ("mask", mask[row][..., None])):
-            padded = torch.nn.functional.pad(column.permute(2, 0, 1)[None].float(), (2, 2, 2, 2), mode="reflect")[0]
+            padded = torch.nn.functional.pad(
+                column.permute(2, 0, 1)[None].float(), (2, 2, 2, 2), mode="reflect"
+            )[0]
             wanted = padded[:, down : down + 5, right : right + 7].permute(1, 2, 0)
             wanted = wanted.flip(1) if flipped else wanted
             assert torch.equal(found[name][place].view(5, 7, -1).float(), wanted), (name, place)
@@ -136,7 +153,9 @@ def test_shifts_mirror_at_the_edges():
 
 
 def test_cutout_wipes_out_a_square():
-    wiped = cutout(torch.full((50, 9, 9, 1), 200, dtype=torch.uint8), torch.arange(50), 3, torch.tensor([7]), seed=0)
+    wiped = cutout(
+        torch.full((50, 9, 9, 1), 200, dtype=torch.uint8), torch.arange(50), 3, torch.tensor([7]), seed=0
+    )
     counts = (wiped == 7).flatten(1).sum(dim=1)
     assert counts.max() == 9 and (counts > 0).all()
     assert boxes(torch.tensor([[0.5, 0.5]]), torch.tensor([[2.0, 2.0]]), 4, 4)[0].int().tolist() == [
@@ -156,7 +175,9 @@ def test_mixing_is_as_frequent_as_asked():
 def test_too_few_examples_for_a_batch_or_for_the_ranks_are_refused():
     with pytest.raises(ValueError, match="an epoch has 4 examples; make it smaller"):
         loader(repeats=np.repeat([1, 0], [4, NUM - 4]))
-    with pytest.raises(ValueError, match=r"fit\.batch_size = 8 cannot be shared by 9 ranks; make it 9 or more"):
+    with pytest.raises(
+        ValueError, match=r"fit\.batch_size = 8 cannot be shared by 9 ranks; make it 9 or more"
+    ):
         loader(num_ranks=9)
 
 

@@ -45,14 +45,20 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> Encoded:
 
 
 def loader(
-    views: ViewParams, images: Encoded | np.ndarray | None = None, workers: int = 2, rank: int = 0, num_ranks: int = 1
+    views: ViewParams,
+    images: Encoded | np.ndarray | None = None,
+    workers: int = 2,
+    rank: int = 0,
+    num_ranks: int = 1,
 ) -> TrainLoader:
     given = columns()
     stream = None
     if images is not None:
         masks = {"mask": given.pop("mask")}
         del given["image"]
-        stream = Stream(images, masks, views, seed=0, workers=workers, ids=lambda: [f"id {i}" for i in range(NUM)])
+        stream = Stream(
+            images, masks, views, seed=0, workers=workers, ids=lambda: [f"id {i}" for i in range(NUM)]
+        )
     return TrainLoader(
         to_tensors(given, CPU),
         np.ones(NUM, int),
@@ -100,17 +106,21 @@ def test_batches_do_not_depend_on_workers_or_on_where_an_epoch_is_resumed(encode
 @pytest.mark.parametrize("num_ranks", [2, 4])
 def test_ranks_together_see_what_one_sees(encoded: Encoded, num_ranks: int):
     alone = list(loader(ViewParams(**CROPS), encoded).batches(3))
-    parts = [list(loader(ViewParams(**CROPS), encoded, 1, rank, num_ranks).batches(3)) for rank in range(num_ranks)]
+    parts = [
+        list(loader(ViewParams(**CROPS), encoded, 1, rank, num_ranks).batches(3)) for rank in range(num_ranks)
+    ]
     for number, whole in enumerate(alone):
         found = [tensors(part[number]) for part in parts]
         assert all(
-            torch.equal(torch.cat([each[name] for each in found]), value) for name, value in tensors(whole).items()
+            torch.equal(torch.cat([each[name] for each in found]), value)
+            for name, value in tensors(whole).items()
         )
 
 
 def test_a_policy_is_the_same_in_any_number_of_processes_and_masks_move_along(encoded: Encoded):
     views = ViewParams(
-        policy=({"name": "Rotate", "p": 1.0, "border_mode": 2}, {"name": "VerticalFlip"}), crop_scale=(0.5, 1.0)
+        policy=({"name": "Rotate", "p": 1.0, "border_mode": 2}, {"name": "VerticalFlip"}),
+        crop_scale=(0.5, 1.0),
     )
     one = list(loader(views, encoded, workers=1).batches(0))
     assert_equal(list(loader(views, encoded, workers=2).batches(0, start=2)), one[2:])
@@ -143,7 +153,9 @@ def test_masks_are_cut_like_their_images():
         stream=stream,
     )
     batch = next(given.batches(0))
-    differ = ((batch.inputs["image"][:, 0] > 100) != batch.targets["mask"].bool()).flatten(1).float().mean(dim=1)
+    differ = (
+        ((batch.inputs["image"][:, 0] > 100) != batch.targets["mask"].bool()).flatten(1).float().mean(dim=1)
+    )
     assert differ.max() < 0.06, "they part at most by the rounding of edges"
     assert batch.targets["mask"].flatten(1).float().mean(dim=1).std() > 0.1, "the crops are unlike"
 
@@ -158,7 +170,10 @@ def test_crops_lie_inside_and_have_the_areas_and_ratios_asked_for():
     area, ratio = wide[:, 2] * wide[:, 3] / (300 * 400), wide[:, 3] / wide[:, 2]
     assert 0.249 < area.min() < 0.26 and 0.49 < area.max() < 0.502 and abs(area.mean() - 0.375) < 0.006
     assert 0.49 < ratio.min() < 0.53 and 1.9 < ratio.max() < 2.03 and abs(ratio.log().mean()) < 0.04
-    assert crop_boxes(sizes[:2], torch.arange(2), ViewParams(), seed=1).tolist() == [[0, 0, 300, 400], [0, 0, 64, 64]]
+    assert crop_boxes(sizes[:2], torch.arange(2), ViewParams(), seed=1).tolist() == [
+        [0, 0, 300, 400],
+        [0, 0, 64, 64],
+    ]
 
 
 def test_an_epoch_is_a_good_shuffle(encoded: Encoded):
@@ -206,7 +221,9 @@ def test_an_image_that_became_unreadable_is_named(tmp_path: Path):
     content[offsets[17] : offsets[18]] = bytes(offsets[18] - offsets[17])
     (tmp_path / "encoded" / BYTES).write_bytes(content)
     broken = Encoded(tmp_path / "encoded", height_px=6, width_px=5, channels=3)
-    with pytest.raises(ValueError, match="the training image 'id 17' cannot be read any more: neither JPEG nor PNG"):
+    with pytest.raises(
+        ValueError, match="the training image 'id 17' cannot be read any more: neither JPEG nor PNG"
+    ):
         list(loader(ViewParams(), broken).batches(0))
     (tmp_path / "encoded" / BYTES).write_bytes(content[: offsets[39]])
     with pytest.raises(ValueError, match=r"'id (17|39)' cannot be read any more"):

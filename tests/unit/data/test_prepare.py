@@ -44,7 +44,9 @@ def test_a_folder_of_mixed_images(pics: Path, run_chain: Run) -> None:
     train = open_split(prepare, "train")
     assert train["image"].shape == (18, 12, 12, 3)
     assert train["image"].dtype == np.uint8
-    assert train["label"].tolist() == [0 if "cat" in strata else 1 for strata in read_strata(prepare, "train")]
+    assert train["label"].tolist() == [
+        0 if "cat" in strata else 1 for strata in read_strata(prepare, "train")
+    ]
     assert prepare.facts["examples"] == {"train": 18, "validation": 2, "test": 4}
     assert prepare.facts["counts"]["test"] == {"cat": 2, "dog": 2}
     assert prepare.facts["problem"]["classes"] == ["cat", "dog"]
@@ -91,7 +93,8 @@ def test_bad_images_are_listed_and_left_out(pics: Path, run_chain: Run) -> None:
     assert "dog/text.jpg" in report
     assert "data:image/png;base64," in report
     with pytest.raises(
-        ValueError, match=r"4 of 28 images cannot be used, .*max_bad_share = 0.01: .*cat/empty.jpg: the file is"
+        ValueError,
+        match=r"4 of 28 images cannot be used, .*max_bad_share = 0.01: .*cat/empty.jpg: the file is",
     ):
         run_chain("prepare", ingest=PICS)
 
@@ -118,7 +121,9 @@ def test_a_class_that_has_only_contradicting_images_is_named(pics: Path, run_cha
     for i in range(3):
         draw(pics / f"fox/{i}.png", i)
         draw(pics / f"elk/{i}.png", i)
-    with pytest.raises(ValueError, match=r"class 'elk' has no example among the 24 usable ones \(6 were dropped"):
+    with pytest.raises(
+        ValueError, match=r"class 'elk' has no example among the 24 usable ones \(6 were dropped"
+    ):
         run_chain("prepare", ingest=PICS)
 
 
@@ -174,12 +179,14 @@ def test_masks_of_a_table_and_bad_class_numbers(tmp_path: Path, run_chain: Run) 
 )
 def test_other_problems_on_toys(problem: Multilabel | Segmentation, run_chain: Run) -> None:
     truth = "labels" if problem.kind == "multilabel" else "mask"
-    prepare = run_chain("prepare", problem=problem, ingest=Toys(source="toys", truth=truth, count=120, size_px=12))[
-        "prepare"
-    ]
+    prepare = run_chain(
+        "prepare", problem=problem, ingest=Toys(source="toys", truth=truth, count=120, size_px=12)
+    )["prepare"]
     assert min(min(count.values()) for count in prepare.facts["counts"].values()) > 0
     assert sum(prepare.facts["examples"].values()) == 120
-    assert not [name for name in prepare.files if not name.endswith((".npy", ".parquet", ".csv", ".html", ".png"))]
+    assert not [
+        name for name in prepare.files if not name.endswith((".npy", ".parquet", ".csv", ".html", ".png"))
+    ]
 
 
 def test_the_same_seed_gives_the_same_bytes_and_rows_say_where_examples_went(run_chain: Run) -> None:
@@ -217,5 +224,7 @@ def test_a_class_without_a_usable_image_is_named(pics: Path, run_chain: Run) -> 
     (pics / "fox").mkdir()
     (pics / "fox/0.png").touch()
     lenient = PrepareParams(height_px=12, width_px=12, max_bad_share=0.1)
-    with pytest.raises(ValueError, match=r"class 'fox' has no example among the 24 usable ones \(1 were dropped"):
+    with pytest.raises(
+        ValueError, match=r"class 'fox' has no example among the 24 usable ones \(1 were dropped"
+    ):
         run_chain("prepare", ingest=PICS, prepare=lenient)

@@ -38,7 +38,9 @@ def filled(mode: str, colour: object, size: tuple[int, int] = (4, 4)) -> Image.I
     ],
     ids=["L", "1", "RGB", "P", "clear", "opaque", "LA", "CMYK", "16-bit"],
 )
-def test_every_mode_becomes_grey_or_rgb_of_eight_bits(image: Image.Image, kind: str, expected: object) -> None:
+def test_every_mode_becomes_grey_or_rgb_of_eight_bits(
+    image: Image.Image, kind: str, expected: object
+) -> None:
     pixels, size = unify(encoded(image, kind), **LIMITS)
     assert pixels.dtype == np.uint8
     assert size == (4, 4)
@@ -58,9 +60,13 @@ def test_exif_orientation_is_applied() -> None:
 def test_images_are_stretched_smoothly_and_masks_by_nearest_neighbour() -> None:
     halves = np.zeros((8, 8), np.uint8)
     halves[:, 4:] = 200
-    pixels, size = unify(encoded(Image.fromarray(halves)), height_px=8, width_px=3, max_pixels=100, max_side_px=100)
+    pixels, size = unify(
+        encoded(Image.fromarray(halves)), height_px=8, width_px=3, max_pixels=100, max_side_px=100
+    )
     assert 0 < pixels[0, 1] < 200
-    mask = unify_mask(encoded(Image.fromarray(halves)), size, height_px=8, width_px=3, max_pixels=100, max_side_px=100)
+    mask = unify_mask(
+        encoded(Image.fromarray(halves)), size, height_px=8, width_px=3, max_pixels=100, max_side_px=100
+    )
     assert set(np.unique(mask)) == {0, 200}
 
 
@@ -71,7 +77,10 @@ def test_images_are_stretched_smoothly_and_masks_by_nearest_neighbour() -> None:
         (b"this is no image", "not an image in a known format"),
         (encoded(filled("L", 0, (300, 2))), r"300x2 px: one side is longer than prepare.max_side_px = 200"),
         (encoded(filled("L", 0, (150, 150))), r"150x150 px are more than prepare.max_pixels = 10000"),
-        (encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 90), np.uint8)))[:-900], "damaged: "),
+        (
+            encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 90), np.uint8)))[:-900],
+            "damaged: ",
+        ),
         (encoded(filled("F", 0.5), "TIFF"), "floats without an agreed range"),
     ],
     ids=["empty", "text", "wide", "large", "truncated", "floats"],

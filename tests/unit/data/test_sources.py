@@ -39,7 +39,15 @@ def test_digits_keep_their_levels(tmp_path: Path, out: Path) -> None:
 
 
 def test_class_folders_become_labels_and_files_stay_as_they_are(tmp_path: Path, out: Path) -> None:
-    put(tmp_path / "pics", "cat/a.jpg", "cat/deep/b.png", "cat/.hidden", "cat/.git/c.jpg", "dog/a#1.jpg", "note.txt")
+    put(
+        tmp_path / "pics",
+        "cat/a.jpg",
+        "cat/deep/b.png",
+        "cat/.hidden",
+        "cat/.git/c.jpg",
+        "dog/a#1.jpg",
+        "note.txt",
+    )
     rows = from_folder(tmp_path, out)
     assert [(row.id, row.labels, row.split) for row in rows] == [
         ("cat/a.jpg", ("cat",), None),
@@ -123,10 +131,18 @@ def test_a_parquet_with_lists_and_paths_that_climb(tmp_path: Path, out: Path) ->
     ("text", "params", "message"),
     [
         ("paths,labels\na.png,x\n", {}, "no column 'path' for ingest.path; the nearest is 'paths'"),
-        ("path,label\na.png,x\n", {}, r"no column 'labels'.*nearest is 'label'; set ingest.labels \(null for none\)"),
+        (
+            "path,label\na.png,x\n",
+            {},
+            r"no column 'labels'.*nearest is 'label'; set ingest.labels \(null for none\)",
+        ),
         ("path,labels\n", {}, "has no rows"),
         ("path,labels\na.png,x\nc.png,y\n", {}, "names 1 files that do not exist: .*c.png"),
-        ("path,labels,split\na.png,x,tets\n", {"split": "split"}, "row 1 has split 'tets'; did you mean 'test'"),
+        (
+            "path,labels,split\na.png,x,tets\n",
+            {"split": "split"},
+            "row 1 has split 'tets'; did you mean 'test'",
+        ),
         ("path,labels\na.png,x\na.png,y\n", {}, "row 2 lists a.png a second time"),
         ("path,labels\n,x\n", {}, "row 1 has no path"),
         ("path,labels\na.png\n", {}, "row 1 has 1 cells, but the header has 2"),
@@ -134,7 +150,9 @@ def test_a_parquet_with_lists_and_paths_that_climb(tmp_path: Path, out: Path) ->
         ("path,labels\na.png,x\n", {"labels": None}, "are both null"),
     ],
 )
-def test_tables_that_cannot_be_used(tmp_path: Path, out: Path, text: str, params: dict[str, str], message: str) -> None:
+def test_tables_that_cannot_be_used(
+    tmp_path: Path, out: Path, text: str, params: dict[str, str], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         from_table(tmp_path, out, text, **params)
 
@@ -164,7 +182,9 @@ def test_toys_are_seeded_and_tell_the_truth(tmp_path: Path, out: Path, truth: st
     assert (np.load(out / "images.npy") == images).all()
 
 
-def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_may_not_be_read_is_named(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put(tmp_path / "pics", "cat/a.jpg", "dog/b.jpg")
     plain = Path.open
 

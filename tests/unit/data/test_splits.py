@@ -87,7 +87,11 @@ def test_a_group_in_two_official_splits_is_an_error() -> None:
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, 9), st.frozensets(st.sampled_from("abcd"), min_size=1)), min_size=1, max_size=60),
+    st.lists(
+        st.tuples(st.integers(0, 9), st.frozensets(st.sampled_from("abcd"), min_size=1)),
+        min_size=1,
+        max_size=60,
+    ),
     st.integers(0, 5),
 )
 def test_groups_never_cross_splits(examples: list[tuple[int, frozenset[str]]], seed: int) -> None:
@@ -102,7 +106,9 @@ def test_groups_never_cross_splits(examples: list[tuple[int, frozenset[str]]], s
 @given(st.dictionaries(st.sampled_from("abcdef"), st.integers(3, 40), min_size=1), st.integers(0, 5))
 def test_every_class_of_three_or_more_is_in_every_split(sizes: dict[str, int], seed: int) -> None:
     strata = [frozenset({name}) for name, size in sizes.items() for _ in range(size)]
-    counts = count_strata(assign_splits(rows_of(*[None] * len(strata)), strata, **OPEN | {"seed": seed}), strata)
+    counts = count_strata(
+        assign_splits(rows_of(*[None] * len(strata)), strata, **OPEN | {"seed": seed}), strata
+    )
     check_strata(counts, official=frozenset())
     for name, size in sizes.items():
         assert counts["test"][name] == max(1, int(0.2 * size + 0.5))
@@ -111,11 +117,14 @@ def test_every_class_of_three_or_more_is_in_every_split(sizes: dict[str, int], s
 def test_labels_that_come_together_are_shared_out_too() -> None:
     rng = np.random.default_rng(0)
     strata = [
-        frozenset(np.array(list("abcd"))[rng.random(4) < 0.4].tolist()) or frozenset({"none"}) for _ in range(400)
+        frozenset(np.array(list("abcd"))[rng.random(4) < 0.4].tolist()) or frozenset({"none"})
+        for _ in range(400)
     ]
     counts = count_strata(assign_splits(rows_of(*[None] * 400), strata, **OPEN), strata)
     for name in counts["test"]:
-        assert counts["test"][name] / sum(counts[split][name] for split in SPLITS) == pytest.approx(0.2, abs=0.05)
+        assert counts["test"][name] / sum(counts[split][name] for split in SPLITS) == pytest.approx(
+            0.2, abs=0.05
+        )
 
 
 @pytest.mark.parametrize(
@@ -130,7 +139,9 @@ def test_labels_that_come_together_are_shared_out_too() -> None:
     ],
     ids=["repeated", "contradicting", "in test", "in test with other labels", "within test", "in validation"],
 )
-def test_of_equal_images_the_right_ones_stay(splits: list[str | None], truths: str, expected: dict[int, str]) -> None:
+def test_of_equal_images_the_right_ones_stay(
+    splits: list[str | None], truths: str, expected: dict[int, str]
+) -> None:
     assert find_duplicates(rows_of(*splits), ["same"] * len(splits), list(truths)) == expected
 
 
@@ -143,13 +154,17 @@ def test_digests_tell_images_apart() -> None:
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from([None, "train", "validation", "test"]), st.integers(0, 4), st.integers(0, 1)),
+        st.tuples(
+            st.sampled_from([None, "train", "validation", "test"]), st.integers(0, 4), st.integers(0, 1)
+        ),
         max_size=30,
     )
 )
 def test_no_image_is_on_both_sides_of_a_split(examples: list[tuple[str | None, int, int]]) -> None:
     rows = rows_of(*[split for split, _, _ in examples])
-    dropped = find_duplicates(rows, [str(pixel) for _, pixel, _ in examples], [truth for _, _, truth in examples])
+    dropped = find_duplicates(
+        rows, [str(pixel) for _, pixel, _ in examples], [truth for _, _, truth in examples]
+    )
     kept = [i for i in range(len(rows)) if i not in dropped]
     assert all(i in kept for i, row in enumerate(rows) if row.split == "test")
     for pixel in range(5):

@@ -114,7 +114,9 @@ def test_half_written_and_foreign_files_do_not_count(tmp_path: Path, capsys: pyt
     assert capsys.readouterr().err == ""
 
 
-def test_a_full_disk_names_the_file_and_leaves_the_ones_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_full_disk_names_the_file_and_leaves_the_ones_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(checkpoint(1))
 
@@ -125,7 +127,9 @@ def test_a_full_disk_names_the_file_and_leaves_the_ones_before(tmp_path: Path, m
         patch.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="No space") as raised:
             checkpoints.save(checkpoint(2))
-    assert "no space left on the disk at" in explain(raised.value) and "step-000000002" in explain(raised.value)
+    assert "no space left on the disk at" in explain(raised.value) and "step-000000002" in explain(
+        raised.value
+    )
     again = found(checkpoints)
     assert again is not None and again.step == 1
     assert steps(tmp_path) == [1]

@@ -74,7 +74,9 @@ def test_a_batch_of_one_class_trains():
     network = TOY.network()
     inputs, targets = TOY.batch(8)
     alike = {"label": torch.zeros_like(targets["label"])}
-    loss = supervised(TOY.problem, Emphasis(smoothing=0.1))(network, Batch(inputs, alike, torch.ones(8)))["loss"]
+    loss = supervised(TOY.problem, Emphasis(smoothing=0.1))(network, Batch(inputs, alike, torch.ones(8)))[
+        "loss"
+    ]
     loss.backward()
     assert loss.isfinite() and all(value.grad.isfinite().all() for value in network.parameters())
 
@@ -98,7 +100,10 @@ def test_channels_that_never_vary_give_finite_answers(backbone: SmallVGG | Small
 
 def test_a_network_that_is_always_right_is_not_made_surer_than_its_examples_allow():
     """100 right answers of three logits (2, 0, 0): sure by 1 - s + s / 3 for s = 1 / 102, so the temperature is 2 / log(2 p / (1 - p))."""
-    outputs, label = {"logits": torch.tensor([[2.0, 0.0, 0.0]]).expand(100, 3)}, torch.zeros(100, dtype=torch.int64)
+    outputs, label = (
+        {"logits": torch.tensor([[2.0, 0.0, 0.0]]).expand(100, 3)},
+        torch.zeros(100, dtype=torch.int64),
+    )
     sure = 1 - 2 / 3 / 102
     expected = 2 / np.log(2 * sure / (1 - sure))
     assert fit_temperature(TOY.problem, [outputs], [{"label": label}]) == pytest.approx(expected, rel=2e-3)

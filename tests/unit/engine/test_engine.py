@@ -136,7 +136,8 @@ def test_where_a_stride_is_larger_than_its_map_bf16_is_not_taken(
         assert choose_mode(network, objective, batch, asked, CPU)[0].precision == "bf16"
         return
     with pytest.raises(
-        ValueError, match=r"fit.precision = 'bf16': the convolution body.1 has a stride of 2x2 on a map of 1x1 px"
+        ValueError,
+        match=r"fit.precision = 'bf16': the convolution body.1 has a stride of 2x2 on a map of 1x1 px",
     ):
         choose_mode(network, objective, batch, asked, CPU)
     assert not any(module._forward_pre_hooks for module in network.modules())

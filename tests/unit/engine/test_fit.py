@@ -19,7 +19,13 @@ from tests.toy import TOYS
 
 TOY = TOYS["multiclass"]
 PARAMS = FitParams(
-    epochs=4, batch_size=16, lr=0.05, average_decay=0.5, precision="fp32", layout="contiguous", checkpoint_s=1e-9
+    epochs=4,
+    batch_size=16,
+    lr=0.05,
+    average_decay=0.5,
+    precision="fp32",
+    layout="contiguous",
+    checkpoint_s=1e-9,
 )
 
 
@@ -97,7 +103,9 @@ def test_a_resumed_training_ends_with_the_same_bits(tmp_path: Path, die_at: int,
     assert again == result
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
-    steps = [[entry["step"] for entry in read(tmp_path / name / "journal.jsonl")] for name in ("whole", "cut")]
+    steps = [
+        [entry["step"] for entry in read(tmp_path / name / "journal.jsonl")] for name in ("whole", "cut")
+    ]
     assert steps[0] == steps[1]
 
 
@@ -110,7 +118,9 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path: Path, monkeypatch: pytest.
     resumed, again = train(tmp_path / "cut")
     assert again == result
     assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in whole.state_dict().items())
-    steps = [[entry["step"] for entry in read(tmp_path / name / "journal.jsonl")] for name in ("whole", "cut")]
+    steps = [
+        [entry["step"] for entry in read(tmp_path / name / "journal.jsonl")] for name in ("whole", "cut")
+    ]
     assert steps[0] == steps[1]
 
 
@@ -136,18 +146,27 @@ def test_a_student_that_only_listens_comes_closer_to_its_teacher(tmp_path: Path)
     teacher, _ = train(tmp_path / "teacher", replace(PARAMS, epochs=8))
     teacher.eval().requires_grad_(False)
     objective = distilled(
-        TOY.problem, teacher, Emphasis(), share=1.0, temperature=2.0, teacher_temperature=1.0, standardized=False
+        TOY.problem,
+        teacher,
+        Emphasis(),
+        share=1.0,
+        temperature=2.0,
+        teacher_temperature=1.0,
+        standardized=False,
     )
     student, _ = train(tmp_path / "student", replace(PARAMS, epochs=8), objective)
     inputs, _ = TOY.batch(64, seed=5)
     with torch.inference_mode():
         wanted = teacher(inputs)
         before, after = (
-            TOY.problem.distance(network.eval()(inputs), wanted).mean() for network in (TOY.network(seed=7), student)
+            TOY.problem.distance(network.eval()(inputs), wanted).mean()
+            for network in (TOY.network(seed=7), student)
         )
     assert after < before / 2
     terms = [
-        entry["values"] for entry in read(tmp_path / "student" / "journal.jsonl") if "train/loss" in entry["values"]
+        entry["values"]
+        for entry in read(tmp_path / "student" / "journal.jsonl")
+        if "train/loss" in entry["values"]
     ]
     assert all(values["train/loss"] == pytest.approx(values["train/distance"]) for values in terms)
 
@@ -160,6 +179,8 @@ def test_weights_and_mixing_count_examples_as_told():
     weighted = objective(network, Batch(inputs, targets, torch.tensor([2.0, 0.0])))["loss"]
     torch.testing.assert_close(weighted, loss[0])
     others = {key: value.flip(0) for key, value in targets.items()}
-    mixed = objective(network, Batch(inputs, targets, torch.ones(2), others, torch.tensor([0.25, 1.0])))["loss"]
+    mixed = objective(network, Batch(inputs, targets, torch.ones(2), others, torch.tensor([0.25, 1.0])))[
+        "loss"
+    ]
     crossed = TOY.problem.loss(network(inputs), others)
     torch.testing.assert_close(mixed, (0.25 * loss[0] + 0.75 * crossed[0] + loss[1]) / 2)

@@ -67,7 +67,8 @@ def test_the_scale_grows_again_and_what_is_no_fault_of_it_counts_as_bad():
 
 
 @pytest.mark.parametrize(
-    ("capability", "bf16", "expected"), [((6, 1), False, None), ((7, 5), False, "fp16"), ((9, 0), True, "bf16")]
+    ("capability", "bf16", "expected"),
+    [((6, 1), False, None), ((7, 5), False, "fp16"), ((9, 0), True, "bf16")],
 )
 def test_gpus_without_bf16_take_fp16(
     capability: tuple[int, int], bf16: bool, expected: str | None, monkeypatch: pytest.MonkeyPatch
@@ -92,9 +93,16 @@ def test_a_machine_that_cannot_compile_is_told_of(tmp_path: Path):
     code = "from torch import nn; from temper.engine.compiling import compiled; compiled(nn.Linear(1, 1), 'default')"
     environment = {**os.environ, "CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, timeout=300
+        [sys.executable, "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("ValueError: fit.compile = 'default': torch.compile does not work on cpu here"), done.stderr
+    assert last.startswith("ValueError: fit.compile = 'default': torch.compile does not work on cpu here"), (
+        done.stderr
+    )
     assert "`apt install g++`" in last

@@ -42,20 +42,26 @@ def test_a_store_listens_where_it_is_told_and_hosts_meet_there():
     give_up_after(other, 7)
     arrive(other, wait_s=5)
     assert gather_hosts(store, most=2, wait_s=60) == 2
-    with pytest.raises(ValueError, match=f"cannot listen on {HERE}:{store.port}: .*HOST=address:port names another"):
+    with pytest.raises(
+        ValueError, match=f"cannot listen on {HERE}:{store.port}: .*HOST=address:port names another"
+    ):
         open_store(HERE, store.port, 5)
     assert interface_of(HERE) is not None and interface_of("192.0.2.1") is None
 
 
 def test_an_address_of_another_machine_is_refused():
-    with pytest.raises(ValueError, match=r"cannot listen on 192\.0\.2\.1:0: .*must be an address of this machine"):
+    with pytest.raises(
+        ValueError, match=r"cannot listen on 192\.0\.2\.1:0: .*must be an address of this machine"
+    ):
         open_store("192.0.2.1", 0, 5)
 
 
 def test_what_differs_between_hosts_is_named():
     assert explain_difference(OFFER.made_of, OFFER, HERE) is None
     said = explain_difference({"params": "a" * 64}, OFFER, HERE)
-    assert said is not None and "not the same are prepare (missing here, bbbbbbbbbbbb there); both need" in said
+    assert (
+        said is not None and "not the same are prepare (missing here, bbbbbbbbbbbb there); both need" in said
+    )
 
 
 def test_a_restart_is_for_losses_only():

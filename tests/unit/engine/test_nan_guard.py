@@ -101,7 +101,9 @@ def test_after_too_many_bad_steps_it_goes_back_an_epoch_with_half_the_rate(
     assert steps == [step for step, _ in values(calm, "train/loss")]
 
 
-def test_it_goes_back_twice_and_then_names_step_and_examples(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_it_goes_back_twice_and_then_names_step_and_examples(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     with pytest.raises(ValueError) as raised:
         train(tmp_path, FIT, spoiled(set(range(7, 100))))
     said = str(raised.value)
@@ -171,7 +173,9 @@ def test_a_finished_training_ends_at_once_with_its_best_network(tmp_path: Path):
     assert again.entries == result.entries
 
 
-def test_a_request_to_stop_leaves_a_checkpoint_and_the_same_bits(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_request_to_stop_leaves_a_checkpoint_and_the_same_bits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     lazy = replace(FIT, checkpoint_s=1e9)
     whole, result = train(tmp_path / "whole", lazy)
     asked = iter(range(100))
@@ -260,7 +264,9 @@ def test_of_failed_ranks_the_one_that_began_is_named():
     assert judge({0: 76, 1: 75}) == (75, "")
     status, said = judge({0: 143, 1: -9})
     assert (
-        status == 1 and said.startswith("error: rank 1 was ended by SIGKILL") and "run the same command again" in said
+        status == 1
+        and said.startswith("error: rank 1 was ended by SIGKILL")
+        and "run the same command again" in said
     )
     assert "rank 0 was ended by SIGSEGV" in judge({0: -11, 1: 76})[1]
     assert judge({0: 2, 1: 76}) == (2, "")

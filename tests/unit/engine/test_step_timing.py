@@ -40,11 +40,15 @@ def test_a_few_steps_are_taken_over_several_epochs(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(step_timing, "_ENOUGH_S", 0.0)
     loader, network = Loader(), TOYS["multiclass"].network()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    seconds, mode = time_steps(network, supervised(TOYS["multiclass"].problem, PLAIN), loader, PARAMS, ranks=ALONE)
+    seconds, mode = time_steps(
+        network, supervised(TOYS["multiclass"].problem, PLAIN), loader, PARAMS, ranks=ALONE
+    )
     # One to choose the precision by, the warm-up, and three that count.
     assert loader.taken == 1 + WARM_UP + 3
     assert seconds > 0 and mode.precision == "fp32"
-    assert any((before[name] != value).any() for name, value in network.state_dict().items()), "it really learned"
+    assert any((before[name] != value).any() for name, value in network.state_dict().items()), (
+        "it really learned"
+    )
 
 
 def test_a_step_that_is_too_long_is_taken_once(monkeypatch: pytest.MonkeyPatch):

@@ -43,7 +43,14 @@ def test_rates_by_batch(optimizer: str, batch_size: int, lr: float):
 
 @pytest.mark.parametrize(
     ("num_steps", "warmup_share", "average_decay"),
-    [(1, 0.2, 0.0), (60, 0.2, 0.0), (75, 0.2, 0.8), (300, 0.2, 0.95), (3000, 0.1, 0.995), (10**6, 0.0003, 0.999)],
+    [
+        (1, 0.2, 0.0),
+        (60, 0.2, 0.0),
+        (75, 0.2, 0.8),
+        (300, 0.2, 0.95),
+        (3000, 0.1, 0.995),
+        (10**6, 0.0003, 0.999),
+    ],
 )
 def test_warm_up_and_average_by_steps(num_steps: int, warmup_share: float, average_decay: float):
     found = suggest_rates("sgd", 64, num_steps)

@@ -10,7 +10,15 @@ from temper.engine.distributed.ranks import join_ranks
 from temper.engine.interface import FitResult
 from temper.engine.params import FitParams
 from temper.engine.precision import Mode
-from temper.engine.training_notes import CHANCE, Course, Scored, of_epoch, of_student, of_training, read_epochs
+from temper.engine.training_notes import (
+    CHANCE,
+    Course,
+    Scored,
+    of_epoch,
+    of_student,
+    of_training,
+    read_epochs,
+)
 from temper.problem import Headline
 from temper.stages.fit_network import _notes, validate
 from tests.toy import TOYS
@@ -43,7 +51,9 @@ def test_chance_is_told_once_while_it_lasts_and_at_the_end():
     assert "after epoch 2 the validation accuracy is 0.5000, no better than chance (0.5000" in note
     assert "fit.lr (now 0.1 under sgd, with batches of 32) is most likely too high" in note
     (note,) = of_training(COURSE, epochs, 0.0)
-    assert note.startswith("train ended no better than chance: its best validation accuracy, 0.5000 in epoch 1")
+    assert note.startswith(
+        "train ended no better than chance: its best validation accuracy, 0.5000 in epoch 1"
+    )
     assert "This model is of no use" in note
     assert len(said(COURSE, curve(0.5, 0.5, 0.8, 0.5))) == 3  # twice, and the jump
     assert of_training(ERROR, curve(0.6, 0.55, 0.5), 0.0) != []
@@ -54,7 +64,10 @@ def test_half_of_the_lead_lost_within_an_epoch_is_a_jump():
     epochs = curve(0.6, 0.7, 0.9, 0.71, 0.9, 0.7, 0.8, 0.55)
     notes = said(COURSE, epochs)
     # 0.9 to 0.71 is 0.19 of a lead of 0.4; 0.9 to 0.7 is half of it.
-    assert len(notes) == 2 and "fell from 0.9000 after epoch 5 to 0.7000 after epoch 6. Likely causes" in notes[0]
+    assert (
+        len(notes) == 2
+        and "fell from 0.9000 after epoch 5 to 0.7000 after epoch 6. Likely causes" in notes[0]
+    )
     assert "halve it; set fit.average_decay" in notes[0] and "raise prepare.validation_share" in notes[0]
     assert "from 0.8000 after epoch 7 to 0.5500 after epoch 8" in notes[1] and "causes" not in notes[1]
     (note,) = of_training(COURSE, epochs, 0.0)
@@ -74,7 +87,10 @@ def test_mostly_clipped_steps_are_told():
     (note,) = of_training(COURSE, curve(0.9), 0.75)
     assert "the gradients of 75% of the steps grew from step to step and were shortened" in note
     (note,) = of_training(Course("train", COURSE.headline, replace(FIT, max_grad_norm=2.5)), curve(0.9), 0.75)
-    assert "longer than fit.max_grad_norm = 2.5" in note and "raise fit.max_grad_norm (or set it to auto)" in note
+    assert (
+        "longer than fit.max_grad_norm = 2.5" in note
+        and "raise fit.max_grad_norm (or set it to auto)" in note
+    )
 
 
 def test_a_student_that_lost_a_fifth_of_the_lead_is_told():

@@ -20,9 +20,17 @@ from tests.toy import TOYS
 
 TOY = TOYS["multiclass"]
 FIT = FitParams(
-    epochs=4, batch_size=16, lr=0.05, average_decay=0.5, precision="fp32", layout="contiguous", checkpoint_s=1e-9
+    epochs=4,
+    batch_size=16,
+    lr=0.05,
+    average_decay=0.5,
+    precision="fp32",
+    layout="contiguous",
+    checkpoint_s=1e-9,
 )
-GRADUAL = TransferParams(weights="some", head_epochs=1, unfreeze_epochs=2, lr_decay=0.5, freeze_statistics=True)
+GRADUAL = TransferParams(
+    weights="some", head_epochs=1, unfreeze_epochs=2, lr_decay=0.5, freeze_statistics=True
+)
 BATCHES = 3
 
 
@@ -115,7 +123,9 @@ def test_statistics_stay_where_they_are_frozen_and_weights_do_not(tmp_path: Path
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("die_at", [1, BATCHES, BATCHES + 1, 2 * BATCHES, 2 * BATCHES + 2])
-def test_a_training_resumed_around_an_unfreezing_ends_with_the_same_bits(tmp_path: Path, die_at: int, optimizer: str):
+def test_a_training_resumed_around_an_unfreezing_ends_with_the_same_bits(
+    tmp_path: Path, die_at: int, optimizer: str
+):
     params = replace(FIT, optimizer=optimizer, lr=0.01)
     whole, result, _ = train(tmp_path / "whole", fit_params=params)
     with pytest.raises(KeyboardInterrupt):
@@ -172,6 +182,8 @@ def test_a_step_moves_a_layer_by_its_share_of_the_learning_rate(tmp_path: Path):
 def test_an_impossible_plan_is_refused_early():
     with pytest.raises(ValueError, match=r"weights is null; name some"):
         TransferParams(head_epochs=1)
-    with pytest.raises(ValueError, match=r"head_epochs = 3 and unfreeze_epochs = 2 are more than the 4 epochs of fit"):
+    with pytest.raises(
+        ValueError, match=r"head_epochs = 3 and unfreeze_epochs = 2 are more than the 4 epochs of fit"
+    ):
         TransferParams(weights="some", head_epochs=3, unfreeze_epochs=2).check(4)
     TransferParams(weights="some", head_epochs=2, unfreeze_epochs=2).check(4)

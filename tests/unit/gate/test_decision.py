@@ -21,7 +21,9 @@ SPEEDS = {
 
 def ask(*rules: dict[str, Any], challenger: Any = None, champion: Any = None, others: Any = None) -> Any:
     params = GateParams(rules=tuple(Rule(**rule) for rule in rules))
-    return judge(params, challenger or rating("new", 0.9), champion=champion, others=others or {}, speeds=SPEEDS)
+    return judge(
+        params, challenger or rating("new", 0.9), champion=champion, others=others or {}, speeds=SPEEDS
+    )
 
 
 @pytest.mark.parametrize(
@@ -30,7 +32,12 @@ def ask(*rules: dict[str, Any], challenger: Any = None, champion: Any = None, ot
         (0.90, 0.90, {"max_drop": 0.0}, "pass"),
         (0.90, 0.90, {"min_gain": 0.0}, "fail"),
         (0.895, 0.90, {"max_drop": 0.01}, "pass"),
-        (0.895, 0.90, {"max_drop": 0.005}, "fail"),  # not shown to be within the margin, though it is within it
+        (
+            0.895,
+            0.90,
+            {"max_drop": 0.005},
+            "fail",
+        ),  # not shown to be within the margin, though it is within it
         (0.88, 0.90, {"max_drop": 0.01}, "fail"),
         (0.93, 0.90, {"min_gain": 0.0}, "pass"),
         (0.93, 0.90, {"min_gain": 0.02}, "pass"),
@@ -40,7 +47,9 @@ def ask(*rules: dict[str, Any], challenger: Any = None, champion: Any = None, ot
     ],
 )
 def test_verdicts_against_a_champion(ours: float, theirs: float, rule: dict[str, float], outcome: str):
-    found = ask({"metric": "accuracy", **rule}, challenger=rating("new", ours), champion=rating("old", theirs))
+    found = ask(
+        {"metric": "accuracy", **rule}, challenger=rating("new", ours), champion=rating("old", theirs)
+    )
     assert found.outcome == outcome, found.words()
     assert found.opens is (outcome == "pass")
 
@@ -55,7 +64,10 @@ def test_without_a_champion_what_can_be_asked_must_hold():
 
 def test_a_missing_metric_fails_and_is_named():
     found = ask({"metric": "f1", "min": 0.5})
-    assert found.outcome == "fail" and "f1 on all test images was not measured; there are accuracy" in found.sentence
+    assert (
+        found.outcome == "fail"
+        and "f1 on all test images was not measured; there are accuracy" in found.sentence
+    )
     found = ask({"metric": "accuracy", "min": 0.5, "on": Slice(stratum="hat")})
     assert "accuracy on hat was not measured; there are coat, shirt" in found.sentence
     found = ask({"metric": "accuracy", "max_drop": 0.1, "vs": "teacher"})
@@ -83,7 +95,9 @@ def test_another_question_is_incomparable_and_named(question: Question, words: s
 
 
 def test_other_images_are_incomparable():
-    found = ask({"metric": "accuracy", "min": 0.5}, champion=replace(rating("old", 0.9), measured_on="others"))
+    found = ask(
+        {"metric": "accuracy", "min": 0.5}, champion=replace(rating("old", 0.9), measured_on="others")
+    )
     assert found.outcome == "incomparable" and "different images" in found.sentence
 
 
@@ -106,7 +120,9 @@ def test_slices_are_judged_by_themselves():
         champion=theirs,
     )
     assert [reason.holds for reason in found.reasons] == [False, True, True]
-    assert "accuracy under noise 0 of severity 1 not worse than the champion's by 0.05: -0.29" in found.sentence
+    assert (
+        "accuracy under noise 0 of severity 1 not worse than the champion's by 0.05: -0.29" in found.sentence
+    )
 
 
 def test_of_many_cells_the_one_that_lost_is_found():
@@ -127,7 +143,9 @@ def test_cells_that_differ_by_luck_alone_are_let_through():
     for _ in range(20):
         lucky = dict.fromkeys(STRESS, 0.8)
         failures += not ask(
-            rule, challenger=rating("new", 0.9, stress=lucky, seed=int(rng.integers(1 << 30))), champion=theirs
+            rule,
+            challenger=rating("new", 0.9, stress=lucky, seed=int(rng.integers(1 << 30))),
+            champion=theirs,
         ).opens
     assert failures <= 4  # 5 % each: five of twenty by luck happen once in four hundred
 

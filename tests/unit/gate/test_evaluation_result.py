@@ -9,7 +9,11 @@ from temper.gate.evaluation_result import Cell, read_rating, write_rating
 from temper.gate.slices import Slice
 from tests.unit.gate.toy_ratings import rating
 
-STRESS = {("noise", "gaussian noise", 1): 0.8, ("noise", "gaussian noise", 2): 0.6, ("occlusion", "patch", 1): 0.7}
+STRESS = {
+    ("noise", "gaussian noise", 1): 0.8,
+    ("noise", "gaussian noise", 2): 0.6,
+    ("occlusion", "patch", 1): 0.7,
+}
 
 
 def test_what_is_written_is_read_and_twice_the_same(tmp_path: Path):

@@ -44,7 +44,9 @@ def test_costs_have_no_slices_and_speeds_no_champion():
 
 
 def test_no_rules_at_all_are_an_error():
-    with pytest.raises(ValueError, match="a gate without rules would let everything pass; write at least one"):
+    with pytest.raises(
+        ValueError, match="a gate without rules would let everything pass; write at least one"
+    ):
         GateParams(rules=())
 
 
@@ -53,7 +55,10 @@ def test_no_rules_at_all_are_an_error():
     [
         (Rule(metric="accuracy", min=0.9), "accuracy on all test images at least 0.9"),
         (Rule(metric="bytes", max=1000), "bytes at most 1000"),
-        (Rule(metric="accuracy", max_drop=0.01), "accuracy on all test images not worse than the champion's by 0.01"),
+        (
+            Rule(metric="accuracy", max_drop=0.01),
+            "accuracy on all test images not worse than the champion's by 0.01",
+        ),
         (
             Rule(metric="accuracy", max_drop=0.02, vs="teacher", on=Slice(family="noise", severity=3)),
             "accuracy under noise of severity 3 not worse than the teacher's by 0.02",

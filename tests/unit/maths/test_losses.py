@@ -25,7 +25,9 @@ def test_cross_entropy_averages_over_the_pixels_that_count():
     logits, labels = some(2, 3, 4, 4), torch.zeros(2, 4, 4, dtype=torch.long)
     labels[0, :2] = 255
     wanted = functional.cross_entropy(logits, labels, reduction="none", ignore_index=255)
-    torch.testing.assert_close(cross_entropy(logits, labels), torch.stack([wanted[0, 2:].mean(), wanted[1].mean()]))
+    torch.testing.assert_close(
+        cross_entropy(logits, labels), torch.stack([wanted[0, 2:].mean(), wanted[1].mean()])
+    )
 
 
 def test_an_example_without_a_counted_pixel_has_no_loss():
@@ -52,14 +54,19 @@ def test_binary_cross_entropy_by_hand():
 def test_softmax_kl_by_hand():
     # teacher (1/2, 1/2), student (3/4, 1/4): KL = 1/2 ln(2/3) + 1/2 ln 2 = 1/2 ln(4/3).
     student, teacher = torch.tensor([[math.log(3), 0.0]]), torch.zeros(1, 2)
-    torch.testing.assert_close(softmax_kl(student, teacher, temperature=1.0), torch.tensor([math.log(4 / 3) / 2]))
+    torch.testing.assert_close(
+        softmax_kl(student, teacher, temperature=1.0), torch.tensor([math.log(4 / 3) / 2])
+    )
 
 
 def test_sigmoid_kl_is_softmax_kl_of_two_classes():
     student, teacher = some(6, 1), some(6, 1, seed=1)
     pairs = [torch.cat([logits, torch.zeros(6, 1)], dim=1) for logits in (student, teacher)]
     torch.testing.assert_close(
-        sigmoid_kl(student, teacher, temperature=3.0), softmax_kl(*pairs, temperature=3.0), rtol=1e-4, atol=1e-6
+        sigmoid_kl(student, teacher, temperature=3.0),
+        softmax_kl(*pairs, temperature=3.0),
+        rtol=1e-4,
+        atol=1e-6,
     )
 
 

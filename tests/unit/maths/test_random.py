@@ -45,7 +45,10 @@ def test_normal_numbers_are_normal_and_pairs_are_independent():
     numbers = normal(KEYS, 784, seed=0, stream="a")
     assert stats.kstest(numbers.flatten().numpy(), "norm").pvalue > 1e-3
     assert float(numbers.std()) == pytest.approx(1, abs=0.01)
-    assert abs(torch.corrcoef(torch.stack([numbers[:, ::2].flatten(), numbers[:, 1::2].flatten()]))[0, 1]) < 0.015
+    assert (
+        abs(torch.corrcoef(torch.stack([numbers[:, ::2].flatten(), numbers[:, 1::2].flatten()]))[0, 1])
+        < 0.015
+    )
 
 
 def test_neighbours_are_independent():
@@ -89,4 +92,6 @@ def test_a_batch_of_small_images_takes_milliseconds():
     start = time.perf_counter()
     for _ in range(5):
         uniform(KEYS, 784, seed=0, stream="a")
-    assert (time.perf_counter() - start) / 5 < 0.25  # 4 ms on an idle core; the bound allows for busy neighbours.
+    assert (
+        time.perf_counter() - start
+    ) / 5 < 0.25  # 4 ms on an idle core; the bound allows for busy neighbours.

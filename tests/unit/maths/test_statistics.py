@@ -37,7 +37,9 @@ def test_interval_agrees_with_scipys_bootstrap():
     right = (np.random.default_rng(0).random(400) < 0.8).astype(np.float64)
     scores = resample(draw(400, resamples=2000, seed=0), torch.from_numpy(right)[:, None])[:, 0] / 400
     low, high = interval(scores, confidence=0.95)
-    peer = stats.bootstrap((right,), np.mean, n_resamples=2000, method="percentile", rng=1).confidence_interval
+    peer = stats.bootstrap(
+        (right,), np.mean, n_resamples=2000, method="percentile", rng=1
+    ).confidence_interval
     assert float(low) == pytest.approx(peer.low, abs=0.006)
     assert float(high) == pytest.approx(peer.high, abs=0.006)
 

@@ -33,11 +33,15 @@ def test_equal_distributions_raise_few_alarms():
 
 def test_a_shift_is_found():
     first, second = normal(60, 4, seed=0), normal(60, 4, seed=1, shift=0.8)
-    assert energy_test(first, second, permutations=199, generator=torch.Generator().manual_seed(0))[1] == 1 / 200
+    assert (
+        energy_test(first, second, permutations=199, generator=torch.Generator().manual_seed(0))[1] == 1 / 200
+    )
     assert ks_test(first[:, 0], second[:, 0])[1] < 0.01
 
 
 def test_equal_samples_have_no_distance():
     first = normal(20, 3, seed=0)
-    distance, p = energy_test(first, first.clone(), permutations=50, generator=torch.Generator().manual_seed(0))
+    distance, p = energy_test(
+        first, first.clone(), permutations=50, generator=torch.Generator().manual_seed(0)
+    )
     assert distance == pytest.approx(0, abs=1e-12) and p == 1.0

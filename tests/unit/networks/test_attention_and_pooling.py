@@ -84,8 +84,13 @@ def test_the_exponent_of_the_generalised_mean_is_learned():
 def test_the_plain_network_has_the_weights_it_always_had(tmp_path: Path):
     toy = TOYS["multiclass"]
     plain = build_network(toy.problem, BACKBONE, FACTS, seed=0)
-    assert [name for name in plain.state_dict() if not name.startswith("backbone.")] == ["head.weight", "head.bias"]
-    image = torch.randint(0, 256, (2, 3, 12, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    assert [name for name in plain.state_dict() if not name.startswith("backbone.")] == [
+        "head.weight",
+        "head.bias",
+    ]
+    image = torch.randint(
+        0, 256, (2, 3, 12, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+    )
     said = plain.eval()({"image": image})["logits"]
     assert torch.equal(said, plain.head(plain.backbone(image)[-1].mean(dim=(2, 3))))
 

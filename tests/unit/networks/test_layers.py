@@ -19,7 +19,12 @@ FACTS = Facts(64, 64, 3, (100.0,) * 3, (50.0,) * 3)
         ),
         (
             Timm(family="timm", name="resnet10t"),
-            ["body.conv1.0", "body.conv1.3", "body.conv1.6", *(f"body.layer{number}.0" for number in range(1, 5))],
+            [
+                "body.conv1.0",
+                "body.conv1.3",
+                "body.conv1.6",
+                *(f"body.layer{number}.0" for number in range(1, 5)),
+            ],
         ),
         (Timm(family="timm", name="test_vit"), None),
         (Timm(family="timm", name="tf_efficientnet_lite0", head_layers=True), None),
@@ -35,7 +40,11 @@ def test_layers_hold_every_parameter_once_from_the_image_up(params: AnyBackbone,
     assert names is None or found == names
     if params.family == "timm" and params.name == "tf_efficientnet_lite0":
         # Stem, 16 blocks, last convolution; normalisation belongs to the convolution before it.
-        assert found[0] == "body.conv_stem" and found[1:17] == sorted(found[1:17]) and found[17:] == ["body.conv_head"]
+        assert (
+            found[0] == "body.conv_stem"
+            and found[1:17] == sorted(found[1:17])
+            and found[17:] == ["body.conv_head"]
+        )
     if params.family == "timm" and params.name == "test_vit":
         position = next(value for name, value in backbone.named_parameters() if name.endswith("pos_embed"))
         assert any(value is position for value in layers[0].parameters)

@@ -24,7 +24,9 @@ def draw_images(count: int, channels: int = 3) -> np.ndarray:
 def test_feature_maps_are_as_told():
     for stride, whitened in ((1, True), (2, True), (2, False)):
         stem = StemParams(channels=16, size_px=3, stride=stride, whitened=whitened)
-        backbone = build_backbone(SmallVGG(family="small-vgg", stem=stem, widths=(8, 16), depths=(1, 2)), FACTS)
+        backbone = build_backbone(
+            SmallVGG(family="small-vgg", stem=stem, widths=(8, 16), depths=(1, 2)), FACTS
+        )
         maps = backbone(torch.zeros(2, 3, 12, 12))
         assert [tuple(level.shape[1:]) for level in maps] == [(8, 6, 6), (16, 3, 3)], (
             "a stride or the first stage halves"
@@ -66,5 +68,6 @@ def test_a_whitened_layer_has_no_more_channels_than_directions():
     stem = StemParams(channels=32, size_px=3)
     with pytest.raises(ValueError, match=r"of 32 channels: patches of 3x3 px and 1 channels .* up to 18"):
         build_backbone(
-            SmallVGG(family="small-vgg", stem=stem, widths=(8,), depths=(1,)), Facts(12, 12, 1, (9.0,), (9.0,))
+            SmallVGG(family="small-vgg", stem=stem, widths=(8,), depths=(1,)),
+            Facts(12, 12, 1, (9.0,), (9.0,)),
         )

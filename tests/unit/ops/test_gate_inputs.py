@@ -28,7 +28,11 @@ def test_a_lost_file_is_incomparable_and_named(project: Project, champion: Regis
         project, load(project.folder), model_versions.named(project, champion.name, version=champion.version)
     )
     assert found.outcome == "incomparable" and not found.opens
-    assert "cannot be evaluated" in found.why and str(champion.file) in found.why and "make rollback" in found.why
+    assert (
+        "cannot be evaluated" in found.why
+        and str(champion.file) in found.why
+        and "make rollback" in found.why
+    )
 
 
 def test_another_file_is_incomparable(project: Project, champion: Registered, tmp_path: Path):
@@ -49,7 +53,9 @@ def test_a_rating_that_is_kept_is_not_measured_again(project: Project, champion:
     assert file.read_bytes() == before and read_rating(file).measured_on == "toys"
 
 
-def test_a_damaged_rating_is_measured_anew(project: Project, champion: Registered, capfd: pytest.CaptureFixture[str]):
+def test_a_damaged_rating_is_measured_anew(
+    project: Project, champion: Registered, capfd: pytest.CaptureFixture[str]
+):
     """The toy project has no images to measure on, and says so: the damaged rating was not believed."""
     gate_inputs.result_file(project, champion).write_bytes(b"half")
     found = gate_inputs.measure_version(project, champion)

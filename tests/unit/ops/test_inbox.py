@@ -46,7 +46,8 @@ def test_new_images_move_into_the_data(project: Project):
     assert taken.moved == {"cat": 1, "emu": 3}
     assert taken.words() == "took 4 new images from the inbox (1 cat, 3 emu)"
     found = sorted(
-        path.relative_to(project.folder / "images").as_posix() for path in (project.folder / "images").rglob("*.png")
+        path.relative_to(project.folder / "images").as_posix()
+        for path in (project.folder / "images").rglob("*.png")
     )
     assert len(found) == 6 and found[0].startswith("cat/a-") and found[-1].startswith("emu/2-")
     assert [path.name for path in place.rglob("*") if path.is_file()] == [".hidden"]
@@ -57,7 +58,11 @@ def test_a_class_that_nobody_knows_is_left_and_named(project: Project):
     stray = put(project.folder / "inbox" / "labelled" / "nosuchclass" / "a.png", "stray")
     put(project.folder / "inbox" / "labelled" / "cat" / "a.png", "new cat")
     taken = take(project)
-    assert taken.moved == {"cat": 1} and stray.is_file() and not (project.folder / "images" / "nosuchclass").exists()
+    assert (
+        taken.moved == {"cat": 1}
+        and stray.is_file()
+        and not (project.folder / "images" / "nosuchclass").exists()
+    )
     assert "left 1 nosuchclass: no class of the data, and a new one needs 3 images" in taken.words()
 
 
@@ -81,7 +86,9 @@ def test_what_is_known_is_put_aside(project: Project):
     taken = take(project)
     assert (taken.moved, taken.known) == ({"cat": 1}, 2)
     assert taken.disputed == ["dog/a cat.png is cat/first.png"]
-    assert "put aside whose bytes are known under another class: dog/a cat.png is cat/first.png" in taken.words()
+    assert (
+        "put aside whose bytes are known under another class: dog/a cat.png is cat/first.png" in taken.words()
+    )
     assert len([path for path in (place / "aside").rglob("*") if path.is_file()]) == 3
     assert not [path for path in (place / "labelled").rglob("*") if path.is_file()]
 

@@ -11,7 +11,9 @@ from temper.ops.project import ROOT, Project
 from temper.stages import BY_NAME
 
 QUANTIZE = BY_NAME["quantize"]
-LOCKED = {"params": {"params.yaml": {"seed": 0, "quantize": {"calibration_images": 512, "calibration": "minmax"}}}}
+LOCKED = {
+    "params": {"params.yaml": {"seed": 0, "quantize": {"calibration_images": 512, "calibration": "minmax"}}}
+}
 
 
 @pytest.fixture
@@ -40,7 +42,10 @@ def project(tmp_path: Path) -> Project:
     ],
 )
 def test_reasons(project: Project, changes: list[Any], words: list[str]):
-    current = {"seed": 0, "quantize": {"calibration_images": 1024, "calibration": "minmax", "parity_images": 64}}
+    current = {
+        "seed": 0,
+        "quantize": {"calibration_images": 1024, "calibration": "minmax", "parity_images": 64},
+    }
     assert plan.explain(QUANTIZE, changes, LOCKED, current, project) == words
 
 

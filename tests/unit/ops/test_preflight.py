@@ -66,7 +66,11 @@ def test_two_runs_do_not_share_a_folder(project: Project):
 
 
 def test_the_lock_is_the_kernels(project: Project):
-    with project_lock.exclusive(project), (project.hidden / "lock").open() as stream, pytest.raises(BlockingIOError):
+    with (
+        project_lock.exclusive(project),
+        (project.hidden / "lock").open() as stream,
+        pytest.raises(BlockingIOError),
+    ):
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
@@ -77,7 +81,9 @@ def test_orphans_of_this_project_are_ended_and_no_others(project: Project, tmp_p
     other = subprocess.Popen(sleep, env={**os.environ, MARK: str(tmp_path / "other")})
     try:
         time.sleep(0.2)
-        assert cleanup.end_orphans(project) == [f"ended process {mine.pid}, left over from a run that was killed"]
+        assert cleanup.end_orphans(project) == [
+            f"ended process {mine.pid}, left over from a run that was killed"
+        ]
         mine.wait(5)
         assert other.poll() is None
     finally:

@@ -30,7 +30,8 @@ def two(project: Project, tmp_path: Path) -> Project:
 def aliases(project: Project) -> dict[str, int]:
     name = load(project.folder).project
     found = {
-        alias: model_versions.named(project, name, alias=alias) for alias in ("challenger", "champion", "previous")
+        alias: model_versions.named(project, name, alias=alias)
+        for alias in ("challenger", "champion", "previous")
     }
     return {alias: version.version for alias, version in found.items() if version is not None}
 
@@ -59,7 +60,12 @@ def test_back_and_forth(two: Project):
     assert aliases(two) == {"challenger": 2, "champion": 2, "previous": 1}
     with pytest.raises(ValueError, match="there is no version 9 of"):
         promotion.promote(client, two, params, 9, "")
-    assert [entry.action for entry in promotion_log.read(two)] == ["promoted", "promoted", "rolled back", "promoted"]
+    assert [entry.action for entry in promotion_log.read(two)] == [
+        "promoted",
+        "promoted",
+        "rolled back",
+        "promoted",
+    ]
 
 
 def test_what_the_gate_refuses_needs_a_reason(project: Project, tmp_path: Path):
@@ -122,7 +128,9 @@ def test_a_lost_log_comes_back(two: Project):
 def test_a_line_that_was_changed_is_noticed(two: Project):
     lines = promotion_log.path(two).read_text().splitlines()
     value = json.loads(lines[0])
-    promotion_log.path(two).write_text("\n".join([json.dumps({**value, "why": "because"}), *lines[1:]]) + "\n")
+    promotion_log.path(two).write_text(
+        "\n".join([json.dumps({**value, "why": "because"}), *lines[1:]]) + "\n"
+    )
     with pytest.raises(ValueError, match="line 2: it does not follow from the line before"):
         promotion_log.read(two)
     promotion_log.path(two).write_text(lines[1] + "\n")
@@ -145,7 +153,9 @@ def test_twenty_at_once(two: Project):
     context = get_context("forkserver")
     context.set_forkserver_preload(["temper.ops.release.promotion", "tests.unit.ops.test_promotion"])
     with context.Pool(MANY) as pool:
-        said = pool.starmap(promote_one, [(str(two.folder), 1 + number % 2) for number in range(MANY)], chunksize=1)
+        said = pool.starmap(
+            promote_one, [(str(two.folder), 1 + number % 2) for number in range(MANY)], chunksize=1
+        )
     assert len(said) == MANY
     entries = promotion_log.read(two)  # raises where a line does not follow from the one before
     assert len(entries[2:]) == sum("became champion" in each for each in said)
@@ -157,7 +167,11 @@ def test_twenty_at_once(two: Project):
 
 def test_a_rollback_goes_past_what_was_rolled_back():
     entry = promotion_log.Entry(number=1, action="promoted", version=1, before=None, digest="", why="")
-    line = [entry, *(replace(entry, version=version) for version in (2, 3)), replace(entry, action="kept", version=4)]
+    line = [
+        entry,
+        *(replace(entry, version=version) for version in (2, 3)),
+        replace(entry, action="kept", version=4),
+    ]
     assert promotion.previous(line) == 2
     line.append(replace(entry, action="rolled back", version=2))
     assert promotion.previous(line) == 1

@@ -76,7 +76,9 @@ def test_the_champion_stays_where_the_challenger_is_worse(project: Project, tmp_
     swap_model(project, tmp_path, accuracy=0.90, width=7)
     record, worse, reason = run_once(project, params)
     assert (worse.version, worse.aliases) == (2, ("challenger",))
-    assert reason.startswith("fail: accuracy on all test images not worse than the champion's by 0.05: -0.0495")
+    assert reason.startswith(
+        "fail: accuracy on all test images not worse than the champion's by 0.05: -0.0495"
+    )
     assert str(record.client.get_model_version_by_alias(params.project, "champion").version) == "1"
     swap_model(project, tmp_path, accuracy=0.95, width=11)
     assert run_once(project, params)[1].aliases == ("challenger", "champion")
@@ -100,7 +102,9 @@ def test_a_lost_or_damaged_file_is_put_back(project: Project, how: str):
         version.file.unlink()
     else:
         version.file.write_bytes(whole[:100] + b"x" + whole[101:])
-    assert plan.unregistered(project, params) == (f"a file of version 1 of {params.project} is missing or damaged",)
+    assert plan.unregistered(project, params) == (
+        f"a file of version 1 of {params.project} is missing or damaged",
+    )
     assert run_once(project, params)[1].version == 1
     assert version.file.read_bytes() == whole
     assert not plan.unregistered(project, params)
@@ -121,7 +125,9 @@ def test_a_file_that_was_not_evaluated_is_not_registered(project: Project):
     (project.artifacts / "quantize" / "quantized.onnx").write_bytes(b"something else")
     with pytest.raises(ValueError, match="not the file that was evaluated"):
         run_once(project, params)
-    assert model_versions.find(project, params.project, candidates.read(project)["quantized"]["digest"]) is None
+    assert (
+        model_versions.find(project, params.project, candidates.read(project)["quantized"]["digest"]) is None
+    )
 
 
 def test_runs_read_well(project: Project):
@@ -162,13 +168,17 @@ def test_a_training_is_followed_and_a_failure_closes_its_runs(project: Project):
     work = project.hidden / "work" / "train"
     work.mkdir(parents=True)
     with record.training("train"):
-        (work / "journal.jsonl").write_text('{"step": 1, "epoch": 1, "values": {"train/loss": 2.0}, "time": 1.0}\n')
+        (work / "journal.jsonl").write_text(
+            '{"step": 1, "epoch": 1, "values": {"train/loss": 2.0}, "time": 1.0}\n'
+        )
     record.finish_child("train")
     curve = record.client.get_metric_history(record.children["teacher"], "train/loss")
     assert [(point.step, point.timestamp == 1000) for point in curve] == [(1, True), (2, False)]
     record.child("student")
     record.end("FAILED", "no luck")
-    status = {name: record.client.get_run(run) for name, run in {**record.children, "parent": record.parent}.items()}
+    status = {
+        name: record.client.get_run(run) for name, run in {**record.children, "parent": record.parent}.items()
+    }
     assert {name: run.info.status for name, run in status.items()} == {
         "teacher": "FINISHED",
         "student": "FAILED",
@@ -230,7 +240,9 @@ def test_the_summary(project: Project):
     assert summary.make(project, params, version)["seconds"] == {"distill": 2.0, "total": 2.0}
     latency = project.reports / "latency.json"
     latency.write_text(latency.read_text()[:20])
-    with pytest.raises(ValueError, match=r"latency\.json is damaged .*; delete it and run `make pipeline` again"):
+    with pytest.raises(
+        ValueError, match=r"latency\.json is damaged .*; delete it and run `make pipeline` again"
+    ):
         summary.make(project, params, version)
 
 
@@ -267,7 +279,10 @@ def test_the_networks_behind_a_version_can_be_started_from(project: Project):
     params = load(project.folder)
     run_once(project, params)
     name = params.project
-    for reference in (f"models:/{name}@champion/teacher.safetensors", f"models:/{name}/1/teacher.safetensors"):
+    for reference in (
+        f"models:/{name}@champion/teacher.safetensors",
+        f"models:/{name}/1/teacher.safetensors",
+    ):
         text = (
             (project.folder / "params.yaml")
             .read_text()

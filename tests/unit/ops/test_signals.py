@@ -28,7 +28,9 @@ def test_what_mlflow_and_prefect_raise_becomes_a_paragraph(tmp_path: Path):
 
     project = Project.at(tmp_path)
     with (
-        pytest.raises(ValueError, match=r"mlflow\.db \(disk is full\); free some space, what the stages made is kept"),
+        pytest.raises(
+            ValueError, match=r"mlflow\.db \(disk is full\); free some space, what the stages made is kept"
+        ),
         explain_failures(project),
     ):
         raise MlflowException("disk is full\nand a page of SQL")
@@ -44,7 +46,11 @@ def test_what_mlflow_and_prefect_raise_becomes_a_paragraph(tmp_path: Path):
         explain_failures(project),
     ):
         raise RuntimeError("Failed to reach API at http://127.0.0.1:1/api/")
-    for fault in (KeyError("a fault of ours stays one"), RuntimeError("this, too"), NotImplementedError("and this")):
+    for fault in (
+        KeyError("a fault of ours stays one"),
+        RuntimeError("this, too"),
+        NotImplementedError("and this"),
+    ):
         with pytest.raises(type(fault)), explain_failures(project):
             raise fault
 
@@ -87,7 +93,9 @@ def test_a_command_that_was_killed_leaves_no_children(tmp_path: Path):
         "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True); "
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
-    ended = subprocesses.run([sys.executable, "-c", script], cwd=tmp_path, env={**os.environ, "MINE": str(tmp_path)})
+    ended = subprocesses.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env={**os.environ, "MINE": str(tmp_path)}
+    )
     assert ended.code == -signal.SIGKILL
     assert subprocesses.marked("MINE", str(tmp_path)) == []
 

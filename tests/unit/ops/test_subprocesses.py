@@ -28,7 +28,9 @@ def test_output_is_passed_on_and_kept(capfd: pytest.CaptureFixture[str]):
 
 
 def test_hidden_lines_are_kept_but_not_shown(capfd: pytest.CaptureFixture[str]):
-    ended = run("print('Running stage x'); print('Run fast'); print('end', end='')", "Running stage '", "Running")
+    ended = run(
+        "print('Running stage x'); print('Run fast'); print('end', end='')", "Running stage '", "Running"
+    )
     assert ended.out == ("Running stage x", "Run fast")
     assert capfd.readouterr().out == "Run fast\nend"
 

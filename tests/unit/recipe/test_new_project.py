@@ -48,7 +48,11 @@ def test_a_folder_becomes_a_project_whose_stages_run(
     params = load(project)
     assert (project / "dvc.yaml").read_text() == dvc_yaml(project, params)
     # What was timed is known to `make plan`.
-    assert set(read_estimates(project, params, measure_workload(project, params))) == {"train", "distill", "evaluate"}
+    assert set(read_estimates(project, params, measure_workload(project, params))) == {
+        "train",
+        "distill",
+        "evaluate",
+    }
     for stage in ("ingest", "prepare", "augment"):
         run_stage(BY_NAME[stage], project)
     counts = load_artifact("prepare", project / "artifacts" / "prepare").facts["examples"]
@@ -60,7 +64,9 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path):
     (tmp_path / "project").mkdir()
     check_place(data, tmp_path / "project", force=False)
     (tmp_path / "project" / "params.yaml").write_text("mine")
-    with pytest.raises(ValueError, match=r"params\.yaml exists; give another folder with PROJECT=\.\.\., or FORCE=1"):
+    with pytest.raises(
+        ValueError, match=r"params\.yaml exists; give another folder with PROJECT=\.\.\., or FORCE=1"
+    ):
         check_place(data, tmp_path / "project", force=False)
     check_place(data, tmp_path / "project", force=True)
 
@@ -90,8 +96,14 @@ def test_too_little_time_is_refused_before_anything_is_looked_at(tmp_path: Path)
 
 
 def test_of_the_weights_on_this_machine_those_that_were_tried_are_taken(monkeypatch: pytest.MonkeyPatch):
-    there = [("timm", "vit_giant.x"), ("timm@abc", "resnet18.a1_in1k"), ("package:lite", "tf_efficientnet_lite0")]
-    known = [pretrained.Available(reference, backbone, (224, 224), "Apache-2.0") for reference, backbone in there]
+    there = [
+        ("timm", "vit_giant.x"),
+        ("timm@abc", "resnet18.a1_in1k"),
+        ("package:lite", "tf_efficientnet_lite0"),
+    ]
+    known = [
+        pretrained.Available(reference, backbone, (224, 224), "Apache-2.0") for reference, backbone in there
+    ]
     monkeypatch.setattr(weights, "available_weights", lambda: known)
     assert [(each.backbone, each.weights) for each in weights.find_weights()] == [
         ("tf_efficientnet_lite0", "package:lite"),
@@ -105,7 +117,9 @@ def test_help_has_an_example():
 
 
 @pytest.mark.parametrize(("command", "again"), [("estimate", True), ("init", True), ("measure", False)])
-def test_steps_are_timed_with_the_variables_of_a_rank(command: str, again: bool, monkeypatch: pytest.MonkeyPatch):
+def test_steps_are_timed_with_the_variables_of_a_rank(
+    command: str, again: bool, monkeypatch: pytest.MonkeyPatch
+):
     started = []
     monkeypatch.setattr(os, "execve", lambda *arguments: started.append(arguments))
     monkeypatch.setattr(sys, "argv", ["temper", command, "x"])

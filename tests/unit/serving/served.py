@@ -93,7 +93,9 @@ async def ask(
         "path": path,
         "raw_path": path.encode(),
         "query_string": query,
-        "headers": [(key.lower().encode("latin-1"), value.encode("latin-1")) for key, value in (headers or {}).items()],
+        "headers": [
+            (key.lower().encode("latin-1"), value.encode("latin-1")) for key, value in (headers or {}).items()
+        ],
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 8000),
         "scheme": "http",
@@ -101,7 +103,9 @@ async def ask(
     }
     await app(scope, receive, send)
     start = next(message for message in sent if message["type"] == "http.response.start")
-    content = b"".join(message.get("body", b"") for message in sent if message["type"] == "http.response.body")
+    content = b"".join(
+        message.get("body", b"") for message in sent if message["type"] == "http.response.body"
+    )
     found = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in start["headers"]}
     return Said(start["status"], found, content)
 

@@ -16,7 +16,9 @@ from temper.serving.app import make_app
 from temper.serving.model_follower import Follower, Place
 from tests.unit.serving.served import CLASSES, SIDE, Said, ask, make_place
 
-PARAMS = ServeParams(max_bytes=100_000, max_pixels=10_000, max_side_px=500, max_images=8, max_queue=16, timeout_s=5.0)
+PARAMS = ServeParams(
+    max_bytes=100_000, max_pixels=10_000, max_side_px=500, max_images=8, max_queue=16, timeout_s=5.0
+)
 PIXELS = (np.arange(SIDE * SIDE, dtype=np.uint8) * 15).reshape(1, SIDE, SIDE, 1)
 
 
@@ -82,7 +84,9 @@ def test_every_way_to_ask_gives_the_same_answer(server: Server):
     body, headers = form(png(PIXELS))
     said = [
         server.ask(
-            "/predict", json.dumps({"image": PIXELS.tolist()}).encode(), headers={"content-type": "application/json"}
+            "/predict",
+            json.dumps({"image": PIXELS.tolist()}).encode(),
+            headers={"content-type": "application/json"},
         ),
         server.ask(
             "/predict",
@@ -90,10 +94,16 @@ def test_every_way_to_ask_gives_the_same_answer(server: Server):
             headers={"content-type": "application/json; charset=utf-8"},
         ),
         server.ask(
-            "/predict", PIXELS.tobytes(), query=b"shape=1,4,4,1", headers={"content-type": "application/octet-stream"}
+            "/predict",
+            PIXELS.tobytes(),
+            query=b"shape=1,4,4,1",
+            headers={"content-type": "application/octet-stream"},
         ),
         server.ask(
-            "/predict", PIXELS.tobytes(), query=b"shape=4,4,1", headers={"content-type": "application/octet-stream"}
+            "/predict",
+            PIXELS.tobytes(),
+            query=b"shape=4,4,1",
+            headers={"content-type": "application/octet-stream"},
         ),
         server.ask("/predict", png(PIXELS), headers={"content-type": "application/octet-stream"}),
         server.ask("/predict", png(PIXELS), headers={"content-type": "image/png"}, pieces=7),
@@ -112,7 +122,10 @@ def test_many_images_are_answered_in_their_order(server: Server):
     together = server.ask("/predict", body, headers=headers).json["answers"]
     alone = [
         server.ask(
-            "/predict", each.tobytes(), query=b"shape=4,4,1", headers={"content-type": "application/octet-stream"}
+            "/predict",
+            each.tobytes(),
+            query=b"shape=4,4,1",
+            headers={"content-type": "application/octet-stream"},
         ).json["answers"][0]
         for each in images
     ]
@@ -121,18 +134,25 @@ def test_many_images_are_answered_in_their_order(server: Server):
         assert ours["probabilities"] == pytest.approx(theirs["probabilities"])
 
 
-JSON, RAW, PNG = ({"content-type": kind} for kind in ("application/json", "application/octet-stream", "image/png"))
+JSON, RAW, PNG = (
+    {"content-type": kind} for kind in ("application/json", "application/octet-stream", "image/png")
+)
 
 
 def bomb() -> bytes:
     """A PNG of 30,000 x 30,000 px in 100 kB."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
-        return len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+        return (
+            len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+        )
 
     head = (30_000).to_bytes(4, "big") * 2 + bytes([8, 0, 0, 0, 0])
     return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(50_000))) + chunk(b"IEND", b"")
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(bytes(50_000)))
+        + chunk(b"IEND", b"")
     )
 
 
@@ -199,7 +219,9 @@ def test_the_token(tmp_path: Path):
     ):
         said = server.ask("/predict", png(PIXELS), headers={**PNG, **sent})
         assert said.status == 401 and said.headers["www-authenticate"] == "Bearer"
-    assert server.ask("/predict", png(PIXELS), headers={**PNG, "authorization": "Bearer secret"}).status == 200
+    assert (
+        server.ask("/predict", png(PIXELS), headers={**PNG, "authorization": "Bearer secret"}).status == 200
+    )
     assert server.ask("/health", method="GET").status == 200
 
 
@@ -253,7 +275,8 @@ def test_a_promotion_under_load_mixes_nothing(server: Server, tmp_path: Path):
     found = asyncio.run(run())
     assert len(found) == 240 and all(said.status == 200 for said in found)
     assert all(
-        np.allclose(said.json["answers"][0]["probabilities"], truth[said.json["model"]["version"]]) for said in found
+        np.allclose(said.json["answers"][0]["probabilities"], truth[said.json["model"]["version"]])
+        for said in found
     )
     assert {said.json["model"]["version"] for said in found} == {1, 2}
 
@@ -273,7 +296,9 @@ def test_too_many_waiting_are_refused_and_late_ones_told(tmp_path: Path, monkeyp
     monkeypatch.setattr(type(model), "answer", slow)
 
     async def run() -> list[Said]:
-        return await asyncio.gather(*(ask(server.app, "/predict", png(PIXELS), headers=PNG) for _ in range(30)))
+        return await asyncio.gather(
+            *(ask(server.app, "/predict", png(PIXELS), headers=PNG) for _ in range(30))
+        )
 
     found = asyncio.run(run())
     assert {said.status for said in found} == {200, 503}

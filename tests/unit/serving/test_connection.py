@@ -29,7 +29,9 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 @pytest.fixture
 def port() -> Iterator[int]:
     server = uvicorn.Server(
-        uvicorn.Config(app, port=0, http=Connection, timeout_keep_alive=1, lifespan="off", log_level="critical")
+        uvicorn.Config(
+            app, port=0, http=Connection, timeout_keep_alive=1, lifespan="off", log_level="critical"
+        )
     )
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -26,7 +26,11 @@ from tests.unit.serving.served import SMALL, ask, make_place
 
 COUNT = int(os.environ.get("TEMPER_FUZZ", "300"))
 FUZZ = settings(
-    max_examples=COUNT, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    max_examples=COUNT,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
 )
 KNOWN = {200, 400, 404, 405, 413, 415, 422}
 KINDS = (
@@ -100,7 +104,12 @@ GOOD = {"method": "POST", "query": b"", "headers": {"content-type": "image/png"}
 @st.composite
 def requests(draw: st.DrawFn) -> dict:
     if draw(st.integers(0, 4)) == 0:  # between the others, some that must be answered
-        return {**GOOD, "path": "/predict", "body": draw(st.sampled_from(IMAGES)), "pieces": draw(st.integers(1, 4))}
+        return {
+            **GOOD,
+            "path": "/predict",
+            "body": draw(st.sampled_from(IMAGES)),
+            "pieces": draw(st.integers(1, 4)),
+        }
     shape = draw(
         st.one_of(
             st.just(b""),
@@ -159,7 +168,9 @@ def test_a_server_stands_it(tmp_path: Path):
             wait(port, server)
             for kind in KINDS:  # what is only loaded when it is first needed shall not count
                 for body in (*IMAGES, b"noise" * 9):
-                    ask_socket(port, {**GOOD, "path": "/predict", "body": body, "headers": {"content-type": kind}})
+                    ask_socket(
+                        port, {**GOOD, "path": "/predict", "body": body, "headers": {"content-type": kind}}
+                    )
 
             @FUZZ
             @given(requests())
@@ -185,7 +196,9 @@ def ask_socket(port: int, request: dict) -> int:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     query = request.get("query", b"").decode("latin-1")
     # What no client library sends (a wrong length, control characters) is for the test without a socket.
-    headers = {"content-type": request.get("headers", {}).get("content-type", "").encode("ascii", "ignore").decode()}
+    headers = {
+        "content-type": request.get("headers", {}).get("content-type", "").encode("ascii", "ignore").decode()
+    }
     headers["content-type"] = "".join(c for c in headers["content-type"] if c.isprintable())
     try:
         connection.request(

@@ -79,7 +79,10 @@ def test_what_only_looks_like_pixels_is_left_to_the_long_way(text: str):
         ("[,,]", (3,)),
         ("[[],[]]", (2, 1)),
         ("[[[,],[,]],[[,],[,]],[[,],[,]]]", (3, 2, 2)),
-        *((text, None) for text in ("", "]", "[", "[[,],[]]", "[[]", "[[]]]", "[[],]", "[,[]]", "[[]][[]]", "[-,]")),
+        *(
+            (text, None)
+            for text in ("", "]", "[", "[[,],[]]", "[[]", "[[]]]", "[[],]", "[,[]]", "[[]][[]]", "[-,]")
+        ),
     ],
 )
 def test_a_shape_is_read_from_what_is_left_of_lists(lists: str, shape: tuple[int, ...] | None):

@@ -50,7 +50,9 @@ def network(columns: dict[str, np.ndarray]) -> Small:
     images = torch.from_numpy(columns["image"]).permute(0, 3, 1, 2)
     optimizer = torch.optim.SGD(made.parameters(), lr=0.1, momentum=0.9)
     for _ in range(40):
-        loss = nn.functional.cross_entropy(made({"image": images})["logits"], torch.from_numpy(columns["label"]))
+        loss = nn.functional.cross_entropy(
+            made({"image": images})["logits"], torch.from_numpy(columns["label"])
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -60,7 +62,10 @@ def network(columns: dict[str, np.ndarray]) -> Small:
 def stretch(network: Small, factor: float) -> None:
     """Outlier channels that the next layer's small weights undo."""
     with torch.no_grad():
-        for norm, weight in ((network.first[1], network.second[0].weight), (network.second[1], network.head.weight)):
+        for norm, weight in (
+            (network.first[1], network.second[0].weight),
+            (network.second[1], network.head.weight),
+        ):
             norm.weight[:2] *= factor
             norm.bias[:2] *= factor
             weight[:, :2] /= factor
@@ -84,7 +89,9 @@ def run(
     deployable = Deployable(network, TOY.problem, FACTS, 1.0).eval()
     export(deployable, FACTS, folder / "student.onnx", {})
     comparison = Comparison(folder / "student.onnx", TOY.problem, columns, params, seed=1)
-    found = quantize_student(folder, columns["image"][:64], comparison, params, headline="accuracy", metadata={})
+    found = quantize_student(
+        folder, columns["image"][:64], comparison, params, headline="accuracy", metadata={}
+    )
     scores = []
     for name in ("student", "quantized"):
         answers = Deployed(folder / f"{name}.onnx")(columns["image"])["probabilities"]
@@ -104,7 +111,9 @@ def test_a_healthy_student_is_int8_at_once(
     assert "400 validation images" in said and f"accuracy {before:.4f} -> {after:.4f}" in said
 
 
-def test_outlier_channels_are_equalised(tmp_path: Path, network: Small, columns: dict, capsys: pytest.CaptureFixture):
+def test_outlier_channels_are_equalised(
+    tmp_path: Path, network: Small, columns: dict, capsys: pytest.CaptureFixture
+):
     stretch(network, 500.0)
     found, before, after, _ = run(tmp_path, network, columns, capsys)
     assert "equalised" in found["precision"] and not found["float_layers"]
@@ -144,7 +153,9 @@ def test_drift_in_the_answers_counts_where_no_class_changed(tmp_path: Path, netw
     """All classes stay right, but everything is less sure: the score sees nothing, the mean error does."""
     params = QuantizeParams()
     for name, temperature in (("student", 1.0), ("unsure", 1.6)):
-        export(Deployable(network, TOY.problem, FACTS, temperature).eval(), FACTS, tmp_path / f"{name}.onnx", {})
+        export(
+            Deployable(network, TOY.problem, FACTS, temperature).eval(), FACTS, tmp_path / f"{name}.onnx", {}
+        )
     comparison = Comparison(tmp_path / "student.onnx", TOY.problem, columns, params, seed=1)
     held = comparison.ask(tmp_path / "unsure.onnx")
     assert held.values[0] == held.values[1] and held.score.value == 0

@@ -82,7 +82,9 @@ def _complete(latency: dict) -> dict:
     return latency
 
 
-@pytest.mark.parametrize(("words", "absent"), [(["class", "classes"], "strat"), (["stratum", "strata"], "By class")])
+@pytest.mark.parametrize(
+    ("words", "absent"), [(["class", "classes"], "strat"), (["stratum", "strata"], "By class")]
+)
 def test_the_card_speaks_of_classes_where_strata_are_classes(folder: Path, words: list[str], absent: str):
     write_card(folder, replace(CARD, data={**CARD.data, "words": words}))
     for file, mark in (("card.md", "## "), ("card.html", "<h2>")):
@@ -113,5 +115,7 @@ def test_equal_figures_give_equal_bytes_without_a_stamp(folder: Path):
 
 
 def test_many_classes_leave_names_out():
-    figure = plots.draw_confusion(np.eye(60, dtype=int), classes=[str(i) for i in range(60)], candidate="student")
+    figure = plots.draw_confusion(
+        np.eye(60, dtype=int), classes=[str(i) for i in range(60)], candidate="student"
+    )
     assert not figure.axes[0].texts

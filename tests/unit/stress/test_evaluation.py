@@ -96,7 +96,9 @@ def test_means_are_over_conditions_and_severities(scores):
 def test_batches_do_not_change_scores(data, found):
     images, targets, strata = data
     params = replace(PARAMS, batch_size=7)
-    other = evaluate(PROBLEM, {"mean": by_mean}, images, targets=targets, strata=strata, params=params, seed=0)
+    other = evaluate(
+        PROBLEM, {"mean": by_mean}, images, targets=targets, strata=strata, params=params, seed=0
+    )
     expected = [row for row in tabulate(found.cells, confidence=0.95) if row.candidate == "mean"]
     assert list(tabulate(other.cells, confidence=0.95)) == expected
 
@@ -135,7 +137,9 @@ def test_subset_is_spread_evenly_sorted_and_seeded():
 def test_no_families_leave_the_clean_scores(data):
     images, targets, strata = data
     params = replace(PARAMS, families=())
-    found = evaluate(PROBLEM, {"mean": by_mean}, images, targets=targets, strata=strata, params=params, seed=0)
+    found = evaluate(
+        PROBLEM, {"mean": by_mean}, images, targets=targets, strata=strata, params=params, seed=0
+    )
     assert {cell.family for cell in found.cells} == {CLEAN, STRATUM}
 
 

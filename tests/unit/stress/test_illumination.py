@@ -40,7 +40,9 @@ def test_exposure_doubles_or_halves_the_light_with_each_stop():
     for found, factor in ((dark, 0.25), (bright, 4.0)):
         wanted = [light_to_srgb(srgb_to_light(pixel) * factor) for pixel in range(256)]
         gaps = [abs(pixel - other) for pixel, other in zip(found.flatten().tolist(), wanted, strict=True)]
-        assert max(gaps) <= 1 and sum(gaps) <= 8  # The table of encoded light rounds near halves to either side.
+        assert (
+            max(gaps) <= 1 and sum(gaps) <= 8
+        )  # The table of encoded light rounds near halves to either side.
 
 
 def test_gamma_is_a_power_of_the_pixel():
@@ -76,7 +78,9 @@ def test_shadow_takes_its_share_of_the_light_on_one_side_and_none_on_the_other()
 def test_warm_light_is_redder_cold_light_bluer_and_grey_as_bright():
     pool = ImagePool(np.full((1, 4, 4, 3), 128, np.uint8))
     found = [
-        illumination.colour_temperature(pool.take(torch.tensor([0])), torch.tensor([0]), 100.0, seed=seed, pool=pool)
+        illumination.colour_temperature(
+            pool.take(torch.tensor([0])), torch.tensor([0]), 100.0, seed=seed, pool=pool
+        )
         for seed in range(16)
     ]
     colours = {tuple(image[0, :, 0, 0].tolist()) for image in found}

@@ -23,7 +23,9 @@ def test_covers_the_stated_share_in_one_colour(apply, share: float):
 
 def test_covers_of_growing_share_lie_inside_one_another():
     for apply in (occlusion.patch, occlusion.grid, occlusion.stripes):
-        small, large = (apply(GREY.take(KEYS), KEYS, share, seed=0, pool=GREY) != 128 for share in (0.2, 0.45))
+        small, large = (
+            apply(GREY.take(KEYS), KEYS, share, seed=0, pool=GREY) != 128 for share in (0.2, 0.45)
+        )
         lost = (small & ~large).double().sum() / small.double().sum()
         assert float(lost) < 0.05  # Corners of rectangles are rounded to whole pixels.
 
@@ -41,7 +43,9 @@ def test_a_foreign_patch_comes_from_the_same_place_of_another_image():
 def test_a_pool_of_one_lends_to_itself():
     pool = ImagePool(np.full((1, 8, 8, 1), 7, np.uint8))
     keys = torch.tensor([0])
-    assert torch.equal(occlusion.foreign_patch(pool.take(keys), keys, 0.3, seed=0, pool=pool), pool.take(keys))
+    assert torch.equal(
+        occlusion.foreign_patch(pool.take(keys), keys, 0.3, seed=0, pool=pool), pool.take(keys)
+    )
 
 
 def test_gaussian_noise_has_the_stated_deviation():

@@ -55,7 +55,9 @@ def measure(candidate: ByMean, folder: Path | None) -> Evaluation:
 def assert_equal(found: Evaluation, expected: Evaluation) -> None:
     assert len(found.cells) == len(expected.cells)
     for one, other in zip(found.cells, expected.cells, strict=True):
-        what = [(cell.candidate, cell.family, cell.condition, cell.severity, cell.images) for cell in (one, other)]
+        what = [
+            (cell.candidate, cell.family, cell.condition, cell.severity, cell.images) for cell in (one, other)
+        ]
         assert what[0] == what[1]
         assert list(one.values.items()) == list(other.values.items())
         assert list(one.samples) == list(other.samples)
@@ -102,7 +104,9 @@ def test_killed_again_and_again(undisturbed: Evaluation, at_once: None, tmp_path
         calls += candidate.calls
     candidate = ByMean()
     assert_equal(measure(candidate, tmp_path), undisturbed)
-    assert calls + candidate.calls == 2 * BATCHES + 6  # Each kill struck between the two candidates of a batch.
+    assert (
+        calls + candidate.calls == 2 * BATCHES + 6
+    )  # Each kill struck between the two candidates of a batch.
     assert measure(ByMean(lives=0), tmp_path).cells
 
 

@@ -33,7 +33,11 @@ ANSWERS = {
         ("Flatten", {}, "flat"),
         ("Softmax", {"axis": 1}, "probabilities"),
     ],
-    "multilabel": [("GlobalAveragePool", {}, "pooled"), ("Flatten", {}, "flat"), ("Sigmoid", {}, "probabilities")],
+    "multilabel": [
+        ("GlobalAveragePool", {}, "pooled"),
+        ("Flatten", {}, "flat"),
+        ("Sigmoid", {}, "probabilities"),
+    ],
     "segmentation": [("ArgMax", {"axis": 1, "keepdims": 0}, "classes")],
 }
 """By kind: how a map of three logits becomes an answer."""
@@ -75,8 +79,12 @@ def make_inputs(project: Path, toy: Toy) -> dict[str, artifacts.Artifact]:
     np.save(prepare / "test" / "image.npy", inputs["image"].permute(0, 2, 3, 1).numpy())
     for name, value in columns.items():
         np.save(prepare / "test" / f"{name}.npy", value)
-    strata = [sorted(toy.problem.strata({name: value[i] for name, value in columns.items()})) for i in range(20)]
-    write_table(prepare / "rows.parquet", {"split": ["test"] * 20, "index": list(range(20)), "strata": strata})
+    strata = [
+        sorted(toy.problem.strata({name: value[i] for name, value in columns.items()})) for i in range(20)
+    ]
+    write_table(
+        prepare / "rows.parquet", {"split": ["test"] * 20, "index": list(range(20)), "strata": strata}
+    )
     counts = dict(Counter(name for names in strata for name in names))
     facts = {
         "problem": dump(toy.problem),
@@ -132,7 +140,8 @@ def test_leaves_scores_plots_and_a_card(measured: tuple[Path, str]):
     )
     words = "By stratum" if kind == "multilabel" else "By class"  # Some of its toys show nothing.
     assert (
-        "model with 3 classes" in artifact.path("card.md").read_text() and words in artifact.path("card.md").read_text()
+        "model with 3 classes" in artifact.path("card.md").read_text()
+        and words in artifact.path("card.md").read_text()
     )
     assert artifact.facts["images"] == {"clean": 20, "stress": 8}
     for found in artifact.facts["candidates"].values():
@@ -145,7 +154,9 @@ def test_leaves_scores_plots_and_a_card(measured: tuple[Path, str]):
     assert page.count("data:image/png;base64,") == 5 and 'src="plots' not in page and "http" not in page
 
 
-def test_speed_is_measured_once_and_joins_the_card(measured: tuple[Path, str], monkeypatch: pytest.MonkeyPatch):
+def test_speed_is_measured_once_and_joins_the_card(
+    measured: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+):
     project, _ = measured
     latency = measure(project, name="toys")
     speed = latency["candidates"]["student"]
@@ -180,5 +191,9 @@ def test_clean_accuracy_is_what_the_file_itself_says(tmp_path: Path):
     found = facts["candidates"]["student"]["accuracy"]
     assert found["value"] == int((said.argmax(1) == label).sum()) / 20
     with (out / "scores.csv").open() as stream:
-        rows = [row for row in csv.DictReader(stream) if row["candidate"] == "student" and row["condition"] == "clean"]
+        rows = [
+            row
+            for row in csv.DictReader(stream)
+            if row["candidate"] == "student" and row["condition"] == "clean"
+        ]
     assert float(rows[0]["value"]) == found["value"]

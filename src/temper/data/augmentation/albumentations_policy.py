@@ -63,7 +63,9 @@ def apply(
         made = transform(**{name: example[name] for name in moving})
     except (ValueError, TypeError, RuntimeError) as error:
         shape = "x".join(map(str, example["image"].shape))
-        raise ValueError(f"{where} fails on an image of shape {shape}: {' '.join(str(error).split())}") from error
+        raise ValueError(
+            f"{where} fails on an image of shape {shape}: {' '.join(str(error).split())}"
+        ) from error
     result = dict(example)
     for name in moving:
         result[name] = _same_kind(name, made[name], example[name], where)
@@ -97,7 +99,9 @@ def _transform(step: Mapping[str, Any], where: str) -> Any:
     kind = getattr(library, name)
     arguments = {key: value for key, value in step.items() if key != "name"}
     allowed = [
-        key for key in inspect.signature(kind).parameters if key not in ("self", "args", "kwargs", "seed", "strict")
+        key
+        for key in inspect.signature(kind).parameters
+        if key not in ("self", "args", "kwargs", "seed", "strict")
     ]
     for key in arguments:
         if key not in allowed:
@@ -108,7 +112,9 @@ def _transform(step: Mapping[str, Any], where: str) -> Any:
         inner = arguments["transforms"]
         if not isinstance(inner, Sequence) or isinstance(inner, str):
             raise ValueError(f"{where}.transforms = {inner!r}; expected a list of transforms")
-        arguments["transforms"] = [_transform(each, f"{where}.transforms[{i}]") for i, each in enumerate(inner)]
+        arguments["transforms"] = [
+            _transform(each, f"{where}.transforms[{i}]") for i, each in enumerate(inner)
+        ]
     try:
         return kind(**arguments)
     except (ValueError, TypeError) as error:

@@ -47,7 +47,10 @@ def draw_moves(
 
 
 def shift_and_flip(
-    columns: dict[str, Tensor], rows: Int[Tensor, "batch"], moves: Int[Tensor, "batch 2"] | None, params: ViewParams
+    columns: dict[str, Tensor],
+    rows: Int[Tensor, "batch"],
+    moves: Int[Tensor, "batch 2"] | None,
+    params: ViewParams,
 ) -> dict[str, Tensor]:
     """The images (and masks) of some rows, shifted with mirrored edges, and flipped.
 
@@ -63,11 +66,14 @@ def shift_and_flip(
     if moves is None:
         return {name: column[rows.to(column.device)] for name, column in columns.items()}
     return {
-        name: _move(column, rows.to(column.device), moves.to(column.device), params) for name, column in columns.items()
+        name: _move(column, rows.to(column.device), moves.to(column.device), params)
+        for name, column in columns.items()
     }
 
 
-def _move(column: Tensor, rows: Int[Tensor, "batch"], moves: Int[Tensor, "batch 2"], params: ViewParams) -> Tensor:
+def _move(
+    column: Tensor, rows: Int[Tensor, "batch"], moves: Int[Tensor, "batch 2"], params: ViewParams
+) -> Tensor:
     height, width, *channels = column.shape[1:]
     down, across = _places(height, width, math.prod(channels), params.crop_px, column.device)
     lines = column.view(-1, across.shape[1] // height)
@@ -146,7 +152,10 @@ def cutout(
     """Wipe out a square of each image, whose centre may lie anywhere (DeVries and Taylor 2017, arXiv:1708.04552)."""
     height, width = images.shape[1:3]
     inside = boxes(
-        uniform(draws, 2, seed=seed, stream="cutout"), torch.full((len(draws), 2), float(side_px)), height, width
+        uniform(draws, 2, seed=seed, stream="cutout"),
+        torch.full((len(draws), 2), float(side_px)),
+        height,
+        width,
     )
     return torch.where(inside.to(images.device)[..., None], fill.to(images), images)
 

@@ -35,7 +35,10 @@ def write_sheet(lines: Sequence[tuple[str, Sequence[np.ndarray]]], path: Path) -
     for line, (name, images) in enumerate(lines):
         top = _GAP_PX + line * step
         draw.text(
-            (_GAP_PX, top + _CELL_PX // 2 - 7), name if len(name) < 24 else name[:22] + "…", fill="black", font=font
+            (_GAP_PX, top + _CELL_PX // 2 - 7),
+            name if len(name) < 24 else name[:22] + "…",
+            fill="black",
+            font=font,
         )
         for column, image in enumerate(images):
             cell = _fit(image)

@@ -51,7 +51,9 @@ def find_duplicates(
         else:
             kept = (validation or numbers)[0]
             reason = IN_VALIDATION if validation else REPEATED
-            dropped |= {i: REPEATED if rows[i].split == "validation" else reason for i in numbers if i != kept}
+            dropped |= {
+                i: REPEATED if rows[i].split == "validation" else reason for i in numbers if i != kept
+            }
     return dict(sorted(dropped.items()))
 
 

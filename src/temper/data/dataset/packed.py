@@ -29,7 +29,9 @@ def write_split(folder: Path, columns: Mapping[str, np.ndarray], numbers: np.nda
         write_array(folder / f"{name}.npy", chunks, (len(numbers), *column.shape[1:]), column.dtype)
 
 
-def write_array(path: Path, chunks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+def write_array(
+    path: Path, chunks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> None:
     """Write a .npy file piece by piece; written, not mapped, so that it does not count as memory of the process."""
     with path.open("wb") as stream:
         head = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
@@ -116,7 +118,9 @@ def as_targets(columns: Mapping[str, np.ndarray]) -> Targets:
     import torch
 
     kinds = {name: np.float32 if column.dtype.kind == "f" else np.int64 for name, column in columns.items()}
-    return {name: torch.from_numpy(np.array(columns[name], kinds[name])) for name in columns if name != "image"}
+    return {
+        name: torch.from_numpy(np.array(columns[name], kinds[name])) for name in columns if name != "image"
+    }
 
 
 def read_strata(prepare: Artifact, split: Literal["train", "validation", "test"]) -> list[frozenset[str]]:
@@ -138,7 +142,9 @@ def read_rows_of(prepare: Artifact, split: str, names: Sequence[str] | None = No
     return columns
 
 
-def open_training(prepare: Artifact, augment: Artifact) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+def open_training(
+    prepare: Artifact, augment: Artifact
+) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     """Everything training draws from: the training split with the views behind it.
 
     Returns:
@@ -155,7 +161,9 @@ def open_training(prepare: Artifact, augment: Artifact) -> tuple[dict[str, np.nd
     order = np.argsort(table["index"].to_numpy())
     repeats = table["repeats"].to_numpy().astype(np.int64)[order]
     weights = table["weight"].to_numpy().astype(np.float32)[order]
-    assert all(len(column) == len(repeats) for column in columns.values()), "table and packed files count the same"
+    assert all(len(column) == len(repeats) for column in columns.values()), (
+        "table and packed files count the same"
+    )
     return columns, repeats, weights
 
 
@@ -178,7 +186,9 @@ def check_batch(batch_size: int, repeats: np.ndarray, *, key: str, num_ranks: in
         ValueError: If not; says how many examples or ranks there are.
     """
     if batch_size < num_ranks:
-        raise ValueError(f"{key} = {batch_size} cannot be shared by {num_ranks} ranks; make it {num_ranks} or more")
+        raise ValueError(
+            f"{key} = {batch_size} cannot be shared by {num_ranks} ranks; make it {num_ranks} or more"
+        )
     drawn = int(repeats.sum())
     if batch_size > drawn:
         raise ValueError(

@@ -14,7 +14,15 @@ import numpy as np
 from jaxtyping import Bool, Int32, UInt8
 
 from temper.data.images.encoded import reads_the_same
-from temper.data.images.reading import Store, Unreadable, fit_channels, open_plain, split_path, stretch, unify_mask
+from temper.data.images.reading import (
+    Store,
+    Unreadable,
+    fit_channels,
+    open_plain,
+    split_path,
+    stretch,
+    unify_mask,
+)
 from temper.data.params import PrepareParams
 from temper.problem import Row
 from temper.progress import Bar
@@ -51,7 +59,13 @@ def count_channels(rows: Sequence[Row], store: Store, params: PrepareParams) -> 
 
 
 def unify_chunks(
-    rows: Sequence[Row], store: Store, params: PrepareParams, *, channels: int, masks: bool, check_plain: bool = False
+    rows: Sequence[Row],
+    store: Store,
+    params: PrepareParams,
+    *,
+    channels: int,
+    masks: bool,
+    check_plain: bool = False,
 ) -> Iterator[Chunk]:
     """Check, decode and unify the images and masks of all rows, in order.
 
@@ -74,7 +88,9 @@ def unify_chunks(
                 np.zeros((len(some), 2), np.int32),
                 np.zeros(len(some), bool),
             )
-            for name in {split_path(path)[0]: path for row in some for path in (row.path, row.mask) if path}.values():
+            for name in {
+                split_path(path)[0]: path for row in some for path in (row.path, row.mask) if path
+            }.values():
                 store.open(name)
             if not _copy_whole(some, store, chunk):
                 _decode(some, store, params, chunk, pool, check_plain)

@@ -67,7 +67,9 @@ def write_rows(rows: Sequence[Row], path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = pa.schema([(name, pa.list_(pa.string()) if name == "labels" else pa.string()) for name in _NAMES])
+    schema = pa.schema(
+        [(name, pa.list_(pa.string()) if name == "labels" else pa.string()) for name in _NAMES]
+    )
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for start in range(0, len(rows), GROUP):
             some = rows[start : start + GROUP]

@@ -49,7 +49,13 @@ def list_source(source: AnySource, project: Path) -> Sequence[Row]:
 
 
 def take_sample(
-    source: AnySource, problem: Problem, params: PrepareParams, project: Path, work: Path, *, count: int = COUNT
+    source: AnySource,
+    problem: Problem,
+    params: PrepareParams,
+    project: Path,
+    work: Path,
+    *,
+    count: int = COUNT,
 ) -> Sample:
     """Look at some examples, evenly spread over the rows.
 

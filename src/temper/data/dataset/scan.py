@@ -66,7 +66,9 @@ class Survey:
     """Sums of the unified pixels and of their squares; empty where `images` has them all."""
 
 
-def look_over(rows: Sequence[Row], store: Store, problem: Problem, params: PrepareParams, work: Path) -> Survey:
+def look_over(
+    rows: Sequence[Row], store: Store, problem: Problem, params: PrepareParams, work: Path
+) -> Survey:
     """Decode every image once. Rows that cannot be decoded, or that the problem refuses, are bad.
 
     Args:
@@ -93,7 +95,12 @@ def look_over(rows: Sequence[Row], store: Store, problem: Problem, params: Prepa
     )
     maybe_grey = params.mode == "auto" and channels == 3
     for chunk in unify_chunks(
-        rows, store, params, channels=channels, masks=has_masks(rows), check_plain=encoded and not params.shrink_px
+        rows,
+        store,
+        params,
+        channels=channels,
+        masks=has_masks(rows),
+        check_plain=encoded and not params.shrink_px,
     ):
         place = slice(chunk.numbers.start, chunk.numbers.stop)
         survey.bad |= chunk.bad
@@ -108,7 +115,9 @@ def look_over(rows: Sequence[Row], store: Store, problem: Problem, params: Prepa
             survey.moments[place] = _moments(chunk.images)
         for i, number in enumerate(chunk.numbers):
             if number not in survey.bad:
-                columns = {"image": chunk.images[i]} | ({} if chunk.masks is None else {"mask": chunk.masks[i]})
+                columns = {"image": chunk.images[i]} | (
+                    {} if chunk.masks is None else {"mask": chunk.masks[i]}
+                )
                 _pack(survey, number, rows[number], columns)
     if maybe_grey:
         survey.channels, survey.digests, survey.moments = 1, digests[1], survey.moments[..., :1]

@@ -66,9 +66,14 @@ def assign_splits(
 
 def _with_groups(kept: Sequence[str | None], groups: Sequence[str | None]) -> list[str | None]:
     """New examples of a group go where the group is."""
-    where = {group: split for group, split in zip(groups, kept, strict=True) if group is not None and split is not None}
+    where = {
+        group: split
+        for group, split in zip(groups, kept, strict=True)
+        if group is not None and split is not None
+    }
     return [
-        split or (where.get(group) if group is not None else None) for split, group in zip(kept, groups, strict=True)
+        split or (where.get(group) if group is not None else None)
+        for split, group in zip(kept, groups, strict=True)
     ]
 
 

@@ -36,7 +36,9 @@ def keep_encoded(
         if plain and isinstance(raw, bytes):
             return raw, (height, width)
         image = open_plain(raw, max_pixels=params.max_pixels, max_side_px=params.max_side_px)
-        return encode(image, lossy=lossy and max(image.size) > params.shrink_px > 0, shrink_px=params.shrink_px)
+        return encode(
+            image, lossy=lossy and max(image.size) > params.shrink_px > 0, shrink_px=params.shrink_px
+        )
 
     chosen = np.asarray(numbers)
     with (

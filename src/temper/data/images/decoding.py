@@ -87,7 +87,9 @@ def decode_part(
         factor = next((f for f in (8, 4, 2) if box[2] >= f * height_px and box[3] >= f * width_px), 1)
     pixels = decode(raw, channels, factor)
     if pixels.shape[:2] != tuple(-(-side // factor) for side in size):
-        raise Undecodable(f"it is {pixels.shape[1]}x{pixels.shape[0]} px at 1/{factor}, not of {size[1]}x{size[0]} px")
+        raise Undecodable(
+            f"it is {pixels.shape[1]}x{pixels.shape[0]} px at 1/{factor}, not of {size[1]}x{size[0]} px"
+        )
     top, left, height, width = (side // factor for side in box)
     return stretch(pixels[top : top + height, left : left + width], height_px, width_px, out)
 
@@ -104,7 +106,9 @@ def stretch(
         made = pixels
     else:
         way = cv2.INTER_AREA if height > height_px or width > width_px else cv2.INTER_LINEAR
-        made = cv2.resize(pixels, (width_px, height_px), dst=out, interpolation=way).reshape(height_px, width_px, -1)
+        made = cv2.resize(pixels, (width_px, height_px), dst=out, interpolation=way).reshape(
+            height_px, width_px, -1
+        )
     if out is None:
         return made
     if not np.may_share_memory(made, out):

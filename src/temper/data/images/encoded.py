@@ -117,7 +117,9 @@ class Encoded:
         start, end = int(self._offsets[number]), int(self._offsets[number + 1])
         content = os.pread(self._file, end - start, start)
         if len(content) < end - start:
-            raise Undecodable(f"{self._folder / BYTES} ends at byte {start + len(content)}, before the image does")
+            raise Undecodable(
+                f"{self._folder / BYTES} ends at byte {start + len(content)}, before the image does"
+            )
         return content
 
 
@@ -152,5 +154,7 @@ def encode(image: Image.Image, *, lossy: bool, shrink_px: int) -> tuple[bytes, t
         width, height = (max(1, round(side * share)) for side in image.size)
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     target = io.BytesIO()
-    image.save(target, "JPEG" if lossy else "PNG", **({"quality": _QUALITY} if lossy else {"compress_level": 1}))
+    image.save(
+        target, "JPEG" if lossy else "PNG", **({"quality": _QUALITY} if lossy else {"compress_level": 1})
+    )
     return target.getvalue(), (image.height, image.width)

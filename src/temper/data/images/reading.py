@@ -63,7 +63,9 @@ class Store:
         if name not in self._arrays:
             file = self._files[name]
             self._arrays[name] = (
-                parse_idx(gzip.decompress(file.read_bytes())) if name.endswith(".gz") else np.load(file, mmap_mode="r")
+                parse_idx(gzip.decompress(file.read_bytes()))
+                if name.endswith(".gz")
+                else np.load(file, mmap_mode="r")
             )
         return self._arrays[name]
 
@@ -165,7 +167,9 @@ def unify_mask(
     if numbers.ndim != 2 or numbers.dtype.kind not in "bui":
         raise Unreadable(f"its mask has pixels of mode {mask.mode}; one class number per pixel is expected")
     if numbers.size and (int(numbers.max()) > 255 or int(numbers.min()) < 0):
-        raise Unreadable(f"its mask holds class number {int(numbers.max())}; 0..254 are possible, 255 is ignored")
+        raise Unreadable(
+            f"its mask holds class number {int(numbers.max())}; 0..254 are possible, 255 is ignored"
+        )
     numbers = numbers.astype(np.uint8)
     if size != (width_px, height_px):
         numbers = np.asarray(Image.fromarray(numbers).resize((width_px, height_px), Image.Resampling.NEAREST))
@@ -186,7 +190,9 @@ def _open(raw: Raw, *, max_pixels: int, max_side_px: int) -> Image.Image:
         if width * height > max_pixels:
             raise TooLarge(f"{width}x{height} px are more than prepare.max_pixels = {max_pixels}")
         if max(width, height) > max_side_px:
-            raise TooLarge(f"{width}x{height} px: one side is longer than prepare.max_side_px = {max_side_px}")
+            raise TooLarge(
+                f"{width}x{height} px: one side is longer than prepare.max_side_px = {max_side_px}"
+            )
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
         return image

@@ -53,7 +53,9 @@ def write_archive(names: Sequence[str], find: Callable[[str], Path], path: Path)
     for name in names:
         file = find(name)
         if not name.isprintable() or not _is_unicode(name):
-            raise ValueError(f"the name of {str(file)!a} holds characters that are no printable text; rename the file")
+            raise ValueError(
+                f"the name of {str(file)!a} holds characters that are no printable text; rename the file"
+            )
         needed += file.stat().st_size + 256
     require_space(path.parent, needed, f"{len(names)} images")
     directory = bytearray()
@@ -73,7 +75,9 @@ def write_archive(names: Sequence[str], find: Callable[[str], Path], path: Path)
             far = struct.pack("<2HQ", 1, 8, offset) if offset >= _MOST_32 else b""
             version = _VERSION_64 if far else _VERSION
             place = (len(far), 0, 0, 0, _MODE, min(offset, _MOST_32))
-            directory += _CENTRAL.pack(b"PK\x01\x02", _ON_UNIX | version, version, *head, *place) + encoded + far
+            directory += (
+                _CENTRAL.pack(b"PK\x01\x02", _ON_UNIX | version, version, *head, *place) + encoded + far
+            )
         _finish(archive, len(names), directory)
 
 
@@ -117,7 +121,11 @@ class Archive:
             raise ValueError(f"{self._path.name} has no member {name!r}")
         offset, size = int(self._offsets[place]), int(self._sizes[place])
         head = os.pread(self._file, _LOCAL.size + len(encoded), offset)
-        if len(head) < _LOCAL.size + len(encoded) or head[_LOCAL.size :] != encoded or head[:4] != b"PK\x03\x04":
+        if (
+            len(head) < _LOCAL.size + len(encoded)
+            or head[_LOCAL.size :] != encoded
+            or head[:4] != b"PK\x03\x04"
+        ):
             raise ValueError(f"{self._path.name} is damaged where {name!r} should begin")
         *_, crc, _, _, name_size, extra = _LOCAL.unpack_from(head)
         content = os.pread(self._file, size, offset + _LOCAL.size + name_size + extra)
@@ -135,7 +143,9 @@ class Archive:
         at = 0
         for number in range(count):
             if directory[at : at + 4] != b"PK\x01\x02":
-                raise ValueError(f"{self._path} is damaged: its directory ends after {number} of {count} members")
+                raise ValueError(
+                    f"{self._path} is damaged: its directory ends after {number} of {count} members"
+                )
             fields = _CENTRAL.unpack_from(directory, at)
             method, stored, content, name_size, extra, comment = fields[4], *fields[8:13]
             if method or stored != content:
@@ -172,7 +182,9 @@ def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except PermissionError as error:
-        raise ValueError(f"{file} may not be read by this user; make it readable (`chmod u+r`) or remove it") from error
+        raise ValueError(
+            f"{file} may not be read by this user; make it readable (`chmod u+r`) or remove it"
+        ) from error
 
 
 def _is_unicode(name: str) -> bool:

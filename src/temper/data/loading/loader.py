@@ -49,7 +49,9 @@ def as_batch(columns: Mapping[str, Tensor]) -> tuple[Inputs, Targets]:
     """
     inputs = {"image": columns["image"].permute(0, 3, 1, 2)}
     rest = {name: value for name, value in columns.items() if name != "image"}
-    return inputs, {name: value.float() if value.is_floating_point() else value.long() for name, value in rest.items()}
+    return inputs, {
+        name: value.float() if value.is_floating_point() else value.long() for name, value in rest.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,9 @@ class TrainLoader:
     def _batch(self, plan: Plan, moving: Mapping[str, Tensor]) -> Batch:
         columns = {name: value.to(self.device, non_blocking=True) for name, value in moving.items()}
         if self.views.cutout_px:
-            columns["image"] = cutout(columns["image"], plan.draws, self.views.cutout_px, self.fill, seed=self.seed)
+            columns["image"] = cutout(
+                columns["image"], plan.draws, self.views.cutout_px, self.fill, seed=self.seed
+            )
         for name, value in self.columns.items():
             if name not in columns:
                 columns[name] = value[plan.rows.to(value.device)].to(self.device)
@@ -181,7 +185,9 @@ class TrainLoader:
         mix = self._paste if plan.kind == "cutmix" else self._blend
         columns, others, share = mix(columns, others, plan.shares.to(self.device), plan.draws[:-1])
         inputs, targets = as_batch(columns)
-        return Batch(inputs=inputs, targets=targets, weights=weights, others=as_batch(others)[1], shares=share)
+        return Batch(
+            inputs=inputs, targets=targets, weights=weights, others=as_batch(others)[1], shares=share
+        )
 
     def _blend(
         self, columns: dict[str, Tensor], others: dict[str, Tensor], share: Tensor, draws: Tensor
@@ -197,7 +203,9 @@ class TrainLoader:
         """CutMix (Yun et al. 2019, arXiv:1905.04899): a box of another image, with all that is laid out like it."""
         height, width = columns["image"].shape[1:3]
         sides = (1 - share).sqrt()[:, None].cpu() * torch.tensor([height, width])
-        inside = boxes(uniform(draws, 2, seed=derive(self.seed, "cutmix"), stream="box"), sides, height, width)
+        inside = boxes(
+            uniform(draws, 2, seed=derive(self.seed, "cutmix"), stream="box"), sides, height, width
+        )
         inside = inside.to(share.device)
         pasted = {
             name: torch.where(inside.view(*inside.shape, *(1,) * (value.dim() - 3)), others[name], value)

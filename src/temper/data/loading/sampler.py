@@ -138,7 +138,8 @@ class Sampler:
         each, over = divmod(self.batch_size, width)
         steps = (first, first + self.num_batches)
         wanted = torch.cat(
-            [self._windows(*steps, width, "classes").repeat(1, each), self._windows(*steps, over, "over")], dim=1
+            [self._windows(*steps, width, "classes").repeat(1, each), self._windows(*steps, over, "over")],
+            dim=1,
         )
         starts = each * self._counts(first, width, "classes") + self._counts(first, over, "over")
         flat = wanted.flatten()
@@ -151,7 +152,9 @@ class Sampler:
         rows[torch.argsort(flat, stable=True)] = torch.cat(walks)
         # Mixed within the batch: ranks cut slices, and mixup pairs neighbours.
         keys = torch.arange(len(flat)) + first * self.batch_size
-        places = torch.argsort(hashes(keys, 1, seed=self._seed, stream="place").view(wanted.shape), dim=1, stable=True)
+        places = torch.argsort(
+            hashes(keys, 1, seed=self._seed, stream="place").view(wanted.shape), dim=1, stable=True
+        )
         return rows.view(wanted.shape).gather(1, places).flatten()
 
     def _windows(self, start: int, stop: int, width: int, stream: str) -> Tensor:
@@ -167,7 +170,9 @@ class Sampler:
         steps = torch.arange(start, stop)
         lap, first = steps // closed, start // closed
         keys = torch.arange(first * num, ((stop - 1) // closed + 1) * num)
-        circles = torch.argsort(hashes(keys, 1, seed=self._seed, stream=stream).view(-1, num), dim=1, stable=True)
+        circles = torch.argsort(
+            hashes(keys, 1, seed=self._seed, stream=stream).view(-1, num), dim=1, stable=True
+        )
         turns = ((steps % closed)[:, None] * width + torch.arange(width)) % num
         return circles[lap - first].gather(1, turns)
 
@@ -180,7 +185,9 @@ class Sampler:
         laps = step // closed
         counts = torch.full((num,), laps * closed * width // num)
         if step % closed:
-            counts += torch.bincount(self._windows(laps * closed, step, width, stream).flatten(), minlength=num)
+            counts += torch.bincount(
+                self._windows(laps * closed, step, width, stream).flatten(), minlength=num
+            )
         return counts
 
     def _check_classes(self) -> None:

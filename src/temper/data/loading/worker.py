@@ -46,7 +46,9 @@ class Maker:
     def make(self, order: Order, transform: Any = None) -> dict[str, np.ndarray] | tuple[int, str]:
         """The columns of a batch; or the number of an image that cannot be read, and why."""
         made = {"image": np.empty((len(order.numbers), *self.shape), np.uint8)}
-        made |= {name: np.empty((len(mask), *self.shape[:2]), mask.dtype) for name, mask in order.masks.items()}
+        made |= {
+            name: np.empty((len(mask), *self.shape[:2]), mask.dtype) for name, mask in order.masks.items()
+        }
         for place, (number, box) in enumerate(zip(order.numbers, order.boxes, strict=True)):
             try:
                 self._fill(made, order, place, number, box)
@@ -54,11 +56,15 @@ class Maker:
                 return number, str(error)
             if transform is not None:
                 example = {name: column[place] for name, column in made.items()}
-                for name, value in apply(transform, example, self.spatial, order.seeds[place], _WHERE).items():
+                for name, value in apply(
+                    transform, example, self.spatial, order.seeds[place], _WHERE
+                ).items():
                     made[name][place] = value
         return made
 
-    def _fill(self, made: Mapping[str, np.ndarray], order: Order, place: int, number: int, box: Sequence[int]) -> None:
+    def _fill(
+        self, made: Mapping[str, np.ndarray], order: Order, place: int, number: int, box: Sequence[int]
+    ) -> None:
         """Make one image, with its masks, where it belongs."""
         top, left, height, width = box
         if order.pixels is None:
@@ -70,8 +76,13 @@ class Maker:
         for name, masks in order.masks.items():
             whole = self.images.sizes[number] if order.pixels is None else order.pixels.shape[1:3]  # type: ignore[union-attr]
             places = [
-                ((start + (np.arange(wanted) + 0.5) * side / wanted) * masks.shape[axis] / whole[axis - 1]).astype(int)
-                for axis, start, side, wanted in ((1, top, height, self.shape[0]), (2, left, width, self.shape[1]))
+                (
+                    (start + (np.arange(wanted) + 0.5) * side / wanted) * masks.shape[axis] / whole[axis - 1]
+                ).astype(int)
+                for axis, start, side, wanted in (
+                    (1, top, height, self.shape[0]),
+                    (2, left, width, self.shape[1]),
+                )
             ]
             made[name][place] = masks[place][np.ix_(*places)]
 

@@ -21,7 +21,10 @@ SOURCES: dict[str, Callable[[Any, Path, Path], list[Row]]] = {
     "toys": toys.fetch,
 }
 """`source` in params.yaml -> what fetches it."""
-LISTED: dict[str, Callable[[Any, Path], Listing]] = {"imagefolder": imagefolder.list_rows, "table": table.list_rows}
+LISTED: dict[str, Callable[[Any, Path], Listing]] = {
+    "imagefolder": imagefolder.list_rows,
+    "table": table.list_rows,
+}
 """`source` -> what finds its files where the user keeps them, without copying any."""
 
 

@@ -24,7 +24,18 @@ from temper.data.images.reading import parse_idx
 from temper.data.params import FashionMnist
 from temper.problem import Row
 
-CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 FILES = {
     "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte.gz": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
@@ -93,7 +104,9 @@ def _verify(folder: Path) -> None:
     """
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
-        raise ValueError(f"{folder} does not exist" if not folder.is_dir() else f"{folder} lacks {', '.join(missing)}")
+        raise ValueError(
+            f"{folder} does not exist" if not folder.is_dir() else f"{folder} lacks {', '.join(missing)}"
+        )
     for name, expected in FILES.items():
         try:
             content = gzip.decompress((folder / name).read_bytes())
@@ -151,7 +164,9 @@ def _run(command: list[str], folder: Path) -> None:
     except subprocess.TimeoutExpired as error:
         raise ValueError(f"{command[0]} took longer than {_APT_PATIENCE_S} s") from error
     if done.returncode:
-        words = [line for line in done.stderr.splitlines() if line.startswith("E:")] or done.stderr.splitlines()
+        words = [
+            line for line in done.stderr.splitlines() if line.startswith("E:")
+        ] or done.stderr.splitlines()
         raise ValueError(f"{command[0]} failed: {' '.join(words[:2]) or f'status {done.returncode}'}")
 
 

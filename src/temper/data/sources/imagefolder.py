@@ -58,7 +58,11 @@ def _splits(root: Path) -> list[tuple[str | None, Path]]:
         return [(None, root)]
     for child in children:
         if child not in split:
-            reason = "holds no class folders" if child.name in SPLITS else "is neither train, validation (val) nor test"
+            reason = (
+                "holds no class folders"
+                if child.name in SPLITS
+                else "is neither train, validation (val) nor test"
+            )
             raise ValueError(f"{child} stands beside {split[0].name}/, but {reason}; move or remove it")
     named = [SPLITS[child.name] for child in split]
     if len(set(named)) < len(named):
@@ -79,7 +83,9 @@ def _classes(root: Path, folder: Path) -> Iterator[tuple[Path, list[str]]]:
     for kind in kinds:
         names = _images(kind)
         if not names:
-            raise ValueError(f"the class folder {kind} is empty; put images of {kind.name!r} into it or remove it")
+            raise ValueError(
+                f"the class folder {kind} is empty; put images of {kind.name!r} into it or remove it"
+            )
         yield kind, names
 
 
@@ -90,7 +96,9 @@ def _images(folder: Path) -> list[str]:
         inner[:] = [name for name in inner if not name.startswith(".")]
         prefix = "" if place == str(folder) else f"{Path(place).relative_to(folder).as_posix()}/"
         found += [prefix + name for name in files if not name.startswith(".")]
-    return sorted((name for name in found if os.path.isfile(f"{folder}/{name}")), key=lambda name: name.split("/"))  # noqa: PTH113
+    return sorted(
+        (name for name in found if os.path.isfile(f"{folder}/{name}")), key=lambda name: name.split("/")
+    )  # noqa: PTH113
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -33,7 +33,9 @@ def list_rows(params: Table, project: Path) -> Listing:
     """
     file = project / params.file
     if not file.is_file():
-        raise ValueError(f"ingest.file = {params.file!r}: {file} does not exist; name a .csv or .parquet file")
+        raise ValueError(
+            f"ingest.file = {params.file!r}: {file} does not exist; name a .csv or .parquet file"
+        )
     if params.labels is None and params.mask is None:
         raise ValueError("ingest.labels and ingest.mask are both null; name the column that holds the truth")
     table = read_columns(file)
@@ -80,7 +82,9 @@ def read_columns(file: Path) -> dict[str, list[Any]]:
                 )
         columns = {name.strip(): [line[i] for line in lines[1:]] for i, name in enumerate(header)}
     else:
-        raise ValueError(f"ingest.file = {file.name!r} ends in {file.suffix!r}; a table is a .csv or a .parquet file")
+        raise ValueError(
+            f"ingest.file = {file.name!r} ends in {file.suffix!r}; a table is a .csv or a .parquet file"
+        )
     if not columns or not next(iter(columns.values())):
         raise ValueError(f"{file} has no rows; a table needs a header and a row per image")
     return columns
@@ -106,7 +110,9 @@ def _row(cells: dict[str, Any], where: str, root: Path, files: dict[str, Path]) 
     if split and split not in SPLITS:
         near = difflib.get_close_matches(split, list(SPLITS), n=1, cutoff=0.4)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"{where} has split {split!r}{hint} Known are train, validation (val) and test, or nothing")
+        raise ValueError(
+            f"{where} has split {split!r}{hint} Known are train, validation (val) and test, or nothing"
+        )
     for name in (path, mask):
         if name:
             files[_member(name)] = root / name

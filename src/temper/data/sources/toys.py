@@ -45,7 +45,9 @@ def _choose(i: int, truth: str, rng: np.random.Generator) -> list[int]:
     return [first, *(int(shape) for shape in others[: rng.integers(0, 3)])]
 
 
-def _draw(shown: list[int], alone: bool, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _draw(
+    shown: list[int], alone: bool, size: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     ground = rng.integers(0, 80, 3)
     image = np.clip(rng.normal(ground, 12.0, (size, size, 3)), 0, 255)
     mask = np.zeros((size, size), np.uint8)

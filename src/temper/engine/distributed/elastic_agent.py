@@ -82,7 +82,9 @@ class Agent(LocalElasticAgent):
             if present < (worker_group.group_world_size or 0):
                 result, why = RunResult(state=WorkerState.UNHEALTHY), "a host was lost"
         if why and self._remaining_restarts and self._order.first:
-            self._say(f"{why}; going on from the last checkpoint ({self._remaining_restarts} restarts are left)")
+            self._say(
+                f"{why}; going on from the last checkpoint ({self._remaining_restarts} restarts are left)"
+            )
         return result
 
     def _say(self, text: str) -> None:
@@ -112,7 +114,11 @@ def judge(codes: Mapping[int, int]) -> tuple[int, str]:
     for rank, code in sorted(codes.items()):
         if code < 0 and -code != signal.SIGTERM:
             name = signal.Signals(-code).name
-            hint = " (the kernel does that where memory runs out: `dmesg` tells)" if -code == signal.SIGKILL else ""
+            hint = (
+                " (the kernel does that where memory runs out: `dmesg` tells)"
+                if -code == signal.SIGKILL
+                else ""
+            )
             return 1, (
                 f"error: rank {rank} was ended by {name}{hint}; run the same command again: it goes on from the last checkpoint"
             )
@@ -122,7 +128,10 @@ def judge(codes: Mapping[int, int]) -> tuple[int, str]:
     if not codes or (
         LOST in codes.values() and STOPPED not in codes.values() and -signal.SIGTERM not in codes.values()
     ):
-        return 1, "error: the ranks lost each other; run the same command again: it goes on from the last checkpoint"
+        return (
+            1,
+            "error: the ranks lost each other; run the same command again: it goes on from the last checkpoint",
+        )
     return STOPPED, ""
 
 
@@ -188,7 +197,9 @@ def _handler(store: TCPStore, order: Order) -> DynamicRendezvousHandler:
     hosts, alone = order.offer.hosts, order.offer.hosts.most == 1
     own = order.address if order.first else rendezvous.own_address(order.address, order.port)
     # NCCL finds its way within a host, where the loopback would only be slower.
-    rendezvous.use_interface_of(own, ("GLOO_SOCKET_IFNAME",) if alone else ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"))
+    rendezvous.use_interface_of(
+        own, ("GLOO_SOCKET_IFNAME",) if alone else ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+    )
     # Ranks meet at our store: no other one is opened.
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     values: dict[str, Any] = {

@@ -75,7 +75,9 @@ def parse_address(text: str) -> tuple[str, int]:
     except ValueError:
         host = None
     if not host or parts.path or parts.username is not None:
-        raise ValueError(f"HOST={text!r} is no address; write the first host's, e.g. 10.0.0.1 or 10.0.0.1:{PORT}")
+        raise ValueError(
+            f"HOST={text!r} is no address; write the first host's, e.g. 10.0.0.1 or 10.0.0.1:{PORT}"
+        )
     return host, port
 
 
@@ -90,7 +92,9 @@ def explain_difference(mine: Mapping[str, str], offer: Offer, address: str) -> s
     differ = [name for name in offer.made_of if mine.get(name) != offer.made_of[name]]
     if not differ:
         return None
-    shown = [f"{name} ({mine.get(name, 'missing')[:12]} here, {offer.made_of[name][:12]} there)" for name in differ]
+    shown = [
+        f"{name} ({mine.get(name, 'missing')[:12]} here, {offer.made_of[name][:12]} there)" for name in differ
+    ]
     return (
         f"this host cannot take part in {offer.stage} of {address}: not the same are {', '.join(shown)}; both need the same commit "
         "and params.yaml, and the same artifacts: share the project's folder, or copy `artifacts` from there"

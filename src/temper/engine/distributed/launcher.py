@@ -10,7 +10,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType, MappingProxyType
 
-from temper.engine.distributed.launch_spec import ALONE, LOOPBACK, Offer, Order, explain_difference, parse_address
+from temper.engine.distributed.launch_spec import (
+    ALONE,
+    LOOPBACK,
+    Offer,
+    Order,
+    explain_difference,
+    parse_address,
+)
 from temper.engine.distributed.ranks import PARENT
 from temper.engine.distributed.shutdown import LOST, SIGNALS, STOPPED, TOO_LARGE
 from temper.engine.params import HostsParams

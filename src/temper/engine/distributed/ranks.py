@@ -78,7 +78,11 @@ class Ranks:
 
         size = self.agree(len(content))
         assert isinstance(size, int)
-        data = torch.frombuffer(bytearray(content), dtype=torch.uint8) if self.first else torch.empty(size).byte()
+        data = (
+            torch.frombuffer(bytearray(content), dtype=torch.uint8)
+            if self.first
+            else torch.empty(size).byte()
+        )
         data = data.to(self.device)
         distributed.broadcast(data, src=0)
         return content if self.first else data.cpu().numpy().tobytes()
@@ -129,7 +133,9 @@ def join_ranks() -> Ranks:
         torch.cuda.set_device(device)
     rank, num = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if num > 1:
-        torch.distributed.init_process_group("nccl" if cuda else "gloo", store=_store(), rank=rank, world_size=num)
+        torch.distributed.init_process_group(
+            "nccl" if cuda else "gloo", store=_store(), rank=rank, world_size=num
+        )
     return Ranks(rank=rank, num=num, device=device)
 
 

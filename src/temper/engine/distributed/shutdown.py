@@ -85,4 +85,6 @@ def _lost(error: BaseException) -> bool:
     """Whether an error means that another rank went away: gloo says so in words only."""
     from torch import distributed
 
-    return isinstance(error, distributed.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
+    return isinstance(error, distributed.DistError) or (
+        isinstance(error, RuntimeError) and "gloo" in str(error)
+    )

@@ -119,7 +119,11 @@ class _Sum(torch.autograd.Function):
 
 @torch.no_grad()
 def _track(norm: _BatchNorm, mean: Tensor, variance: Tensor, count: Tensor) -> None:
-    assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
+    assert (
+        norm.running_mean is not None
+        and norm.running_var is not None
+        and norm.num_batches_tracked is not None
+    )
     norm.num_batches_tracked += 1
     share = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
     norm.running_mean.lerp_(mean, share)

@@ -19,7 +19,11 @@ def check(project: Project) -> None:
     usable = kept.is_file() and sqlite.damage(kept) is None
     if damage or usable:
         gone = "empty" if project.database.is_file() else "gone"
-        found = f"is damaged ({damage})" if damage else f"is {gone} (to begin anew, delete {project.runs} as a whole)"
+        found = (
+            f"is damaged ({damage})"
+            if damage
+            else f"is {gone} (to begin anew, delete {project.runs} as a whole)"
+        )
         if usable:
             when = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept.stat().st_mtime))
             way = f"puts back the copy of {when}"

@@ -40,7 +40,9 @@ class Curve:
 
     def add(self, points: list[Point]) -> None:
         """Send the points that were not sent before."""
-        fresh = {(point.name, point.step): point for point in points if (point.name, point.step) not in self._sent}
+        fresh = {
+            (point.name, point.step): point for point in points if (point.name, point.step) not in self._sent
+        }
         if fresh:
             self._send(list(fresh.values()))
             self._sent |= fresh.keys()
@@ -116,13 +118,17 @@ def follow(path: Path, add: Callable[[list[Point]], None]) -> Iterator[None]:
 def read_curves(path: Path) -> list[Point]:
     """The points of a curves.csv (columns step, name, value)."""
     with path.open(newline="", encoding="utf-8") as stream:
-        return [Point(row["name"], int(row["step"]), float(row["value"]), None) for row in csv.DictReader(stream)]
+        return [
+            Point(row["name"], int(row["step"]), float(row["value"]), None) for row in csv.DictReader(stream)
+        ]
 
 
 def _points(line: bytes) -> list[Point]:
     try:
         entry = json.loads(line)
         time_ms = round(entry["time"] * 1000)
-        return [Point(name, int(entry["step"]), float(value), time_ms) for name, value in entry["values"].items()]
+        return [
+            Point(name, int(entry["step"]), float(value), time_ms) for name, value in entry["values"].items()
+        ]
     except (ValueError, KeyError, TypeError, AttributeError):
         return []  # damaged, or being rewritten under us: training writes it anew, and the next look starts over

@@ -41,7 +41,9 @@ _RUNNING_FLOWS = """
         OR task_run.state_type IN ('RUNNING', 'PENDING', 'SCHEDULED', 'CANCELLING')
     )
 """
-_REFERENCE = re.compile(r"models:/(?P<name>[\w.-]+)(?:@(?P<alias>[\w.-]+)|/(?P<version>\d+))/(?P<file>[\w.-]+)")
+_REFERENCE = re.compile(
+    r"models:/(?P<name>[\w.-]+)(?:@(?P<alias>[\w.-]+)|/(?P<version>\d+))/(?P<file>[\w.-]+)"
+)
 _ALIASES = "SELECT alias FROM registered_model_aliases WHERE name = ? AND version = ? ORDER BY alias"
 _TAGS = "SELECT key, value FROM model_version_tags WHERE name = ? AND version = ?"
 
@@ -100,7 +102,9 @@ def find(project: Project, name: str, digest: str) -> Registered | None:
         return _read(project, database, name, database.execute(_VERSION, (name, digest)).fetchone())
 
 
-def named(project: Project, name: str, *, version: int | None = None, alias: str | None = None) -> Registered | None:
+def named(
+    project: Project, name: str, *, version: int | None = None, alias: str | None = None
+) -> Registered | None:
     """The version of a registered model that has a number or an alias, or None.
 
     Raises:
@@ -117,10 +121,15 @@ def named(project: Project, name: str, *, version: int | None = None, alias: str
         return _read(project, database, name, database.execute(_NAMED, asked).fetchone())
 
 
-def _read(project: Project, database: sqlite3.Connection, name: str, row: tuple[int, str] | None) -> Registered | None:
+def _read(
+    project: Project, database: sqlite3.Connection, name: str, row: tuple[int, str] | None
+) -> Registered | None:
     if row is None:
         return None
-    if urlparse(row[1]).scheme not in ("", "file"):  # the database is here, the files are in a store elsewhere
+    if urlparse(row[1]).scheme not in (
+        "",
+        "file",
+    ):  # the database is here, the files are in a store elsewhere
         from temper.ops.mlflow import remote_versions
 
         return _fetched(project, remote_versions.named(project, name, version=row[0], alias=None))
@@ -141,12 +150,16 @@ def _fetched(project: Project, version: Any) -> Registered | None:
     )
 
 
-def _registered(name: str, version: int, aliases: tuple[str, ...], tags: Mapping[str, str], folder: Path) -> Registered:
+def _registered(
+    name: str, version: int, aliases: tuple[str, ...], tags: Mapping[str, str], folder: Path
+) -> Registered:
     try:
         beside = dict(json.loads(tags.get("files", "{}")))
     except ValueError:
         beside = {"MLmodel": "unknown"}  # the tag is damaged: not loadable until it is registered again
-    return Registered(name, version, aliases, tags.get("digest", ""), folder / "model.onnx", "gate" in tags, beside)
+    return Registered(
+        name, version, aliases, tags.get("digest", ""), folder / "model.onnx", "gate" in tags, beside
+    )
 
 
 def locate(project: Project, reference: str) -> tuple[Path, str]:
@@ -167,9 +180,13 @@ def locate(project: Project, reference: str) -> tuple[Path, str]:
     version = int(match["version"]) if match["version"] else None
     found = named(project, match["name"], version=version, alias=match["alias"])
     if found is None:
-        raise ValueError(f"{reference!r}: {project.store} knows no such version; `make ui` shows those there are")
+        raise ValueError(
+            f"{reference!r}: {project.store} knows no such version; `make ui` shows those there are"
+        )
     if match["file"] not in found.beside:
-        files = ", ".join(name for name in found.beside if name.endswith(".safetensors")) or "none with weights"
+        files = (
+            ", ".join(name for name in found.beside if name.endswith(".safetensors")) or "none with weights"
+        )
         raise ValueError(f"{reference!r}: the version has no such file; it has {files}")
     return found.file.with_name(match["file"]), found.beside[match["file"]]
 

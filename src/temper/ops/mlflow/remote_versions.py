@@ -61,7 +61,9 @@ def _download(project: Project, version: ModelVersion, kept: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
-        mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}", dst_path=str(partial))
+        mlflow.artifacts.download_artifacts(
+            f"models:/{version.name}/{version.version}", dst_path=str(partial)
+        )
     except (MlflowException, OSError):
         shutil.rmtree(partial, ignore_errors=True)
         return

@@ -73,7 +73,9 @@ class Record:
 
     def _cut_off(self) -> dict[str, str]:
         """The tag that names the pipeline run before this one, if that one did not finish."""
-        last = self.client.search_runs([self.experiment], f"tags.`{tracking_store.MINE}` = 'pipeline'", max_results=1)
+        last = self.client.search_runs(
+            [self.experiment], f"tags.`{tracking_store.MINE}` = 'pipeline'", max_results=1
+        )
         return {_CONTINUES: last[0].info.run_id} if last and last[0].info.status != "FINISHED" else {}
 
     def child(self, candidate: str) -> str:
@@ -83,14 +85,17 @@ class Record:
         if candidate not in self.children:
             tags = {tracking_store.MINE: candidate, "candidate": candidate, "mlflow.parentRunId": self.parent}
             if candidate in _TRAINED.values() and candidate not in self._trained_here:
-                tags["mlflow.note.content"] = "Trained by an earlier run, measured by this one; its curves are copied."
+                tags["mlflow.note.content"] = (
+                    "Trained by an earlier run, measured by this one; its curves are copied."
+                )
             began_ms = self._began_ms.get(candidate) if candidate in self._trained_here else None
             run = self.children[candidate] = self._start(candidate, tags, began_ms)
             self._curves[candidate] = Curve(lambda points: self._log_points(run, points))
             # Without the section's name, so that teacher and student stand side by side in MLflow's comparison.
             tree = self.params.model_dump(mode="json")
             self._log_params(
-                run, flatten({"seed": tree["seed"], "problem": tree["problem"], **tree[CANDIDATES[candidate]]})
+                run,
+                flatten({"seed": tree["seed"], "problem": tree["problem"], **tree[CANDIDATES[candidate]]}),
             )
             self._add_data(run, "calibration" if candidate == CANDIDATE else "training")
         return self.children[candidate]
@@ -103,7 +108,8 @@ class Record:
             yield
             return
         with follow(
-            self.project.hidden / "work" / stage / "journal.jsonl", lambda points: self._live(candidate).add(points)
+            self.project.hidden / "work" / stage / "journal.jsonl",
+            lambda points: self._live(candidate).add(points),
         ):
             try:
                 yield
@@ -128,7 +134,9 @@ class Record:
             if candidate == CANDIDATE:
                 # So that pipeline runs can be compared without unfolding them.
                 brief = {name: value for name, value in values.items() if "severity" not in name}
-                self._log_values(self.begin(), {f"{candidate}/{name}": value for name, value in brief.items()})
+                self._log_values(
+                    self.begin(), {f"{candidate}/{name}": value for name, value in brief.items()}
+                )
         self._add_data(self.begin(), "pipeline")
         for run in filter(None, (self.parent, self.children.get(CANDIDATE))):
             for name in ("card.html", "card.md", "latency.json"):
@@ -184,7 +192,9 @@ class Record:
         values |= {f"{headline}_{bound}": entry[headline][bound] for bound in ("low", "high")}
         values |= {f"stress/{family}": score["value"] for family, score in entry["stress"].items()}
         values |= {name: entry[name] for name in ("bytes", "params", "macs")}
-        timed = json.loads((self.project.reports / "latency.json").read_text(encoding="utf-8"))["candidates"][candidate]
+        timed = json.loads((self.project.reports / "latency.json").read_text(encoding="utf-8"))["candidates"][
+            candidate
+        ]
         values |= {name: timed[name]["median"] for name in ("latency_ms", "images_per_s")}
         by_severity = []
         with evaluated.path("scores.csv").open(newline="", encoding="utf-8") as stream:
@@ -216,7 +226,9 @@ class Record:
         return str(self.client.create_run(self.experiment, began_ms, tags, name).info.run_id)
 
     def _log_params(self, run: str, values: dict[str, str]) -> None:
-        self.client.log_batch(run, params=[Param(legal(name), value[:_MAX_PARAM]) for name, value in values.items()])
+        self.client.log_batch(
+            run, params=[Param(legal(name), value[:_MAX_PARAM]) for name, value in values.items()]
+        )
 
     def _log_values(self, run: str, values: dict[str, float]) -> None:
         now = round(time.time() * 1000)
@@ -226,7 +238,9 @@ class Record:
 
     def _log_points(self, run: str, points: list[Point]) -> None:
         now = _now_ms()
-        metrics = [Metric(legal(point.name), point.value, point.time_ms or now, point.step) for point in points]
+        metrics = [
+            Metric(legal(point.name), point.value, point.time_ms or now, point.step) for point in points
+        ]
         for start in range(0, len(metrics), _BATCH):
             self.client.log_batch(run, metrics=metrics[start : start + _BATCH])
 
@@ -263,7 +277,9 @@ def _source() -> dict[str, str]:
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     if head.returncode:
         return {}
-    changed = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=False)
+    changed = subprocess.run(
+        ["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     return {
         "mlflow.source.git.commit": head.stdout.strip(),
         "git.uncommitted_files": str(len(changed.stdout.splitlines())),

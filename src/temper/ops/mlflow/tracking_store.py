@@ -49,7 +49,9 @@ def open_experiment(client: MlflowClient, project: Project, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         # The tag makes the pages open on training runs instead of on conversations with language models.
-        made = client.create_experiment(name, project.files, tags={"mlflow.experimentKind": "custom_model_development"})
+        made = client.create_experiment(
+            name, project.files, tags={"mlflow.experimentKind": "custom_model_development"}
+        )
         found = client.get_experiment(made)
     elif found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)

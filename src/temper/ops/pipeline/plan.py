@@ -59,7 +59,9 @@ def make(project: Project, params: Params, force: tuple[str, ...] = ()) -> tuple
         upstream = [name for name in stage.inputs if name in running]
         # That an input will be made anew says it all; how it lies there now says nothing more.
         reasons = [
-            reason for reason in reasons if not reason.startswith(tuple(f"artifacts/{name} " for name in upstream))
+            reason
+            for reason in reasons
+            if not reason.startswith(tuple(f"artifacts/{name} " for name in upstream))
         ]
         if upstream and NEVER not in reasons:
             reasons.append(f"made from {' and '.join(upstream)}, which will run")
@@ -88,7 +90,9 @@ def explain(
     words: list[str] = []
     for change in changes:
         if not isinstance(change, dict):
-            words.append(f"the {change.removeprefix('changed ')} changed" if change != "always changed" else change)
+            words.append(
+                f"the {change.removeprefix('changed ')} changed" if change != "always changed" else change
+            )
             continue
         for path, how in change.get("changed deps", {}).items():
             if path == PARAMS_FILE:
@@ -96,7 +100,9 @@ def explain(
             else:
                 words.append(_explain_path(path, how, project))
         for path, how in change.get("changed outs", {}).items():
-            words.append(f"{path} {'missing' if how == 'deleted' else f'is not what {stage.name} left ({how})'}")
+            words.append(
+                f"{path} {'missing' if how == 'deleted' else f'is not what {stage.name} left ({how})'}"
+            )
     return words
 
 
@@ -104,7 +110,9 @@ def differences(old: Any, new: Any, where: str) -> list[str]:
     """The leaves in which two values of params.yaml differ, as `name old → new`."""
     if isinstance(old, dict) and isinstance(new, dict):
         names = [*old, *(name for name in new if name not in old)]
-        return [line for name in names for line in differences(old.get(name), new.get(name), f"{where}.{name}")]
+        return [
+            line for name in names for line in differences(old.get(name), new.get(name), f"{where}.{name}")
+        ]
     return [] if old == new else [f"params {where} {_say(old)} → {_say(new)}"]
 
 
@@ -166,7 +174,8 @@ def unmeasured(project: Project) -> tuple[str, ...]:
         return (f"{path.relative_to(project.folder)} missing",)
     try:
         timed = {
-            name: entry["digest"] for name, entry in json.loads(path.read_text(encoding="utf-8"))["candidates"].items()
+            name: entry["digest"]
+            for name, entry in json.loads(path.read_text(encoding="utf-8"))["candidates"].items()
         }
     except (ValueError, KeyError, TypeError, AttributeError):
         return (f"{path.relative_to(project.folder)} is damaged",)

@@ -97,7 +97,9 @@ def fetch_weights(project: Project, params: Params) -> list[str]:
         if target.is_file() and artifacts.digest_file(target) == sha256:
             continue
         if not source.is_file() or artifacts.digest_file(source) != sha256:
-            raise ValueError(f"{reference}: {source} is missing or damaged; name another version in transfer.weights")
+            raise ValueError(
+                f"{reference}: {source} is missing or damaged; name another version in transfer.weights"
+            )
         target.parent.mkdir(parents=True, exist_ok=True)
         artifacts.write_atomically(target, source.read_bytes())
         said.append(f"fetched {reference} ({sha256[:12]})")

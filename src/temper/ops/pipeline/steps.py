@@ -89,6 +89,8 @@ def register(run: Run) -> str:
     version = run.registered
     if version is None:
         raise AssertionError("the model is neither registered nor new")
-    message = f"version {version.version} of {version.name} ({', '.join(version.aliases) or 'no alias'}): {reason}"
+    message = (
+        f"version {version.version} of {version.name} ({', '.join(version.aliases) or 'no alias'}): {reason}"
+    )
     run.report(REGISTER, message)
     return message

@@ -66,7 +66,8 @@ def make(project: Project, params: Params, registered: Registered) -> dict[str, 
         "headline": headline,
         "data": {"digest": dvc.out_digest(project, "prepare"), "counts": prepared.facts["counts"]},
         "candidates": {
-            name: _candidate(headline, entry, timed.get(name, {})) for name, entry in candidates.read(project).items()
+            name: _candidate(headline, entry, timed.get(name, {}))
+            for name, entry in candidates.read(project).items()
         },
         "registered": {
             "name": registered.name,
@@ -122,10 +123,18 @@ def show(project: Project, summary: dict[str, Any], console: Console) -> None:
     console.print(table)
     version = summary["registered"]
     aliases = ", ".join(version["aliases"]) or "no alias"
-    console.print(f"registered: {version['name']} version {version['version']} ({aliases}), {version['digest'][:12]}")
-    reports = project.reports.relative_to(Path.cwd()) if project.reports.is_relative_to(Path.cwd()) else project.reports
+    console.print(
+        f"registered: {version['name']} version {version['version']} ({aliases}), {version['digest'][:12]}"
+    )
+    reports = (
+        project.reports.relative_to(Path.cwd())
+        if project.reports.is_relative_to(Path.cwd())
+        else project.reports
+    )
     ui = "make ui" if project.folder == ROOT else f"make ui PROJECT={reports.parent}"
-    console.print(f"where to look next: `{ui}` (runs, curves, versions), {reports}/card.html, {reports}/summary.json")
+    console.print(
+        f"where to look next: `{ui}` (runs, curves, versions), {reports}/card.html, {reports}/summary.json"
+    )
 
 
 def say_bytes(count: int) -> str:

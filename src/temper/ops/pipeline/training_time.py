@@ -7,7 +7,15 @@ before training begins.
 import sys
 
 from temper import artifacts
-from temper.commands.time_estimates import TIMED, TRAININGS, Estimate, advise, is_little, read_estimates, say_seconds
+from temper.commands.time_estimates import (
+    TIMED,
+    TRAININGS,
+    Estimate,
+    advise,
+    is_little,
+    read_estimates,
+    say_seconds,
+)
 from temper.commands.workload import measure_workload
 from temper.config import Params
 from temper.ops.pipeline import plan
@@ -42,7 +50,9 @@ def report_lines(project: Project, params: Params, steps: tuple[plan.Step, ...])
     for name, step in running.items():
         lines.append(f"{name}: {'at most ' if _may_be_less(project, step) else ''}{found[name]}")
         if name in trainings and found[name].seconds > 60 * params.plan.warn_minutes:
-            lines.append(f"warning: {advise(name, params, found[name], warn_minutes=params.plan.warn_minutes)}")
+            lines.append(
+                f"warning: {advise(name, params, found[name], warn_minutes=params.plan.warn_minutes)}"
+            )
     return [*lines, *_sum([found[name] for name in running])]
 
 
@@ -69,4 +79,6 @@ def _may_be_less(project: Project, step: plan.Step) -> bool:
 def _sum(estimates: list[Estimate]) -> list[str]:
     if len(estimates) < 2:
         return []
-    return [f"together {say_seconds(sum(each.seconds for each in estimates))}; the other stages are short beside them"]
+    return [
+        f"together {say_seconds(sum(each.seconds for each in estimates))}; the other stages are short beside them"
+    ]

@@ -40,7 +40,9 @@ def explain_failures(project: Project) -> Iterator[None]:
     except (MlflowException, SQLAlchemyError) as error:  # the second where MLflow makes its tables
         words = str(error).splitlines()[0]
         first = "free some space, " if words.endswith("is full") else ""
-        raise ValueError(f"MLflow could not read or write {project.store} ({words}); {first}{kept}") from error
+        raise ValueError(
+            f"MLflow could not read or write {project.store} ({words}); {first}{kept}"
+        ) from error
     except (HTTPError, PrefectException, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not str(error).startswith(_NO_ANSWER):
             raise
@@ -99,7 +101,9 @@ def run_flow(
                     return Failed(message=str(error))
 
         try:
-            with SyncClientContext.get_or_create():  # a client that was answered once waits for a server that dies
+            with (
+                SyncClientContext.get_or_create()
+            ):  # a client that was answered once waits for a server that dies
                 state = cast("State[Any]", recorded(str(project.folder), str(Owner.me()), return_state=True))
         except BaseException:
             cancelled = [each for each in cancellations if each.asked]

@@ -53,7 +53,9 @@ class Server:
             try:
                 free.bind(("127.0.0.1", port or 0))
             except OSError:
-                raise ValueError(f"port {port} is in use; end what listens there, perhaps `make ui`") from None
+                raise ValueError(
+                    f"port {port} is in use; end what listens there, perhaps `make ui`"
+                ) from None
             self.port = free.getsockname()[1]
         self._answered, self._stopping = threading.Event(), threading.Event()
         self.died = False
@@ -111,7 +113,8 @@ class Server:
     def _put_aside(self, why: str) -> None:
         kept = sqlite.move_away(self._database)
         print(
-            f"{self._database} is unusable ({why}); kept as {kept.name}, Prefect's history begins anew", file=sys.stderr
+            f"{self._database} is unusable ({why}); kept as {kept.name}, Prefect's history begins anew",
+            file=sys.stderr,
         )
 
     @property
@@ -128,7 +131,9 @@ class Server:
         until = time.monotonic() + timeout_s
         while time.monotonic() < until:
             if not self._keeper.is_alive():
-                raise ValueError(f"Prefect's server ended with status {self._process.returncode}; see {self._log}")
+                raise ValueError(
+                    f"Prefect's server ended with status {self._process.returncode}; see {self._log}"
+                )
             try:
                 with urllib.request.urlopen(f"{self.url}/health", timeout=5):
                     self._answered.set()
@@ -156,7 +161,9 @@ class Running:
 
 
 @contextmanager
-def serve(project: Project, *, port: int | None = None, services: bool = False) -> "Iterator[Server | Running]":
+def serve(
+    project: Project, *, port: int | None = None, services: bool = False
+) -> "Iterator[Server | Running]":
     """A server that is starting, or the one that runs already; Prefect in this process will talk to it. Import Prefect only inside."""
     if not services and (url := os.environ.get(URL)):
         os.environ["PREFECT_API_URL"] = url

@@ -40,7 +40,9 @@ def judge_candidate(project: Project, params: Params, champion: Registered | Non
     )
 
 
-def judge_version(project: Project, params: Params, version: Registered, champion: Registered | None) -> Verdict:
+def judge_version(
+    project: Project, params: Params, version: Registered, champion: Registered | None
+) -> Verdict:
     """The gate's verdict on any registered version; of rules that compare with the teacher or the student it knows nothing.
 
     Raises:
@@ -112,5 +114,7 @@ def result_file(project: Project, version: Registered) -> Path:
 
 
 def _speeds(project: Project) -> dict[str, dict[str, float]]:
-    timed: dict[str, Any] = json.loads((project.reports / "latency.json").read_text(encoding="utf-8"))["candidates"]
+    timed: dict[str, Any] = json.loads((project.reports / "latency.json").read_text(encoding="utf-8"))[
+        "candidates"
+    ]
     return {name: {key: float(found[key]["median"]) for key in SPEEDS} for name, found in timed.items()}

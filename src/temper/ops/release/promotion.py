@@ -71,7 +71,9 @@ def promote(client: MlflowClient, project: Project, params: Params, number: int 
             )
         forced = not found.opens
         why = f"{reason} (the gate: {found.sentence})" if reason else found.sentence
-        entry = _enact(client, project, version, "promoted", champion, why=why, outcome=found.outcome, forced=forced)
+        entry = _enact(
+            client, project, version, "promoted", champion, why=why, outcome=found.outcome, forced=forced
+        )
         _keep(client, version, found)
         return promotion_log.line(entry)
 
@@ -130,7 +132,12 @@ def reconcile(client: MlflowClient, project: Project, name: str) -> None:
     if now != before:
         digest = champion.digest if champion else None
         entry = promotion_log.add(
-            project, action="by hand", version=now, before=before, digest=digest, why="the alias was moved in MLflow"
+            project,
+            action="by hand",
+            version=now,
+            before=before,
+            digest=digest,
+            why="the alias was moved in MLflow",
         )
         _carry_out(client, project, name, entry)
 
@@ -223,7 +230,9 @@ def _keep(client: MlflowClient, version: Registered, found: Verdict) -> None:
     client.update_model_version(version.name, str(version.version), f"{words}\n\n{_VERDICT}{found.sentence}")
     if run := known.run_id:
         with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / "verdict.json").write_text(json.dumps(found.record(), indent=2) + "\n", encoding="utf-8")
+            (Path(folder) / "verdict.json").write_text(
+                json.dumps(found.record(), indent=2) + "\n", encoding="utf-8"
+            )
             (Path(folder) / "verdict.txt").write_text(found.words() + "\n", encoding="utf-8")
             client.log_artifacts(run, folder, "gate")
     _mark(client, version, found.outcome, found.sentence)

@@ -108,7 +108,9 @@ def add(project: Project, **what: Any) -> Entry:
 def write(project: Project, entries: list[Entry]) -> None:
     """Write the log as a whole, or not at all: a line that is half there would spoil the next."""
     project.runs.mkdir(parents=True, exist_ok=True)
-    write_atomically(path(project), "".join(json.dumps(asdict(entry), ensure_ascii=False) + "\n" for entry in entries))
+    write_atomically(
+        path(project), "".join(json.dumps(asdict(entry), ensure_ascii=False) + "\n" for entry in entries)
+    )
 
 
 def format_log(entries: list[Entry]) -> str:

@@ -40,7 +40,9 @@ def keep(client: MlflowClient, project: Project, params: Params, run: str) -> No
             if (project.folder / file).is_file():
                 shutil.copyfile(project.folder / file, folder / Path(file).name)
         revision = _git("rev-parse", "HEAD").decode().strip()
-        (folder / CODE).write_text(json.dumps({"revision": revision or None}, indent=2) + "\n", encoding="utf-8")
+        (folder / CODE).write_text(
+            json.dumps({"revision": revision or None}, indent=2) + "\n", encoding="utf-8"
+        )
         (folder / CHANGES).write_bytes(_changes())
         client.log_artifacts(run, name, FOLDER)
 
@@ -53,7 +55,9 @@ def reproduce(client: MlflowClient, project: Project, params: Params, number: in
     """
     version = model_versions.named(project, params.project, version=number)
     if version is None:
-        raise ValueError(f"{params.project} has no version {number}; `make history` and `make ui` show what there is")
+        raise ValueError(
+            f"{params.project} has no version {number}; `make history` and `make ui` show what there is"
+        )
     run = client.get_model_version(params.project, str(number)).run_id
     scratch = project.hidden / "reproduced" / str(number)
     shutil.rmtree(scratch, ignore_errors=True)
@@ -78,7 +82,9 @@ def reproduce(client: MlflowClient, project: Project, params: Params, number: in
     for stage in STAGES:
         if stage.name not in (*_KEPT, "evaluate"):
             _run(
-                [sys.executable, "-m", "temper", "stage", stage.name, "--project", str(place.folder)], code, environment
+                [sys.executable, "-m", "temper", "stage", stage.name, "--project", str(place.folder)],
+                code,
+                environment,
             )
     made = artifacts.load("quantize", place.artifacts / "quantize")
     digests = {digest_file(made.path(name)) for name in made.files}
@@ -99,15 +105,26 @@ def _run(command: list[str], code: Path, environment: dict[str, str]) -> None:
 def _take_out(revision: str | None, changes: Path, target: Path) -> None:
     """The code of a revision with changes that were not committed, in another folder."""
     if revision is None:
-        raise ValueError("the code was in no git repository when the version was made, so it cannot be taken out again")
+        raise ValueError(
+            "the code was in no git repository when the version was made, so it cannot be taken out again"
+        )
     packed = _git("archive", "--format=tar", revision, "src", "pyproject.toml")
     if not packed:
-        raise ValueError(f"git has no revision {revision[:12]} any more; fetch it, and run the same command again")
+        raise ValueError(
+            f"git has no revision {revision[:12]} any more; fetch it, and run the same command again"
+        )
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         archive.extractall(target, filter="data")
     if changes.stat().st_size:
         done = subprocess.run(
-            ["git", "apply", "--unsafe-paths", "--include=src/*", f"--directory={target}", str(changes.resolve())],
+            [
+                "git",
+                "apply",
+                "--unsafe-paths",
+                "--include=src/*",
+                f"--directory={target}",
+                str(changes.resolve()),
+            ],
             cwd=target,
             capture_output=True,
             text=True,

@@ -87,7 +87,9 @@ def _put_back(version: Registered, project: Project) -> None:
     )
 
 
-def _create(client: MlflowClient, project: Project, params: Params, evaluated: Artifact, run: str) -> ModelVersion:
+def _create(
+    client: MlflowClient, project: Project, params: Params, evaluated: Artifact, run: str
+) -> ModelVersion:
     facts, headline = evaluated.facts["candidates"][CANDIDATE], evaluated.facts["headline"]
     quantized = artifacts.load("quantize", project.artifacts / "quantize", check_files=False)
     file = quantized.path(facts["file"])
@@ -118,8 +120,12 @@ def _create(client: MlflowClient, project: Project, params: Params, evaluated: A
         "Input `image`: uint8 pixels [N, H, W, C]."
     )
     source = f"models:/{model_id}"
-    made = client.create_model_version(params.project, source, run, tags=tags, description=words, model_id=model_id)
-    client.update_run(run, name=f"{CANDIDATE}, version {made.version}")  # several side by side must be told apart
+    made = client.create_model_version(
+        params.project, source, run, tags=tags, description=words, model_id=model_id
+    )
+    client.update_run(
+        run, name=f"{CANDIDATE}, version {made.version}"
+    )  # several side by side must be told apart
     return made
 
 

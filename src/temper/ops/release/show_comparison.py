@@ -61,7 +61,9 @@ def find(project: Project, params: Params, asked: str) -> Registered:
     number, alias = (int(asked), None) if asked.isdigit() else (None, asked)
     found = model_versions.named(project, params.project, version=number, alias=alias)
     if found is None:
-        raise ValueError(f"{params.project} has no version {asked}; `make history` and `make ui` show what there is")
+        raise ValueError(
+            f"{params.project} has no version {asked}; `make history` and `make ui` show what there is"
+        )
     return found
 
 
@@ -70,7 +72,13 @@ def show(found: dict[str, Any], console: Console) -> None:
     title = f"{found['second']} against {found['first']}, {found['images']} test images"
     table = Table(title=title, box=None, title_justify="left")
     table.add_column("score", no_wrap=True)
-    for name in (found["first"], found["second"], "difference", f"{100 * found['confidence']:g} % interval", ""):
+    for name in (
+        found["first"],
+        found["second"],
+        "difference",
+        f"{100 * found['confidence']:g} % interval",
+        "",
+    ):
         table.add_column(name, justify="right", no_wrap=True)
     for row in [*found["scores"], *found["strata"][:3]]:
         interval = f"{row['low']:+.4f} to {row['high']:+.4f}"

@@ -48,7 +48,9 @@ def save_splits(project: Project, params: Params) -> str | None:
     if target.is_file():
         # Images that are gone for the moment may come back.
         before = _read(target)
-        now = pa.concat_tables([now, before.filter(pa.compute.invert(pa.compute.is_in(before["id"], now["id"])))])
+        now = pa.concat_tables(
+            [now, before.filter(pa.compute.invert(pa.compute.is_in(before["id"], now["id"])))]
+        )
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     pq.write_table(now.sort_by("id"), temporary, compression="zstd")
     temporary.replace(target)
@@ -72,7 +74,11 @@ def count_seen(project: Project, version: Registered) -> tuple[int, int]:
     table = _read(prepared.path(_TABLE))
     test = _short(table, "test")
     path = version.file.with_name(TRAINED)
-    if TRAINED not in version.beside or not path.is_file() or artifacts.digest_file(path) != version.beside[TRAINED]:
+    if (
+        TRAINED not in version.beside
+        or not path.is_file()
+        or artifacts.digest_file(path) != version.beside[TRAINED]
+    ):
         return 0, len(test)
     trained = np.load(path, allow_pickle=False)
     same_size = np.isin(_short(table, None)[:, 0], trained[:, 0]).any()

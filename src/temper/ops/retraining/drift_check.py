@@ -32,7 +32,11 @@ def check(project: Project, params: Params) -> dict[str, Any] | str:
         return f"{len(images)} recent images in {place}, {LEAST_RECENT} are needed to tell anything"
     out = project.reports / FOLDER
     asked = artifacts.digest_json(
-        [champion.digest, params.retrain.false_alarms, [[path.name, path.stat().st_mtime_ns] for path in images]]
+        [
+            champion.digest,
+            params.retrain.false_alarms,
+            [[path.name, path.stat().st_mtime_ns] for path in images],
+        ]
     )
     done = project.hidden / "drift.done"
     if not ((out / NUMBERS).is_file() and done.is_file() and done.read_text(encoding="utf-8") == asked):

@@ -81,7 +81,9 @@ def import_new(project: Project, params: Params) -> Taken:
         )
     target = project.folder / folder
     if inbox.resolve().is_relative_to(target.resolve()):
-        raise ValueError(f"retrain.inbox = {params.retrain.inbox!r} lies in the data folder {folder!r}; name another")
+        raise ValueError(
+            f"retrain.inbox = {params.retrain.inbox!r} lies in the data folder {folder!r}; name another"
+        )
     split = (target / _SPLITS[0]).is_dir()
     target = target / _SPLITS[0] if split else target
     now, sizes, counts = time.time(), _by_size(target), Counter(path.parent.name for path in found)

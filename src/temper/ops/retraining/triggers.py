@@ -55,7 +55,9 @@ def decide(news: Changes, params: RetrainParams, *, force: bool = False) -> Deci
     drifted = f"drift in {', '.join(news.alarms)}" if news.alarms else ""
     advice = f" ({drifted}: advice only)" if drifted and not params.drift_trains else ""
     if not changed and not news.stale:
-        return Decision(False, f"nothing new: data, code and parameters are those of the last training{advice}")
+        return Decision(
+            False, f"nothing new: data, code and parameters are those of the last training{advice}"
+        )
     if force:
         return Decision(True, _say(news))
     if news.since_h < params.cooldown_h:
@@ -83,7 +85,9 @@ def record_training(project: Project) -> None:
     """Remember what the artifacts were trained on, once their model is registered."""
     prepared = artifacts.load("prepare", project.artifacts / "prepare", check_files=False)
     trained = sorted(set(_digests(prepared.path("rows.parquet"), "train")))
-    artifacts.write_sealed(project.hidden / FILE, {"prepare": prepared.digest, "time": time.time(), "trained": trained})
+    artifacts.write_sealed(
+        project.hidden / FILE, {"prepare": prepared.digest, "time": time.time(), "trained": trained}
+    )
 
 
 def collect(project: Project, params: Params, steps: tuple[plan.Step, ...]) -> Changes:
@@ -125,7 +129,9 @@ def check_reasons(project: Project, params: Params, steps: tuple[plan.Step, ...]
     """
     drift = drift_check.check(project, params)
     print(drift_check.format_result(drift), flush=True)
-    found = replace(collect(project, params, steps), alarms=() if isinstance(drift, str) else tuple(drift["alarms"]))
+    found = replace(
+        collect(project, params, steps), alarms=() if isinstance(drift, str) else tuple(drift["alarms"])
+    )
     return decide(found, params.retrain, force=force)
 
 

@@ -38,7 +38,9 @@ def notify(project: Project, params: Params, message: str, *, trained: bool, fai
     ).encode()
     headers = {"Content-Type": "application/json"}
     if secret := os.environ.get(SECRET):
-        headers["X-Temper-Signature"] = f"sha256={hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()}"
+        headers["X-Temper-Signature"] = (
+            f"sha256={hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()}"
+        )
     # A thread that nobody waits for longer: a server that sends a byte a second would hold up the run.
     said: list[str] = []
     request = urllib.request.Request(params.retrain.webhook, body, headers)

@@ -15,13 +15,18 @@ def read(step: str, ended: subprocesses.Ended) -> tuple[str, bool]:
             return line.removeprefix("error: "), True
     for line in reversed(ended.err):
         # Of a stage that was killed DVC says: failed to run: python -m temper stage train, exited with -9
-        if (found := re.search(r"failed to run: .*, exited with (-?\d+)$", line)) and (name := _signal(int(found[1]))):
+        if (found := re.search(r"failed to run: .*, exited with (-?\d+)$", line)) and (
+            name := _signal(int(found[1]))
+        ):
             return _say_killed(step, name), False
         if line.startswith("ERROR: ") and "failed to run:" not in line:
             return explain(line.removeprefix("ERROR: ")), False
     if name := _signal(ended.code):
         return _say_killed(step, name), False
-    return f"{step} ended with status {ended.code}; unless the lines above say why, run the same command again", False
+    return (
+        f"{step} ended with status {ended.code}; unless the lines above say why, run the same command again",
+        False,
+    )
 
 
 def _signal(code: int) -> str | None:

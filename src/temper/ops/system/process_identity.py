@@ -31,7 +31,11 @@ class Owner:
     def read(cls, text: str | None) -> "Owner | None":
         """What `str` made of an owner; None if it is no such text."""
         parts = (text or "").split(" ")
-        return cls(parts[0], parts[1], int(parts[2]), parts[3]) if len(parts) == 4 and parts[2].isdigit() else None
+        return (
+            cls(parts[0], parts[1], int(parts[2]), parts[3])
+            if len(parts) == 4 and parts[2].isdigit()
+            else None
+        )
 
     def __str__(self) -> str:
         return f"{self.host} {self.boot} {self.pid} {self.started}"
@@ -56,7 +60,9 @@ def _started(pid: int) -> str | None:
     """When a process started, as its system says it; None if there is none."""
     try:
         # After the name in parentheses, which may hold spaces; field 22 of proc(5), in ticks since boot.
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        fields = (
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        )
         return None if fields[0] == "Z" else fields[19]
     except FileNotFoundError:
         if Path("/proc/self/stat").exists():

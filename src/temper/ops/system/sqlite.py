@@ -40,7 +40,9 @@ def damage(path: Path) -> str | None:
             found = [line for (line,) in database.execute("PRAGMA integrity_check(3)")]
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode & 0xFF in _ELSEWHERE:
-            raise OSError(f"could not read {path}: {error}; mend that and run the same command again") from error
+            raise OSError(
+                f"could not read {path}: {error}; mend that and run the same command again"
+            ) from error
         return str(error)
     return None if found == ["ok"] else found[0].splitlines()[0]
 

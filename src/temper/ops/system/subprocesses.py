@@ -98,7 +98,9 @@ def tied(command: list[str]) -> list[str]:
 def marked(name: str, value: str) -> list[psutil.Process]:
     """Every living process but this one that carries a variable in its environment, whoever its parent is now."""
     return [
-        process for process in psutil.process_iter() if process.pid != os.getpid() and _carries(process, name, value)
+        process
+        for process in psutil.process_iter()
+        if process.pid != os.getpid() and _carries(process, name, value)
     ]
 
 
@@ -200,7 +202,9 @@ class _Relay:
         try:
             self._sink.write(text)
             self._sink.flush()
-        except OSError:  # the terminal was closed, or `| head` has seen enough: nobody reads, the work goes on
+        except (
+            OSError
+        ):  # the terminal was closed, or `| head` has seen enough: nobody reads, the work goes on
             self._deaf = True
 
     def close(self) -> None:
