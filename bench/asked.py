@@ -1,13 +1,22 @@
-"""Which project a bench looks at: its command line, with `--help`."""
+"""The command line of the benchmarks that need a finished project, with `--help`."""
 
 import argparse
 from pathlib import Path
 
 
 def read_project(description: str | None, *, default: str, stages: tuple[str, ...] = ()) -> tuple[Path, str]:
-    """The folder of a project that was run, and one of `stages` (the first where none is named; empty where there are none).
+    """Read the project's folder and the stage from the command line.
 
-    Ends the program with a line, and the status 2, where there is no such project.
+    Args:
+        description: Text for `--help`.
+        default: Project if the command line names none.
+        stages: Stages that may be named; the first one is the default.
+
+    Returns:
+        The folder of a project that has been run, and the stage; an empty string if there are no `stages`.
+
+    Raises:
+        SystemExit: With status 2 and one line, if the project does not exist or has not been run.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -28,6 +37,7 @@ def read_project(description: str | None, *, default: str, stages: tuple[str, ..
     for needed in ("params.yaml", "artifacts/prepare", "artifacts/augment"):
         if not (folder / needed).exists():
             parser.error(
-                f"{folder / needed} does not exist; name a project, and run `make pipeline PROJECT={asked.project}` first"
+                f"project = {asked.project}: {folder / needed} does not exist; name a project, and run "
+                f"`make pipeline PROJECT={asked.project}` first"
             )
     return folder, getattr(asked, "stage", "")

@@ -1,15 +1,17 @@
-"""What do ranks tell each other in a step? Bytes, measured, and what they would cost on 2 to 256 GPUs.
+"""How many bytes do ranks exchange in a step? Measured, with a model of the cost on 2 to 256 GPUs.
 
     python bench/communication.py [PROJECT]        default: .
 
-Two gloo ranks train the project's teacher and student and a ResNet-50 (1,000 classes) for some steps. Printed for each: the
-tensors that are summed over ranks in a step, in how many calls and bytes, those of the gradients and those of batch statistics apart,
-and what went over the wire: counted at the loopback of a network namespace of its own, in which nobody else talks; that
-needs root and `unshare`, and is left out without.
+Two gloo ranks train the project's teacher and student and a ResNet-50 (1,000 classes) for some steps. For
+each network the benchmark prints the calls and bytes of the tensors that are summed over ranks in a step,
+separately for gradients and batch statistics. It also prints the bytes that went over the wire. They are
+counted at the loopback interface of a separate network namespace, which carries no other traffic. This needs
+root and `unshare`; without them, the bytes on the wire are left out.
 
-The model is that of a ring (Patarasuk and Yuan 2009, doi:10.1016/j.jpdc.2008.09.002): each of N ranks sends 2 (N - 1) / N of the bytes, in
-2 (N - 1) messages one after the other. Gradients are summed while the backward pass still runs, so their time is an upper
-bound of what they cost; statistics are waited for, and cost the latency of their messages.
+The model is that of a ring (Patarasuk and Yuan 2009, doi:10.1016/j.jpdc.2008.09.002): each of N ranks sends
+2 (N - 1) / N of the bytes, in 2 (N - 1) messages one after the other. Gradients are summed while the backward
+pass still runs, so their time is an upper bound of their cost. The forward and backward passes wait for the
+statistics, which therefore cost the latency of their messages.
 """
 
 import os
@@ -35,23 +37,24 @@ STEPS = 5
 EXAMPLES, SIZE_PX = 4, 32
 LINKS_GBIT_S = (25, 100, 400)
 LATENCY_US = 10
-"""Of one message between two hosts; a usual order of magnitude, to be replaced by that of your network."""
+"""Latency of one message between two hosts: a usual order of magnitude; replace it by your network's."""
 
 
 class Count:
-    """Calls and bytes of sums over ranks."""
+    """Number of calls and bytes of sums over ranks."""
 
     def __init__(self) -> None:
         self.calls = self.bytes = 0
 
     def add(self, tensor: torch.Tensor) -> None:
-        """Count one sum."""
+        """Count the sum of one tensor."""
         self.calls += 1
         self.bytes += tensor.numel() * tensor.element_size()
 
 
 def sent_bytes() -> int:
-    """What left over the loopback of this process's network namespace; /sys would tell of another one's."""
+    """Return the bytes that were sent over the loopback interface of this process's network namespace."""
+    # /sys would show the counters of another namespace.
     for line in Path("/proc/self/net/dev").read_text().splitlines():
         name, _, counts = line.partition(":")
         if name.strip() == "lo":
@@ -59,8 +62,8 @@ def sent_bytes() -> int:
     return 0
 
 
-def measure(backbone: AnyBackbone, classes: int, ranks: Ranks, folder: Path) -> dict[str, float]:
-    """Per step: calls and bytes of gradients and of statistics, and bytes on the wire."""
+def measure(backbone: AnyBackbone, classes: int, ranks: Ranks) -> dict[str, float]:
+    """Return, per step, the calls and bytes of gradients and of statistics, and the bytes on the wire."""
     facts = Facts(SIZE_PX, SIZE_PX, 3, (127.0,) * 3, (60.0,) * 3)
     problem = Multiclass(kind="multiclass", classes=tuple(map(str, range(classes))))
     network = build_network(problem, backbone, facts, seed=0)
@@ -85,7 +88,7 @@ def measure(backbone: AnyBackbone, classes: int, ranks: Ranks, folder: Path) -> 
     sent = 0
     try:
         for step in range(STEPS + 2):
-            if step == 2:  # the first two decide on the buckets
+            if step == 2:  # DistributedDataParallel rearranges its buckets in the first two steps
                 for count in (gradients, statistics):
                     count.calls = count.bytes = 0
                 ranks.wait()
@@ -102,7 +105,7 @@ def measure(backbone: AnyBackbone, classes: int, ranks: Ranks, folder: Path) -> 
 
 
 def show(name: str, found: dict[str, float], *, alone: bool) -> None:
-    """One network's figures and the model."""
+    """Print the measurements of one network, and the model."""
     size, sums = found["gradient bytes"], found["statistics sums"]
     print(f"\n{name}: a step of a rank")
     print(f"  gradients   {size / 1e6:10.3f} MB in {found['gradient sums']:.0f} sums")
@@ -113,11 +116,13 @@ def show(name: str, found: dict[str, float], *, alone: bool) -> None:
         payload = size + found["statistics bytes"]
         # Two ranks: each sends 2 (2 - 1) / 2 = once the bytes.
         print(
-            f"  on the wire {found['wire bytes'] / 1e6:10.3f} MB by both ranks; the ring says {2 * payload / 1e6:.3f}"
+            f"  on the wire {found['wire bytes'] / 1e6:10.3f} MB by both ranks; "
+            f"the ring model predicts {2 * payload / 1e6:.3f}"
         )
     links = "".join(f"{f'{link} Gbit/s':>12}" for link in LINKS_GBIT_S)
     print(
-        f"  {'ranks':>5} {'sent':>11}{links}{'statistics':>12}   (ms; statistics at {LATENCY_US} us a message)"
+        f"  {'ranks':>5} {'sent':>11}{links}{'statistics':>12}"
+        f"   (ms; statistics at {LATENCY_US} us per message)"
     )
     for num in (2, 4, 8, 16, 32, 64, 128, 256):
         sent = 2 * (num - 1) / num * size
@@ -126,20 +131,20 @@ def show(name: str, found: dict[str, float], *, alone: bool) -> None:
 
 
 def rank(folder: Path, *, alone: bool) -> None:
-    """What each of the two ranks does."""
+    """Measure every network as one of the two ranks; the first rank prints."""
     ranks, params = join_ranks(), load(folder)
     for name, backbone, classes in (
         ("teacher", params.train.backbone, 10),
         ("student", params.distill.backbone, 10),
         ("ResNet-50", Timm(family="timm", name="resnet50"), 1000),
     ):
-        found = measure(backbone, classes, ranks, folder)
+        found = measure(backbone, classes, ranks)
         if ranks.first:
             show(name, found, alone=alone)
 
 
 def main() -> None:
-    """Start two ranks, in a network namespace of their own where that can be had."""
+    """Start two ranks, in a separate network namespace if this user may make one."""
     folder, _ = read_project(__doc__, default=".")
     if "RANK" in os.environ:
         rank(folder, alone=os.environ["ALONE"] == "1")

@@ -1,11 +1,12 @@
-"""How many samples a second does the data path make, beside torch's DataLoader with albumentations doing the same?
+"""How many images per second does the data path deliver, compared with torch's DataLoader and albumentations?
 
     python bench/data_path.py [--rounds 5] [--workers CORES]
 
-Small: 28x28 grey pixels in memory; shifted by up to 2 px with mirrored edges, flipped, normalised to float32. Large: JPEGs of
-320 to 500 px, their bytes in memory; decoded, random resized crop to 224 px, flipped, normalised. Batches of 256 and 64. Both sides
-go through an epoch in turns, in one process tree, after one of each to warm up; DataLoader's workers live on between epochs.
-Prints images/s (median, least, most) and the ratio of medians.
+Small: 28x28 grey pixels in memory; shifted by up to 2 px with mirrored edges, flipped, normalised to float32.
+Large: JPEGs of 320 to 500 px, their bytes in memory; decoded, random resized crop to 224 px, flipped,
+normalised. The batches have 256 and 64 images. The two sides take turns, an epoch each, in one process tree,
+after one epoch each to warm up. DataLoader's workers persist between epochs. Prints images/s (median, least,
+most) and the ratio of medians.
 """
 
 import argparse
@@ -38,7 +39,7 @@ MEAN, STD = 0.45, 0.25
 
 
 class ImageDataset(Dataset[tuple[Tensor, int]]):
-    """What most people write: an image at a time."""
+    """The dataset that most people write: one image at a time."""
 
     def __init__(self, images: np.ndarray | list[bytes], transform: albumentations.Compose) -> None:
         self.images, self.transform = images, transform
@@ -57,7 +58,7 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
 def peer(
     images: np.ndarray | list[bytes], steps: list, batch_size: int, workers: int
 ) -> Callable[[], Iterator[Tensor]]:
-    """Epochs of DataLoader and albumentations."""
+    """Return a function that iterates over an epoch of DataLoader and albumentations."""
     channels = 1 if isinstance(images, np.ndarray) else 3
     normalise = albumentations.Normalize(mean=[MEAN] * channels, std=[STD] * channels)
     loader = DataLoader(
@@ -76,7 +77,10 @@ def peer(
 def ours(
     columns: dict, views: ViewParams, batch_size: int, stream: Stream | None, count: int
 ) -> Callable[[], Iterator[Tensor]]:
-    """Epochs of this project's loader; normalised as the network's first step would."""
+    """Return a function that iterates over an epoch of temper's loader.
+
+    Images are normalised as the first layer of temper's networks does it: both sides deliver the same.
+    """
     device = torch.device("cpu")
     loader = TrainLoader(
         to_tensors(columns, device),
@@ -98,7 +102,7 @@ def ours(
 
 
 def large_images() -> list[bytes]:
-    """Soft blobs of colour under fine noise, as JPEG of 320 to 500 px."""
+    """Return soft blobs of colour under fine noise, as JPEGs of 320 to 500 px."""
     rng, made = np.random.default_rng(0), []
     for _ in range(NUM_LARGE):
         height, width = rng.integers(320, 501, 2).tolist()
@@ -113,7 +117,7 @@ def large_images() -> list[bytes]:
 
 
 def race(sides: dict[str, Callable[[], Iterator[Tensor]]], rounds: int) -> dict[str, list[float]]:
-    """Images/s of each side, in turns; the first round warms up."""
+    """Measure images/s of each side, in turns; the first round only warms up."""
     speeds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds + 1):
         for name, epoch in sides.items():
@@ -134,7 +138,7 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.rounds < 1 or asked.workers < 0:
         parser.error(
-            f"--rounds {asked.rounds} --workers {asked.workers}: at least one round, and no fewer than 0 workers"
+            f"--rounds {asked.rounds} --workers {asked.workers}: at least 1 round and at least 0 workers"
         )
     small = np.random.default_rng(0).integers(0, 256, (NUM_SMALL, 28, 28, 1), np.uint8)
     pad = albumentations.PadIfNeeded(32, 32, border_mode=cv2.BORDER_REFLECT_101)
@@ -166,7 +170,8 @@ def main() -> None:
             found[name] = race(sides, asked.rounds)
             for side, speeds in found[name].items():
                 print(
-                    f"{name} {side:10s} {median(speeds):9.0f} ({min(speeds):.0f}-{max(speeds):.0f}) images/s, n = {asked.rounds}"
+                    f"{name} {side:10s} {median(speeds):9.0f} "
+                    f"({min(speeds):.0f}-{max(speeds):.0f}) images/s, n = {asked.rounds}"
                 )
             print(f"{name} ratio {median(found[name]['temper']) / median(found[name]['DataLoader']):.1f}")
     print(json.dumps({"workers": asked.workers, "threads": torch.get_num_threads(), "images_per_s": found}))

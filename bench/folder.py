@@ -1,13 +1,18 @@
-"""A folder of real images, out of the box: `make init`, nothing edited, `make pipeline`; beside it what peers reach in the same minutes.
+"""How good is the model of an unedited project on real images, and what do peers reach in the same time?
 
-    python bench/folder.py [--sets cells wbc pets membrane] [--seeds 3] [--minutes 10] [--peers timm torchvision] [--out bench/folder.jsonl]
+    python bench/folder.py [--sets cells wbc pets membrane] [--seeds 3] [--minutes 10]
+        [--peers timm torchvision] [--out bench/folder.jsonl]
 
-For each set (`bench/sets.py`) a project is written once by init; for further seeds only `seed` differs. Measured: whether the chain ends with a
-registered model and what it computes in; test accuracy of teacher, student and quantized model; seconds of each stage beside the estimate. A
-student that stays more than a point below its teacher is trained once more without one (`distill.terms.share: 0`), as the control.
-Each peer (`bench/finetune.py`) gets the seconds that the teacher's stage took, the same images, splits and size; the teacher's own backbone and weights
-where it started from pretrained ones, else timm's resnet18 from scratch. Every result is a line of --out and is not measured again. One
-set and seed takes about 20 minutes; nothing else may compute meanwhile.
+For each set (`bench/sets.py`) `temper init` writes a project, and the pipeline runs it without any edit; for
+other seeds only `seed` differs. The benchmark records whether the pipeline ends with a registered model and
+in which precision it computes; the test accuracy of teacher, student and quantized model; and the seconds of
+each stage beside the estimate. A student more than one point below its teacher is trained again without one
+(`distill.terms.share: 0`), as the control.
+
+Each peer (`bench/finetune.py`) gets the seconds that the stage `train` took, and the same images, splits and
+image size. It trains the teacher's backbone from the same pretrained weights, or timm's resnet18 from scratch
+if the teacher had no pretrained weights. Every result is a line of --out and is not measured again. One set
+and seed takes about 20 minutes; run nothing else meanwhile.
 """
 
 import argparse
@@ -33,10 +38,11 @@ SETS = ("cells", "wbc", "pets", "membrane")
 PEERS = ("timm", "torchvision")
 SCRATCH = "resnet18"
 _POINT = 0.01
+"""A student further below its teacher than this accuracy is trained again without one."""
 
 
 def call(command: list[str], log: Path) -> float:
-    """Run a command, its output into a file; returns its seconds, ends the bench if it fails."""
+    """Run a command with its output in a file; returns its seconds, and ends the benchmark if it fails."""
     started = time.perf_counter()
     with log.open("w") as stream:
         done = subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT, check=False)
@@ -46,7 +52,7 @@ def call(command: list[str], log: Path) -> float:
 
 
 def run_chain(folder: Path, project: Path, seed: int, minutes: float) -> dict[str, Any]:
-    """Write the project, run it, and read what came out."""
+    """Write the project, run its pipeline, and read the results."""
     python = sys.executable
     shutil.rmtree(project, ignore_errors=True)
     log = project.with_suffix(".log")
@@ -76,12 +82,12 @@ def run_chain(folder: Path, project: Path, seed: int, minutes: float) -> dict[st
 
 
 def facts_of(project: Path, stage: str) -> dict[str, Any]:
-    """What a stage left on record."""
+    """Read the facts in a stage's artifact."""
     return dict(artifacts.load(stage, project / "artifacts" / stage, check_files=False).facts)
 
 
 def run_alone(project: Path) -> float:
-    """Test accuracy of the student trained without a teacher, for as long."""
+    """Measure the test accuracy of a student that is trained as long, but without a teacher."""
     from distil import score
 
     control = project.with_name(f"{project.name}-alone")
@@ -101,7 +107,7 @@ def run_alone(project: Path) -> float:
 
 
 def run_peer(recipe: str, folder: Path, project: Path, seed: int, seconds: float) -> dict[str, Any]:
-    """A peer on the same images, from the same weights if there are any."""
+    """Train a peer on the same images, from the same pretrained weights if there are any."""
     params = load(project)
     backbone, weights = getattr(params.train.backbone, "name", SCRATCH), params.train.transfer.weights
     command = [sys.executable, "bench/finetune.py", str(folder), "--recipe", recipe, "--backbone", backbone]
@@ -121,7 +127,7 @@ def run_peer(recipe: str, folder: Path, project: Path, seed: int, seconds: float
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Measure what is not on record yet; returns all results asked for."""
+    """Measure what the file of results does not contain yet; returns all requested results."""
     known = (
         [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.is_file() else []
     )
@@ -146,7 +152,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def table(results: list[dict[str, Any]], sets: list[str], peers: list[str]) -> str:
-    """Markdown: a row for every set; mean ± standard deviation over seeds, in per cent."""
+    """Return a Markdown table with a row per set: mean ± standard deviation over seeds, in percent."""
     head = [
         "set",
         "teacher",
@@ -201,11 +207,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with the data")
-    work = (
-        Path(tempfile.gettempdir()) / "temper-folders"
-    )  # DVC refuses projects that git ignores, as it does data/
+    # DVC refuses projects in folders that git ignores, and git ignores data/.
+    work = Path(tempfile.gettempdir()) / "temper-folders"
     parser.add_argument("--work", type=Path, default=work, help="folder for sets and projects")
-    parser.add_argument("--out", type=Path, default=Path("bench/folder.jsonl"), help="results, a line each")
+    parser.add_argument("--out", type=Path, default=Path("bench/folder.jsonl"), help="results, one per line")
     options = parser.parse_args()
     if options.seeds < 1:
         parser.error("--seeds: at least 1")

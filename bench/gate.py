@@ -1,11 +1,15 @@
-"""How often does the gate err? Simulated models on simulated test images, judged by the rules and the code that judge real ones.
+"""How often does the gate err? Measured on simulated models, with the rules and the code for real ones.
 
     python bench/gate.py [--images 10000] [--accuracy 0.93] [--differ 0.04] [--margin 0.01] [--trials 1000]
 
-A trial draws, for each image, whether champion and challenger answer it rightly: the two differ on a share `differ` of the
-images, and their true accuracies differ by what the row says. Then 1,000 bootstrap draws, as in an evaluation, and the rule.
-Asked is: how often do equal models pass as better (`min_gain: 0`; at most 5 %), how often is a true loss of one and of two margins
-caught (`max_drop: margin`; at least 95 %), and how often do equal models pass as not worse (the rule's use).
+A trial draws, for each image, whether champion and challenger answer it correctly: exactly one of them is
+right on a share `differ` of the images, and their true accuracies differ by the amount that the table's row
+states. The trial then makes 1,000 bootstrap draws, as an evaluation does, and applies the rule. Three
+questions are answered:
+
+- How often do equal models pass as better (`min_gain: 0`; should be at most 5 %)?
+- How often is a true loss of one and of two margins caught (`max_drop: margin`; should be at least 95 %)?
+- How often do equal models pass as not worse (the purpose of the rule)?
 """
 
 from typing import Annotated
@@ -25,7 +29,7 @@ _QUESTION = Question("multiclass", ("a", "b"), "accuracy", True)
 
 
 def rate(right: torch.Tensor, draws: torch.Tensor, name: str) -> Rating:
-    """A rating of a model of which only the right answers are known."""
+    """Return the rating of a model, given for each image whether its answer is correct."""
     samples = resample(draws, right[:, None])[:, 0] / len(right)
     return Rating(
         model=name,
@@ -41,7 +45,7 @@ def rate(right: torch.Tensor, draws: torch.Tensor, name: str) -> Rating:
 def simulate(
     images: int, accuracy: float, differ: float, loss: float, rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Right answers of a champion and of a challenger whose true accuracy is lower by `loss`."""
+    """Draw the correct answers of a champion and of a challenger whose true accuracy is lower by `loss`."""
     lost, gained = (differ + loss) / 2, (differ - loss) / 2
     chances = rng.random(images)
     both = accuracy - lost
@@ -52,12 +56,12 @@ def simulate(
 
 def main(
     images: Annotated[int, typer.Option(min=10, help="Test images.")] = 10_000,
-    accuracy: Annotated[float, typer.Option(help="Of the champion.")] = 0.93,
+    accuracy: Annotated[float, typer.Option(help="True accuracy of the champion.")] = 0.93,
     differ: Annotated[
         float, typer.Option(help="Share of the images on which only one of the two is right.")
     ] = 0.04,
-    margin: Annotated[float, typer.Option(help="Of the rule max_drop.")] = 0.01,
-    trials: Annotated[int, typer.Option(min=1, help="For each row.")] = 1000,
+    margin: Annotated[float, typer.Option(help="Margin of the rule max_drop.")] = 0.01,
+    trials: Annotated[int, typer.Option(min=1, help="Trials for each row.")] = 1000,
 ) -> None:
     """Count how often each rule lets a simulated challenger pass."""
     better = GateParams(rules=(Rule(metric="accuracy", min_gain=0.0),))
@@ -94,7 +98,8 @@ def main(
         "trials",
     ]
     print(
-        f"{images} images, champion {accuracy:g}, the two differ on {100 * differ:g} % of them, confidence 0.95"
+        f"{images} images, champion {accuracy:g}, the two models differ on {100 * differ:g} % of them, "
+        "confidence 0.95"
     )
     print(markdown(head, found))
 

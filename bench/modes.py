@@ -1,10 +1,12 @@
 """How fast is each precision and memory layout on this machine, for a project's own networks and batches?
 
-    python bench/modes.py [PROJECT]        ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 plays a processor without matrix units
+    python bench/modes.py [PROJECT]        default: .
 
-Training does not ask a clock (docs/decisions/0007-modes-without-a-clock.md); this says whether its rule is right here, or whether
-`fit.precision` and `fit.layout` had better be named. Rounds alternate between the modes; prints images/s (median, least,
-most) of forward, backward and update, and the ratio to what the rule takes. Needs the project's artifacts (`make pipeline` first).
+Training chooses its mode without a clock (docs/decisions/0007-modes-without-a-clock.md). This benchmark shows
+whether that rule finds the fastest mode on this machine, or whether `fit.precision` and `fit.layout` should
+be set. Set ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 to simulate a processor without matrix units. Rounds alternate
+between the modes. Prints images/s (median, least, most) of forward pass, backward pass and update, and the
+ratio to the mode that the rule chooses. Needs the project's artifacts (`make pipeline` first).
 """
 
 import time
@@ -80,11 +82,12 @@ for stage in (params.train, params.distill):
                 speeds[mode].append(STEPS * stage.fit.batch_size / (time.perf_counter() - started))
     reference = median(speeds[taken])
     print(
-        f"{stage.backbone} batch {stage.fit.batch_size}, {ROUNDS} rounds of {STEPS} steps, {torch.get_num_threads()} threads"
+        f"{stage.backbone} batch {stage.fit.batch_size}, {ROUNDS} rounds of {STEPS} steps, "
+        f"{torch.get_num_threads()} threads"
     )
     for mode, rates in speeds.items():
-        mark = "  <- taken" if mode == taken else ""
+        mark = "  <- chosen by the rule" if mode == taken else ""
         print(
-            f"  {mode.precision} {mode.layout:13s} {median(rates):8.0f} ({min(rates):.0f}-{max(rates):.0f}) images/s,"
-            f" {median(rates) / reference:.2f}{mark}"
+            f"  {mode.precision} {mode.layout:13s} {median(rates):8.0f} "
+            f"({min(rates):.0f}-{max(rates):.0f}) images/s, {median(rates) / reference:.2f}{mark}"
         )

@@ -1,8 +1,10 @@
-"""Which recipe gets to an accuracy soonest? An ablation of the teacher's training, on the validation split alone.
+"""Which recipe reaches an accuracy soonest? An ablation of the teacher's training, on the validation split.
 
-    python bench/recipe.py VARIANTS [--project .] [--seeds 3] [--levels 92,93,94] [--threads N] [--out reports/recipe.json]
+    python bench/recipe.py VARIANTS [--project .] [--seeds 3] [--levels 92,93,94] [--threads N]
+        [--out reports/recipe.json]
 
-VARIANTS is a YAML or JSON list of named changes to the section `train` of the project's params.yaml, by dotted keys:
+VARIANTS is a YAML or JSON list of named changes to the section `train` of the project's params.yaml, by
+dotted keys:
 
     - name: as it is
     - name: no smoothing
@@ -10,10 +12,11 @@ VARIANTS is a YAML or JSON list of named changes to the section `train` of the p
     - name: wider, fewer epochs
       set: {backbone.widths: [16, 64, 128], fit.epochs: 6}
 
-Each training is the stage `train` in a process of its own; variants take turns within a seed, so that a busy moment of the machine hits all of
-them. Seconds are those of training: after a warm-up, without validation. Prints a table for docs/log.md. Every finished training is kept in
-`--out`: the same command goes on where it was, and does not train again what is known for this code, data and variant. The test split is
-never opened. Needs the artifacts of prepare and augment (`make pipeline` makes them).
+Each training is the stage `train` in a separate process. Variants take turns within a seed, so that a busy
+moment of the machine affects all of them. Seconds are those of training, after a warm-up and without
+validation. Prints a table for docs/log.md. Every finished training is stored in `--out`. The same command
+continues where it stopped, and does not repeat a training that is stored for this code, data and variant. The
+test split is never opened. Needs the artifacts of prepare and augment (`make pipeline` makes them).
 """
 
 import os
@@ -33,10 +36,11 @@ from temper.progress import Bar
 
 
 def read_variants(path: Path) -> dict[str, dict[str, Any]]:
-    """Names and changes, in the order of the file.
+    """Read the variants' names and changes, in the order of the file.
 
     Raises:
-        ValueError: If an entry is not `{name: ..., set: {...}}`, or a name comes twice.
+        ValueError: If the file does not exist, if an entry is not `{name: ..., set: {...}}`, or if a name is
+            used twice.
     """
     if not path.is_file():
         raise ValueError(f"{path} does not exist; bench/ablation.yaml is an example")
@@ -46,16 +50,16 @@ def read_variants(path: Path) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for entry in entries:
         if not isinstance(entry, dict) or "name" not in entry or not entry.keys() <= {"name", "set"}:
-            raise ValueError(f"{path}: {entry!r} is no variant; write {{name: ..., set: {{fit.lr: 0.2}}}}")
+            raise ValueError(f"{path}: {entry!r} is not a variant; write {{name: ..., set: {{fit.lr: 0.2}}}}")
         name = str(entry["name"])
         if name in found:
-            raise ValueError(f"{path} names {name!r} twice; each variant needs a name of its own")
+            raise ValueError(f"{path}: the name {name!r} is used twice; give each variant a different name")
         found[name] = dict(entry.get("set") or {})
     return found
 
 
 def table(variants: dict[str, list[Turn]], levels: list[float]) -> str:
-    """A row for each variant that has been trained."""
+    """Return a Markdown table with a row for each variant that has been trained."""
     head = [
         "variant",
         "images/s",
@@ -79,18 +83,23 @@ def table(variants: dict[str, list[Turn]], levels: list[float]) -> str:
 
 
 def main(
-    variants: Annotated[Path, typer.Argument(help="List of named changes to the section train.")],
+    variants: Annotated[
+        Path, typer.Argument(help="YAML or JSON list of named changes to the section train.")
+    ],
     project: Annotated[Path, typer.Option(help="Folder with params.yaml and artifacts.")] = Path(),
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each variant: seeds 0, 1, ...")] = 3,
-    levels: Annotated[str, typer.Option(help="Accuracies, in percent, whose seconds are told.")] = "92,93,94",
+    levels: Annotated[
+        str, typer.Option(help="Accuracies in percent; the table shows the seconds to each.")
+    ] = "92,93,94",
     threads: Annotated[int, typer.Option(min=1, help="Threads of a training.")] = len(
         os.sched_getaffinity(0)
     ),
     out: Annotated[
-        Path | None, typer.Option(help="Where trainings are kept; PROJECT/reports/recipe.json.")
+        Path | None,
+        typer.Option(help="File for finished trainings; default PROJECT/reports/recipe.json."),
     ] = None,
 ) -> None:
-    """Train every variant with every seed, and print how each did on the validation split."""
+    """Train every variant with every seed, and print the results on the validation split."""
     project, wanted, percents = project.resolve(), read_variants(variants), read_levels(levels)
     kept = Kept(out or project / "reports" / "recipe.json")
     jobs = [
@@ -98,19 +107,19 @@ def main(
         for seed in range(seeds)
         for name, changes in wanted.items()
     ]
-    num_epochs = sum(
-        job.params().train.fit.epochs for _, job in jobs
-    )  # all parameters are checked before any training
+    # This also checks all parameters before any training starts.
+    num_epochs = sum(job.params().train.fit.epochs for _, job in jobs)
     turns: dict[str, list[Turn]] = {name: [] for name in wanted}
     with Bar("recipe", num_epochs) as bar:
         for name, job in jobs:
             note = f"{name}, seed {job.seed}"
-            turns[name].append(kept.take(job, lambda told: bar.advance(note=f"{note}: {told['score']:.4f}")))  # noqa: B023
-    held = artifacts.load("prepare", project / "artifacts" / "prepare", check_files=False).facts["examples"][
+            advance = lambda epoch: bar.advance(note=f"{note}: {epoch['score']:.4f}")  # noqa: B023, E731
+            turns[name].append(kept.take(job, advance))
+    count = artifacts.load("prepare", project / "artifacts" / "prepare", check_files=False).facts["examples"][
         "validation"
     ]
     print(
-        f"Validation split of {held:,} images, {threads} threads; median (least-most) where there is more than one.\n"
+        f"Validation split of {count:,} images, {threads} threads; median (least-most) if n is more than 1.\n"
     )
     print(table(turns, percents))
 

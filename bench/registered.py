@@ -1,9 +1,9 @@
-"""What does the registered version really score? From the registry and the raw files alone, without temper.
+"""What is the accuracy of a registered version? Measured from registry and raw files, without temper's code.
 
     python bench/registered.py [PROJECT] [VERSION]
 
-Needs Fashion-MNIST's IDX files as ingest left them, mlflow's client and onnxruntime; prints the accuracy of the version
-(default: the champion) on the official test images, and what summary.json says.
+Needs Fashion-MNIST's IDX files in the artifact of ingest, mlflow's client and onnxruntime. Prints the
+accuracy of the version (default: the champion) on the official test images, and the accuracy in summary.json.
 """
 
 import gzip
@@ -38,11 +38,12 @@ official = [
     "Bag",
     "Ankle boot",
 ]
-said = np.array([official.index(name) for name in names])[
+answers = np.array([official.index(name) for name in names])[
     session.run(None, {"image": images})[0].argmax(axis=1)
 ]
-print("registered", version, "accuracy", (said == labels).mean())
+accuracy = (answers == labels).mean()
+print("registered", version, "accuracy", accuracy)
 reported = json.loads((project / "reports" / "summary.json").read_text())["candidates"]["quantized"][
     "accuracy"
 ]["value"]
-print("summary.json      accuracy", reported, "equal" if reported == (said == labels).mean() else "DIFFERENT")
+print("summary.json      accuracy", reported, "equal" if reported == accuracy else "DIFFERENT")

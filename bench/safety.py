@@ -1,9 +1,9 @@
-"""What does safety cost? The share of a training's time that goes into checkpoints and into guarding against bad numbers.
+"""What does safety cost? The share of training time spent on checkpoints and on the guard against NaN.
 
-    python bench/safety.py [PROJECT] [EPOCHS]        default: . and the project's own epochs
+    python bench/safety.py [PROJECT] [EPOCHS]        default: . and the project's epochs
 
-Needs the project's artifacts (`make pipeline` first). Trains the teacher as the stage does, at the project's checkpoint interval, with a clock
-around every checkpoint and every guarded step.
+Needs the project's artifacts (`make pipeline` first). Trains the teacher as the stage does, at the project's
+checkpoint interval, and times every checkpoint and every call of the guard.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ spent: dict[str, list[float]] = {}
 
 
 def clock(owner: type, name: str) -> None:
-    """Time every call of a method."""
+    """Wrap a method of a class so that every call is timed."""
     method, times = getattr(owner, name), spent.setdefault(f"{owner.__name__}.{name}", [])
 
     def timed(*arguments, **named):
@@ -55,9 +55,11 @@ with tempfile.TemporaryDirectory(dir=project) as folder:
     train.run(chosen, inputs, out, project=project, **paths)
     total = time.perf_counter() - started
 print(
-    f"{total:.1f} s of training, checkpoints at the end of every epoch and every {params.train.fit.checkpoint_s:.0f} s"
+    f"{total:.1f} s of training, checkpoints at the end of every epoch "
+    f"and every {params.train.fit.checkpoint_s:.0f} s"
 )
 for name, times in spent.items():
     print(
-        f"  {name:18s} n {len(times):5d}  median {1000 * median(times):8.2f} ms  most {1000 * max(times):8.2f} ms  {sum(times) / total:7.3%}"
+        f"  {name:18s} n {len(times):5d}  median {1000 * median(times):8.2f} ms  "
+        f"most {1000 * max(times):8.2f} ms  {sum(times) / total:7.3%}"
     )

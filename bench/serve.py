@@ -1,12 +1,14 @@
-"""How many answers a second, and how late: `make serve` beside `mlflow models serve` on the same registered model, in the same run.
+"""Throughput and latency of `make serve` and of `mlflow models serve`, on the same model in the same run.
 
     PYTHONPATH=. python bench/serve.py [--project .] [--clients 1,32] [--seconds 10] [--rounds 3]
 
-Needs a project whose champion is registered, and Debian's load generator `wrk` (apt-get install wrk). MLflow's server runs twice: as it comes, and
-with a worker a core. All run throughout; each turn asks one of them, one connection a client, as fast as answers come, for one image of the model's
-own size: as JSON, which all understand, and, of temper, as raw bytes, as a PNG and as a JPEG file too. The image is smooth with a little noise, as
-photographs are. Turns alternate. Before that the answers of all ways are
-held against each other; a refusal ends the measurement. The load generator runs on the same cores.
+Needs a project with a registered champion, and Debian's load generator `wrk` (apt-get install wrk). MLflow's
+server runs twice: with its defaults, and with one worker per core. All servers run the whole time. Each turn
+sends requests to one of them, with one connection per client, as fast as answers arrive. A request holds one
+image of the model's size: as JSON, which all servers accept, and for temper also as raw bytes, as a PNG and
+as a JPEG file. The image is smooth with a little noise, like a photograph. Turns alternate. Before the
+measurement, the answers of all servers and formats are compared; a refused request ends the measurement. The
+load generator runs on the same cores.
 """
 
 import json
@@ -46,7 +48,9 @@ wrk.body = file:read("*a")
 wrk.headers["Content-Type"] = %(kind)s
 function done(summary, latency)
   local e = summary.errors
-  io.write(string.format('RESULT {"all": %%d, "bad": %%d, "us": %%d, "lost": %%d, "p50": %%f, "p95": %%f, "p99": %%f}\\n',
+  local format = 'RESULT {"all": %%d, "bad": %%d, "us": %%d, "lost": %%d, '
+    .. '"p50": %%f, "p95": %%f, "p99": %%f}\\n'
+  io.write(string.format(format,
     summary.requests, e.status, summary.duration, e.connect + e.read + e.write + e.timeout,
     latency:percentile(50), latency:percentile(95), latency:percentile(99)))
 end
@@ -55,7 +59,7 @@ end
 
 @dataclass(frozen=True)
 class Ask:
-    """A way to ask a server."""
+    """A server and a format of requests."""
 
     name: str
     url: str
@@ -64,7 +68,7 @@ class Ask:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a port that no process listens on."""
     with socket.socket() as probe:
         probe.bind((_HOST, 0))
         return int(probe.getsockname()[1])
@@ -72,7 +76,7 @@ def free_port() -> int:
 
 @contextmanager
 def running(command: list[str], url: str, environment: dict[str, str], log: Path) -> Iterator[None]:
-    """A server, from its first answer on; ended with all that it started."""
+    """Run a server: the block starts with its first answer, and at its end all its processes are ended."""
     with log.open("wb") as stream:
         server = subprocess.Popen(
             [sys.executable, "-m", *command],
@@ -88,7 +92,7 @@ def running(command: list[str], url: str, environment: dict[str, str], log: Path
             with suppress(OSError), urllib.request.urlopen(url, timeout=2):
                 break
             if server.poll() is not None or time.monotonic() > until:
-                raise SystemExit(f"{' '.join(command)} does not answer:\n{log.read_text()[-2000:]}")
+                raise SystemExit(f"`{' '.join(command)}` does not answer:\n{log.read_text()[-2000:]}")
             time.sleep(0.2)
         yield
     finally:
@@ -98,7 +102,11 @@ def running(command: list[str], url: str, environment: dict[str, str], log: Path
 
 
 def load_one(ask: Ask, clients: int, seconds: float, folder: Path) -> dict[str, float]:
-    """Ask for some seconds; ends the measurement if an answer was lost, or refused (wrk counts statuses from 400 on)."""
+    """Send requests for some seconds.
+
+    Raises:
+        SystemExit: If a request was refused (wrk counts statuses from 400 on) or an answer was lost.
+    """
     script = folder / "ask.lua"
     script.write_text(_SCRIPT % {"body": json.dumps(str(ask.body)), "kind": json.dumps(ask.kind)})
     command = [
@@ -117,13 +125,14 @@ def load_one(ask: Ask, clients: int, seconds: float, folder: Path) -> dict[str, 
     found: dict[str, float] = json.loads(line.removeprefix("RESULT "))
     if found["bad"] or found["lost"]:
         raise SystemExit(
-            f"{ask.name}: {found['bad']:.0f} answers were refusals, {found['lost']:.0f} lost: {done.stdout}"
+            f"{ask.name}: {found['bad']:.0f} requests were refused, {found['lost']:.0f} answers were lost: "
+            f"{done.stdout}"
         )
     return found
 
 
 def check_answers(asks: list[Ask]) -> None:
-    """Ask everybody once: all must say the same of the same image (a JPEG is another one)."""
+    """Send one request to each: all must give the same answer (except JPEG, which changes the pixels)."""
     answers = []
     for ask in asks:
         request = urllib.request.Request(ask.url, ask.body.read_bytes(), {"Content-Type": ask.kind})
@@ -141,7 +150,7 @@ def check_answers(asks: list[Ask]) -> None:
 
 
 def write_bodies(model: Model, folder: Path) -> dict[str, Path]:
-    """One random image as each server takes it."""
+    """Write one random image in each format; returns format -> file."""
     height, width = model.size_px
     random = np.random.default_rng(0)
     coarse = cv2.resize(
@@ -166,11 +175,11 @@ def write_bodies(model: Model, folder: Path) -> dict[str, Path]:
 
 def main(
     project: Annotated[Path, typer.Option(help="Folder with params.yaml.")] = Path(),
-    clients: Annotated[str, typer.Option(help="Connections at once, one measurement each.")] = "1,32",
-    seconds: Annotated[float, typer.Option(min=1, help="Of each turn.")] = 10.0,
-    rounds: Annotated[int, typer.Option(min=1, help="Turns of each.")] = 3,
+    clients: Annotated[str, typer.Option(help="Numbers of connections, one measurement each.")] = "1,32",
+    seconds: Annotated[float, typer.Option(min=1, help="Seconds per turn.")] = 10.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns per server and format.")] = 3,
 ) -> None:
-    """Measure both servers, print a table."""
+    """Measure all servers and print a table."""
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not installed: apt-get install wrk")
     place = Project.at(project)
@@ -184,7 +193,7 @@ def main(
     ours, one, many = free_port(), free_port(), free_port()
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as servers:
         folder = Path(scratch)
-        serve = ["temper.ops.serve", "--project", str(place.folder), "--port", str(ours)]
+        serve = ["temper", "serve", "--project", str(place.folder), "--port", str(ours)]
         servers.enter_context(
             running(serve, f"http://{_HOST}:{ours}/ready", environment, folder / "ours.log")
         )
@@ -222,7 +231,7 @@ def main(
             (count, ask.name): [] for count in counts for ask in asks
         }
         with Bar("serve", rounds * len(turns) + len(asks)) as bar:
-            for ask in asks:  # warm
+            for ask in asks:  # warm-up
                 load_one(ask, max(counts), 2.0, folder)
                 bar.advance()
             for _ in range(rounds):
@@ -231,12 +240,12 @@ def main(
                         turns[count, ask.name].append(load_one(ask, count, seconds, folder))
                         bar.advance(note=f"{ask.name}, {count} clients")
     rows = []
-    for (count, asked), found in turns.items():
+    for (count, name_of_ask), found in turns.items():
         rates = [1e6 * turn["all"] / turn["us"] for turn in found]
         peer_rates = [1e6 * turn["all"] / turn["us"] for turn in turns[count, asks[0].name]]
         ratio = median(a / b for a, b in zip(rates, peer_rates, strict=True))
-        late = [f"{median(turn[key] for turn in found) / 1000:.2f}" for key in ("p50", "p95", "p99")]
-        rows.append([str(count), asked, spread(rates), f"{ratio:.1f}", *late, str(len(found))])
+        latencies = [f"{median(turn[key] for turn in found) / 1000:.2f}" for key in ("p50", "p95", "p99")]
+        rows.append([str(count), name_of_ask, spread(rates), f"{ratio:.1f}", *latencies, str(len(found))])
     print(f"{name}, version {champion.version}: {champion.file.stat().st_size} bytes, images {shape}")
     print(
         markdown(

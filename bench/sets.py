@@ -1,14 +1,16 @@
-"""Real images as folders of class folders, for measuring: made from data beside the project, never committed.
+"""Makes folders of class folders with real images, for benchmarks, from data beside the repository.
 
     python bench/sets.py [--data ../shared/data] [--work data/sets] [--sets cells wbc pets cifar10 membrane]
+
+The folders are never committed.
 
 | set | classes | from |
 |---|---|---|
 | `cells` | 3 kinds of blood cells, cropped by their boxes (4,155 : 372 : 361), official splits | BCCD, MIT |
-| `wbc` | white cells against the rest, the same crops | BCCD, MIT |
+| `wbc` | white cells and all others, the same crops | BCCD, MIT |
 | `pets` | cats and dogs, 32 px, official test split | CIFAR-10, research use |
 | `cifar10` | all ten classes, official test split | CIFAR-10, research use |
-| `membrane` | is the centre of a tile of 64 px a membrane? 30 slices, tiles of a slice stay in one split | ISBI 2012, MIT |
+| `membrane` | is the centre of a 64 px tile a membrane? 30 slices, each in one split | ISBI 2012, MIT |
 """
 
 import argparse
@@ -23,15 +25,15 @@ import numpy as np
 from PIL import Image
 
 LEAST_PX = 4
-"""BCCD has boxes without area and boxes that leave the image: they are clipped, and dropped below this side."""
+"""Least side of a crop: BCCD has empty boxes, and boxes beyond the image's edge, which are clipped first."""
 TILE_PX = 64
 TILES_PER_SLICE = 160
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
-"""Official names -> those of class folders' parents."""
+"""Official name of a split -> name of the folder that holds its class folders."""
 
 
 def crop_cells(data: Path, out: Path, rest: str | None = None) -> None:
-    """Crops of BCCD's boxes below their official split; with `rest`, all but white cells are of that class."""
+    """Cut out BCCD's boxes, by official split; with `rest`, that is the class of all but white cells."""
     source = data / "bccd"
     for theirs, ours in SPLITS.items():
         for name in (source / "ImageSets" / "Main" / f"{theirs}.txt").read_text().split():
@@ -45,7 +47,7 @@ def crop_cells(data: Path, out: Path, rest: str | None = None) -> None:
 
 
 def _boxes(path: Path, size: tuple[int, int]) -> Iterator[tuple[str, tuple[int, int, int, int]]]:
-    """Kind and clipped box of every object in a VOC file."""
+    """Yield the kind and the clipped box of every object in a VOC file."""
     for item in ElementTree.parse(path).getroot().iter("object"):
         corners = [
             int(float(item.findtext(f"bndbox/{key}", "0"))) for key in ("xmin", "ymin", "xmax", "ymax")
@@ -57,7 +59,7 @@ def _boxes(path: Path, size: tuple[int, int]) -> Iterator[tuple[str, tuple[int, 
 
 
 def unpack_cifar(data: Path, out: Path, classes: tuple[str, ...] = ()) -> None:
-    """CIFAR-10's images, of some classes or all, below `train` and `test`."""
+    """Unpack CIFAR-10's images of some classes, or of all, into `train` and `test`."""
     with zipfile.ZipFile(data / "cifar10.zip") as archive:
         names = [name for name in archive.namelist() if name.endswith(".jpg")]
         wanted = [name for name in names if not classes or name.split("/")[-2] in classes]
@@ -65,7 +67,10 @@ def unpack_cifar(data: Path, out: Path, classes: tuple[str, ...] = ()) -> None:
 
 
 def cut_membrane(data: Path, out: Path) -> None:
-    """Tiles of the slices by what their centre shows, as many of both; slices 24 to 29 are the test, 20 to 23 the validation split."""
+    """Cut tiles out of the slices, labelled by what their centre shows, equally many of both classes.
+
+    Slices 20 to 23 are the validation split, slices 24 to 29 the test split.
+    """
     rng = np.random.default_rng(0)
     for number in range(30):
         image = np.asarray(Image.open(data / "membrane" / "image" / f"{number}.png").convert("L"))
@@ -94,16 +99,17 @@ MAKERS = {
 
 
 def make(name: str, data: Path, work: Path) -> Path:
-    """The folder of a set, made where it is not there yet.
+    """Return the folder of a set, and make it if it does not exist.
 
     Raises:
-        SystemExit: If the data are not beside the project.
+        SystemExit: If the folder with the data does not exist.
     """
     out = work / name
     if not out.is_dir():
         if not data.is_dir():
             sys.exit(
-                f"{data} does not exist; give the folder that holds bccd, membrane and cifar10.zip with --data"
+                f"--data {data}: the folder does not exist; name the folder that holds bccd, membrane and "
+                "cifar10.zip"
             )
         partial = work / f"{name}.part"
         shutil.rmtree(partial, ignore_errors=True)
@@ -113,12 +119,12 @@ def make(name: str, data: Path, work: Path) -> Path:
 
 
 def main() -> None:
-    """Make the sets that are asked for and say what is in them."""
+    """Make the requested sets and print how many images each class has."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with the data")
-    parser.add_argument("--work", type=Path, default=Path("data/sets"), help="where the folders go")
+    parser.add_argument("--work", type=Path, default=Path("data/sets"), help="folder for the sets")
     parser.add_argument("--sets", nargs="+", choices=MAKERS, default=list(MAKERS))
     options = parser.parse_args()
     for name in options.sets:

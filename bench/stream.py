@@ -1,14 +1,16 @@
-"""Do time and memory per image stay flat from ten thousand to a million images?
+"""Do time and memory per image stay constant from ten thousand to a million images?
 
     python bench/stream.py [--folder .temper/stream] [--keep] [N ...]        N: 10000 100000 1000000
 
-For each N: N different JPEGs of 64 px in 100 class folders; then `ingest`, `prepare` (keep: encoded), `augment` and one epoch
-of the training loader (random resized crop and flip, no network), each a process of its own. Recorded for each: seconds, and the
-most memory its process tree held (proportional set size, asked for four times a second). The epoch also tells the decoder's own
-limit in the same process: OpenCV on bytes that lie in memory, in as many threads.
+For each N the benchmark makes N different JPEGs of 64 px in 100 class folders. Then it runs `ingest`,
+`prepare` (keep: encoded), `augment` and one epoch of the training loader (random resized crop and flip, no
+network), each in a separate process. For each it records the seconds and the peak memory of the process tree
+(proportional set size, sampled four times a second). The process of the epoch also measures the limit that
+the decoder sets: OpenCV on bytes in memory, with as many threads.
 
-A size that was measured is not measured again: remove its `result.json` for that. Writes stream.json and stream.png into the
-folder. A million images need 12 GB of disk for the time being; the files of a size are removed at its end without --keep.
+A measured size is not measured again; to repeat it, delete its `result.json`. The benchmark writes
+stream.json and stream.png into the folder. A million images need 12 GB of disk space while they are measured;
+the files of a size are deleted afterwards, unless --keep is given.
 """
 
 import argparse
@@ -29,7 +31,7 @@ import psutil
 
 SIDE, CLASSES, CHUNK, BATCH = 64, 100, 1000, 256
 SAMPLE = 20_000
-"""Images on which the decoder's limit is measured."""
+"""Number of images on which the decoder's limit is measured."""
 EVERY_S = 0.25
 STAGES = ("ingest", "prepare", "augment")
 PARAMS = """project: stream
@@ -54,7 +56,7 @@ gate: {rules: [{metric: headline, max_drop: 0.05}]}
 
 
 def draw(start: int, folder: Path) -> None:
-    """Write images number `start` on: soft blobs of colour under fine noise, each one different."""
+    """Write CHUNK images from number `start` on: soft blobs of colour under fine noise, all different."""
     import cv2
 
     cv2.setNumThreads(1)
@@ -70,7 +72,7 @@ def draw(start: int, folder: Path) -> None:
 
 
 def generate(count: int, folder: Path) -> None:
-    """The images of a size, unless they are there already."""
+    """Make the images of a size, unless they exist already."""
     if (folder / "made").exists():
         return
     shutil.rmtree(folder / "images", ignore_errors=True)
@@ -82,7 +84,7 @@ def generate(count: int, folder: Path) -> None:
 
 
 def tree_bytes(process: psutil.Process) -> int:
-    """Memory of a process and its children: shared pages are shared out."""
+    """Return the memory of a process and its children; each shared page is divided among its users."""
     total = 0
     for each in (process, *process.children(recursive=True)):
         try:
@@ -93,7 +95,7 @@ def tree_bytes(process: psutil.Process) -> int:
 
 
 def watch(command: list[str]) -> tuple[dict[str, float], str]:
-    """Run a command to its end: seconds, most bytes, and what it printed."""
+    """Run a command to its end; returns its seconds, its peak memory in bytes, and its output."""
     started, most = time.perf_counter(), 0
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         process = psutil.Process(child.pid)
@@ -108,7 +110,7 @@ def watch(command: list[str]) -> tuple[dict[str, float], str]:
 
 
 def epoch(project: Path) -> None:
-    """One epoch of the loader, and the decoder's limit; prints JSON."""
+    """Run one epoch of the loader, measure the decoder's limit, and print both as JSON."""
     import torch
 
     from temper import artifacts
@@ -157,7 +159,7 @@ def epoch(project: Path) -> None:
 
 
 def measure(count: int, folder: Path, keep: bool) -> dict[str, object]:
-    """All phases of one size."""
+    """Measure all phases of one size, or read the stored result."""
     result = folder / "result.json"
     if result.exists():
         found: dict[str, object] = json.loads(result.read_text())
@@ -168,8 +170,8 @@ def measure(count: int, folder: Path, keep: bool) -> dict[str, object]:
     phases = {}
     for stage in STAGES:
         phases[stage], _ = watch([sys.executable, "-m", "temper", "stage", stage, "--project", str(folder)])
-    phases["epoch"], said = watch([sys.executable, __file__, "--epoch", str(folder)])
-    measured = {"count": count, "phases": phases, **json.loads(said.splitlines()[-1])}
+    phases["epoch"], output = watch([sys.executable, __file__, "--epoch", str(folder)])
+    measured = {"count": count, "phases": phases, **json.loads(output.splitlines()[-1])}
     result.write_text(json.dumps(measured, indent=2))
     if not keep:
         for name in ("images", "artifacts", ".temper", "made"):
@@ -190,7 +192,8 @@ def show(results: list[dict], folder: Path) -> None:
     print("images  " + "  ".join(f"{name:>18}" for name in names) + "   loader/s  decoder/s")
     for each in results:
         cells = [
-            f"{1e6 * each['phases'][name]['seconds'] / each['count']:7.0f} us {each['phases'][name]['peak_bytes'] / 1e6:5.0f} MB"
+            f"{1e6 * each['phases'][name]['seconds'] / each['count']:7.0f} us "
+            f"{each['phases'][name]['peak_bytes'] / 1e6:5.0f} MB"
             for name in names
         ]
         rate = each["images"] / each["epoch_seconds"]
@@ -209,7 +212,7 @@ def show(results: list[dict], folder: Path) -> None:
             label=name,
         )
         right.plot(counts, [each["phases"][name]["peak_bytes"] / 1e6 for each in results], "o-", label=name)
-    left.set(xscale="log", yscale="log", xlabel="images", ylabel="microseconds per image, start included")
+    left.set(xscale="log", yscale="log", xlabel="images", ylabel="microseconds per image, with start-up")
     right.set(xscale="log", ylim=(0, None), xlabel="images", ylabel="peak memory, MB")
     right.legend()
     figure.tight_layout()
@@ -231,7 +234,9 @@ def main() -> None:
         return
     for count in asked.counts:
         if count % CHUNK or count < CHUNK:
-            parser.error(f"N = {count}; images are made {CHUNK} at a time, so N is a multiple of {CHUNK}")
+            parser.error(
+                f"N = {count}: images are made {CHUNK} at a time, so N must be a multiple of {CHUNK}"
+            )
     show(
         [measure(count, asked.folder.resolve() / str(count), asked.keep) for count in asked.counts],
         asked.folder,

@@ -1,24 +1,28 @@
-"""How fast is temper's training beside what its users would write instead? The same data, first weights, epochs, in one run.
+"""How fast is temper's training, compared with the loops that users would write instead, in one run?
 
-    python bench/train.py [--project .] [--peers plain,timm,lightning,temper] [--runs 3] [--epochs 8] [--split validation]
+    python bench/train.py [--project .] [--peers plain,timm,lightning,temper] [--runs 3] [--epochs 8]
+        [--split validation]
 
-Contestants take turns (A B C D, A B C D, ...), each a process of its own, every round another seed:
+Contestants take turns (A B C D, A B C D, ...). Each turn is a separate process, and each round has another
+seed:
 
     plain      a PyTorch loop with a DataLoader, its workers, and albumentations image by image
-    timm       timm's loader, views, optimiser, schedule and average, put together as its train.py does
-    lightning  Lightning's Trainer over the loader, optimiser and schedule of `plain`
+    timm       timm's loader, augmentation, optimiser, schedule and average, combined as in its train.py
+    lightning  Lightning's Trainer with the loader, optimiser and schedule of `plain`
     temper     temper's stage `train`, with the settings that all share
-    recipe     (only when named) the same stage with the project's own settings, epochs included
+    recipe     (only if named) the same stage with the project's settings, epochs included
 
-Shared: the packed splits, the network and its first weights, batch size, peak rate, momentum, decay, label smoothing, one-cycle
-schedule, flips and shifts by 1 px; what is not shared stands in docs/peers.md. Seconds are those of training: the clock starts after a
-warm-up (the contestant's own loop over 10 batches) and stands still during validation, once an epoch. A peer loads data with as many
-workers, and computes with as many threads, as a short trial found fastest for it (`--workers` names them instead). Memory is the
-proportional set size of the process and its children, sampled once a second.
+All share the packed splits, the network and its initial weights, batch size, peak learning rate, momentum,
+weight decay, label smoothing, one-cycle schedule, flips and shifts by 1 px. docs/peers.md lists the
+differences. Seconds are those of training: the clock starts after a warm-up (the contestant's own loop over
+10 batches) and is paused during validation, once per epoch. Each peer uses the number of loading workers and
+computing threads that was fastest for it in a short trial (`--workers` sets the workers instead). Memory is
+the proportional set size of the process and its children, sampled once a second.
 
-Prints tables, and writes turns.json, table.md and accuracy.png into `--out`. Finished turns are kept: the same command goes on where it
-was (delete turns.json to measure anew). By default scores are taken on the validation split; `--split test` is for the figure that is
-published, when everything has been chosen. Needs the artifacts of prepare and augment (`make pipeline` makes them).
+Prints tables, and writes turns.json, table.md and accuracy.png into `--out`. Finished turns are stored there,
+so the same command continues where it stopped (delete turns.json to measure again). By default scores are
+taken on the validation split. `--split test` is for the published result, after all choices have been made.
+Needs the artifacts of prepare and augment (`make pipeline` makes them).
 """
 
 import itertools
@@ -57,7 +61,10 @@ TRIAL_BATCHES = 24
 
 
 def find_workers(job: Job, kept: Kept, cores: int) -> Job:
-    """The job with the loading workers and computing threads that train fastest: by the second of two short epochs."""
+    """Return the job with the numbers of loading workers and computing threads that train fastest.
+
+    Each setting is measured by the second of two short epochs.
+    """
     half = max(1, cores // 2)
     settings = dict.fromkeys([(0, cores), *itertools.product((1, half, cores), (cores, half))])
     batches = min(TRIAL_BATCHES, open_data(job).num_batches)
@@ -75,7 +82,7 @@ def find_workers(job: Job, kept: Kept, cores: int) -> Job:
 
 
 def speed_table(jobs: Mapping[str, Job], turns: Mapping[str, list[Turn]], levels: list[float]) -> str:
-    """Speed, seconds to each level, final score and memory of every contestant, and how much sooner temper is."""
+    """Return the tables of speed, seconds to each level, final score and memory, and of temper's lead."""
     head = ["contestant", "workers + threads", "images/s", *(f"s to {level:g} %" for level in levels)]
     rows = []
     for name, own in turns.items():
@@ -106,7 +113,7 @@ def speed_table(jobs: Mapping[str, Job], turns: Mapping[str, list[Turn]], levels
 
 
 def roofline_table(jobs: Mapping[str, Job], turns: Mapping[str, list[Turn]]) -> str:
-    """What each contestant multiplies a second, beside the machine's matrix product."""
+    """Return a table of each contestant's multiply-adds per second, as a share of the machine's maximum."""
     roofs = {"fp32": roof(torch.float32), "bf16": roof(torch.bfloat16)}
     counts: dict[str, int] = {}
     rows = []
@@ -119,11 +126,11 @@ def roofline_table(jobs: Mapping[str, Job], turns: Mapping[str, list[Turn]]) -> 
         precision = own[0].facts.get("precision", jobs[name].precision)
         rows.append([name, precision, f"{counts[backbone] / 1e6:.1f} M", f"{2 * rate / 1e9:.1f}", *shares])
     head = [f"of the {key} roof, {2 * value / 1e9:,.0f} GFLOP/s" for key, value in roofs.items()]
-    return markdown(["contestant", "precision", "multiply-adds an image", "GFLOP/s reached", *head], rows)
+    return markdown(["contestant", "precision", "multiply-adds per image", "GFLOP/s reached", *head], rows)
 
 
 def layers_table(job: Job) -> str:
-    """Where a step's time goes, layer by layer, in the mode that temper takes here."""
+    """Return a table of a step's time, layer by layer, in the mode that temper chooses on this machine."""
     mode = Mode("bf16" if multiplies_bf16(device()) else "fp32", "channels-last")
     layers, whole = time_layers(open_data(job), mode)
     rows = []
@@ -146,7 +153,7 @@ def layers_table(job: Job) -> str:
 
 
 def shared(project: Path, network: str, epochs: int, batch_size: int) -> dict[str, Any]:
-    """What all contestants but `recipe` are given in the place of the project's section `train`."""
+    """Return the settings that replace the project's section `train` for all contestants but `recipe`."""
     params = load(project)
     backbone = asdict((params.train if network == "teacher" else params.distill).backbone)
     return {"backbone": backbone, "views": VIEWS, "fit": {**FIT, "epochs": epochs, "batch_size": batch_size}}
@@ -157,36 +164,41 @@ def main(
     peers: Annotated[
         str, typer.Option(help="Contestants, in the order of their turns.")
     ] = "plain,timm,lightning,temper",
-    runs: Annotated[int, typer.Option(min=1, help="Turns of each: seeds 0, 1, ...")] = 3,
-    epochs: Annotated[int, typer.Option(min=1, help="Of each training.")] = 8,
-    batch_size: Annotated[int, typer.Option(min=1, help="Examples of a step.")] = 256,
+    runs: Annotated[int, typer.Option(min=1, help="Turns per contestant: seeds 0, 1, ...")] = 3,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each training.")] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, help="Examples per step.")] = 256,
     network: Annotated[
-        Literal["teacher", "student"], typer.Option(help="Whose backbone all train.")
+        Literal["teacher", "student"], typer.Option(help="Model whose backbone all contestants train.")
     ] = "teacher",
     split: Annotated[
         Literal["validation", "test"], typer.Option(help="Where scores are taken.")
     ] = "validation",
-    levels: Annotated[str, typer.Option(help="Accuracies, in percent, whose seconds are told.")] = "92,93,94",
+    levels: Annotated[
+        str, typer.Option(help="Accuracies in percent; the table shows the seconds to each.")
+    ] = "92,93,94",
     precision: Annotated[
-        Literal["fp32", "bf16"], typer.Option(help="Of the peers; temper chooses its own.")
+        Literal["fp32", "bf16"], typer.Option(help="Precision of the peers; temper chooses its own.")
     ] = "fp32",
     threads: Annotated[
-        int, typer.Option(min=1, help="Of the computing process; `taskset` keeps all on fewer cores.")
+        int,
+        typer.Option(min=1, help="Computing threads; use `taskset` to keep all processes on fewer cores."),
     ] = len(os.sched_getaffinity(0)),
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Of every peer's loader; left out, by trial.")
+        int | None, typer.Option(min=0, help="Loading workers of every peer; by default found by a trial.")
     ] = None,
     batches: Annotated[
-        int | None, typer.Option(min=1, help="Train on so few batches only, to try this out.")
+        int | None, typer.Option(min=1, help="Train on this many batches only, to try the benchmark.")
     ] = None,
-    layers: Annotated[bool, typer.Option(help="Also time every layer by itself.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Folder for what is found; PROJECT/reports/peers.")] = None,
+    layers: Annotated[bool, typer.Option(help="Also time every layer separately.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the results; default PROJECT/reports/peers.")
+    ] = None,
 ) -> None:
-    """Train the same network in several ways, in turns, and print how each did."""
+    """Train the same network in several ways, in turns, and print the results."""
     project, percents, names = project.resolve(), read_levels(levels), peers.split(",")
     if unknown := [name for name in names if name not in CONTESTANTS]:
         raise ValueError(
-            f"peers = {peers!r}: no contestant {unknown[0]!r}; there are {', '.join(CONTESTANTS)}"
+            f"peers = {peers!r}: no contestant is named {unknown[0]!r}; choose from {', '.join(CONTESTANTS)}"
         )
     folder = out or project / "reports" / "peers"
     kept = Kept(folder / "turns.json")
@@ -212,12 +224,12 @@ def main(
         for seed in range(runs):
             for name, job in jobs.items():
                 note = f"{name}, seed {seed}"
-                heard = lambda told: bar.advance(note=f"{note}: {told['score']:.4f}")  # noqa: B023, E731
-                turns[name].append(kept.take(replace(job, seed=seed), heard))
+                advance = lambda epoch: bar.advance(note=f"{note}: {epoch['score']:.4f}")  # noqa: B023, E731
+                turns[name].append(kept.take(replace(job, seed=seed), advance))
     machine = describe_machine()
     parts = [
-        f"{machine['cpu']}, {threads} of {machine['cores']} cores; torch {torch.__version__}; {network}, {epochs} epochs of batches of "
-        f"{batch_size}; scores on the {split} split; median (least-most)"
+        f"{machine['cpu']}, {threads} of {machine['cores']} cores; torch {torch.__version__}; {network}, "
+        f"{epochs} epochs of batches of {batch_size}; scores on the {split} split; median (least-most)"
     ]
     parts += [speed_table(jobs, turns, percents), roofline_table(jobs, turns)]
     if layers:

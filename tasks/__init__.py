@@ -1,1 +1,1 @@
-"""Prefect tasks, one per step of the pipeline. What a step does is in `temper.ops.pipeline.steps`."""
+"""Prefect tasks, one per step of the pipeline. `temper.ops.pipeline.steps` defines what a step does."""

@@ -16,17 +16,17 @@ from temper.ops.pipeline import preflight
 from temper.ops.pipeline.run import Run, StepFailed
 
 Result = State[Any]
-"""What a step returns: a completed state, handed to the steps that need it, so that Prefect draws the arrows."""
+"""Completed state that a step returns. Later steps that need it receive it, so Prefect draws the arrows."""
 
 
 class Step(Protocol):
-    """A step as a flow calls it."""
+    """Signature of a step that a flow calls."""
 
     def __call__(self, run: Run, *needed: Result) -> Result:
-        """Run the step after those it needs.
+        """Run the step after the steps that it needs.
 
         Raises:
-            StepFailed: If it failed.
+            StepFailed: If the step failed.
         """
         ...
 
@@ -34,8 +34,8 @@ class Step(Protocol):
 def step(body: Callable[[Run], str]) -> Step:
     """Make a Prefect task of a function that returns a message.
 
-    Prefect's cache is off, since it does not check whether files exist. A failure becomes a failed state rather than a traceback: the stage
-    has already printed what is wrong.
+    Prefect's cache is off, since it does not check whether files exist. A failure becomes a failed state
+    rather than a traceback: the stage has already printed what is wrong.
     """
 
     def guarded(run: Run) -> Result:
@@ -44,7 +44,7 @@ def step(body: Callable[[Run], str]) -> Step:
         except StepFailed as error:
             return Failed(message=str(error))
         except Exception:
-            traceback.print_exc()  # a bug of temper's: Prefect alone would keep the traceback
+            traceback.print_exc()  # a bug of temper's; otherwise only Prefect would have the traceback
             raise
 
     name = body.__name__
@@ -64,15 +64,15 @@ def step(body: Callable[[Run], str]) -> Step:
 
 
 def _checked(body: Callable[[Run], str], run: Run) -> str:
-    """Run a body; every error that a user can fix becomes a `StepFailed`."""
+    """Run a step's function; turns every error that a user can fix into a `StepFailed`."""
     try:
         if changed := preflight.changed_params(run.project, run.params):
             raise run.fail(changed)
         return body(run)
     except MlflowException as error:
-        words = str(error).splitlines()[0]
-        kept = "what the stages made is kept: run it again"
-        raise run.fail(f"MLflow could not record {body.__name__} ({words}); {kept}") from error
+        reason = str(error).splitlines()[0]
+        again = "run the same command again; finished stages are kept"
+        raise run.fail(f"MLflow could not record {body.__name__} ({reason}); {again}") from error
     except ValueError as error:
         raise run.fail(str(error)) from error
     except OSError as error:

@@ -1,14 +1,14 @@
-"""What every test stands on: shapes are checked, random states are fixed, nothing leaves the machine."""
+"""Set-up for all tests: shapes are checked, threads are limited, and no telemetry leaves the machine."""
 
 import os
 import signal
 
-# Whoever started the tests may have them ignore these (`nohup`, a shell's `&`), and with them all that they start.
-for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+# `nohup` and a shell's `&` start the tests with these signals ignored, and child processes inherit that.
+for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) is signal.SIG_IGN:
-        signal.signal(number, usual)
+        signal.signal(number, default)
 if worker := os.environ.get("PYTEST_XDIST_WORKER"):
-    # A core for each worker and all it starts: trainings beside each other would wait for each other's threads.
+    # Each worker and its children get one core: otherwise trainings would wait for each other's threads.
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 os.environ.update(
@@ -24,5 +24,5 @@ install_import_hook(
 
 import torch
 
-# Toy tensors are too small to share, and threads that wait for each other suffer from every busy neighbour.
+# Toy tensors are too small for several threads, and waiting threads are slow on a busy machine.
 torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""Small projects on generated images, one for each kind of problem, in a folder of the test's own."""
+"""Small projects on generated images, one for each kind of problem, in a folder of the test."""
 
 import os
 import subprocess
@@ -40,7 +40,7 @@ KINDS = {
 def make_project(
     folder: Path, kind: str, *, count: int = 240, epochs: int = 2, augment: str = "{balance: {method: none}}"
 ) -> Path:
-    """Write the params.yaml of a toy project of some kind."""
+    """Write the params.yaml of a toy project with one kind of problem."""
     truth, problem = KINDS[kind]
     folder.mkdir(parents=True, exist_ok=True)
     text = TEMPLATE.format(
@@ -54,11 +54,11 @@ COMMANDS = {name: [sys.executable, "-m", "flows", name] for name in ("pipeline",
     name: [sys.executable, "-m", "temper", name]
     for name in ("compare", "promote", "rollback", "history", "reproduce", "drift", "plan", "restore")
 }
-"""How each command is started."""
+"""Name of a command -> the command line that starts it."""
 
 
 def run_stage(project: Path, stage: str) -> subprocess.CompletedProcess[str]:
-    """Run one stage as DVC would, without DVC."""
+    """Run one stage as DVC runs it, but without DVC."""
     command = [sys.executable, "-m", "temper", "stage", stage, "--project", str(project)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
@@ -67,7 +67,7 @@ def run_stage(project: Path, stage: str) -> subprocess.CompletedProcess[str]:
 
 
 def run_until(project: Path, last: str) -> None:
-    """Run the stages up to and with `last`; each must succeed."""
+    """Run the stages up to and including `last`; each one must succeed."""
     for stage in STAGES:
         done = run_stage(project, stage.name)
         assert done.returncode == 0, f"{stage.name}: {done.stderr[-2000:]}"

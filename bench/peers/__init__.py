@@ -1,1 +1,1 @@
-"""Trainings that are held against each other: each a process of its own that tells its seconds and scores, line by line."""
+"""Trainings to compare: each one is a separate process that reports its seconds and scores line by line."""

@@ -1,8 +1,9 @@
-"""What a contestant is asked to train, and the words in which it reports.
+"""The job of a contestant, and the format of its report.
 
-A contestant is a process, `python -m peers JOB`, that prints JSON lines: `{"epoch", "seconds", "score"}` after each epoch and
-`{"seconds", "images", "facts"}` at its end. Seconds are those of training: the clock starts after a warm-up (the contestant's own
-whole loop over a few batches) and stands still while a score is taken.
+A contestant is a process, `python -m peers JOB`, that prints JSON lines: `{"epoch", "seconds", "score"}`
+after each epoch and `{"seconds", "images", "facts"}` at its end. Seconds are those of training: the clock
+starts after a warm-up (the contestant's complete loop over a few batches) and is paused while a score is
+computed.
 """
 
 import copy
@@ -43,47 +44,47 @@ CONTESTANTS = {
     "temper": ("with_temper",),
     "recipe": ("with_temper",),
 }
-"""Name -> the module beside this one that trains it, and those it is made of."""
+"""Name -> the module in this package that trains it, and the modules that it imports."""
 OWN_LOOP = ("temper", "recipe")
-"""Those whose loop is temper's."""
+"""Contestants that use temper's training loop."""
 _SCORED_AT_ONCE = 512
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One training; JSON values only."""
+    """One training. All values can be written as JSON."""
 
     contestant: str
     project: str
     """Folder with params.yaml and the artifacts of prepare and augment."""
     overrides: Mapping[str, Any] = field(default_factory=dict)
-    """Dotted key under `train` -> value that takes the place of the project's."""
+    """Dotted key under `train` -> value that replaces the project's."""
     split: Literal["validation", "test"] = "validation"
-    """Where scores are taken; nothing may be chosen by those of the test split."""
+    """Split on which scores are computed. No choice may depend on scores of the test split."""
     seed: int = 0
     threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
-    """Of the process that computes."""
+    """Threads of the computing process."""
     workers: int = 0
-    """Processes that load data, where a contestant has such."""
+    """Processes that load data, for contestants that use such processes."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Of the peers; temper chooses its own."""
+    """Precision of the peers; temper chooses its own."""
     batches: int | None = None
-    """Train on so many batches of the training split only."""
+    """Train on this many batches of the training split only; None for all."""
 
     def params(self) -> Params:
-        """The project's parameters with the overrides and the seed."""
+        """Return the project's parameters with the overrides and the seed."""
         return override(
             Path(self.project),
-            {**{f"train.{key}": at for key, at in self.overrides.items()}, "seed": self.seed},
+            {**{f"train.{key}": value for key, value in self.overrides.items()}, "seed": self.seed},
         )
 
     def inputs(self) -> dict[str, Artifact]:
-        """The artifacts that training starts from."""
+        """Load the artifacts that training starts from."""
         return {name: artifacts.load(name, Path(self.project) / "artifacts" / name) for name in INPUTS}
 
 
 def override(project: Path, values: Mapping[str, Any]) -> Params:
-    """A project's parameters with other values at some dotted keys.
+    """Return a project's parameters with other values at some dotted keys.
 
     Raises:
         ValueError: If a key is unknown or a value breaks a rule.
@@ -95,14 +96,14 @@ def override(project: Path, values: Mapping[str, Any]) -> Params:
         for key in path:
             section = section.setdefault(key, {})
             if not isinstance(section, dict):
-                raise ValueError(f"{dotted}: {key} is a value and has no keys below it; name {key} itself")
-        section[last] = copy.deepcopy(value)  # a later key may lie within it
+                raise ValueError(f"{dotted}: {key} is a value and has no keys below it; set {key} itself")
+        section[last] = copy.deepcopy(value)  # since a later key may change something inside it
     return parse(json.dumps(tree))
 
 
 @dataclass(frozen=True)
 class Data:
-    """What the peers train on: the same images, problem and first weights as temper."""
+    """The peers' training data: the same images, problem and initial weights as temper's."""
 
     params: Params
     problem: Problem
@@ -113,31 +114,31 @@ class Data:
     """int64 [examples]."""
 
     def first(self, batches: int | None) -> "Data":
-        """Only as many examples as fill so many batches."""
+        """Return only the examples of the first batches; all of them if `batches` is None."""
         if batches is None:
             return self
         count = batches * self.params.train.fit.batch_size
         return replace(self, images=self.images[:count], labels=self.labels[:count])
 
     def with_epochs(self, epochs: int) -> "Data":
-        """The same with another length of training."""
+        """Return the same data with another number of epochs."""
         train = self.params.train
         short = replace(train, fit=replace(train.fit, epochs=epochs))
         return replace(self, params=self.params.model_copy(update={"train": short}))
 
     @property
     def num_batches(self) -> int:
-        """Of an epoch; a last smaller one is left out."""
+        """Batches of an epoch; a smaller last batch is left out."""
         return len(self.images) // self.params.train.fit.batch_size
 
     @property
     def num_images(self) -> int:
-        """Trained on in all epochs together."""
+        """Images that all epochs together train on."""
         fit = self.params.train.fit
         return fit.epochs * self.num_batches * fit.batch_size
 
     def network(self) -> "Logits":
-        """The network as temper builds it for this seed; its pixels come normalised."""
+        """Build the network as temper builds it for this seed; it expects normalised pixels."""
         seed, train = derive(self.params.seed, "train"), self.params.train
         network = build_network(self.problem, train.backbone, self.facts, seed=seed, head=train.head)
         whiten(network, self.images)
@@ -146,7 +147,7 @@ class Data:
 
 
 class Logits(nn.Module):
-    """A network of temper's as peers know networks: a tensor in, a tensor out."""
+    """Wraps a network of temper for the peers' loops: one tensor in, one tensor out."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -157,27 +158,28 @@ class Logits(nn.Module):
 
 
 def open_data(job: Job) -> Data:
-    """Read what a peer trains on.
+    """Read the training data of a peer.
 
     Raises:
-        ValueError: If the project is no plain classification: the peers know nothing else.
+        ValueError: If the project is not a plain classification, since the peers support nothing else.
     """
     inputs = job.inputs()
     problem, facts = load_problem(inputs["prepare"].facts["problem"]), read_facts(inputs["prepare"])
     columns, repeats, weights = open_training(inputs["prepare"], inputs["augment"])
     if set(columns) != {"image", "label"} or (repeats != 1).any() or (weights != 1).any():
         raise ValueError(
-            "the peers train plain classification only: one label an image, no rebalancing, no weights"
+            "the peers train plain classification only: one label per image, no rebalancing, no weights; "
+            "name a project like that with --project"
         )
     return Data(job.params(), problem, facts, np.array(columns["image"]), np.array(columns["label"]))
 
 
 class Report:
-    """The clock of a training, and what it tells whoever started it.
+    """The clock of a training, and its report to the parent process.
 
     Args:
-        job: What is trained.
-        out: Where lines go; None tells nothing and takes no scores (a warm-up).
+        job: The training.
+        out: Takes the lines of the report; with None, nothing is reported or scored (a warm-up).
     """
 
     def __init__(self, job: Job, out: Callable[[str], object] | None) -> None:
@@ -189,17 +191,17 @@ class Report:
             self._held = to_tensors(columns, device())
 
     def start(self) -> None:
-        """Begin to count."""
+        """Start the clock."""
         self._since = time.perf_counter()
 
     def stop(self) -> None:
-        """Count no more: the training is over."""
+        """Stop the clock: the training has ended."""
         with self.aside():
             pass
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Inside, the clock stands still."""
+        """Pause the clock inside the block."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self._seconds += time.perf_counter() - self._since
@@ -207,10 +209,10 @@ class Report:
         self._since = time.perf_counter()
 
     def score(self, network: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]) -> None:
-        """Tell the score after another epoch; asked inside `aside`.
+        """Report the score after another epoch. Call it inside `aside`.
 
         Args:
-            network: Inputs (`image`: pixels 0..255) to outputs, in evaluation mode.
+            network: Maps inputs (`image`: pixels 0..255) to outputs, in evaluation mode.
         """
         self._epoch += 1
         if self._out is None:
@@ -229,13 +231,13 @@ class Report:
         self._out(json.dumps({"epoch": self._epoch, "seconds": self._seconds, "score": score}))
 
     def end(self, images: int, **facts: object) -> None:
-        """After `stop`: tell how many images were trained on in all, and what else is worth knowing."""
+        """Report, after `stop`, how many images were trained on in all, and further facts."""
         if self._out is not None:
             self._out(json.dumps({"seconds": self._seconds, "images": images, "facts": facts}))
 
 
 def take_turn(train: Callable[[Data, Job, Report], None], job: Job, report: Report) -> None:
-    """Let a peer train twice: a few batches to warm up, without report, and then all."""
+    """Let a peer train twice: on a few batches to warm up, without a report, and then on all."""
     data = open_data(job).first(job.batches)
     train(data.first(WARM_UP_BATCHES).with_epochs(1), job, Report(job, None))
     train(data, job, report)
@@ -243,18 +245,21 @@ def take_turn(train: Callable[[Data, Job, Report], None], job: Job, report: Repo
 
 
 def normalised(network: nn.Module, facts: Facts) -> Callable[[Mapping[str, Tensor]], dict[str, Tensor]]:
-    """A peer's network as `Report.score` asks it: pixels are normalised before, as the peer's loader does."""
+    """Wrap a peer's network for `Report.score`: it first normalises pixels, as the peer's loader does."""
     mean, std = (torch.tensor(each, device=device()).view(1, -1, 1, 1) for each in (facts.mean, facts.std))
     return lambda inputs: {"logits": network((inputs["image"].float() - mean) / std)}
 
 
 def device() -> torch.device:
-    """Where everybody trains."""
+    """Return the device on which all contestants train."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def lines_apart() -> Callable[[str], object]:
-    """A way to print to what is now standard output; whatever libraries print goes to standard error from here on."""
+    """Return a function that prints a line to the current standard output.
+
+    From then on, everything else that is printed, by libraries too, goes to standard error.
+    """
     stream = os.fdopen(os.dup(1), "w", buffering=1)
     sys.stdout.flush()
     os.dup2(2, 1)

@@ -1,4 +1,7 @@
-"""Contestant: a plain PyTorch loop, with a DataLoader, its workers, and albumentations image by image; what most users write."""
+"""Contestant: a plain PyTorch loop with a DataLoader, its workers, and albumentations image by image.
+
+This is the loop that most users write.
+"""
 
 import random
 from contextlib import AbstractContextManager, nullcontext
@@ -16,7 +19,7 @@ from peers.job import Data, Job, Report, device, normalised, take_turn
 
 
 class ImageDataset(Dataset[tuple[Tensor, int]]):
-    """Images one by one, each through a policy."""
+    """Single images; each one goes through the augmentation policy."""
 
     def __init__(self, data: Data) -> None:
         self.images, self.labels, self.policy = data.images, data.labels, policy(data)
@@ -29,7 +32,10 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
 
 
 def policy(data: Data) -> A.Compose:
-    """The views that temper's parameters name: shifted by up to `crop_px` with mirrored edges, flipped by chance, normalised."""
+    """Return the augmentation that temper's parameters describe.
+
+    Images are shifted by up to `crop_px` with mirrored edges, flipped at random, and normalised.
+    """
     views, facts = data.params.train.views, data.facts
     shift = [
         A.Pad(padding=views.crop_px, border_mode=cv2.BORDER_REFLECT_101),
@@ -41,18 +47,20 @@ def policy(data: Data) -> A.Compose:
 
 
 def seed_policy(number: int, *, images: ImageDataset, seed: int) -> None:
-    """Give every transform of a worker draws of its own: after a fork all workers would draw alike, and one seed for a policy
-    gives its transforms the same draws.
+    """Give every transform of a worker its own random numbers.
+
+    After a fork, all workers would draw the same numbers, and one seed for a policy gives all its transforms
+    the same numbers.
     """
     cv2.setNumThreads(0)
     info = get_worker_info()
     for index, step in enumerate((info.dataset if info else images).policy.transforms):
-        words = [seed, number, index]
-        step.set_random_state(np.random.default_rng(words), random.Random(str(words)))
+        entropy = [seed, number, index]
+        step.set_random_state(np.random.default_rng(entropy), random.Random(str(entropy)))
 
 
 def load(data: Data, job: Job) -> DataLoader[tuple[Tensor, int]]:
-    """The training split as a DataLoader, shuffled anew in every epoch."""
+    """Return the training split as a DataLoader that shuffles again in every epoch."""
     images = ImageDataset(data)
     seed_policy(0, images=images, seed=job.seed)
     return DataLoader(
@@ -71,7 +79,10 @@ def load(data: Data, job: Job) -> DataLoader[tuple[Tensor, int]]:
 def build_optimizer(
     network: nn.Module, data: Data
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.OneCycleLR]:
-    """SGD with Nesterov momentum under torch's own one-cycle schedule, with the parameters' rate, decay and warm-up."""
+    """Return SGD with Nesterov momentum and torch's one-cycle schedule.
+
+    Learning rate, momentum, weight decay and warm-up are those of the parameters.
+    """
     fit = data.params.train.fit
     optimizer = torch.optim.SGD(
         network.parameters(),
@@ -92,7 +103,7 @@ def build_optimizer(
 
 
 def autocast(job: Job) -> AbstractContextManager[object]:
-    """The precision in which a peer's network runs."""
+    """Return a context in which a peer's network runs in the job's precision."""
     return torch.autocast(device().type, dtype=torch.bfloat16) if job.precision == "bf16" else nullcontext()
 
 

@@ -1,4 +1,4 @@
-"""Curves of trainings: score against seconds, a line for each contestant."""
+"""Plot of trainings: score over seconds, one line per contestant."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,11 +8,11 @@ from peers.turns import Turn
 
 
 def draw(turns: Mapping[str, Sequence[Turn]], levels: Sequence[float], path: Path) -> None:
-    """Write a PNG: medians over a contestant's trainings, the band from the least to the greatest score of each epoch.
+    """Write a PNG: medians over a contestant's trainings, and a band from the least to the greatest score.
 
     Args:
         turns: Trainings by contestant.
-        levels: In percent; drawn as lines, and the lowest is where the image's interesting part begins.
+        levels: Scores in percent that are drawn as lines. The lowest one sets the lower end of the axis.
         path: The file.
     """
     import matplotlib

@@ -1,4 +1,4 @@
-"""How near to what the machine can multiply: the measured matrix product as the roof, and where a network's time goes."""
+"""A roofline: how close a training comes to the machine's matrix product, and the time of each layer."""
 
 import tempfile
 import time
@@ -18,15 +18,21 @@ from temper.engine.precision import Mode
 from temper.networks.build import build_network
 
 PASSES = 3
-"""A training step multiplies about three times as much as a forward pass: once forward, and backward once for the gradient of the
-weights and once for that of the maps. The first layer needs no gradient of its maps, so a little less.
+"""Multiplications of a training step, relative to those of a forward pass.
+
+One pass is forward, one is backward for the gradients of the weights, and one is backward for the gradients
+of the feature maps. The first layer needs no gradient of its input, so the true number is a little smaller.
 """
 _SIDES = (1024, 2048, 4096)
 _RUNS, _WARM_UP = 9, 2
 
 
 def roof(dtype: torch.dtype) -> float:
-    """Multiply-adds a second of a square matrix product, in all threads: the best of the medians over a few sizes."""
+    """Measure the multiply-adds per second of a square matrix product, in all threads.
+
+    Returns:
+        The best of the medians over a few sizes.
+    """
     best = 0.0
     for side in _SIDES:
         left, right = (torch.randn(side, side, device=device(), dtype=dtype) for _ in range(2))
@@ -35,7 +41,7 @@ def roof(dtype: torch.dtype) -> float:
 
 
 def multiply_adds(data: Data) -> int:
-    """Of one image through the network, forward, as counted in the exported file."""
+    """Return the multiply-adds of one image's forward pass, as counted in the exported file."""
     network = build_network(
         data.problem, data.params.train.backbone, data.facts, seed=0, head=data.params.train.head
     )
@@ -47,29 +53,31 @@ def multiply_adds(data: Data) -> int:
 
 @dataclass(frozen=True)
 class Layer:
-    """One convolution or matrix product within a training step."""
+    """One convolution or matrix product in a training step."""
 
     name: str
     shape: tuple[int, ...]
-    """Of its output."""
+    """Shape of its output."""
     macs: int
-    """Multiply-adds of a batch, forward."""
+    """Multiply-adds of the forward pass of a batch."""
     backward_macs: int
-    """As many for the gradient of the weights, and again for that of the maps, which the first layer does not need."""
+    """Multiply-adds of the backward pass: `macs` for the gradient of the weights, and again `macs` for that
+    of the feature maps, which the first layer does not need.
+    """
     forward_s: float
     backward_s: float
 
 
 def time_layers(data: Data, mode: Mode) -> tuple[list[Layer], float]:
-    """Every convolution and matrix product of the network by itself, on its own inputs' shapes.
+    """Time every convolution and matrix product of the network separately, on inputs of its own shape.
 
     Args:
-        data: Whose network and batch size.
+        data: Gives the network and the batch size.
         mode: Precision and layout.
 
     Returns:
-        The layers in order, and the seconds of the whole network forward and backward: what the layers do not account for is
-        normalisation, activations, sums and the loss.
+        The layers in order, and the seconds of the whole network forward and backward. The difference to the
+        sum of the layers is normalisation, activations, sums and the loss.
     """
     network = mode.arrange(data.network().to(device())).train()
     size = (data.params.train.fit.batch_size, data.facts.channels, data.facts.height_px, data.facts.width_px)
@@ -97,7 +105,10 @@ def time_layers(data: Data, mode: Mode) -> tuple[list[Layer], float]:
 
 
 def _passes(module: nn.Module, maps: Tensor, mode: Mode) -> tuple[float, float]:
-    """Seconds of a module forward, and backward for its weights and, where they ask for it, its maps."""
+    """Measure the seconds of a module's forward pass and of its backward pass.
+
+    The backward pass computes the gradients of the weights, and of `maps` if `maps` requires them.
+    """
     wanted = [*module.parameters(), *([maps] if maps.requires_grad else [])]
     with mode.autocast(device()):
         gradient = torch.randn_like(module(maps))
@@ -112,7 +123,7 @@ def _passes(module: nn.Module, maps: Tensor, mode: Mode) -> tuple[float, float]:
 
 
 def _seconds(call: Callable[[], object]) -> float:
-    """Median seconds of a call, warm."""
+    """Measure the median seconds of a call, after a warm-up."""
     times = []
     for _ in range(_WARM_UP + _RUNS):
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Contestants taking turns: starts each as a process, reads what it tells, and watches its memory."""
+"""Turns of contestants: starts each one as a process, reads its report, and samples its memory."""
 
 import json
 import os
@@ -25,18 +25,18 @@ _SHOWN_LINES = 15
 
 @dataclass
 class Turn:
-    """What one training came to."""
+    """The result of one training."""
 
     contestant: str
     seed: int
     seconds: float = 0.0
-    """Of training in all."""
+    """Seconds of training in all."""
     images: int = 0
-    """Trained on in all."""
+    """Images trained on in all epochs."""
     peak_bytes: int = 0
-    """Most memory of the process and its children: sum of proportional set sizes, sampled."""
+    """Peak memory of the process and its children: sum of proportional set sizes, sampled."""
     epochs: list[dict[str, float]] = field(default_factory=list)
-    """`epoch`, `seconds` of training up to there, `score`."""
+    """For each epoch: `epoch`, `seconds` of training until its end, `score`."""
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -44,15 +44,15 @@ class Turn:
         return self.images / self.seconds
 
     def seconds_to(self, level: float) -> float | None:
-        """Seconds of training after which a score was first at least `level`; None if never."""
+        """Return the seconds of training after which a score was first at least `level`; None if never."""
         return next((epoch["seconds"] for epoch in self.epochs if epoch["score"] >= level), None)
 
 
 class Kept:
-    """Finished trainings in a file: what is known for the same data, parameters, code and seed is not trained again.
+    """Finished trainings in a file. A training with the same data, parameters, code and seed is not repeated.
 
     Args:
-        path: The file; its folder is made.
+        path: The file; its folder is created if necessary.
     """
 
     def __init__(self, path: Path) -> None:
@@ -61,7 +61,7 @@ class Kept:
         self._known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
     def take(self, job: Job, heard: Callable[[dict[str, float]], object] = lambda epoch: None) -> Turn:
-        """The turn of a job, taken now unless it is known; `heard` is called after each epoch either way."""
+        """Return the stored turn of a job, or train now; `heard` is called for each epoch in both cases."""
         key = identify(job)
         if key in self._known:
             for epoch in self._known[key]["turn"]["epochs"]:
@@ -73,7 +73,7 @@ class Kept:
 
 
 def identify(job: Job) -> str:
-    """What a finished training belongs to: data, parameters, code and all that the job says."""
+    """Return the key of a finished training: a digest of data, parameters, code and the rest of the job."""
     data = {name: artifact.digest for name, artifact in job.inputs().items()}
     rest = {name: value for name, value in asdict(job).items() if name not in ("project", "overrides")}
     code = artifacts.digest_files(stage_sources("train"), PACKAGE)
@@ -85,48 +85,53 @@ def identify(job: Job) -> str:
 
 
 def take_turn(job: Job, heard: Callable[[dict[str, float]], object] = lambda epoch: None) -> Turn:
-    """Train in a process of its own and wait for it.
+    """Train in a separate process and wait for it.
 
     Args:
-        job: What to train.
-        heard: Called after each epoch.
+        job: The training.
+        heard: Called after each epoch, with the epoch's line of the report.
 
     Raises:
-        ValueError: If it failed; holds the last lines it printed.
+        ValueError: If the training failed; the message contains the last lines that it printed.
     """
     turn = Turn(job.contestant, job.seed)
     command = [sys.executable, "-m", "peers", json.dumps(asdict(job))]
     with (
-        tempfile.TemporaryFile("w+") as said,
+        tempfile.TemporaryFile("w+") as errors,
         subprocess.Popen(
-            command, cwd=_BENCH, env=_environment(job), stdout=subprocess.PIPE, stderr=said, text=True
+            command, cwd=_BENCH, env=_environment(job), stdout=subprocess.PIPE, stderr=errors, text=True
         ) as process,
     ):
         assert process.stdout is not None
-        watch = _Memory(process.pid)
+        memory = _Memory(process.pid)
         try:
             for line in process.stdout:
-                told = json.loads(line)
-                if "epoch" in told:
-                    turn.epochs.append(told)
-                    heard(told)
+                report = json.loads(line)
+                if "epoch" in report:
+                    turn.epochs.append(report)
+                    heard(report)
                 else:
-                    turn.seconds, turn.images, turn.facts = told["seconds"], told["images"], told["facts"]
+                    turn.seconds, turn.images = report["seconds"], report["images"]
+                    turn.facts = report["facts"]
             code = process.wait()
         finally:
             process.kill()
-            turn.peak_bytes = watch.stop()
+            turn.peak_bytes = memory.stop()
         if code or not turn.images:
-            said.seek(0)
-            last = "".join(said.readlines()[-_SHOWN_LINES:])
+            errors.seek(0)
+            last = "".join(errors.readlines()[-_SHOWN_LINES:])
             raise ValueError(
-                f"{job.contestant} with seed {job.seed} ended with status {code}; it said last:\n{last}"
+                f"{job.contestant} with seed {job.seed} ended with status {code}; its last output:\n{last}"
             )
     return turn
 
 
 def _environment(job: Job) -> dict[str, str]:
-    """The short spin for all: without it loading workers would slow a peer's training many times. Large pages for temper, as it sets them."""
+    """Return the environment of a contestant.
+
+    All get the short spin: without it, loading workers would slow down a peer's training many times. temper
+    gets the large pages that its launcher sets.
+    """
     return {
         **os.environ,
         **({"GLIBC_TUNABLES": LARGE_PAGES} if job.contestant in OWN_LOOP else {}),
@@ -137,7 +142,7 @@ def _environment(job: Job) -> dict[str, str]:
 
 
 class _Memory(threading.Thread):
-    """Samples the memory of a process and its children until told to stop."""
+    """Samples the memory of a process and its children until `stop` is called."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -151,11 +156,11 @@ class _Memory(threading.Thread):
                 for each in (self._process, *self._process.children(recursive=True)):
                     total += each.memory_full_info().pss
             except psutil.Error:
-                continue  # it ended meanwhile; a part of the tree is no sample
+                continue  # A process ended meanwhile: the sum over a part of the tree is not a sample.
             self._peak = max(self._peak, total)
 
     def stop(self) -> int:
-        """Most bytes seen."""
+        """Stop sampling; returns the peak in bytes."""
         self._over.set()
         self.join()
         return self._peak

@@ -1,4 +1,7 @@
-"""Contestant: Lightning's Trainer over the plain loop's loader, optimiser and schedule; without logger, checkpoints and bars."""
+"""Contestant: Lightning's Trainer with the loader, optimiser and schedule of the plain loop.
+
+It runs without logger, checkpoints and progress bars.
+"""
 
 import warnings
 
@@ -11,7 +14,7 @@ from peers.plain import build_optimizer, load
 
 
 class Module(lightning.LightningModule):
-    """The training as Lightning is told it."""
+    """The training as a LightningModule."""
 
     def __init__(self, data: Data, report: Report) -> None:
         super().__init__()
@@ -47,7 +50,7 @@ def run(job: Job, report: Report) -> None:
 def _train(data: Data, job: Job, report: Report) -> None:
     torch.manual_seed(job.seed)
     with warnings.catch_warnings():
-        # It advises more workers and persistent ones; how many is tried out beforehand.
+        # It recommends more and persistent workers, but a trial has already found the fastest number.
         warnings.simplefilter("ignore")
         lightning.Trainer(
             max_epochs=data.params.train.fit.epochs,

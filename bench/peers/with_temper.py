@@ -1,4 +1,4 @@
-"""Contestant: temper's own stage `train`, from the same artifacts, with a clock around its fit and its validation."""
+"""Contestant: temper's stage `train` on the same artifacts, with a clock around its fit and validation."""
 
 import copy
 import itertools
@@ -17,7 +17,7 @@ from temper.stages import BY_NAME, fit_network, train
 
 
 class _First:
-    """The first batches of a loader, as a loader."""
+    """A loader of only the first batches of another loader."""
 
     def __init__(self, loader: Any, count: int) -> None:
         self._loader = loader
@@ -31,7 +31,7 @@ class _First:
 
 
 def run(job: Job, report: Report) -> None:
-    """Train as `python -m temper stage train` does, but for torchrun and the files it leaves."""
+    """Train as `python -m temper stage train` does, but without torchrun and in a temporary folder."""
     params = job.params()
     validate, fit = fit_network.validate, fit_network.fit
     images = 0

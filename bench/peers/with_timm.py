@@ -1,7 +1,9 @@
-"""Contestant: timm's parts, put together as its train.py does: loader with prefetching, its views, optimiser, schedule, average.
+"""Contestant: timm's parts, combined as in its train.py.
 
-Where timm has no such choice it takes its own nearest one: views are random resized crops of 0.8 to 1 of the area instead of
-shifts. The scores are those of the averaged weights, as train.py reports them. channels_last is on, as its documentation advises.
+These are its loader with prefetching, its augmentation, optimiser, schedule and weight average. If timm does
+not offer a setting, its nearest one is used: random resized crops of 0.8 to 1 of the area instead of shifts.
+The scores are those of the averaged weights, as train.py reports them. channels_last is on, as timm's
+documentation recommends.
 """
 
 from typing import Any
@@ -22,7 +24,7 @@ _SCALE, _RATIO = (0.8, 1.0), (0.9, 1.1)
 
 
 class ImageDataset(Dataset[tuple[Any, int]]):
-    """Images one by one, through the transform that timm's loader sets."""
+    """Single images; each one goes through the transform that timm's loader sets."""
 
     def __init__(self, data: Data) -> None:
         self.images, self.labels, self.transform = data.images, data.labels, None
@@ -37,7 +39,7 @@ class ImageDataset(Dataset[tuple[Any, int]]):
 
 
 def load(data: Data, job: Job) -> DataLoader[Any]:
-    """Timm's loader, which normalises whole batches behind the workers."""
+    """Return timm's loader, which normalises whole batches after the workers."""
     facts, train = data.facts, data.params.train
     return create_loader(
         ImageDataset(data),
@@ -72,7 +74,7 @@ def _train(data: Data, job: Job, report: Report) -> None:
     warmup_epochs = fit.warmup_share * fit.epochs
     schedule, _ = create_scheduler_v2(
         optimizer,
-        "poly",  # of power 1 behind a linear warm-up: the one-cycle of the others
+        "poly",  # with power 1, after a linear warm-up: equal to the one-cycle schedule of the others
         num_epochs=fit.epochs - warmup_epochs,
         decay_rate=1.0,
         warmup_lr=fit.lr / 25,

@@ -1,8 +1,9 @@
-"""`make faults N=200`: disturb the chain in many ways and see whether the same command always ends with the same model.
+"""`make faults N=200`: disturb small pipelines; the same command must always end with the same model.
 
-Each trial takes a small finished project, takes something away so that a part of the chain must run, lets a fault strike
-that run (a killed process, a failing write, a damaged file, a dead Prefect server), and runs the same command again: it
-must end with the digests of the undisturbed run, or refuse, naming the command that heals it. A trial is drawn from its seed.
+Each trial copies a small finished project and removes something, so that a part of the pipeline must run. It
+disturbs that run with a fault (a killed process, a failing write, a damaged file, a dead Prefect server) and
+then runs the same command again. That run must end with the digests of the undisturbed run, or refuse with an
+error that names the command that repairs the project. A seed determines its trial completely.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from tests.faults.trial import FAILED, HEALED, RECOVERED, UNTRIED, Bench, Result
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run trials; returns 0 only if every one came out well."""
+    """Run trials; returns 0 only if every trial succeeded or could not be tried."""
     options = _parse(arguments)
     plans = list(
         islice(
@@ -41,11 +42,11 @@ def main(arguments: list[str] | None = None) -> int:
     began = time.monotonic()
     signal.signal(signal.SIGINT, lambda *_: _abandon(work))
     signal.signal(signal.SIGTERM, lambda *_: _abandon(work))
-    print(f"{len(plans)} trials from seed {options.seed} in {work}; first the undisturbed runs", flush=True)
+    print(f"{len(plans)} trials from seed {options.seed} in {work}; undisturbed runs first", flush=True)
     library = shim.build(work)
     bench = Bench(work, _references(work, plans, options.jobs, library), library, keep=options.keep)
     if bench.library is None:
-        print("no C compiler: faults of kind `write` are not tried, and are counted as not tried", flush=True)
+        print("no C compiler: faults of kind `write` are skipped and counted as not tried", flush=True)
     results = _campaign(bench, plans, options.jobs)
     text = report.page(results, (time.monotonic() - began) / 60)
     options.log.write_text(text, encoding="utf-8")
@@ -57,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _campaign(bench: Bench, plans: list[Plan], jobs: int) -> list[Result]:
-    """Every trial, `jobs` at a time, each on its own share of the cores."""
+    """Run every trial, `jobs` at a time, each on its own share of the cores."""
     numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
     for job in range(jobs):
         numbers.put(job)
@@ -73,7 +74,7 @@ def _campaign(bench: Bench, plans: list[Plan], jobs: int) -> list[Result]:
 
 
 def _references(work: Path, plans: list[Plan], jobs: int, library: Path | None) -> dict[int, Reference]:
-    """The undisturbed projects that these trials need, made side by side."""
+    """Make the undisturbed projects for these trials, in parallel; returns number of ranks -> project."""
     numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
     for job in range(jobs):
         numbers.put(job)
@@ -84,11 +85,11 @@ def _references(work: Path, plans: list[Plan], jobs: int, library: Path | None) 
 
 
 def _abandon(work: Path) -> None:
-    """Interrupted: end what the trials started, and go without waiting for them."""
+    """After an interrupt, kill all processes of the trials and exit without waiting for them."""
     for folder in work.iterdir():
         if (folder / "params.yaml").is_file():
             kill_all(Project.at(folder))
-    print(f"interrupted; {work} is left as it is", file=sys.stderr, flush=True)
+    print(f"interrupted; the folder {work} was not deleted", file=sys.stderr, flush=True)
     os._exit(130)
 
 
@@ -96,9 +97,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tests.faults", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--trials", type=int, default=20, help="how many (default: 20)")
+    parser.add_argument("--trials", type=int, default=20, help="number of trials (default: 20)")
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the first trial; the next ones count up (default: 0)"
+        "--seed", type=int, default=0, help="seed of the first trial; the others follow (default: 0)"
     )
     parser.add_argument(
         "--jobs",
@@ -106,18 +107,16 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         default=min(2, os.cpu_count() or 1),
         help="trials at a time (default: 2, or 1 on one core)",
     )
-    parser.add_argument("--kind", choices=[*KINDS], help="only seeds that draw this kind of fault")
-    parser.add_argument(
-        "--work", type=Path, help="where the trials' folders are made (default: the temporary folder)"
-    )
+    parser.add_argument("--kind", choices=[*KINDS], help="only trials with this kind of fault")
+    parser.add_argument("--work", type=Path, help="folder for the trials (default: the temporary folder)")
     parser.add_argument(
         "--log",
         type=Path,
         default=Path("faults.md"),
-        help="Markdown file for the outcome (default: faults.md)",
+        help="Markdown file for the results (default: faults.md)",
     )
-    parser.add_argument("--keep", action="store_true", help="keep the folders of trials that went well, too")
-    parser.add_argument("--list", action="store_true", help="only say what would be tried")
+    parser.add_argument("--keep", action="store_true", help="keep the folders of successful trials too")
+    parser.add_argument("--list", action="store_true", help="only list the trials")
     return parser.parse_args(arguments)
 
 

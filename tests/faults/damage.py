@@ -1,4 +1,4 @@
-"""Files that rot: a flipped bit, a cut tail, a result that somebody deleted."""
+"""Damage to files: a flipped bit, a truncated file, a deleted result."""
 
 import random
 import shutil
@@ -8,11 +8,11 @@ from temper.ops.project import Project
 
 PLACES = ("artifacts", ".temper", "mlruns")
 _RELEASED = 0.1
-"""Share of the damage that goes to registered models: the one thing that no later run would make anew."""
+"""Share of the damage that hits registered models, the only files that no later run would make again."""
 
 
 def flip(file: Path, generator: random.Random) -> str:
-    """Flip one bit of a file."""
+    """Flip one bit of a file; returns a description."""
     size = file.stat().st_size
     at, bit = generator.randrange(size), generator.randrange(8)
     with file.open("r+b") as stream:
@@ -24,7 +24,7 @@ def flip(file: Path, generator: random.Random) -> str:
 
 
 def cut(file: Path, generator: random.Random) -> str:
-    """Cut the tail off a file; nothing or something may remain."""
+    """Truncate a file, possibly to nothing; returns a description."""
     size = file.stat().st_size
     kept = generator.randrange(size)
     with file.open("r+b") as stream:
@@ -33,10 +33,10 @@ def cut(file: Path, generator: random.Random) -> str:
 
 
 def spoil(project: Project, how: str, generator: random.Random) -> tuple[Path, str]:
-    """Damage one file (or delete one result) of a project.
+    """Damage one file of a project, or delete one result.
 
     Returns:
-        What was damaged, relative to the project, and how.
+        The damaged or deleted path, relative to the project, and a description of the damage.
     """
     if how == "delete":
         outs = sorted(path for path in project.artifacts.glob("*") if path.is_dir())
@@ -52,7 +52,7 @@ def spoil(project: Project, how: str, generator: random.Random) -> tuple[Path, s
 
 
 def choose(project: Project, generator: random.Random) -> Path:
-    """A random file; places and folders that hold many files do not crowd out the others."""
+    """Choose a random file: first a place, then a folder in it, then a file, each with equal chances."""
     released = sorted(project.runs.rglob("*.onnx"))
     if released and generator.random() < _RELEASED:
         return generator.choice(released)

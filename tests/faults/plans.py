@@ -1,4 +1,4 @@
-"""What a seed chooses: the state a project starts from, the fault, and when it strikes."""
+"""The trial of a seed: the state that a project starts from, the fault, and the time when it strikes."""
 
 import random
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from temper.stages import STAGES
 from tests.faults import shim
 
 KINDS = {"kill": 0.45, "write": 0.25, "damage": 0.2, "server": 0.1}
-"""Every kind of fault and its share of the trials."""
+"""Kind of fault -> its share of the trials."""
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
 _TRAINING = {stage.name for stage in STAGES if stage.ranked}
 _WRITES = {"full disk": shim.FULL_DISK, "failed write": shim.FAILED_WRITE, "failed fsync": shim.FAILED_FSYNC}
@@ -15,46 +15,50 @@ _WRITES = {"full disk": shim.FULL_DISK, "failed write": shim.FAILED_WRITE, "fail
 
 @dataclass(frozen=True)
 class Start:
-    """The state a project is in before the faulty run, made from a finished one by taking away."""
+    """The state of a project before the disturbed run: a finished project with something removed."""
 
     ranks: int
     worn: tuple[str, ...]
-    """Stages that must run again: their artifacts are gone, and DVC knows nothing of them."""
+    """Stages that must run again: their artifacts are deleted, and DVC has no record of them."""
     nothing: bool
-    """Nothing but params.yaml is there."""
+    """The project consists of params.yaml only."""
     tracking: bool
-    """`mlruns/` is there."""
+    """`mlruns/` exists."""
     prefect: bool
-    """Prefect's database is there."""
+    """Prefect's database exists."""
 
     def __str__(self) -> str:
         if self.nothing:
-            words = "from nothing"
+            text = "from nothing"
         elif not self.worn:
-            words = "finished"
+            text = "finished"
         else:
-            words = self.worn[0] if len(self.worn) == 1 else f"{self.worn[0]} to {self.worn[-1]}"
+            text = self.worn[0] if len(self.worn) == 1 else f"{self.worn[0]} to {self.worn[-1]}"
         missing = [
             name for name, there in (("mlruns", self.tracking), ("prefect", self.prefect)) if not there
         ]
-        return words + "".join(f", no {name}" for name in missing) + (", 2 ranks" if self.ranks == 2 else "")
+        return text + "".join(f", no {name}" for name in missing) + (", 2 ranks" if self.ranks == 2 else "")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One trial. Every number between 0 and 1 is a share of something known only when it runs."""
+    """One trial. Numbers between 0 and 1 are shares of quantities that are known only when the trial runs."""
 
     seed: int
     kind: str
     start: Start
     instant: float
-    """When the fault strikes, as a share of the run's expected seconds (or bytes)."""
+    """Time of the fault, as a share of the run's expected seconds (or written bytes)."""
     how: str
-    """kill: `once`, `twice`; write: `full disk`, `failed write`, `failed fsync`; damage: `flip`, `cut`, `delete`."""
+    """Variant of the fault.
+
+    kill: `once`, `twice`. write: `full disk`, `failed write`, `failed fsync`. damage: `flip`, `cut`,
+    `delete`.
+    """
     by: str
-    """write: `bytes`, `time`; damage: `finished`, `killed`."""
+    """What determines the time of the fault. write: `bytes`, `time`; damage: `finished`, `killed`."""
     second: float
-    """kill twice: when the second one strikes in the repairing run."""
+    """kill twice: time of the second kill, as a share of the repairing run's expected seconds."""
 
     @property
     def write_kind(self) -> int:
@@ -62,21 +66,21 @@ class Plan:
         return _WRITES[self.how]
 
     def generator(self, what: str) -> random.Random:
-        """Random numbers for a choice that can be made only while the trial runs."""
+        """Return a random generator for a choice that can be made only while the trial runs."""
         return random.Random(f"{self.seed} {what}")
 
     def __str__(self) -> str:
-        said = {
+        details = {
             "write": f"{self.how} by {self.by}",
             "damage": f"{self.how}, {self.by}",
             "kill": self.how,
             "server": "",
         }
-        return f"{self.kind} {said[self.kind]}".strip() + f" | {self.start}"
+        return f"{self.kind} {details[self.kind]}".strip() + f" | {self.start}"
 
 
 def draw(seed: int) -> Plan:
-    """The trial of a seed."""
+    """Draw the trial of a seed."""
     generator = random.Random(seed)
     kind = generator.choices(list(KINDS), list(KINDS.values()))[0]
     how, by = "", ""

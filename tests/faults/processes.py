@@ -1,4 +1,4 @@
-"""The processes of a run: who they are, and whether any was left behind."""
+"""The processes of a run: their roles, and whether any of them was left behind."""
 
 import re
 import time
@@ -9,30 +9,30 @@ from temper.ops.project import MARK, Project
 from temper.ops.system import subprocesses
 
 GRACE_S = 10.0
-"""Within which everything a run started must be gone after it ended, however it ended."""
+"""Time after the end of a run within which all its processes must end, however the run ended."""
 _ROLES = (
     ("server", r"prefect\.server|uvicorn"),
-    ("torchrun", r"temper\.engine\.launch"),
+    ("torchrun", r"elastic_agent"),
     ("pool worker", r"multiprocessing\.|forkserver|resource_tracker"),
     ("dvc", r"(^|/)dvc( |$)|-m dvc"),
     ("shell", r"^(/bin/)?(ba|da)?sh -c"),
-    ("flow", r"flows\.pipeline"),
+    ("flow", r"-m flows "),
 )
 
 
 def role(process: psutil.Process) -> str:
-    """What a process is for: `flow`, `dvc`, `shell`, `train`, `train rank`, `server`, …"""
+    """Return the role of a process: `flow`, `dvc`, `shell`, `train`, `train rank`, `server`, …"""
     line = " ".join(process.cmdline())
     for name, pattern in _ROLES:
         if re.search(pattern, line):
             return name
-    if found := re.search(r"temper (\w+)", line):
+    if found := re.search(r"temper stage (\w+)", line):
         return f"{found[1]} rank" if "TORCHELASTIC_RUN_ID" in process.environ() else found[1]
     return process.name()
 
 
 def living(project: Project, root: int | None = None) -> list[psutil.Process]:
-    """Every living process of a project: by its mark, by its command line, and the descendants of `root`."""
+    """Return a project's living processes: by mark, by command line, and the descendants of `root`."""
     named = re.compile(re.escape(str(project.folder)) + r"(?![\w.-])")
     found = {process.pid: process for process in subprocesses.marked(MARK, str(project.folder))}
     for process in psutil.process_iter():
@@ -51,7 +51,7 @@ def living(project: Project, root: int | None = None) -> list[psutil.Process]:
 
 
 def roles(processes: list[psutil.Process]) -> dict[str, list[psutil.Process]]:
-    """Processes by what they are for; those that end meanwhile are left out."""
+    """Return role -> processes; processes that end meanwhile are left out."""
     found: dict[str, list[psutil.Process]] = {}
     for process in processes:
         try:
@@ -62,7 +62,7 @@ def roles(processes: list[psutil.Process]) -> dict[str, list[psutil.Process]]:
 
 
 def left_behind(project: Project, grace_s: float = GRACE_S) -> list[str]:
-    """What a run that has ended left running for longer than the grace, in words."""
+    """Return descriptions of the processes that run for longer than `grace_s` after a run has ended."""
     until = time.monotonic() + grace_s
     while living(project) and time.monotonic() < until:
         time.sleep(0.2)
@@ -74,7 +74,10 @@ def left_behind(project: Project, grace_s: float = GRACE_S) -> list[str]:
 
 
 def kill_all(project: Project, root: int | None = None) -> None:
-    """Kill every process of a project, as a power cut would; again until none is left, for they start others meanwhile."""
+    """Kill every process of a project, like a power cut.
+
+    This is repeated until no process is left, since processes may start others meanwhile.
+    """
     for _ in range(5):
         found = living(project, root)
         for process in found:

@@ -1,4 +1,4 @@
-"""The undisturbed project: what every disturbed one must come to, and what each trial starts from."""
+"""The undisturbed project: each trial starts from a copy of it, and must end with the same results."""
 
 import json
 import shutil
@@ -25,17 +25,17 @@ _EPOCHS = 16
 
 @dataclass(frozen=True)
 class Reference:
-    """A project that went through undisturbed."""
+    """A project whose pipeline ran without a fault."""
 
     project: Project
     facts: dict[str, Any]
     seconds: dict[str, float]
-    """Of each step."""
+    """Step -> seconds."""
     whole: "Extent"
-    """Of the whole run."""
+    """Extent of the whole run."""
 
     def extent(self, start: Start) -> "Extent":
-        """What an undisturbed run from some state takes, roughly."""
+        """Estimate the extent of an undisturbed run from a given state."""
         steps = (
             {*start.worn}
             | ({"measure"} if start.nothing else set())
@@ -49,17 +49,17 @@ class Reference:
 
 @dataclass(frozen=True)
 class Extent:
-    """How long a run takes, and how much it writes."""
+    """The seconds that a run takes, and the bytes that it writes."""
 
     seconds: float
     bytes: int
 
 
 def make_reference(work: Path, ranks: int, library: Path | None, *, epochs: int = _EPOCHS) -> Reference:
-    """Run the chain of a small project to its end, undisturbed.
+    """Run the pipeline of a small project to its end, without a fault.
 
     Raises:
-        AssertionError: If it does not come to its end: then there is nothing to hold trials against.
+        AssertionError: If it fails: then there is nothing to compare trials with.
     """
     folder = work / f"reference-{ranks}"
     make_project(folder, "multiclass", epochs=epochs)
@@ -79,7 +79,10 @@ def make_reference(work: Path, ranks: int, library: Path | None, *, epochs: int 
 
 
 def start_from(reference: Reference, folder: Path, start: Start) -> Project:
-    """A copy of the reference in a state from which something must run; as deep, so that paths in dvc.lock still hold."""
+    """Copy the reference, in a state from which something must run.
+
+    The copy has the same depth as the reference, so that the paths in dvc.lock stay valid.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     if start.nothing:
         folder.mkdir()
@@ -99,7 +102,7 @@ def start_from(reference: Reference, folder: Path, start: Start) -> Project:
 
 
 def _wear(project: Project, stages: tuple[str, ...]) -> None:
-    """Make stages run again, rather than come back from DVC's cache."""
+    """Make stages run again: remove their artifacts and their entries in DVC's lock file and cache."""
     lock_path, cache = project.folder / dvc.LOCK_FILE, project.folder / ".dvc" / "cache"
     yaml = YAML(typ="safe")
     lock = yaml.load(lock_path.read_text(encoding="utf-8"))
@@ -113,14 +116,14 @@ def _wear(project: Project, stages: tuple[str, ...]) -> None:
         for file in [path for path in (cache / "runs").rglob("*") if path.is_file()]:
             if yaml.load(file.read_text(encoding="utf-8"))["cmd"].endswith(f" {name}"):
                 file.unlink()
-                # DVC would stumble over an empty folder: our doing, not a fault that we mean to try.
+                # An empty folder makes DVC fail, and that is not a fault that the trial is meant to test.
                 file.parent.rmdir()
     with lock_path.open("w", encoding="utf-8") as stream:
         YAML().dump(lock, stream)
 
 
 def _objects(cache: Path, digest: str) -> set[str]:
-    """What DVC's cache keeps of an out: its list of files, and the files."""
+    """Return the digests of an output in DVC's cache: of its list of files, and of the files."""
     listed = json.loads(_object(cache, digest).read_text(encoding="utf-8"))
     return {digest, *(entry["md5"] for entry in listed)}
 
@@ -130,7 +133,7 @@ def _object(cache: Path, digest: str) -> Path:
 
 
 def _move_tracking(project: Project, origin: Project) -> None:
-    """MLflow keeps absolute addresses: let a copy's name the copy."""
+    """Replace the absolute paths that MLflow stores by those of the copy, in its database and files."""
     old, new = str(origin.folder), str(project.folder)
     with closing(sqlite3.connect(project.database)) as database, database:
         for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
@@ -144,7 +147,7 @@ def _move_tracking(project: Project, origin: Project) -> None:
             if f"{old}/" in text:
                 file.write_text(text.replace(f"{old}/", f"{new}/"), encoding="utf-8")
     with closing(sqlite3.connect(project.database)) as database, database:
-        # What each version's files must hash to, now that they name the copy.
+        # The files have changed, so the digests that each version records must change too.
         for version, listed in database.execute(
             "SELECT version, value FROM model_version_tags WHERE key = 'files'"
         ).fetchall():

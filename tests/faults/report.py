@@ -1,4 +1,4 @@
-"""What a campaign of trials came to, as Markdown."""
+"""The results of a campaign of trials, as Markdown."""
 
 import subprocess
 from collections import Counter
@@ -12,38 +12,38 @@ OUTCOMES = (RECOVERED, HEALED, FAILED, MISSED, UNTRIED)
 
 
 def line(result: Result) -> str:
-    """A trial in one line."""
-    return f"{result.plan.seed} | {result.plan} | {'; '.join(result.story)} | {result.outcome} | {result.seconds:.0f} s"
+    """Return a trial in one line."""
+    story = "; ".join(result.story)
+    return f"{result.plan.seed} | {result.plan} | {story} | {result.outcome} | {result.seconds:.0f} s"
 
 
 def reasons(result: Result) -> str:
-    """What is wrong with a failed trial, and how to see it again."""
+    """Return what went wrong in a failed trial, and the command that repeats it."""
     again = f"make faults N=1 SEED={result.plan.seed}"
     return "\n".join(
-        [f"  - {fault}" for fault in result.wrong] + [f"  kept: {result.folder}; again: `{again}`"]
+        [f"  - {fault}" for fault in result.wrong] + [f"  folder: {result.folder}; repeat with `{again}`"]
     )
 
 
 def counts(results: list[Result]) -> str:
-    """How many trials of each kind came to what."""
+    """Return a table with the number of trials by kind of fault and outcome."""
     found = Counter((result.plan.kind, result.outcome) for result in results)
     rows = [
-        f"| fault | trials | {' | '.join(OUTCOMES)} | seconds a trial |",
+        f"| fault | trials | {' | '.join(OUTCOMES)} | seconds per trial |",
         "|---" * (len(OUTCOMES) + 3) + "|",
     ]
     for kind in KINDS:
         mine = [result for result in results if result.plan.kind == kind]
         if mine:
             numbers = " | ".join(str(found[kind, outcome]) for outcome in OUTCOMES)
-            rows.append(
-                f"| {kind} | {len(mine)} | {numbers} | {sum(result.seconds for result in mine) / len(mine):.0f} |"
-            )
+            seconds = sum(result.seconds for result in mine) / len(mine)
+            rows.append(f"| {kind} | {len(mine)} | {numbers} | {seconds:.0f} |")
     numbers = " | ".join(str(sum(found[kind, outcome] for kind in KINDS)) for outcome in OUTCOMES)
     return "\n".join([*rows, f"| all | {len(results)} | {numbers} | |"])
 
 
 def page(results: list[Result], minutes: float) -> str:
-    """The whole campaign."""
+    """Return the page about the whole campaign."""
     head = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
     )

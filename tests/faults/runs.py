@@ -1,4 +1,4 @@
-"""One run of the command under test, and what a user sees of it."""
+"""One run of the command under test, and the output that a user sees."""
 
 import os
 import re
@@ -20,12 +20,12 @@ _CRASH = "Traceback (most recent call last)"
 
 
 class Run:
-    """`python -m flows pipeline` on a project, started.
+    """A running `python -m flows pipeline` on a project.
 
     Args:
-        project: Which.
-        log: Its output goes to this name with `.out` and `.err`, outside the project.
-        environment: Added to ours.
+        project: The project.
+        log: Its output goes to files with this name plus `.out` and `.err`, outside the project.
+        environment: Variables that are added to those of this process.
     """
 
     def __init__(self, project: Project, log: Path, environment: Mapping[str, str] | None = None) -> None:
@@ -35,7 +35,7 @@ class Run:
             log.with_name(f"{log.name}.out"),
             log.with_name(f"{log.name}.err"),
         )
-        # DVC's memory of this machine's files: beside the trials, so that nothing of them stays behind.
+        # DVC's cache of file states goes beside the logs, so that nothing of the trials stays on the machine.
         ours = {**os.environ, "OMP_NUM_THREADS": "1", "DVC_SITE_CACHE_DIR": str(log.parent / "dvc-site")}
         self.started = time.monotonic()
         with self._out.open("wb") as out, self._err.open("wb") as err:
@@ -51,21 +51,21 @@ class Run:
 
     @property
     def said(self) -> str:
-        """Its standard output so far."""
+        """Standard output so far."""
         return self._out.read_text(encoding="utf-8", errors="replace")
 
     @property
     def errors(self) -> str:
-        """Its standard error so far."""
+        """Standard error so far."""
         return self._err.read_text(encoding="utf-8", errors="replace")
 
     @property
     def seconds(self) -> float:
-        """Since its start."""
+        """Seconds since its start."""
         return time.monotonic() - self.started
 
     def sleep_until(self, seconds: float) -> bool:
-        """Wait until it has run for some time; False if it ended before."""
+        """Wait until the run is `seconds` old; returns False if it has ended before."""
         while self.seconds < seconds:
             try:
                 self.process.wait(timeout=min(0.1, max(0.001, seconds - self.seconds)))
@@ -75,7 +75,7 @@ class Run:
         return self.process.poll() is None
 
     def wait(self, limit_s: float = LIMIT_S) -> int | None:
-        """Its exit status once it has ended; None if it hung and was killed."""
+        """Wait for its end; returns the exit status, or None if the run hung and was killed."""
         try:
             return self.process.wait(timeout=limit_s)
         except subprocess.TimeoutExpired:
@@ -84,7 +84,7 @@ class Run:
             return None
 
     def faults(self) -> list[str]:
-        """What a user should not have seen of a run that ended by itself."""
+        """Return what a user should not have seen in the output of a run that ended without being killed."""
         code, found = self.process.returncode, []
         if _CRASH in self.said + self.errors:
             last = [
@@ -92,22 +92,22 @@ class Run:
                 for line in (self.said + self.errors).splitlines()
                 if re.match(r"\w[\w.]*(Error|Exception|Exit|Full)\b", line)
             ]
-            found.append(f"shows a traceback ({last[-1][:200] if last else 'of unknown end'})")
+            found.append(f"shows a traceback ({last[-1][:200] if last else 'with an unknown exception'})")
         if code not in (0, 130) and not self.paragraph():
             found.append(f"ends with status {code} and without an `error:` paragraph")
         return found
 
     def paragraph(self) -> str:
-        """The last paragraph that says what is wrong; empty if there is none."""
+        """Return the last error paragraph; empty if there is none."""
         found = [line for line in self.errors.splitlines() if line.startswith("error: ")]
         return found[-1] if found else ""
 
 
 def heal(run: Run) -> tuple[list[str], list[str]]:
-    """Do what the last error says, to the letter: run every command it names in backticks, but not the run itself.
+    """Follow the last error literally: run every command that it names in backticks, but not the pipeline.
 
     Returns:
-        What was done, and what is wrong with the advice.
+        The commands that were run, and what is wrong with the advice.
     """
     project, done, wrong = run.project, [], []
     for command in re.findall(r"`([^`]+)`", run.paragraph()):
@@ -138,12 +138,12 @@ def heal(run: Run) -> tuple[list[str], list[str]]:
 
 
 def _reach(words: list[str], project: Project) -> str:
-    """Why a command must not be run: it would act on something other than the project."""
+    """Return why a command must not be run, if it would act on something other than the project."""
     if words[0] == "make":
         folders = [word.removeprefix("PROJECT=") for word in words if word.startswith("PROJECT=")]
         if not folders or (ROOT / folders[-1]).resolve() != project.folder:
             return f"does not name the project {project.folder}"
     for word in words[1:]:
         if word.startswith("/") and not Path(word).resolve().is_relative_to(project.folder):
-            return "names a place outside the project"
+            return "names a path outside the project"
     return ""

@@ -1,8 +1,8 @@
-/* Makes writes under one folder fail, in any process that preloads this: Python, SQLite, Rust and C++ alike.
+/* Makes writes below one folder fail in any process that preloads this library: Python, SQLite, Rust and C++.
  *
- * FAULT_UNDER names the folder, FAULT_CONTROL a file of `struct control` that all processes share; the harness writes
- * `kind` and `limit` into it and reads the rest (shim.py). Not seen: stores through mmap, fputs and fprintf of C's stdio.
- * fwrite is, because stdio's own calls of write stay inside libc. */
+ * FAULT_UNDER names the folder. FAULT_CONTROL names a file with a `struct control` that all processes share: the
+ * harness writes `kind` and `limit` into it and reads the rest (shim.py). The library does not see writes through mmap,
+ * and fputs and fprintf of C's stdio. It overrides fwrite too, because stdio's calls of write stay inside libc. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -18,11 +18,11 @@
 
 enum { COUNT_ONLY, FULL_DISK, FAILED_WRITE, FAILED_FSYNC };
 struct control {
-    _Atomic int64_t written; /* bytes that were written or tried */
-    _Atomic int64_t limit;   /* the fault strikes past this many */
+    _Atomic int64_t written; /* bytes that were written, or that a process tried to write */
+    _Atomic int64_t limit;   /* the fault strikes after this many bytes */
     _Atomic int32_t kind;
     _Atomic int32_t struck;
-    char where[1024]; /* the file it struck first, and by whom */
+    char where[1024]; /* the file that the fault hit first, and the process */
 };
 static struct control *control;
 static const char *under;
@@ -37,7 +37,7 @@ __attribute__((constructor)) static void start(void) {
     if (shared != MAP_FAILED) control = shared;
 }
 
-/* Whether a descriptor is a file under the folder; leaves its path in `path`. */
+/* Returns whether a descriptor is a file below the folder; writes its path into `path`. */
 static int ours(int fd, char *path, size_t size) {
     if (!control) return 0;
     char link[64];
@@ -51,7 +51,7 @@ static int ours(int fd, char *path, size_t size) {
     return strncmp(path, under, prefix) == 0 && path[prefix] == '/';
 }
 
-/* Marks that the fault struck; true only the first time. */
+/* Records that the fault struck; returns true only the first time. */
 static int strike(const char *path) {
     int32_t no = 0;
     if (!atomic_compare_exchange_strong(&control->struck, &no, 1)) return 0;
@@ -59,14 +59,14 @@ static int strike(const char *path) {
     return 1;
 }
 
-/* How many of `count` bytes may be written; -1, with errno set, if none may. */
+/* Returns how many of `count` bytes may be written; -1, with errno set, if none may. */
 static ssize_t allowed(int fd, size_t count) {
     char path[768];
     if (count == 0 || !ours(fd, path, sizeof path)) return (ssize_t)count;
     int64_t before = atomic_fetch_add(&control->written, (int64_t)count), room = control->limit - before;
     if (room >= (int64_t)count) return (ssize_t)count;
     if (control->kind == FULL_DISK) {
-        if (room > 0) return room; /* what still fits: a short write, as a real disk's */
+        if (room > 0) return room; /* the rest that fits: a short write, as on a real disk */
         strike(path);
         errno = ENOSPC;
         return -1;
@@ -78,7 +78,7 @@ static ssize_t allowed(int fd, size_t count) {
     return (ssize_t)count;
 }
 
-/* Takes back what was counted but not written: copies ask for more than there is. */
+/* Subtracts bytes that were counted but not written: copies request more bytes than the file has. */
 static void spare(int fd, size_t counted, ssize_t done) {
     char path[768];
     size_t written = done < 0 ? 0 : (size_t)done;
@@ -124,7 +124,7 @@ LIMITED(sendfile64, ssize_t, to, size, (to, from, at, size), (to, from, at, (siz
 LIMITED(copy_file_range, ssize_t, to, size, (from, at, to, there, size, flags), (from, at, to, there, (size_t)room, flags),
         int from, off64_t *at, int to, off64_t *there, size_t size, unsigned flags)
 
-/* Several parts at once: what does not fit as a whole is cut after the first part. */
+/* Writes of several parts: if they do not all fit, only the first part is written. */
 #define FIRST(room) ((size_t)(room) < parts[0].iov_len ? (struct iovec[]){{parts[0].iov_base, (size_t)(room)}} : parts)
 LIMITED(writev, ssize_t, fd, total(parts, count), (fd, parts, count), (fd, FIRST(room), 1),
         int fd, const struct iovec *parts, int count)
@@ -144,7 +144,7 @@ size_t fwrite(const void *data, size_t size, size_t count, FILE *stream) {
     ssize_t room = allowed(fileno(stream), size * count);
     if (room == (ssize_t)(size * count)) return real(data, size, count, stream);
     size_t done = room < 0 ? 0 : real(data, size, (size_t)room / size, stream);
-    allowed(fileno(stream), 1); /* stdio tries the rest at once */
+    allowed(fileno(stream), 1); /* stdio would try to write the rest immediately */
     return done;
 }
 

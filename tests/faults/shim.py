@@ -1,7 +1,8 @@
-"""Writes that fail: a small C library, preloaded into every process of a run, and the file through which it is steered.
+"""Failing writes: a small C library, preloaded into every process of a run, and the file that controls it.
 
-It counts the bytes that a run writes under its project, whoever writes them, and past a limit the disk is full (every
-write fails, for good) or faulty (one write, or one fsync, fails). `shim.c` says how, and what it does not see.
+The library counts the bytes that all processes of a run write below its project. Past a limit the disk is
+full (every write fails from then on) or faulty (one write, or one fsync, fails). `shim.c` explains how this
+works, and which writes it does not see.
 """
 
 import mmap
@@ -19,7 +20,7 @@ _UNLIMITED = 2**62
 
 
 def build(folder: Path) -> Path | None:
-    """Compile the library into a folder; None if this machine has no C compiler."""
+    """Compile the library into a folder; returns its file, or None if this machine has no C compiler."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         return None
@@ -29,12 +30,12 @@ def build(folder: Path) -> Path | None:
 
 
 class Control:
-    """What the processes of one run share with the harness.
+    """The state that the processes of one run share with the harness.
 
     Args:
-        file: Made anew.
-        library: From `build`.
-        under: Absolute folder; writes elsewhere are let through and not counted.
+        file: File for the state; overwritten.
+        library: The library from `build`.
+        under: Absolute folder; writes elsewhere succeed and are not counted.
     """
 
     def __init__(self, file: Path, library: Path, under: Path) -> None:
@@ -44,17 +45,17 @@ class Control:
             self._shared = mmap.mmap(stream.fileno(), _SIZE)
 
     def arm(self, kind: int, *, limit: int) -> None:
-        """Let the fault strike once more than `limit` bytes were written since the start."""
+        """Let the fault strike as soon as more than `limit` bytes have been written since the start."""
         self._shared[8:20] = struct.pack("=qi", limit, kind)
 
     @property
     def written(self) -> int:
-        """Bytes so far, in all processes."""
+        """Bytes that all processes have written so far."""
         return int(_HEAD.unpack_from(self._shared)[0])
 
     @property
     def struck(self) -> str:
-        """Which file the fault hit first, and in which process; empty if it has not struck."""
+        """The file that the fault hit first, and the process; empty if the fault has not struck."""
         text = self._shared[_HEAD.size :].split(b"\0")[0].decode(errors="replace")
         return text if _HEAD.unpack_from(self._shared)[3] else ""
 

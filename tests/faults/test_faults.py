@@ -1,4 +1,4 @@
-"""A handful of seeds of `make faults`, and the checks behind it on a project that is spoilt on purpose."""
+"""A few seeds of `make faults`, and its checks on a project that is damaged on purpose."""
 
 import json
 import shutil
@@ -84,15 +84,18 @@ SPOILS = {
     "MLflow shows as running": change(MLFLOW, "UPDATE runs SET status = 'RUNNING' WHERE name = 'teacher'"),
     "points for": change(
         MLFLOW,
-        "INSERT INTO metrics SELECT key, value + 1, timestamp, run_uuid, step, is_nan FROM metrics WHERE key = 'train/loss' LIMIT 1",
+        "INSERT INTO metrics SELECT key, value + 1, timestamp, run_uuid, step, is_nan FROM metrics "
+        "WHERE key = 'train/loss' LIMIT 1",
     ),
     "steps of the teacher's curve": change(
         MLFLOW,
-        "DELETE FROM metrics WHERE key = 'train/loss' AND step = (SELECT MAX(step) FROM metrics WHERE key = 'train/loss')",
+        "DELETE FROM metrics WHERE key = 'train/loss' "
+        "AND step = (SELECT MAX(step) FROM metrics WHERE key = 'train/loss')",
     ),
     "was registered 2 times": change(
         MLFLOW,
-        "INSERT INTO model_version_tags (key, value, name, version, workspace) SELECT key, value, name, 2, workspace FROM model_version_tags",
+        "INSERT INTO model_version_tags (key, value, name, version, workspace) "
+        "SELECT key, value, name, 2, workspace FROM model_version_tags",
     ),
     "flow_run": change(PREFECT, "UPDATE flow_run SET state_type = 'RUNNING'"),
     "task_run": change(PREFECT, "UPDATE task_run SET state_type = 'PENDING' WHERE name = 'train'"),
@@ -118,7 +121,7 @@ def test_every_check_can_fail(bench: Bench, what: str):
     assert any(what in fault for fault in check(project, bench.references[1].facts))
 
 
-def test_what_is_worn_must_run_again(bench: Bench):
+def test_removed_stages_must_run_again(bench: Bench):
     project = start_from(bench.references[1], bench.work / "worn", Start(1, ("train",), False, False, False))
     assert (
         not (project.artifacts / "train").exists()

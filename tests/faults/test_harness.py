@@ -1,4 +1,4 @@
-"""The harness itself: a check that cannot fail proves nothing."""
+"""Tests of the harness itself: a check that cannot fail proves nothing."""
 
 import os
 import random
@@ -21,14 +21,15 @@ from tests.faults.trial import FAILED, MISSED, RECOVERED, Result
 
 @pytest.fixture
 def refused(tmp_path: Path) -> Run:
-    """A run that ended at once, because its project is none."""
+    """A run that has failed at once, because its folder has no params.yaml."""
     (tmp_path / "project").mkdir()
     run = Run(Project.at(tmp_path / "project"), tmp_path / "logs" / "run")
     assert run.wait() == 2
     return run
 
 
-def say(run: Run, text: str) -> Run:
+def with_errors(run: Run, text: str) -> Run:
+    """Replace the standard error of a run."""
     run._err.write_text(text, encoding="utf-8")
     return run
 
@@ -52,28 +53,28 @@ def test_a_kind_is_picked_by_seed(capsys: pytest.CaptureFixture[str]):
     assert all(draw(int(line.split(" | ")[0])).kind == "server" for line in lines)
 
 
-def test_what_a_user_should_not_see(refused: Run):
+def test_tracebacks_and_missing_errors_are_faults(refused: Run):
     assert refused.faults() == []
     assert refused.paragraph().startswith("error: ")
-    [fault] = say(refused, "Traceback (most recent call last)\nKeyError: 'x'\nerror: x\n").faults()
+    [fault] = with_errors(refused, "Traceback (most recent call last)\nKeyError: 'x'\nerror: x\n").faults()
     assert "traceback (KeyError: 'x')" in fault
-    [fault] = say(refused, "it went wrong\n").faults()
+    [fault] = with_errors(refused, "it went wrong\n").faults()
     assert "without an `error:` paragraph" in fault
 
 
-def test_an_error_is_taken_by_its_word(refused: Run, tmp_path: Path):
+def test_the_commands_of_an_error_are_run(refused: Run, tmp_path: Path):
     rotten = refused.project.folder / "rotten"
     rotten.touch()
-    assert heal(say(refused, "error: `rotten` is bad; run `rm rotten`, then `make pipeline`\n")) == (
+    assert heal(with_errors(refused, "error: `rotten` is bad; run `rm rotten`, then `make pipeline`\n")) == (
         ["rm rotten", "make pipeline"],
         [],
     )
     assert not rotten.exists()
-    assert "fails" in heal(say(refused, "error: run `rm rotten`\n"))[1][0]
+    assert "fails" in heal(with_errors(refused, "error: run `rm rotten`\n"))[1][0]
     beside = tmp_path / "beside"
     beside.touch()
-    assert "outside the project" in heal(say(refused, f"error: run `rm {beside}`\n"))[1][0]
-    assert "does not name the project" in heal(say(refused, "error: run `make clean`\n"))[1][0]
+    assert "outside the project" in heal(with_errors(refused, f"error: run `rm {beside}`\n"))[1][0]
+    assert "does not name the project" in heal(with_errors(refused, "error: run `make clean`\n"))[1][0]
     assert beside.exists()
 
 
@@ -81,9 +82,9 @@ def test_an_error_is_taken_by_its_word(refused: Run, tmp_path: Path):
 def test_what_is_left_behind_is_found(tmp_path: Path, how: str):
     project = Project.at(tmp_path)
     environment = {**os.environ, MARK: str(project.folder)} if how == "mark" else None
-    words = [str(project.folder / "x")] if how == "command line" else []
+    arguments = [str(project.folder / "x")] if how == "command line" else []
     script = "import time; time.sleep(60)"
-    process = subprocess.Popen([sys.executable, "-c", script, *words], env=environment)
+    process = subprocess.Popen([sys.executable, "-c", script, *arguments], env=environment)
     try:
         time.sleep(0.5)
         assert str(process.pid) in left_behind(project, grace_s=0.1)[0]
@@ -102,7 +103,7 @@ def test_roles():
     assert [*roles([psutil.Process()])] == [psutil.Process().name()]
 
 
-def test_damage_damages(tmp_path: Path):
+def test_damage_changes_the_file(tmp_path: Path):
     file = tmp_path / "artifacts" / "train" / "weights"
     file.parent.mkdir(parents=True)
     for seed in range(20):
@@ -120,7 +121,7 @@ def test_damage_damages(tmp_path: Path):
     assert not file.exists()
 
 
-def test_the_page_counts_and_says_how_to_see_it_again(tmp_path: Path):
+def test_the_page_counts_outcomes_and_shows_how_to_repeat_a_trial(tmp_path: Path):
     outcomes = (RECOVERED, FAILED, MISSED)
     results = [
         Result(draw(seed), outcome, ["killed dvc"], ["it hung"] if outcome == FAILED else [], 30.0, tmp_path)

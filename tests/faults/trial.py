@@ -1,4 +1,4 @@
-"""One trial: disturb a run as its plan says, run the same command again, and hold what comes of it against the reference."""
+"""One trial: disturb a run as planned, run the same command again, and compare with the reference."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ from tests.faults.verdict import check
 
 RECOVERED, HEALED, FAILED, MISSED, UNTRIED = (
     "recovered",
-    "refused and healed",
+    "refused and repaired",
     "FAILED",
     "missed",
     "not tried",
@@ -30,25 +30,25 @@ _BURST_BYTES = 1 << 16
 
 @dataclass
 class Bench:
-    """What all trials share."""
+    """State that all trials share."""
 
     work: Path
     references: dict[int, Reference]
-    """By number of ranks."""
+    """Number of ranks -> undisturbed project."""
     library: Path | None
-    """The shim; None where it cannot be compiled."""
+    """The shim's library; None if it cannot be compiled."""
     keep: bool = False
-    """Keep the folders of trials that went well, too."""
+    """Keep the folders of successful trials too."""
 
 
 @dataclass
 class Result:
-    """What came of a trial."""
+    """The result of a trial."""
 
     plan: Plan
     outcome: str
     story: list[str]
-    """What was hit and when, and what followed."""
+    """What the fault hit and when, and what happened then."""
     wrong: list[str]
     seconds: float
     folder: Path
@@ -61,7 +61,7 @@ class _Trial:
     project: Project
     logs: Path
     extent: Extent
-    """What the disturbed run is expected to take."""
+    """Expected seconds and bytes of the disturbed run."""
     story: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     runs: int = 0
@@ -73,7 +73,7 @@ class _Trial:
         return Run(self.project, self.logs / f"run-{self.runs}", environment)
 
     def ended(self, run: Run, *, killed: bool = False) -> None:
-        """Look at a run that has just ended, whether the harness killed it or not."""
+        """Check a run that has just ended, whether the harness killed it or not."""
         name = f"run {self.runs}"
         code = run.wait()
         if code is None:
@@ -85,7 +85,7 @@ class _Trial:
             self.wrong.append(f"{name} left behind: {', '.join(left)}")
 
     def strike(self) -> bool:
-        """Disturb a run; False if it was over before the fault could strike."""
+        """Disturb a run; returns False if it ended before the fault could strike."""
         if self.plan.kind == "damage":
             return self._damage()
         if self.plan.kind == "write":
@@ -98,7 +98,7 @@ class _Trial:
         ) or self._over(run)
 
     def _over(self, run: Run, written: int = 0) -> bool:
-        """The run ended before the fault could strike: remember how far it went."""
+        """Store the extent of a run that ended before the fault could strike."""
         self.ended(run)
         if run.process.returncode:
             self.wrong.append(
@@ -108,7 +108,7 @@ class _Trial:
         return False
 
     def _kill(self, run: Run, what: str, *, only: str | None = None) -> bool:
-        """Kill one process of a run, each role being as likely as another."""
+        """Kill one process of a run; every role has the same chance."""
         generator = self.plan.generator(what)
         while run.process.poll() is None:
             found = roles(living(self.project, run.process.pid))
@@ -160,7 +160,7 @@ class _Trial:
         return True
 
     def repair(self) -> None:
-        """The same command again, until it ends well; what an error says in between is done to the letter."""
+        """Run the same command again until it succeeds; follow the errors in between literally."""
         if self.plan.how == "twice":
             run = self.start()
             if run.sleep_until(self.plan.second * self.extent.seconds):
@@ -181,14 +181,14 @@ class _Trial:
                 f"run {self.runs} refused: {run.paragraph()}; done: {', '.join(done) or 'nothing'}"
             )
             self.wrong += (
-                wrong if done or wrong else [f"run {self.runs} refuses and names no command that heals"]
+                wrong if done or wrong else [f"run {self.runs} refuses and names no command that helps"]
             )
             self.healed = True
-        self.wrong.append(f"run {self.runs} did not end well: {run.paragraph() or run.errors[-300:]}")
+        self.wrong.append(f"run {self.runs} did not succeed: {run.paragraph() or run.errors[-300:]}")
 
 
 def run_trial(plan: Plan, bench: Bench) -> Result:
-    """Run one trial; where the run ends before the fault strikes, begin anew with an earlier instant."""
+    """Run one trial; if the run ends before the fault strikes, try again with an earlier fault."""
     began, folder, logs = (
         time.monotonic(),
         bench.work / f"trial-{plan.seed}",
@@ -207,8 +207,8 @@ def run_trial(plan: Plan, bench: Bench) -> Result:
             struck = trial.strike()
             if struck:
                 trial.repair()
-        except Exception:  # a campaign outlives a trial that the harness itself stumbles over
-            trial.wrong.append(f"the harness stumbled: {traceback.format_exc()}")
+        except Exception:  # An error of the harness in one trial must not end the campaign.
+            trial.wrong.append(f"the harness failed: {traceback.format_exc()}")
         finally:
             kill_all(trial.project)
         if struck or trial.wrong:
@@ -222,7 +222,10 @@ def run_trial(plan: Plan, bench: Bench) -> Result:
 
 
 def pin(job: int, jobs: int) -> None:
-    """Give this thread and what it starts an equal share of the cores, so that as many threads train in every trial."""
+    """Give this thread and its child processes an equal share of the cores.
+
+    This makes the number of training threads the same in every trial.
+    """
     cores = sorted(os.sched_getaffinity(0))
     share = max(1, len(cores) // jobs)
     first = job * share % len(cores)

@@ -1,4 +1,4 @@
-"""Is a project that was disturbed and repaired the same as one that was not? Everything that must hold, in one place."""
+"""All checks of a project that was disturbed and repaired: is it equal to an undisturbed one?"""
 
 import csv
 import json
@@ -11,12 +11,12 @@ from temper.ops.mlflow import model_versions
 from temper.ops.project import Project
 from tests.faults.plans import STAGE_NAMES
 
-_OTHERWISE_EACH_TIME = ("latency_ms", "images_per_s")
+_NOT_REPRODUCIBLE = ("latency_ms", "images_per_s")
 _TRAINED = ("train", "distill")
 
 
 def facts(project: Project) -> dict[str, Any]:
-    """What a run came to that must be the same however often it was disturbed.
+    """Return the results of a run that must be the same however often the run was disturbed.
 
     Raises:
         ValueError: If an artifact is missing or damaged.
@@ -33,7 +33,7 @@ def facts(project: Project) -> dict[str, Any]:
     )
     aliases = None if registered is None else list(registered.aliases)
     for candidate in summary["candidates"].values():
-        for name in _OTHERWISE_EACH_TIME:
+        for name in _NOT_REPRODUCIBLE:
             assert candidate.pop(name) is not None
     del summary["seconds"], summary["versions"], summary["registered"]["version"]
     return {
@@ -46,15 +46,15 @@ def facts(project: Project) -> dict[str, Any]:
 
 
 def check(project: Project, expected: dict[str, Any], *, damaged: str = "") -> list[str]:
-    """Hold a finished project against the undisturbed one.
+    """Compare a finished project with the undisturbed one.
 
     Args:
-        project: Its last run ended with status 0.
-        expected: The undisturbed project's facts.
-        damaged: The file that was damaged on purpose, relative to the project; empty if none was.
+        project: A project whose last run ended with status 0.
+        expected: Facts of the undisturbed project.
+        damaged: File that was damaged on purpose, relative to the project; empty if there is none.
 
     Returns:
-        What is wrong, in words.
+        Descriptions of all differences and faults; empty if there are none.
     """
     try:
         found = facts(project)
@@ -73,13 +73,14 @@ def check(project: Project, expected: dict[str, Any], *, damaged: str = "") -> l
 
 
 def check_tracking(project: Project, *, recorded: bool = True) -> list[str]:
-    """MLflow's records: nothing runs for ever, no point twice, no curve with a gap, no model registered twice."""
+    """Check MLflow's records: no endless run, no duplicate point or model, no gap in a curve."""
     wrong = []
     if running := _ask(project.database, "SELECT name FROM runs WHERE status = 'RUNNING'"):
         wrong.append(f"MLflow shows as running: {', '.join(name for (name,) in running)}")
     for run, key, points, steps in _ask(
         project.database,
-        "SELECT run_uuid, key, COUNT(*), COUNT(DISTINCT step) FROM metrics WHERE key LIKE 'train/%' GROUP BY 1, 2",
+        "SELECT run_uuid, key, COUNT(*), COUNT(DISTINCT step) FROM metrics "
+        "WHERE key LIKE 'train/%' GROUP BY 1, 2",
     ):
         if points != steps:
             wrong.append(f"MLflow has {points} points for {steps} steps of {key} of run {run[:8]}")
@@ -97,7 +98,7 @@ def check_tracking(project: Project, *, recorded: bool = True) -> list[str]:
 
 
 def _check_curves(project: Project) -> list[str]:
-    """The curve of every finished run of a candidate is whole."""
+    """Check that the curve of every finished run of a candidate is complete."""
     wrong = []
     for stage, candidate in (("train", "teacher"), ("distill", "student")):
         steps = {step for step, name in _curve(project, stage) if name == "train/loss"}
@@ -109,7 +110,8 @@ def _check_curves(project: Project) -> list[str]:
         for run, step in _ask(project.database, question, candidate):
             shown.setdefault(run, set()).add(step)
         wrong += [
-            f"MLflow shows {len(found)} of {len(steps)} steps of the {candidate}'s curve in the finished run {run[:8]}"
+            f"MLflow shows {len(found)} of {len(steps)} steps of the {candidate}'s curve "
+            f"in the finished run {run[:8]}"
             for run, found in shown.items()
             if found != steps
         ]
@@ -117,7 +119,7 @@ def _check_curves(project: Project) -> list[str]:
 
 
 def check_flows(project: Project) -> list[str]:
-    """Prefect's records: nothing runs for ever."""
+    """Check Prefect's records: no flow or task may seem to run after the end."""
     database, wrong = project.prefect_home / "prefect.db", []
     for table in ("flow_run", "task_run") if database.is_file() else ():
         question = (
@@ -128,23 +130,23 @@ def check_flows(project: Project) -> list[str]:
 
 
 def check_journal(project: Project, stage: str) -> list[str]:
-    """The journal of a training, where it was written by it: in order, no step twice, none missing."""
+    """Check the journal of a training if it exists: steps in order, none twice, none missing."""
     path = project.hidden / "work" / stage / "journal.jsonl"
     if not path.is_file():
         return []
     try:
         entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except ValueError as error:
-        return [f"{path.name} of {stage} is torn: {error}"]
-    said = [
+        return [f"{path.name} of {stage} has a broken line: {error}"]
+    points = [
         (entry["step"], name)
         for entry in entries
         for name in entry["values"]
         if not name.startswith("speed/")
     ]
-    if [step for step, _ in said] != sorted(step for step, _ in said) or len(said) != len({*said}):
+    if [step for step, _ in points] != sorted(step for step, _ in points) or len(points) != len({*points}):
         return [f"{path.name} of {stage} has a step twice or out of order"]
-    return [] if said == _curve(project, stage) else [f"{path.name} of {stage} and its curves.csv differ"]
+    return [] if points == _curve(project, stage) else [f"{path.name} of {stage} and its curves.csv differ"]
 
 
 def _curve(project: Project, stage: str) -> list[tuple[int, str]]:

@@ -97,7 +97,7 @@ def lives(process: psutil.Process) -> bool:
 
 def test_both_servers_give_the_same_answers(project: Project, tmp_path: Path):
     ours = running(
-        project, tmp_path / "ours.log", "/ready", "temper.ops.serve", "--project", str(project.folder)
+        project, tmp_path / "ours.log", "/ready", "temper", "serve", "--project", str(project.folder)
     )
     peer = ["mlflow", "models", "serve", "-m", "models:/toys-multiclass@champion", "--env-manager", "local"]
     with ours as (here, _), running(project, tmp_path / "peer.log", "/ping", *peer) as (there, _):
@@ -116,7 +116,7 @@ def test_both_servers_give_the_same_answers(project: Project, tmp_path: Path):
 
 def test_processes_live_and_die_as_one(project: Project, tmp_path: Path):
     log = tmp_path / "log"
-    with running(project, log, "/ready", "temper.ops.serve", "--project", str(project.folder)) as (
+    with running(project, log, "/ready", "temper", "serve", "--project", str(project.folder)) as (
         url,
         server,
     ):

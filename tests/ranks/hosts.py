@@ -1,4 +1,4 @@
-"""Two hosts on one machine: network namespaces with a cable between them, which can be pulled out."""
+"""Two hosts on one machine: network namespaces with a virtual cable between them, which can be cut."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ FIRST, SECOND = "10.213.7.1", "10.213.7.2"
 
 
 def why_not() -> str:
-    """Why there can be no namespaces here; empty if there can."""
+    """Return why this machine cannot create network namespaces; empty if it can."""
     if not shutil.which("ip"):
         return "needs `ip` (iproute2)"
     if os.geteuid():
@@ -31,21 +31,21 @@ class Hosts:
         self.first, self.second = _name("a"), _name("b")
 
     def inside(self, host: str) -> list[str]:
-        """Words that put a command onto a host; the process is the command's own."""
+        """Return the prefix that runs a command on a host; the process is that of the command itself."""
         return ["ip", "netns", "exec", host]
 
     def cut(self) -> None:
-        """Pull the cable out: packets are lost, nobody is told."""
+        """Cut the cable: packets are lost without any error."""
         _ip("-n", self.second, "link", "set", "eth0", "down")
 
     def mend(self) -> None:
-        """Put it back."""
+        """Restore the cable."""
         _ip("-n", self.second, "link", "set", "eth0", "up")
 
 
 @contextmanager
 def two_hosts() -> Iterator[Hosts]:
-    """Two namespaces that reach each other and nobody else, while the body runs."""
+    """Create two namespaces that reach only each other, while the body runs."""
     hosts = Hosts()
     try:
         for host in (hosts.first, hosts.second):

@@ -1,4 +1,7 @@
-"""A rank of two that normalise seven examples together; ends with an error unless both compute what one would."""
+"""One of two ranks that normalise seven examples together.
+
+It ends with an error unless both compute the same as one rank would.
+"""
 
 import copy
 import os
@@ -21,7 +24,7 @@ LAYERS = {
 
 
 def compare(plain: nn.Module, shape: tuple[int, ...], mine: slice) -> None:
-    """One layer over the whole batch, and over a part of it with the other rank."""
+    """Compare a layer over the whole batch with the same layer over parts of it on both ranks."""
     torch.manual_seed(3)
     whole, wanted = torch.randn(shape) * 3 + 1, torch.randn(shape)
     for value in plain.parameters():
@@ -49,7 +52,7 @@ def compare(plain: nn.Module, shape: tuple[int, ...], mine: slice) -> None:
 
 
 def refresh(plain: nn.Module, whole: torch.Tensor, shared: nn.Module, mine: slice) -> None:
-    """Statistics taken anew over two batches, by one and by two."""
+    """Compare the statistics that one rank and two ranks recompute over two batches."""
     batches = [whole * 2 - 1, whole.square()]
     with torch.inference_mode():
         refresh_statistics(nn.Sequential(plain), [plain], batches)

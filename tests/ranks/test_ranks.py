@@ -1,4 +1,4 @@
-"""Two ranks compute what one computes at an equal global batch."""
+"""Two ranks compute the same as one rank with the same global batch."""
 
 import csv
 import shutil
@@ -9,7 +9,10 @@ import pytest
 from tests.project import make_project, run_stage, run_until
 
 TOLERANCE = 2e-3
-"""Of the training loss, relative: sums in another order, over ten steps with momentum and batch statistics."""
+"""Relative tolerance of the training loss.
+
+Sums have another order, over ten steps with momentum and batch statistics.
+"""
 
 
 def curves(project: Path) -> dict[tuple[int, str], float]:
@@ -18,7 +21,10 @@ def curves(project: Path) -> dict[tuple[int, str], float]:
 
 
 def train_with_one_and_two(one: Path) -> tuple[dict[tuple[int, str], float], dict[tuple[int, str], float]]:
-    """The curves of a project's teacher, trained by one rank and, in a copy beside it called `two`, by two; their losses are equal."""
+    """Train a project's teacher with one rank and with two; check that the losses agree; return the curves.
+
+    The two ranks train in a copy of the project beside it, called `two`.
+    """
     two = one.with_name("two")
     shutil.copytree(one, two)
     (two / "params.yaml").write_text((one / "params.yaml").read_text().replace("ranks: 1", "ranks: 2"))
@@ -39,7 +45,8 @@ def train_with_one_and_two(one: Path) -> tuple[dict[tuple[int, str], float], dic
     ("views", "batch_size", "sampling"),
     [
         ("flip: true, crop_px: 1", 32, "shuffle"),
-        ("flip: true, crop_px: 1, mixup: 1.0, mix_share: 0.7", 33, "class-aware"),  # 16 and 17
+        # Parts of 16 and 17 examples.
+        ("flip: true, crop_px: 1, mixup: 1.0, mix_share: 0.7", 33, "class-aware"),
         ("flip: true, crop_px: 1", 31, "weighted"),
     ],
 )

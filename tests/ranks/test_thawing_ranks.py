@@ -1,4 +1,4 @@
-"""Two ranks compute what one computes, also while layers are unfrozen and wrapped anew."""
+"""Two ranks compute the same as one, also when layers are unfrozen and the network is wrapped again."""
 
 import json
 import shutil

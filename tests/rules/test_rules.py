@@ -1,4 +1,4 @@
-"""Rules of the house, each a test."""
+"""Rules of the code base, each one checked by a test."""
 
 import ast
 import re
@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
+from typer.main import get_command
 
+from temper.cli.main import app
 from temper.config import Params, load
 from temper.stages import BY_NAME, STAGES
 from temper.stages.dvc_yaml import dvc_yaml
@@ -21,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "src" / "temper").rglob("*.py"))
 CODE = [*SOURCES, *sorted((ROOT / "tasks").glob("*.py")), *sorted((ROOT / "flows").glob("*.py"))]
 PROJECTS = [ROOT, *sorted(path.parent for path in (ROOT / "examples").glob("*/params.yaml"))]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 @pytest.mark.parametrize("project", PROJECTS, ids=lambda path: path.name)
@@ -37,7 +39,7 @@ def test_every_section_of_the_parameters_belongs_to_a_stage_or_a_task():
 
 
 def leaves(kind: Any, seen: set[type]) -> Iterator[tuple[type, str]]:
-    """Every field of every section, however deep."""
+    """Yield every field of every section, at any depth, with the dataclass that declares it."""
     for part in get_args(kind):
         yield from leaves(part, seen)
     if isinstance(kind, type) and is_dataclass(kind) and kind not in seen:
@@ -49,7 +51,10 @@ def leaves(kind: Any, seen: set[type]) -> Iterator[tuple[type, str]]:
 
 
 def names_read(path: Path) -> set[str]:
-    """Attributes a file reads; where it asks `getattr` for a name it computed, any text in it may be that name."""
+    """Return the attributes that a file reads.
+
+    If it calls `getattr` with a computed name, every string in the file may be that name.
+    """
     nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
     read = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
     calls = [node for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func) == "getattr"]
@@ -65,23 +70,27 @@ def test_every_parameter_is_read_by_a_stage_that_depends_on_it():
         stages = [stage.name for stage in STAGES if section in stage.params]
         paths = {path for stage in stages for path in stage_sources(stage)}
         if any(BY_NAME[stage].ranked for stage in stages):
-            # How many machines train together is read by the door and the agent: it changes nothing of what comes out.
+            # The number of hosts does not change the result: it is read by the start of a stage and by the
+            # agent, which no stage depends on.
             paths |= {
                 ROOT / "src" / "temper" / name
                 for name in ("stages/run_stage.py", "engine/distributed/elastic_agent.py")
             }
         if not stages:
-            rooms = ("tasks", "flows", "src/temper/ops", "src/temper/gate", "src/temper/serving")
-            paths = {path for room in rooms for path in (ROOT / room).rglob("*.py")}
+            folders = ("tasks", "flows", "src/temper/ops", "src/temper/gate", "src/temper/serving")
+            paths = {path for folder in folders for path in (ROOT / folder).rglob("*.py")}
         read = set[str]().union(*(names_read(path) for path in paths))
-        named = {"source", "family", "kind"}  # discriminators: pydantic reads them
+        named = {"source", "family", "kind"}  # Discriminators: pydantic reads them.
         for owner, name in leaves(info.annotation, set()):
-            assert name in read | named, f"{section}: nobody reads {owner.__name__}.{name}"
+            assert name in read | named, f"{section}: no code reads {owner.__name__}.{name}"
 
 
 @pytest.mark.parametrize("stage", ["ingest", "prepare", "augment"])
 def test_stages_that_move_files_never_import_torch(stage: str):
-    code = f"import sys, temper.cli.main, temper.stages.run_stage, temper.stages.{stage}; assert 'torch' not in sys.modules"
+    code = (
+        f"import sys, temper.cli.main, temper.stages.run_stage, temper.stages.{stage}; "
+        "assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
@@ -97,8 +106,8 @@ def outside_problems() -> list[Path]:
     return [path for path in CODE if path.parent.name != "problems"]
 
 
-def test_nobody_branches_on_a_kind_of_problem():
-    """A stage asks the problem; it never guesses from its kind, its class or its name."""
+def test_no_code_branches_on_a_kind_of_problem():
+    """A stage calls methods of the problem and does not look at its kind, its class or its name."""
     kinds = {"multiclass", "multilabel", "segmentation"}
     for path in outside_problems():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -117,7 +126,7 @@ def test_nobody_branches_on_a_kind_of_problem():
                 )
 
 
-def test_only_what_measures_opens_the_test_split():
+def test_only_measurements_open_the_test_split():
     for path in CODE:
         text = path.read_text(encoding="utf-8")
         if path.name == "packed.py":
@@ -142,7 +151,7 @@ def test_weights_are_never_pickles():
                 if (node.value.id, node.attr) == ("torch", "load"):
                     loads.append(node)
             if isinstance(node, ast.Call) and any(word.arg == "weights_only" for word in node.keywords):
-                # Others' files may be read as plain tensors, which runs nothing in them.
+                # Files of others may be read as plain tensors: this does not run any code in them.
                 assert [ast.unparse(word.value) for word in node.keywords if word.arg == "weights_only"] == [
                     "True"
                 ]
@@ -169,13 +178,13 @@ def test_files_and_functions_stay_small():
 
 
 def test_no_two_files_have_one_name():
-    """A stem says which file is meant; every room may have its `params`."""
+    """The name of a module identifies a file; only `params` may exist in every package."""
     stems = Counter(path.stem for path in CODE)
     free = {"params", "__init__", "__main__"}
     assert {stem: count for stem, count in stems.items() if count > 1 and stem not in free} == {}
 
 
-def test_names_of_files_say_something():
+def test_names_of_files_are_not_vague():
     vague = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc"}
     assert [path for path in CODE if path.stem in vague] == []
 
@@ -190,10 +199,10 @@ def test_every_make_target_in_the_docs_exists():
 
 
 def test_every_command_of_the_library_in_the_docs_exists():
-    known = {"dvc-yaml", "estimate", "init", "measure", "join", "stage"}
+    known = set(get_command(app).commands)
     for page in PAGES:
-        for command in re.findall(r"python -m temper ([a-z-]+)", page.read_text(encoding="utf-8")):
-            assert command in known, f"{page.name} names `python -m temper {command}`"
+        for command in re.findall(r"(?:`|python -m )temper ([a-z-]+)", page.read_text(encoding="utf-8")):
+            assert command in known, f"{page.name} names `temper {command}`"
 
 
 def test_every_file_in_the_docs_exists():
@@ -214,7 +223,11 @@ def test_the_page_of_parameters_is_fresh():
 
 
 def test_the_example_of_a_folder_is_what_init_writes():
-    """Written anew by: python -c "from tests.unit.recipe.typical import text; print(text(), end='')" > examples/folder/params.yaml."""
+    r"""Write the example again with this command:
+
+    python -c "from tests.unit.recipe.typical import text; print(text(), end='')" \
+        > examples/folder/params.yaml
+    """
     from tests.unit.recipe.typical import text
 
     assert (ROOT / "examples" / "folder" / "params.yaml").read_text(encoding="utf-8") == text()

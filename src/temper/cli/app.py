@@ -1,4 +1,4 @@
-"""The application behind the command `temper`, and what its commands share."""
+"""The application behind the command `temper`, and the functions that its commands share."""
 
 import logging
 import os
@@ -14,11 +14,11 @@ from temper.stages import BY_NAME
 if TYPE_CHECKING:
     from temper.ops.project import Project
 
-_HELP = """Write a project, look at it, serve and release its models, run a single stage.
+_HELP = """Create and inspect a project, serve and release its models, run a single stage.
 
-`make pipeline` runs the whole pipeline. An error that a user can fix is printed as one paragraph; `TEMPER_DEBUG=1` adds the traceback.
+`make pipeline` runs the whole pipeline. An error that a user can fix is printed as one paragraph;
+`TEMPER_DEBUG=1` adds the traceback.
 """
-
 
 app = typer.Typer(help=_HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 Folder = Annotated[Path, typer.Option("--project", help="Folder with params.yaml.")]
@@ -26,15 +26,14 @@ HERE = Path()
 
 
 def operate(folder: Path, act: "Callable[[Project, Params], None]") -> None:
-    """Run a command on a project, in the project's environment; ends with its exit status."""
+    """Run a command on a project, in the project's environment, and exit with its status."""
     from temper.ops.pipeline import exit_status
     from temper.ops.project import Project
 
     project = Project.at(folder)
     os.environ.update(project.environment())
-    logging.raiseExceptions = (
-        False  # a log line that cannot be written would be reported in the midst of an error
-    )
+    # Otherwise logging would report a log line that cannot be written in the middle of an error message.
+    logging.raiseExceptions = False
 
     def run() -> int:
         act(project, load(project.folder))
@@ -44,10 +43,10 @@ def operate(folder: Path, act: "Callable[[Project, Params], None]") -> None:
 
 
 def check_stages(names: list[str]) -> None:
-    """Refuse names that are no stage's.
+    """Reject unknown names of stages.
 
     Raises:
-        ValueError: Names the first one, and the stages.
+        ValueError: If there is one; names the first one and all stages.
     """
     if unknown := [name for name in names if name not in BY_NAME]:
-        raise ValueError(f"no stage is called {unknown[0]!r}; there are {', '.join(BY_NAME)}")
+        raise ValueError(f"stage {unknown[0]!r} does not exist; the stages are {', '.join(BY_NAME)}")

@@ -1,4 +1,4 @@
-"""Hidden commands: what `temper.ops` runs in a process of its own, since it needs torch."""
+"""Hidden commands, which `temper.ops` runs in a separate process because they need torch."""
 
 from pathlib import Path
 from typing import Annotated
@@ -22,7 +22,7 @@ def measure_candidates(project: Folder = HERE) -> None:
 @commands.command("rate", hidden=True)
 def rate_model(
     file: Annotated[Path, typer.Argument(help="ONNX file of a registered model.")],
-    out: Annotated[Path, typer.Argument(help="Where its rating goes.")],
+    out: Annotated[Path, typer.Argument(help="File for the rating.")],
     project: Folder = HERE,
 ) -> None:
     """Measure a registered model on the current test images, clean and under stress."""
@@ -35,12 +35,12 @@ def rate_model(
 def compare_files(
     first: Annotated[Path, typer.Argument(help="ONNX file of one registered model.")],
     second: Annotated[Path, typer.Argument(help="ONNX file of the other.")],
-    ratings: Annotated[tuple[Path, Path], typer.Option(help="What `rate` wrote for each.")],
-    names: Annotated[tuple[str, str], typer.Option(help="What to call them.")],
+    ratings: Annotated[tuple[Path, Path], typer.Option(help="Files that `rate` wrote for the two models.")],
+    names: Annotated[tuple[str, str], typer.Option(help="Names of the two models in the comparison.")],
     out: Annotated[Path, typer.Option(help="Folder for comparison.json and comparison.png.")],
     project: Folder = HERE,
 ) -> None:
-    """Compare two models that were rated before."""
+    """Compare two models that have been rated."""
     from temper.commands.compare import compare_models
 
     compare_models(project, (first, second), ratings, names, out)
@@ -49,16 +49,14 @@ def compare_files(
 @commands.command("test-drift", hidden=True)
 def compare_with_recent(
     file: Annotated[Path, typer.Argument(help="ONNX file of the champion.")],
-    images: Annotated[
-        Path, typer.Argument(help="Text file with an image's path in every line, the newest last.")
-    ],
+    images: Annotated[Path, typer.Argument(help="Text file with one image path per line, the newest last.")],
     out: Annotated[Path, typer.Argument(help="Folder for drift.json and drift.png.")],
     false_alarms: Annotated[
-        float, typer.Option(help="How often all tests together may raise a false alarm.")
+        float, typer.Option(help="Permitted rate of false alarms of all tests together.")
     ] = 0.01,
     project: Folder = HERE,
 ) -> None:
-    """Test whether recent images are like those that the champion was trained for."""
+    """Test whether recent images are similar to those that the champion was trained for."""
     from temper.commands.drift import measure_drift
 
     paths = [Path(line) for line in images.read_text(encoding="utf-8").splitlines()]

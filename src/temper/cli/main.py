@@ -9,9 +9,12 @@ from temper.cli.app import app
 from temper.parent_death import end_with_parent
 
 _TIMES_STEPS = ("estimate", "init")
-"""Commands that time steps of a training."""
+"""Commands that time training steps."""
 _STARTED_BY_US = {"DVC_STAGE", "TEMPER_PIPELINE", "TORCHELASTIC_RUN_ID"}
-"""Set by DVC, the flow and torchrun: without them a stage is somebody's own command, and may outlive its shell."""
+"""Variables set by DVC, the flow and torchrun.
+
+If none of them is set, a user started the stage, and it may outlive its shell.
+"""
 
 
 for _each in (project_commands, model_commands, internal_commands):
@@ -19,7 +22,10 @@ for _each in (project_commands, model_commands, internal_commands):
 
 
 def compute_as_ranks_do() -> None:
-    """Start this command anew with the variables of a rank, if it times steps: else other speeds are timed than training has."""
+    """Restart this command with the variables of a rank if it times training steps.
+
+    Without these variables, the measured speed differs from the speed of a training.
+    """
     if "torch" in sys.modules or sys.argv[1:2] not in [[name] for name in _TIMES_STEPS]:
         return
     from temper.engine.distributed.launcher import rank_environment
@@ -32,7 +38,7 @@ def compute_as_ranks_do() -> None:
 
 
 def main() -> None:
-    """Run the command line; errors that a user can fix end with status 2 and one paragraph."""
+    """Run the command line. Errors that a user can fix end with status 2 and one paragraph."""
     compute_as_ranks_do()
     if not os.environ.keys().isdisjoint(_STARTED_BY_US):
         end_with_parent()

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 commands = typer.Typer()
 
-
 _REGISTRY_ERRORS = ("mlflow", "sqlalchemy", "requests")
 """Packages whose exceptions mean that MLflow's store could not be read or written."""
 
@@ -22,8 +21,8 @@ _REGISTRY_ERRORS = ("mlflow", "sqlalchemy", "requests")
 @commands.command("compare")
 def compare_versions(
     project: Folder = HERE,
-    first: Annotated[str, typer.Option(help="Number or alias.")] = "champion",
-    second: Annotated[str, typer.Option(help="Number or alias.")] = "challenger",
+    first: Annotated[str, typer.Option(help="Version number or alias.")] = "champion",
+    second: Annotated[str, typer.Option(help="Version number or alias.")] = "challenger",
 ) -> None:
     """Compare two registered versions on the current test images.
 
@@ -43,10 +42,14 @@ def compare_versions(
 @commands.command("promote")
 def promote_version(
     project: Folder = HERE,
-    version: Annotated[int | None, typer.Option(help="Its number; by default the challenger's.")] = None,
-    reason: Annotated[str, typer.Option(help="Needed where the gate says no; put on record.")] = "",
+    version: Annotated[
+        int | None, typer.Option(help="Version number; by default that of the challenger.")
+    ] = None,
+    reason: Annotated[
+        str, typer.Option(help="Reason, which is recorded; required if the gate rejects the version.")
+    ] = "",
 ) -> None:
-    """Make a version champion.
+    """Make a version the champion.
 
     Example: temper promote --version 4 --reason "the customer asked for it"
     """
@@ -63,9 +66,9 @@ def promote_version(
 
 @commands.command("rollback")
 def roll_back(
-    project: Folder = HERE, reason: Annotated[str, typer.Option(help="Put on record.")] = ""
+    project: Folder = HERE, reason: Annotated[str, typer.Option(help="Reason, which is recorded.")] = ""
 ) -> None:
-    """Make the champion before this one champion again.
+    """Make the previous champion the champion again.
 
     Example: temper rollback --reason "a customer complained"
     """
@@ -82,14 +85,14 @@ def roll_back(
 
 @commands.command("history")
 def show_history(project: Folder = HERE) -> None:
-    """List who made which version champion, when and why."""
+    """List who made which version the champion, when and why."""
 
     def show(project: "Project", params: Params) -> None:
         from temper.ops.release import promotion, promotion_log
 
         promotion.record_changes(project, params.project)
         entries = promotion_log.read(project)
-        print(promotion_log.format_log(entries) if entries else "nothing was ever promoted")
+        print(promotion_log.format_log(entries) if entries else "no version has been promoted yet")
 
     _release(project, show)
 
@@ -98,7 +101,7 @@ def show_history(project: Folder = HERE) -> None:
 def reproduce_version(
     version: Annotated[int, typer.Argument(help="Number of the version.")], project: Folder = HERE
 ) -> None:
-    """Make a version again, in a folder of its own, from what is kept of it: the digest must be the same.
+    """Make a version again, in a separate folder, from its stored inputs. The digest must be the same.
 
     Example: temper reproduce 4
     """
@@ -114,7 +117,7 @@ def reproduce_version(
 
 @commands.command("drift")
 def check_drift(project: Folder = HERE) -> None:
-    """Compare recent images in inbox/unlabelled with those that the champion was trained for."""
+    """Compare the recent images in inbox/unlabelled with those that the champion was trained for."""
 
     def check(project: "Project", params: Params) -> None:
         from temper.ops.retraining import drift_check
@@ -128,7 +131,7 @@ def check_drift(project: Folder = HERE) -> None:
 
 
 def _release(folder: Path, act: "Callable[[Project, Params], None]") -> None:
-    """Run a command on a project's registered models; what MLflow cannot do becomes an error that a user can fix."""
+    """Run a command on a project's registered models; MLflow's failures become errors that a user can fix."""
 
     def run(project: "Project", params: Params) -> None:
         from temper.ops.mlflow import backup, model_versions
@@ -141,13 +144,12 @@ def _release(folder: Path, act: "Callable[[Project, Params], None]") -> None:
         except (ValueError, OSError):
             raise
         except Exception as error:
-            if not type(error).__module__.startswith(
-                _REGISTRY_ERRORS
-            ):  # by name: most commands import none of them
+            # The module's name is compared, since most commands import none of these packages.
+            if not type(error).__module__.startswith(_REGISTRY_ERRORS):
                 raise
-            words = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ValueError(
-                f"MLflow could not read or write {project.store} ({words}); run the same command again"
+                f"MLflow could not read or write {project.store} ({reason}); run the same command again"
             ) from error
 
     operate(folder, run)

@@ -1,6 +1,6 @@
-"""Commands on a project: write it, plan it, time it, run one stage, serve its champion, show its pages.
+"""Commands on a project: create it, plan it, time it, run one stage, serve its champion, show its pages.
 
-Commands import what they need when they run, so that `--help` and stages start fast.
+Commands import what they need only when they run, so that `--help` and stages start fast.
 """
 
 import os
@@ -27,23 +27,27 @@ def init_project(
     ],
     project: Annotated[
         Path | None,
-        typer.Option(help="Where the project goes; by default a folder here, named after the images'."),
+        typer.Option(
+            help="Folder of the project; by default in the current folder, named after the images' folder."
+        ),
     ] = None,
-    minutes: Annotated[float, typer.Option(help="What the whole pipeline may take on this machine.")] = 10.0,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite a params.yaml that is there.")] = False,
+    minutes: Annotated[
+        float, typer.Option(help="Minutes that the whole pipeline may take on this machine.")
+    ] = 10.0,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing params.yaml.")] = False,
 ) -> None:
-    """Look at images, time a few steps on this machine, and write a project that fits both.
+    """Read images, time a few steps on this machine, and write a project that fits both.
 
     Example: temper init ~/pets --project pets --minutes 10
     """
     from temper.recipe.new_project import place_project, write_project
 
-    folder = folder.expanduser()  # make hands a tilde on as it is
+    folder = folder.expanduser()  # make passes a tilde on unexpanded
     target = project.expanduser() if project else place_project(folder, Path())
     written = write_project(folder, target, minutes=minutes, force=force)
     for line in written.seen:
         print(f"saw: {line}")
-    print(f"wrote {target / FILE}, with the reason beside each line, and dvc.yaml")
+    print(f"wrote {target / FILE}, with a reason beside each line, and dvc.yaml")
     for name, found in written.estimates.items():
         print(f"{name}: {found}")
     print(f"next: make plan PROJECT={target}    make pipeline PROJECT={target}")
@@ -52,9 +56,9 @@ def init_project(
 @commands.command("plan")
 def show_plan(
     project: Folder = HERE,
-    force: Annotated[list[str] | None, typer.Option(help="Stages to run though nothing changed.")] = None,
+    force: Annotated[list[str] | None, typer.Option(help="Stages to run even if nothing changed.")] = None,
 ) -> None:
-    """Say which stages would run, why, and how long they take.
+    """Print which stages would run, why, and how long they take.
 
     Example: temper plan --project examples/digits
     """
@@ -63,9 +67,9 @@ def show_plan(
         from temper.ops.pipeline import plan, preflight, summary, training_time
 
         check_stages(force or [])
-        params, said = preflight.preflight(project, look=True)
+        params, messages = preflight.preflight(project, look=True)
         steps = plan.make(project, params, tuple(force or ()))
-        print("\n".join([*said, plan.format_plan(steps, summary.known_seconds(project))]), flush=True)
+        print("\n".join([*messages, plan.format_plan(steps, summary.known_seconds(project))]), flush=True)
         for line in training_time.report_lines(project, params, steps):
             print(line)
 
@@ -75,18 +79,18 @@ def show_plan(
 @commands.command("estimate")
 def estimate_stages(
     stages: Annotated[
-        list[str] | None, typer.Argument(help="Of train, distill, evaluate; all by default.")
+        list[str] | None, typer.Argument(help="Some of train, distill, evaluate; by default all.")
     ] = None,
     project: Folder = HERE,
 ) -> None:
-    """Time a few real steps on this machine and say what the long stages will take.
+    """Time a few real steps on this machine and print how long the long stages will take.
 
     Example: temper estimate train --project examples/digits
     """
     from temper.commands.time_estimates import TIMED
 
     if unknown := sorted({*(stages or ())} - {*TIMED}):
-        raise ValueError(f"no stage {unknown[0]!r} is timed; name some of {', '.join(TIMED)}")
+        raise ValueError(f"stage {unknown[0]!r} is not timed; choose from {', '.join(TIMED)}")
     from temper.commands.estimate import estimate
 
     for name, found in estimate(project, load(project), stages or TIMED).items():
@@ -109,21 +113,22 @@ def run_one_stage(
 
 @commands.command("join")
 def join_training(project: Folder = HERE) -> None:
-    """Take part in the trainings of the first of several hosts (TEMPER_HOST), until none is begun any more."""
+    """Take part in the trainings of the first of several hosts (TEMPER_HOST), until it starts no more."""
     from temper.engine.distributed.launcher import take_part
     from temper.engine.distributed.ranks import count_ranks
     from temper.stages.run_stage import digest_inputs, record_inputs
 
     if not (address := os.environ.get(HOST)):
         raise ValueError(
-            "where is the first host? `make join HOST=address`, as it was named there: `make pipeline HOST=address`"
+            "HOST is not set: it must be the address of the first host, as given there in "
+            "`make pipeline HOST=address`; run `make join HOST=address`"
         )
     params = load(project)
     sections = [getattr(params, stage.name) for stage in STAGES if stage.ranked]
     waits = [section.hosts.wait_s for section in sections if section.hosts]
     if not waits:
         raise ValueError(
-            f"{project / FILE} names no hosts that train together; set train.hosts (docs/scale.md)"
+            f"{project / FILE}: no stage trains on several hosts; set train.hosts (docs/scale.md)"
         )
 
     def prepare(name: str) -> tuple[int, dict[str, str]]:
@@ -141,7 +146,7 @@ def join_training(project: Folder = HERE) -> None:
 
 @commands.command("serve")
 def serve_champion(
-    project: Folder = HERE, port: Annotated[int | None, typer.Option(help="Instead of serve.port.")] = None
+    project: Folder = HERE, port: Annotated[int | None, typer.Option(help="Port, if not serve.port.")] = None
 ) -> None:
     """Serve the champion over HTTP on 127.0.0.1, following promotions, until Ctrl-C.
 
@@ -167,7 +172,7 @@ def show_pages(project: Folder = HERE) -> None:
 
 @commands.command("restore")
 def restore_database(project: Folder = HERE) -> None:
-    """Put back the last good copy of the project's MLflow database, after damage."""
+    """Restore the last good backup of the project's MLflow database, after damage."""
 
     def restore(project: "Project", params: Params) -> None:
         from temper.ops.mlflow import backup

@@ -1,4 +1,4 @@
-"""What a deployable file costs: bytes, parameters, multiply-adds. Counted from the file itself."""
+"""The cost of a deployable file: bytes, parameters and multiply-adds, counted from the file itself."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +12,11 @@ from temper.problem import Facts
 
 @dataclass(frozen=True)
 class Cost:
-    """Size and work of one file."""
+    """Size and computing work of one file."""
 
     bytes: int
     params: int
-    """Weights of convolutions and matrix products, and their biases."""
+    """Number of weights and biases of convolutions and matrix products."""
     macs: int
     """Multiply-adds of convolutions and matrix products for one image of the trained size."""
     digest: str
@@ -27,7 +27,7 @@ _PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def measure_cost(path: Path, facts: Facts) -> Cost:
-    """Read the cost off an ONNX file, fp32 or int8."""
+    """Compute the cost of an ONNX file, fp32 or int8."""
     model = onnx.load(path)
     dims = model.graph.input[0].type.tensor_type.shape.dim
     for dim, size in zip(dims, (1, facts.height_px, facts.width_px, facts.channels), strict=True):
@@ -52,7 +52,7 @@ def measure_cost(path: Path, facts: Facts) -> Cost:
 
 
 def _weights_behind(model: onnx.ModelProto, weights: dict[str, tuple[int, ...]]) -> dict[str, str]:
-    """Value name -> initializer that it holds, seen through dequantization and reshaping."""
+    """Map each value name to the initializer that it holds, also after dequantization and reshaping."""
     origin = {name: name for name in weights}
     for node in model.graph.node:
         if (

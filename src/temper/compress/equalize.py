@@ -1,13 +1,14 @@
-"""Equalisation: outlier channels are divided before a layer and multiplied in its weights, so that one range fits all of them.
+"""Equalisation: divides outlier channels and multiplies the weights that read them, so that one range fits.
 
-An activation has one int8 range for all its channels. Where one channel reaches a hundred times as far as the others, these are left
-with two or three steps. Rectifiers, poolings and means let a positive factor per channel pass, so it can be moved from what makes a
-channel into what reads it, without changing what the network computes. The factor makes the largest activation and the
-largest weight of a channel equal.
+An activation has one int8 range for all its channels. If one channel reaches a hundred times as far as the
+others, two or three steps are left for the others. ReLUs, poolings and means pass on a positive factor per
+channel. The factor can therefore move from the layer that makes a channel into the layer that reads it, and
+the network computes the same function. The factor makes the largest activation and the largest weight of a
+channel equal.
 
 Source:
-    Nagel et al. 2019, arXiv:1906.04721, section 4.1 (weights of both sides); with activations: Xiao et al. 2023, arXiv:2211.10438,
-    equation 4 with alpha 0.5.
+    Nagel et al. 2019, arXiv:1906.04721, section 4.1 (weights of both sides).
+    With activations: Xiao et al. 2023, arXiv:2211.10438, equation 4 with alpha 0.5.
 """
 
 from collections.abc import Mapping
@@ -29,20 +30,23 @@ _PASS = {
     "Squeeze",
     "Identity",
 }
-"""Operators through which a positive factor per channel passes; shapes may only lose places, which is checked by the counts."""
+"""Operators that pass on a positive factor per channel.
+
+They may remove positions from the shape, but no channels. The code compares the channel counts to check this.
+"""
 _LEAST, _MOST = 1e-2, 1e2
-"""Factors beyond this are cut: a channel that is nearly silent must not blow up its weights."""
+"""Limits of the factors, so that a channel with tiny activations does not inflate its weights."""
 
 
 def equalize(model: onnx.ModelProto, seen: Mapping[str, Seen]) -> int:
-    """Move outliers of channels into the weights that read them, in place.
+    """Move the outliers of channels into the weights that read the channels, in place.
 
     Args:
-        model: A float graph, batch normalisation folded where it can be.
-        seen: What the inputs of its layers were on calibration images.
+        model: A float graph with batch normalisation folded where possible.
+        seen: Observed values of the layers' inputs on calibration images.
 
     Returns:
-        How many layers were changed; activations must be observed anew if there are any.
+        Number of changed layers. If there are any, the activations must be observed again.
     """
     weights = dict(constants(model))
     uses: dict[str, list[onnx.NodeProto]] = {}
@@ -57,20 +61,20 @@ def equalize(model: onnx.ModelProto, seen: Mapping[str, Seen]) -> int:
         axis = _input_axis(reader, weights)
         if axis is None or reader.input[0] not in seen:
             continue
-        maker = _maker(reader.input[0], made, uses, outputs)
-        held = _held(maker, weights) if maker is not None else ()
-        theirs = reader.input[1]
-        if not held or any(len(uses[name]) > 1 for name in (theirs, *held)) or changed.keys() & {theirs}:
+        maker = _find_maker(reader.input[0], made, uses, outputs)
+        before = _scalable_weights(maker, weights) if maker is not None else ()
+        after = reader.input[1]
+        if not before or any(len(uses[name]) > 1 for name in (after, *before)) or changed.keys() & {after}:
             continue
-        matrix, reach = weights[theirs], seen[reader.input[0]].channel_high
-        if matrix.shape[axis] != len(reach) or any(weights[name].shape[0] != len(reach) for name in held):
+        matrix, reach = weights[after], seen[reader.input[0]].channel_high
+        if matrix.shape[axis] != len(reach) or any(weights[name].shape[0] != len(reach) for name in before):
             continue
         factor = _factors(
             reach, np.abs(matrix).max(axis=tuple(other for other in range(matrix.ndim) if other != axis))
         )
         shape = [-1 if other == axis else 1 for other in range(matrix.ndim)]
-        weights[theirs] = changed[theirs] = matrix * factor.reshape(shape)
-        for name in held:
+        weights[after] = changed[after] = matrix * factor.reshape(shape)
+        for name in before:
             value = weights[name]
             weights[name] = changed[name] = value / factor.reshape([-1, *[1] * (value.ndim - 1)])
         count += 1
@@ -81,7 +85,10 @@ def equalize(model: onnx.ModelProto, seen: Mapping[str, Seen]) -> int:
 
 
 def _factors(reach: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """By what each channel is divided: then its largest activation equals its largest weight, up to a common factor."""
+    """Return the divisor of each channel; it makes the largest activation equal to the largest weight.
+
+    They are equal up to a factor that all channels share.
+    """
     known = (reach > 0) & (weight > 0)
     if not known.any():
         return np.ones_like(reach)
@@ -91,7 +98,7 @@ def _factors(reach: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 
 def _input_axis(node: onnx.NodeProto, weights: Mapping[str, np.ndarray]) -> int | None:
-    """Axis of a layer's weights that runs over its inputs; None where the node is no layer that mixes channels."""
+    """Return the axis of a layer's weights that runs over its inputs; None if it does not mix channels."""
     if len(node.input) < 2 or node.input[1] not in weights:
         return None
     attributes = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
@@ -102,10 +109,13 @@ def _input_axis(node: onnx.NodeProto, weights: Mapping[str, np.ndarray]) -> int 
     return 0 if node.op_type == "MatMul" and weights[node.input[1]].ndim == 2 else None
 
 
-def _maker(
+def _find_maker(
     name: str, made: Mapping[str, onnx.NodeProto], uses: Mapping[str, list[onnx.NodeProto]], outputs: set[str]
 ) -> onnx.NodeProto | None:
-    """The node that makes a value's channels, if all on the way lets factors pass and nobody else looks on."""
+    """Return the node that makes a value's channels; None if a factor cannot be moved from it to the value.
+
+    All operators in between must pass on factors, and nothing else may use a value in between.
+    """
     while True:
         node = made.get(name)
         if node is None or name in outputs or len(uses[name]) > 1:
@@ -115,12 +125,15 @@ def _maker(
         name = node.input[0]
 
 
-def _held(node: onnx.NodeProto, weights: Mapping[str, np.ndarray]) -> tuple[str, ...]:
-    """Weights of a node whose first axis runs over the channels it makes; empty where it is none that can be scaled."""
+def _scalable_weights(node: onnx.NodeProto, weights: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """Return the names of a node's weights whose first axis runs over its output channels.
+
+    The result is empty if the node cannot be scaled.
+    """
     if node.op_type == "Conv" and node.input[1] in weights:
         names = tuple(name for name in node.input[1:] if name)
     elif node.op_type == "BatchNormalization":
-        names = (node.input[1], node.input[2])  # scale and shift; its statistics stay
+        names = (node.input[1], node.input[2])  # scale and shift; the statistics stay unchanged
     else:
         return ()
     return names if all(name in weights for name in names) else ()

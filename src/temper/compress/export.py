@@ -1,8 +1,9 @@
-"""From a network to a deployable ONNX file: raw pixels in, answers out.
+"""Exports a network as a deployable ONNX file: raw pixels in, answers out.
 
-The graph takes uint8 images [N, H, W, C] of any height and width, resizes them to the size the network was trained at
-(bilinear with antialiasing, as the images were prepared), normalises, runs the network, softens by the calibration
-temperature and reads the answer out. Training and serving cannot drift apart, because nothing is left to do outside.
+The graph takes uint8 images [N, H, W, C] of any height and width. It resizes them to the size at which the
+network was trained (bilinear with antialiasing, as the images were prepared), normalises them, runs the
+network, softens the outputs by the calibration temperature and reads out the answers. Training and serving
+cannot differ, because the file contains every step.
 """
 
 import warnings
@@ -22,14 +23,15 @@ _EXAMPLE_BATCH = 2
 
 
 class Deployable(nn.Module):
-    """A network with everything around it that serving would otherwise have to repeat.
+    """A network together with all steps that serving would otherwise have to repeat.
 
     Args:
-        network: What answers.
-        problem: Knows how it is read.
-        facts: Size of the images it was trained on.
-        temperature: Its calibration.
-        features: Parts of the network whose outputs are given after the answers, as `temper.networks.features` names them.
+        network: The network.
+        problem: The problem, which turns the network's outputs into answers.
+        facts: Facts with the size of the images that the network was trained on.
+        temperature: Calibration temperature of the network.
+        features: Parts of the network whose outputs follow the answers, named as in
+            `temper.networks.features`.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class Deployable(nn.Module):
 
 
 def answer_names(deployable: Deployable, facts: Facts) -> tuple[str, ...]:
-    """Names of the answers, then of the features, in the order in which `Deployable` returns them."""
+    """Return the names of the answers, then of the features, in the order of `Deployable`'s outputs."""
     image = torch.zeros(1, facts.channels, facts.height_px, facts.width_px)
     with torch.inference_mode():
         return (*deployable.problem.read(deployable.network({"image": image})), *deployable.features)
@@ -65,10 +67,10 @@ def export(deployable: Deployable, facts: Facts, path: Path, metadata: Mapping[s
     """Write a deployable network as one ONNX file.
 
     Args:
-        deployable: In evaluation mode.
-        facts: Of the images it was trained on.
-        path: Where to.
-        metadata: What the file shall say about itself.
+        deployable: The deployable network, in evaluation mode.
+        facts: Facts of the images that it was trained on.
+        path: Target file.
+        metadata: Metadata of the file.
     """
     example = torch.zeros(
         _EXAMPLE_BATCH, facts.height_px + 3, facts.width_px + 5, facts.channels, dtype=torch.uint8
@@ -76,7 +78,7 @@ def export(deployable: Deployable, facts: Facts, path: Path, metadata: Mapping[s
     batch, height, width = torch.export.Dim("batch"), torch.export.Dim("height"), torch.export.Dim("width")
     names = answer_names(deployable, facts)
     with warnings.catch_warnings():
-        # The exporter warns of its own internals; what matters is checked on real images afterwards.
+        # The exporter warns about its own internals. The exported file is checked on real images afterwards.
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             deployable.eval(),
@@ -93,7 +95,10 @@ def export(deployable: Deployable, facts: Facts, path: Path, metadata: Mapping[s
 
 
 def write_model(model: onnx.ModelProto, path: Path, metadata: Mapping[str, str]) -> None:
-    """Check and write a model with short names and without what only its makers need (traces, shapes, comments)."""
+    """Check and write a model with short names.
+
+    Data that only the makers of the model need (traces, shapes, comments) are removed.
+    """
     shorten(model)
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, dict(metadata))
@@ -103,7 +108,7 @@ def write_model(model: onnx.ModelProto, path: Path, metadata: Mapping[str, str])
 
 
 def shorten(model: onnx.ModelProto) -> None:
-    """Rename every value inside the graph to a short name and drop comments; names of inputs and outputs stay."""
+    """Shorten all names inside the graph and drop comments; inputs and outputs keep their names."""
     graph = model.graph
     kept = {value.name for value in (*graph.input, *graph.output)}
     short: dict[str, str] = {name: name for name in kept} | {"": ""}

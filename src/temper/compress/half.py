@@ -1,7 +1,7 @@
 """Weights in half precision: a file of about half the size whose arithmetic stays in float32.
 
-What is deployed where int8 does not hold. Every weight is stored as float16 and widened when the file is loaded, so answers
-differ by the rounding of weights alone (a relative 5e-4).
+Such a file is deployed if int8 does not hold. Every weight is stored as float16 and converted to float32 when
+the file is loaded, so the answers differ only by the rounding of the weights (a relative 5e-4).
 """
 
 from collections.abc import Mapping
@@ -14,16 +14,16 @@ from onnx import numpy_helper
 from temper.compress.export import write_model
 
 _LEAST = 16
-"""Smaller tensors stay as they are: they weigh nothing, and may be sizes or scales."""
+"""Tensors with fewer elements stay unchanged: they take almost no space, and may be sizes or scales."""
 
 
 def halve(source: Path, target: Path, *, metadata: Mapping[str, str]) -> None:
-    """Write a float32 file with its weights as float16.
+    """Write a copy of an fp32 file with float16 weights.
 
     Args:
         source: fp32 ONNX file, from `export`.
-        target: Where to.
-        metadata: What the file shall say about itself.
+        target: Target file.
+        metadata: Metadata of the target file.
     """
     model = onnx.load(source)
     casts = []

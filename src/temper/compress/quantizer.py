@@ -1,8 +1,9 @@
 """Static int8 quantization of an exported network: QDQ, weights per channel, ranges from training images.
 
-Convolutions and matrix products, with the additions, rectifiers and poolings between them, run in int8; resizing, normalisation and
-read-out stay in float, since they are cheap and carry the file's contract. Which ranges, whether channels are equalised and
-which layers stay in float is a `Setting`; `search` looks for the one that holds. Left out: quantization-aware training.
+Convolutions and matrix products run in int8, with the additions, ReLUs and poolings between them. Resizing,
+normalisation and read-out stay in float, because they are cheap and define the file's interface. A `Setting`
+says how ranges are chosen, whether channels are equalised and which layers stay in float. `search` looks for
+a setting that holds. Left out: quantization-aware training.
 
 Source:
     Wu et al. 2020, arXiv:2004.09602, sections 3 and 5 (per-channel weights, activation calibration).
@@ -30,45 +31,50 @@ from temper.compress.ranges import Method, Seen, float_tensors, observe
 _PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _OPERATORS = [*_PRODUCTS, "Add", "Relu", "Clip", "MaxPool", "GlobalAveragePool", "AveragePool", "ReduceMean"]
 _CUT_OFF = (DecodeError, Fail, InvalidGraph, InvalidProtobuf, NoSuchFile)
-"""What ONNX and its runtime raise about a file of their own that a full disk cut off: they do not look whether they could write."""
+"""Errors of ONNX and its runtime about one of their own files that a full disk truncated.
+
+Neither checks whether it could write a file completely.
+"""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How a network becomes int8."""
+    """How a network is converted to int8."""
 
     ranges: Method = "minmax"
     equalized: bool = False
-    """Outliers of channels are moved into the weights that read them."""
+    """Whether the outliers of channels are moved into the weights that read the channels."""
     floats: frozenset[int] = frozenset()
-    """Numbers of the layers that stay in float."""
+    """Indices in `Quantizer.layers` of the layers that stay in float."""
 
 
 class Quantizer:
-    """Makes int8 versions of one exported file; what they share is computed once.
+    """Makes int8 versions of one exported file; the work that they share is done only once.
 
     Args:
         source: fp32 ONNX file, from `export`.
         images: uint8 images [N, H, W, C] that set the activations' ranges.
-        folder: For files in between; they are removed.
+        folder: Folder for temporary files, which are removed again.
 
     Attributes:
-        layers: What can stay in float, in order: a convolution or product with what follows it, in words.
+        layers: Descriptions of the layers that can stay in float, in order. A layer is a convolution or
+            product, and the operators that follow it.
 
     Raises:
-        OSError: If one of the files in between could not be written whole.
+        OSError: If a temporary file could not be written completely.
     """
 
     def __init__(self, source: Path, images: UInt8[np.ndarray, "n h w c"], folder: Path) -> None:
         self._images, self._folder = images, folder
-        with self._between() as between:
-            plain = between / "plain.onnx"
+        with self._temporary_folder() as temporary:
+            plain = temporary / "plain.onnx"
             quant_pre_process(str(source), str(plain), skip_symbolic_shape=True)
             self._plain = onnx.load(plain)
         self._nodes = _split(self._plain)
         weights = {tensor.name: "x".join(map(str, tensor.dims)) for tensor in self._plain.graph.initializer}
+        total = len(self._nodes)
         self.layers = tuple(
-            f"{number} of {len(self._nodes)} ({nodes[0].op_type} {weights.get(nodes[0].input[1], '')})".replace(
+            f"{number} of {total} ({nodes[0].op_type} {weights.get(nodes[0].input[1], '')})".replace(
                 " )", ")"
             )
             for number, nodes in enumerate(self._nodes, 1)
@@ -76,15 +82,15 @@ class Quantizer:
         self._ready: dict[bool, tuple[onnx.ModelProto, dict[str, Seen]]] = {}
 
     def make(self, setting: Setting, target: Path, metadata: Mapping[str, str]) -> None:
-        """Write the int8 version of a setting.
+        """Write the int8 version for a setting.
 
         Args:
-            setting: How.
-            target: Where to.
-            metadata: What the file shall say about itself.
+            setting: How the network is converted.
+            target: Target file.
+            metadata: Metadata of the target file.
 
         Raises:
-            OSError: If one of the files in between could not be written whole.
+            OSError: If a temporary file could not be written completely.
         """
         model, seen = self._observed(equalized=setting.equalized)
         ranges = {
@@ -92,8 +98,8 @@ class Quantizer:
             for name, found in seen.items()
         }
         kept = [node.name for number in sorted(setting.floats) for node in self._nodes[number]]
-        with self._between() as between:
-            raw, cache = between / "int8.onnx", between / "ranges.json"
+        with self._temporary_folder() as temporary:
+            raw, cache = temporary / "int8.onnx", temporary / "ranges.json"
             save_tensors_data(TensorsData(CalibrationMethod.MinMax, ranges), cache)
             quantize_static(
                 model,
@@ -111,7 +117,7 @@ class Quantizer:
         write_model(made, target, metadata)
 
     def _observed(self, *, equalized: bool) -> tuple[onnx.ModelProto, dict[str, Seen]]:
-        """The float graph, equalised or not, and what its inner values are on the calibration images."""
+        """Return the float graph, equalised or not, and its inner values on the calibration images."""
         if equalized not in self._ready:
             model = onnx.ModelProto()
             model.CopyFrom(self._plain)
@@ -121,12 +127,12 @@ class Quantizer:
             self._ready[equalized] = model, observe(model, names, self._images)
         return self._ready[equalized]
 
-    def _between(self) -> "_Between":
-        return _Between(self._folder)
+    def _temporary_folder(self) -> "_TemporaryFolder":
+        return _TemporaryFolder(self._folder)
 
 
-class _Between:
-    """A folder for files in between; what ONNX says of one that was cut off is told as what it is."""
+class _TemporaryFolder:
+    """A folder for temporary files; it turns ONNX's errors about a truncated file into a clear OSError."""
 
     def __init__(self, folder: Path) -> None:
         self._parent = folder
@@ -140,10 +146,11 @@ class _Between:
         logging.getLogger().removeFilter(_quiet)
         self._folder.cleanup()
         if isinstance(error, _CUT_OFF):
-            words = str(error).splitlines()[0]
+            reason = str(error).splitlines()[0]
             raise OSError(
-                f"a file that quantization needs in between, in {self._parent}, could not be read back ({words}): it is cut off, "
-                "as on a full disk; see that there is room (`df -h .`) and run the same command again"
+                f"a temporary file of the quantization in {self._parent} could not be read back ({reason}): "
+                "it is truncated, probably because the disk is full; "
+                "make sure that there is free space (`df -h .`) and run the same command again"
             ) from error
 
 
@@ -152,7 +159,10 @@ def _quiet(record: logging.LogRecord) -> bool:
 
 
 def _split(model: onnx.ModelProto) -> list[list[onnx.NodeProto]]:
-    """The layers of a graph: each convolution or product of weights with the quantizable nodes up to the next one."""
+    """Split a graph into layers.
+
+    A layer is a convolution or a product with weights, and the quantizable nodes up to the next layer.
+    """
     weights = {tensor.name for tensor in model.graph.initializer}
     layers: list[list[onnx.NodeProto]] = []
     for node in model.graph.node:
@@ -164,7 +174,7 @@ def _split(model: onnx.ModelProto) -> list[list[onnx.NodeProto]]:
 
 
 def _before_the_network(model: onnx.ModelProto) -> list[str]:
-    """Names of the nodes before the first convolution or product: they see raw pixels."""
+    """Return the names of the nodes before the first convolution or product; they process raw pixels."""
     names = []
     for node in model.graph.node:
         if node.op_type in _PRODUCTS:

@@ -1,11 +1,13 @@
-"""Ranges of activations: what an exported graph's values were on calibration images, and where int8 should clip them.
+"""Ranges of activations: an exported graph's values on calibration images, and where int8 should clip them.
 
-A tensor's range costs resolution at every value: one outlier in a thousand images stretches 255 steps over numbers that nobody
-else reaches. `minmax` clips nothing; `percentile` gives up the outermost values; `mse` clips where the squared error of rounding and
-clipping together is least. All three come from one histogram, which is gathered in two passes, whatever the number of images.
+A wide range costs resolution at every value: one outlier in a thousand images stretches the 255 steps over
+numbers that no other value reaches. `minmax` clips nothing. `percentile` drops the outermost values. `mse`
+clips where the sum of the squared errors of rounding and clipping is smallest. All three use the same
+histogram, which is built in two passes over the images, whatever their number.
 
 Source:
-    Percentiles: Wu et al. 2020, arXiv:2004.09602, section 4.1. Squared error: Choukroun et al. 2019, arXiv:1902.06822, section 3.
+    Percentiles: Wu et al. 2020, arXiv:2004.09602, section 4.1.
+    Squared error: Choukroun et al. 2019, arXiv:1902.06822, section 3.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,18 +24,18 @@ Method = Literal["minmax", "percentile", "mse"]
 METHODS: tuple[Method, ...] = get_args(Method)
 _BINS = 2048
 _TAIL = 5e-5
-"""Share of the values that `percentile` gives up on each side."""
+"""Share of the values that `percentile` drops on each side."""
 _LEVELS = 255
 _SHRINKS = np.geomspace(1e-3, 1.0, 90)
-"""Ends that `mse` tries, as shares of the least and the largest value."""
+"""Ends of the range that `mse` tries, as shares of the smallest and the largest value."""
 _BATCH = 64
 _BATCH_BYTES = 128 << 20
-"""All values of the graph for one batch of calibration images take about this at most."""
+"""Approximate limit, in bytes, on the observed values of one batch of calibration images."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a tensor's values were."""
+    """The observed values of a tensor."""
 
     low: float
     high: float
@@ -43,7 +45,7 @@ class Seen:
     """Histogram between `low` and `high`."""
 
     def clipped(self, method: Method) -> tuple[float, float]:
-        """Least and largest value that int8 shall still tell apart; 0 lies between them."""
+        """Return the smallest and largest value that int8 should still distinguish; 0 lies between them."""
         low, high = min(self.low, 0.0), max(self.high, 0.0)
         if method == "minmax" or low == high:
             return low, high
@@ -58,13 +60,14 @@ class Seen:
         return float(best_low), float(best_high)
 
     def _error(self, low: float, high: float) -> float:
-        """Mean squared error of values rounded to 256 levels between two ends."""
+        """Return the summed squared error of the values, rounded to 256 levels between two ends."""
         centres = self.low + (np.arange(len(self.counts)) + 0.5) * (self.high - self.low) / len(self.counts)
         step = (high - low) / _LEVELS
         if step <= 0:
             return float((self.counts * centres**2).sum())
         rounded = low + np.clip(np.round((centres - low) / step), 0, _LEVELS) * step
-        # Within a step that is wider than a bin, rounding costs step²/12 whatever the centre says.
+        # If a step is wider than a bin, rounding costs step²/12 on average, wherever the centre of the bin
+        # lies.
         inside = (centres >= low) & (centres <= high)
         error = np.where(inside, np.maximum((centres - rounded) ** 2, step**2 / 12), (centres - rounded) ** 2)
         return float((self.counts * error).sum())
@@ -73,15 +76,15 @@ class Seen:
 def observe(
     model: onnx.ModelProto, names: Sequence[str], images: UInt8[np.ndarray, "n h w c"]
 ) -> dict[str, Seen]:
-    """Run an exported graph on calibration images and keep what its inner values were.
+    """Run an exported graph on calibration images and record its inner values.
 
     Args:
         model: A float graph with one input, raw images.
-        names: Tensors to look at; those that are not of float32 are left out.
+        names: Tensors to observe; tensors that are not float32 are left out.
         images: Calibration images.
 
     Returns:
-        By name of the tensor.
+        The observed values by tensor name.
     """
     session, watched = _watching(model, names)
     size = _batch_size(session, watched, images)
@@ -103,14 +106,17 @@ def observe(
 
 
 def float_tensors(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> list[str]:
-    """Names of what goes into and comes out of some nodes, weights left out, in order."""
+    """Return the names of the inputs and outputs of the nodes, without weights, in order."""
     weights = {tensor.name for tensor in model.graph.initializer}
     names = [name for node in nodes for name in (*node.input, *node.output) if name and name not in weights]
     return list(dict.fromkeys(names))
 
 
 def _watching(model: onnx.ModelProto, names: Sequence[str]) -> tuple[onnxruntime.InferenceSession, list[str]]:
-    """A session that also gives inner tensors; no optimisation, which might fuse them away."""
+    """Return a session that also outputs inner tensors, and the names of those that are float32.
+
+    Graph optimisation is off, because it might fuse the tensors away.
+    """
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     inferred = onnx.shape_inference.infer_shapes(watched).graph
@@ -136,7 +142,7 @@ def _watching(model: onnx.ModelProto, names: Sequence[str]) -> tuple[onnxruntime
 
 
 def _batch_size(session: onnxruntime.InferenceSession, names: list[str], images: np.ndarray) -> int:
-    """How many images at once keep the watched values within memory."""
+    """Return the number of images per run that keeps the observed values within the memory limit."""
     one = session.run(names, {session.get_inputs()[0].name: images[:1]})
     return int(np.clip(_BATCH_BYTES // max(1, sum(value.nbytes for value in one)), 1, _BATCH))
 
@@ -152,5 +158,5 @@ def _run(
 
 
 def constants(model: onnx.ModelProto) -> Mapping[str, np.ndarray]:
-    """Weights by name."""
+    """Return the weights of a graph by name."""
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}

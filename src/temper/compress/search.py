@@ -1,11 +1,13 @@
-"""The search for an int8 network that answers as well as its float parent: ranges first, then equalisation, then layers in float.
+"""Search for an int8 network as good as its float parent: first ranges, then equalisation, then float layers.
 
-Cheap remedies come first, and the first setting that holds is taken. Where none of the whole networks holds, every layer is left in
-float by itself to see how much of the drift it makes; then the worst ones are left in float together, as few as will
-do. How many settings are tried is bounded, not how long it takes: a clock would make the result differ from machine to machine.
+Cheap remedies come first, and the first setting that holds is taken. If no setting with all layers in int8
+holds, each layer alone is left in float to measure how much of the drift it causes. Then the worst layers are
+left in float together, as few as possible. The number of settings is limited, not the time: with a time limit
+the result would differ between machines.
 
 Source:
-    Layers in the order of their sensitivity: Wu et al. 2020, arXiv:2004.09602, section 5.2 ("partial quantization").
+    Layers in the order of their sensitivity: Wu et al. 2020, arXiv:2004.09602, section 5.2
+    ("partial quantization").
 """
 
 from collections.abc import Callable, Sequence
@@ -17,25 +19,25 @@ from temper.compress.ranges import METHODS, Method
 
 @dataclass(frozen=True)
 class Tried:
-    """A setting and what came of it."""
+    """A setting and its result."""
 
     setting: Setting
     holds: bool
     """Whether the int8 network was shown to be no worse than its float parent."""
     drift: float
-    """How far its answers are from the parent's, 0 or more: orders settings that do not hold."""
+    """Distance of its answers from the parent's, 0 or more; it ranks the settings that do not hold."""
     found: str
-    """What was measured, in words."""
+    """The measurements, as text."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """What a search came to."""
+    """The result of a search."""
 
     chosen: Tried | None
-    """None if nothing held."""
+    """The setting that was chosen; None if no setting holds."""
     tried: tuple[Tried, ...]
-    """In order, the chosen one last where there is one."""
+    """All settings that were tried, in order; the chosen one is among them."""
 
 
 def search(
@@ -46,14 +48,15 @@ def search(
     ranges: Sequence[Method] = METHODS,
     max_trials: int,
 ) -> Search:
-    """Look for a setting that holds.
+    """Search for a setting that holds.
 
     Args:
         attempt: Makes and measures a setting.
-        drift: How far a setting's answers are from the parent's; a quicker measurement, on fewer images.
-        num_layers: How many layers can stay in float.
-        ranges: Ways of choosing ranges that may be tried, in order.
-        max_trials: How many settings may be made in all, at least 1.
+        drift: Measures how far a setting's answers are from the parent's; faster, because it uses fewer
+            images.
+        num_layers: Number of layers that can stay in float.
+        ranges: Methods for choosing ranges, in the order in which they are tried.
+        max_trials: Largest number of settings that may be made in total, at least 1.
     """
     tried: list[Tried] = []
 
@@ -76,7 +79,10 @@ def search(
 def _rank(
     drift: Callable[[Setting], float], best: Setting, num_layers: int, budget: int
 ) -> list[frozenset[int]]:
-    """Groups of neighbouring layers, the one first that makes most of the drift; single layers where the budget allows."""
+    """Return groups of neighbouring layers, sorted by the drift that they cause, largest first.
+
+    The groups are single layers if the budget allows it.
+    """
     num_groups = min(num_layers, max(budget * 2 // 3, 0))
     groups = [
         frozenset(range(num_layers * number // num_groups, num_layers * (number + 1) // num_groups))
@@ -89,9 +95,10 @@ def _rank(
 def _fewest(
     holds: Callable[[Setting], bool], best: Setting, order: Sequence[frozenset[int]], budget: int
 ) -> Setting | None:
-    """The setting with the fewest of the worst groups in float that holds: doubled until it does, then halved between.
+    """Return the setting that holds with the fewest of the worst groups in float; None if none holds.
 
-    All groups at once are not tried: that would be the float network.
+    The number of groups is doubled until a setting holds, then bisected. All groups together are not tried,
+    because that would be the float network.
     """
 
     def setting(count: int) -> Setting:

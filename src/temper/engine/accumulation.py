@@ -1,11 +1,13 @@
-"""Gradient accumulation: a batch too large for the device is gone through in parts whose gradients add up.
+"""Gradient accumulation: splits a batch that is too large for the device, and adds up the parts' gradients.
 
-It is chosen by running out of memory: the largest part that may be tried is halved and written beside the checkpoints, the
-rank ends with `TOO_LARGE`, and all ranks start again from the last checkpoint. They cannot mend it where they are: one rank
-that runs out leaves the others inside a collective. The global batch stays as it was; batch normalisation takes its statistics
-over the parts that the ranks go through at one time, so the result is near, but not equal, to that of the whole batch.
+It is chosen when memory runs out: the limit on the size of a part is halved and stored beside the
+checkpoints, the rank ends with `TOO_LARGE`, and all ranks restart from the last checkpoint. The ranks cannot
+recover in place, because a rank that runs out of memory leaves the others inside a collective operation. The
+global batch stays the same. Batch normalisation takes its statistics over the parts that the ranks process at
+the same time, so the result is close to that of the whole batch, but not equal.
 
-Ranks whose shares of a batch differ by an example go through it in as many parts, and every example counts as much as any other.
+Ranks whose shares of a batch differ by one example split them into the same number of parts, and every
+example has the same weight.
 """
 
 import json
@@ -29,22 +31,22 @@ _FILE = "micro-batch.json"
 
 
 class MicroBatch:
-    """The largest part of a batch that a rank goes through at once; made by all ranks together.
+    """The largest part of a batch that a rank processes at once; all ranks create it together.
 
     Args:
-        folder: Where the limit lies; without one a batch has one part.
-        ranks: Those that train together.
+        folder: Folder of the file with the limit; without this file, a batch has one part.
+        ranks: Ranks that train together.
         batch_size: Examples of a global batch, over all ranks.
     """
 
     def __init__(self, folder: Path, ranks: Ranks, *, batch_size: int) -> None:
         self._path, self._ranks, self._batch_size = folder / _FILE, ranks, batch_size
         least, most = batch_size // ranks.num, math.ceil(batch_size / ranks.num)
-        # Memory may have run out on another host, whose disk this one does not see.
+        # Memory may have run out on another host, whose disk this host does not see.
         limit = ranks.least(self._read_limit(most))
-        # No part may be empty, on the rank with the smallest share either.
+        # No part may be empty, even on the rank with the smallest share.
         self.parts = min(math.ceil(most / limit), least)
-        """How many a batch has; the same on all ranks, which meet in every part."""
+        """Number of parts of a batch; the same on all ranks, because they synchronise in every part."""
         self._size = math.ceil(most / self.parts)
 
     def _read_limit(self, most: int) -> int:
@@ -53,34 +55,39 @@ class MicroBatch:
         except FileNotFoundError:
             return most
         except (ValueError, KeyError, TypeError):
-            self._path.unlink(missing_ok=True)  # damaged: found out again by running out again
+            self._path.unlink(missing_ok=True)  # damaged: found again when memory runs out again
             return most
         return min(most, max(limit, 1))
 
     def halve(self) -> NoReturn:
-        """After running out of memory: write down that parts must be smaller, and ask to be started again.
+        """After running out of memory, store a smaller limit on parts and request a restart.
 
         Raises:
-            ValueError: If parts are as small as can be already.
-            SystemExit: Else, with status `TOO_LARGE`.
+            ValueError: If the parts cannot be smaller.
+            SystemExit: Otherwise, with status `TOO_LARGE`.
         """
         if self.parts == self._batch_size // self._ranks.num:
             raise ValueError(
-                f"{self._ranks.device} has no memory left for a single example; make the images (prepare.height_px, "
-                "prepare.width_px) or the backbone smaller, or free the device (`nvidia-smi` shows who uses it), and run again"
+                f"{self._ranks.device} does not have enough memory for a single example; make the images "
+                "(prepare.height_px, prepare.width_px) or the backbone smaller, or free memory on the device "
+                "(`nvidia-smi` shows the processes that use it), and run again"
             )
         size = self._size // 2
         self._path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self._path, json.dumps({"examples": size}))
         print(
-            f"out of memory with {self._size} examples at once on rank {self._ranks.rank}: starting again with {size}, in "
-            f"{math.ceil(self._batch_size / self._ranks.num / size)} parts a step; the global batch stays {self._batch_size}",
+            f"out of memory with {self._size} examples at once on rank {self._ranks.rank}: restarting with "
+            f"{size}, in {math.ceil(self._batch_size / self._ranks.num / size)} parts per step; "
+            f"the global batch stays {self._batch_size}",
             file=sys.stderr,
         )
         raise SystemExit(TOO_LARGE)
 
     def split(self, batch: Batch) -> list[tuple[Batch, float]]:
-        """The parts of a rank's batch, with the weight of each: 1 over all parts of all ranks, on average over the ranks."""
+        """Return the parts of a rank's batch and the weight of each.
+
+        The weights of a rank's parts sum to 1, on average over the ranks.
+        """
         size = len(batch.weights)
         bounds = [number * size // self.parts for number in range(self.parts + 1)]
         cut = [_cut(batch, slice(*ends)) for ends in pairwise(bounds)] if self.parts > 1 else [batch]
@@ -89,23 +96,24 @@ class MicroBatch:
     def differentiate(
         self, network: nn.Module, objective: Objective, batch: Batch, mode: Mode, *, loss_scale: float = 1.0
     ) -> dict[str, Tensor]:
-        """The terms of the objective for a batch; the gradient of its loss is added to the network's.
+        """Return the terms of the objective for a batch, and add the gradient of its loss to the network's.
 
-        Terms and gradients are this rank's; the means over ranks are those of the global batch.
+        Terms and gradients are those of this rank; their means over the ranks are those of the global batch.
 
         Args:
-            network: As the ranks share it.
-            objective: Its terms are means over examples, so parts count by their share.
-            batch: This rank's.
-            mode: How the network runs.
-            loss_scale: By what the loss is multiplied on the way back; gradients are divided by it at the end.
+            network: Network as shared by the ranks.
+            objective: Objective whose terms are means over examples, so that parts count by their share.
+            batch: Batch of this rank.
+            mode: Mode in which the network runs.
+            loss_scale: Factor by which the loss is multiplied for the backward pass; the gradients are
+                divided by it at the end.
         """
         totals: dict[str, Tensor] = {}
         parts = self.split(batch)
         for number, (part, share) in enumerate(parts):
             inputs = {**part.inputs, "image": mode.arrange_input(part.inputs["image"])}
             arranged = Batch(inputs, part.targets, part.weights, part.others, part.shares)
-            # Ranks exchange gradients once, with the last part's.
+            # Ranks exchange gradients only once, with those of the last part.
             alone = self._ranks.num > 1 and number + 1 < len(parts)
             with network.no_sync() if alone else nullcontext():  # type: ignore[operator]
                 with mode.autocast(self._ranks.device):

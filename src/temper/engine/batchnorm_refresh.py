@@ -1,21 +1,24 @@
-"""Statistics of batch normalisation, taken anew for the very weights that are scored and kept.
+"""Recomputes batch normalisation statistics for exactly the weights that are scored and stored.
 
-Running statistics are those of weights that were: of the last ten or twenty steps, or, where weights are averaged, an average of
-such averages. Where the weights have moved on since, a network answers by statistics that are not its own, and its score says
-little of it. So before an epoch is scored, some batches of training examples run through the network forward only, and every
-normalisation takes the mean over them.
+Running statistics belong to earlier weights: those of the last ten or twenty steps or, if weights are
+averaged, an average of such statistics. If the weights have changed much since then, a network runs with
+statistics that do not fit it, and its score says little about it. Before an epoch is scored, some batches of
+training examples therefore run forward through the network, and every normalisation layer takes the mean over
+them.
 
-It is done where statistics lag:
+Statistics are recomputed where they lag:
 
-- weights are averaged (`fit.average_decay`): nobody ever ran the averaged network, or
-- an epoch has fewer than 100 steps: then the weights move far within the ten steps or so that running statistics remember.
+- Weights are averaged (`fit.average_decay`): the averaged network never ran in training.
+- An epoch has fewer than 100 steps: the weights then change much within the ten or so steps that running
+  statistics cover.
 
-It is not done to what does not lag: networks without batch normalisation, layers that are frozen, and statistics that
-`transfer.freeze_statistics` holds. The network that goes on training keeps its own.
+Nothing is recomputed that does not lag: networks without batch normalisation, frozen layers, and statistics
+that `transfer.freeze_statistics` freezes. The network that continues training keeps its own statistics.
 
 Source:
-    Izmailov et al. 2018, arXiv:1803.05407, section 3.2 (averaged weights need statistics of their own);
-    Wu and Johnson 2021, arXiv:2105.07576, section 3 (mean over batches instead of a moving one; 1,000 to 10,000 examples are enough).
+    Izmailov et al. 2018, arXiv:1803.05407, section 3.2 (averaged weights need their own statistics).
+    Wu and Johnson 2021, arXiv:2105.07576, section 3 (mean over batches instead of a moving mean; 1,000 to
+    10,000 examples are enough).
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,16 +33,19 @@ from temper.problem import Inputs
 _FEW_STEPS = 100
 _ENOUGH_EXAMPLES = 1000
 _MOST_BATCHES = 0.15
-"""Share of an epoch's batches: forward passes are a third of a step, so this is a twentieth of an epoch's work."""
+"""Largest share of an epoch's batches that is used. A forward pass is a third of a step, so this is a
+twentieth of an epoch's work."""
 _LEAST_BATCHES = 2
 
 
 def count_batches(num_batches: int, batch_size: int, *, averaged: bool) -> int:
-    """Over how many batches statistics are taken before an epoch is scored; 0 where they do not lag.
+    """Return the number of batches over which statistics are recomputed before an epoch is scored.
+
+    It is 0 if the statistics do not lag.
 
     Args:
-        num_batches: Of an epoch.
-        batch_size: Examples of each, over all ranks.
+        num_batches: Number of batches of an epoch.
+        batch_size: Examples per batch, over all ranks.
         averaged: Whether the weights that are scored are an average.
 
     Example:
@@ -53,7 +59,10 @@ def count_batches(num_batches: int, batch_size: int, *, averaged: bool) -> int:
 
 
 def find_statistics(network: nn.Module, thawing: Thawing) -> list[_BatchNorm]:
-    """The normalisations whose running statistics training moves now."""
+    """Return the normalisation layers whose running statistics training currently changes.
+
+    The network is left in training mode, except for its frozen parts.
+    """
     thawing.train(network)
     return [
         module
@@ -64,21 +73,22 @@ def find_statistics(network: nn.Module, thawing: Thawing) -> list[_BatchNorm]:
 
 @torch.no_grad()
 def refresh_statistics(network: nn.Module, norms: Sequence[_BatchNorm], batches: Iterable[Inputs]) -> None:
-    """Let normalisations take the mean of their statistics over batches, each counted alike; leaves the network in evaluation mode.
+    """Set the statistics of normalisation layers to their mean over batches, each batch counted equally.
 
-    Everything else runs as it will answer, without dropout, and so with the statistics that it will meet.
+    All other layers run in evaluation mode, without dropout, so the statistics are those of the inputs that a
+    layer gets in evaluation. The network is left in evaluation mode.
 
     Args:
-        network: In its layout; on several ranks, with statistics that are shared.
-        norms: Of the network, at least one.
+        network: Network in its memory layout; with several ranks, its statistics are shared.
+        norms: Normalisation layers of the network, at least one.
         batches: This rank's parts of at least one batch.
     """
     network.eval()
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.training = True  # not .train(): timm's normalisations hold a dropout
-        norm.momentum = None  # torch's word for a mean in which every batch counts alike
+        norm.training = True  # not .train(): timm's normalisation layers contain a dropout
+        norm.momentum = None  # torch then takes a mean in which every batch counts equally
     for inputs in batches:
         network(inputs)
     for norm, momentum in zip(norms, momenta, strict=True):
@@ -87,5 +97,5 @@ def refresh_statistics(network: nn.Module, norms: Sequence[_BatchNorm], batches:
 
 
 def copy_state(network: nn.Module) -> dict[str, Tensor]:
-    """A network's weights and statistics, apart from it."""
+    """Return a copy of a network's weights and statistics."""
     return {name: value.detach().clone() for name, value in network.state_dict().items()}

@@ -1,4 +1,4 @@
-"""How sure a network should be: one temperature, fitted on the validation split."""
+"""Calibration of a network's confidence: one temperature, fitted on the validation split."""
 
 from collections.abc import Sequence
 
@@ -11,32 +11,34 @@ _LOWEST, _HIGHEST = 0.05, 20.0
 
 
 def fit_temperature(problem: Problem, outputs: Sequence[Outputs], targets: Sequence[Targets]) -> float:
-    """The temperature that makes a network's outputs least wrong on examples it was not trained on.
+    """Return the temperature that minimises a network's loss on examples that it was not trained on.
 
-    Golden-section search over the logarithm of the temperature; the loss has one valley there. The truth is smoothed as little as its
-    number of examples allows: without that, a network that is right about all of them would be made as sure as can be (0.05), and so
-    would whoever learns from it.
+    The method is golden-section search over the logarithm of the temperature, where the loss has a single
+    minimum. Labels are smoothed as little as the number of examples allows. Without smoothing, a network that
+    is right about all examples would get the lowest temperature (0.05) and be as confident as possible, and
+    so would a student that learns from it.
 
     Args:
-        problem: Knows the loss and how outputs are softened.
-        outputs: Of the network, batch by batch.
-        targets: The truth, batch by batch.
+        problem: Problem that defines the loss and how outputs are softened.
+        outputs: Outputs of the network, batch by batch.
+        targets: Targets, batch by batch.
 
     Returns:
-        Between 0.05 and 20; above 1 where the network is too sure of itself.
+        A temperature between 0.05 and 20; above 1 if the network is too confident.
 
     Source:
-        Guo et al. 2017, arXiv:1706.04599, section 4.2; smoothed targets: Platt 1999, "Probabilistic outputs for support vector machines",
-        section 2.2 (n right answers of n make the next one right with probability (n + 1) / (n + 2)).
+        Guo et al. 2017, arXiv:1706.04599, section 4.2. Smoothed labels: Platt 1999, "Probabilistic outputs
+        for support vector machines", section 2.2 (n right answers of n make the next one right with
+        probability (n + 1) / (n + 2)).
     """
-    count = sum(len(next(iter(true.values()))) for true in targets)
+    count = sum(len(next(iter(target.values()))) for target in targets)
     emphasis = Emphasis(smoothing=1 / (count + 2))
 
-    def wrong(log_temperature: float) -> float:
+    def mean_loss(log_temperature: float) -> float:
         temperature = float(torch.tensor(log_temperature).exp())
         losses: list[Tensor] = [
-            problem.loss(problem.soften(said, temperature), true, emphasis).double()
-            for said, true in zip(outputs, targets, strict=True)
+            problem.loss(problem.soften(output, temperature), target, emphasis).double()
+            for output, target in zip(outputs, targets, strict=True)
         ]
         return float(torch.cat(losses).mean())
 
@@ -44,7 +46,7 @@ def fit_temperature(problem: Problem, outputs: Sequence[Outputs], targets: Seque
     golden = (5**0.5 - 1) / 2
     while high - low > 1e-3:
         left, right = high - golden * (high - low), low + golden * (high - low)
-        if wrong(left) < wrong(right):
+        if mean_loss(left) < mean_loss(right):
             high = right
         else:
             low = left

@@ -1,8 +1,9 @@
-"""The training loop: fits a network to an objective, whatever the problem, on one process or many.
+"""The training loop: trains a network for an objective, for any problem, on one or more processes.
 
-The loop asks one callable for a dict with a `loss` and does not know whether it distils. It keeps the best network by a
-score on the validation split, averages weights, writes checkpoints by time and by epoch, and resumes from the last one. It
-holds no random state: what is random (order, views) depends on the step alone and comes from the loader.
+The objective is a callable that returns a dict with a `loss`; the loop does not know whether it distils. The
+loop keeps the best network by a score on the validation split, averages weights, writes checkpoints by time
+and after every epoch, and resumes from the last one. It has no random state: whatever is random (order,
+views) depends only on the step and comes from the loader.
 """
 
 import sys
@@ -52,31 +53,32 @@ def fit(
     stop: Callable[[], bool] = lambda: False,
     thawing: Thawing | None = None,
 ) -> FitResult:
-    """Fit a network in place; it ends with the weights of its best epoch.
+    """Train a network in place; it ends with the weights of its best epoch.
 
     Args:
-        network: On the ranks' device.
-        objective: What it is trained for.
-        loader: This rank's batches.
-        validate: Scores of a network on the validation split, the same on every rank; with the headline by chance as `notes.CHANCE`,
-            if an epoch that went wrong is to be told in words.
-        params: How.
-        what: A word for the progress bar.
-        headline: Which score decides which epoch was best.
+        network: Network on the ranks' device.
+        objective: What the network is trained for.
+        loader: Loader of this rank's batches.
+        validate: Returns a network's scores on the validation split, the same on every rank. Notes about
+            epochs that went wrong need the headline by chance among them, as `training_notes.CHANCE`.
+        params: Parameters of the fit.
+        what: Name of the training in the progress bar and in notes.
+        headline: Score that decides which epoch is the best.
         ranks: This process among those that train together.
-        checkpoints: Where half-finished training lies.
-        journal: Where the curves are written.
-        stop: Whether to end after this step; asked of the first rank only.
-        thawing: What of the network is trained when; None for all of it.
+        checkpoints: Checkpoints of the unfinished training.
+        journal: File for the curves.
+        stop: Returns whether to end after this step; called on the first rank only.
+        thawing: Which layers are trained in which epoch; None trains all of them.
 
     Raises:
-        ValueError: If going back did not help against numbers that are not finite, or memory is too small for one example.
-        SystemExit: If it was stopped after a checkpoint (status 143), or must be started again with smaller parts (75).
+        ValueError: If going back does not help against numbers that are not finite, or memory is too small
+            for one example.
+        SystemExit: If it was stopped after a checkpoint (status 143), or must restart with smaller parts of a
+            batch (status 75).
     """
-    journal_kept = Journal(journal if ranks.first else None)
-    return _Fit(network, objective, loader, params, ranks, checkpoints, journal_kept, stop, thawing).run(
-        validate, headline, what
-    )
+    open_journal = Journal(journal if ranks.first else None)
+    fitting = _Fit(network, objective, loader, params, ranks, checkpoints, open_journal, stop, thawing)
+    return fitting.run(validate, headline, what)
 
 
 class _Fit:
@@ -109,7 +111,7 @@ class _Fit:
         self.mode = state.mode
         self.thawing.begin(state.epoch)
         self._share()
-        # Nobody writes, and so forgets old ones, before all have read.
+        # Saving deletes old checkpoints, so all ranks must have read theirs first.
         self.ranks.wait()
         self._save()
         course = Course(what, headline, self.params)
@@ -143,7 +145,7 @@ class _Fit:
         )
 
     def _lagging(self) -> Callable[[], Iterator[Inputs]] | None:
-        """What statistics are taken anew over before the present epoch is scored: its own first batches; None if they do not lag."""
+        """Return the epoch's first inputs, to recompute lagging statistics; None if they do not lag."""
         loader, epoch = self.loader, self.training.state.epoch
         averaged = self.params.average_decay > 0
         count = count_batches(loader.num_batches, self.params.batch_size, averaged=averaged)
@@ -156,12 +158,12 @@ class _Fit:
         return inputs if count else None
 
     def _share(self) -> None:
-        """Share the network among the ranks; anew whenever something was frozen or thawed: how, hangs on what gets gradients."""
+        """Share the network among the ranks; repeated whenever the parameters that get gradients change."""
         self.shared = compiled(self.ranks.share(self.mode.arrange(self.network)), self.params.compile)
         self.guard = Guard(self.network, self.ranks)
 
     def _begin(self) -> None:
-        """Go on from the last checkpoint, or choose the mode."""
+        """Resume from the last checkpoint, or choose the mode."""
         if self.ranks.num == 1 and self.params.batch_size // self.micro_batch.parts == 1:
             check_single(self.network, self._first_part().inputs)
         if self._restore(self.checkpoints.newest() if self.ranks.first else None):
@@ -171,36 +173,35 @@ class _Fit:
             self._choose_mode()
 
     def _restore(self, path: Path | None) -> bool:
-        """Be as a checkpoint that the first rank chose; False if it chose none."""
+        """Restore the checkpoint that the first rank chose; return False if it chose none."""
         name = self.ranks.agree(path and path.name)
         if name is None:
             return False
-        # From the first rank's disk: other hosts need not see it.
-        checkpoint = self.checkpoints.parse(
-            str(name), self.ranks.share_bytes(path.read_bytes() if path else b"")
-        )
+        # The first rank sends the bytes: other hosts may not see its disk.
+        content = self.ranks.share_bytes(path.read_bytes() if path else b"")
+        checkpoint = self.checkpoints.parse(str(name), content)
         self.training.restore(checkpoint)
         self.journal.restart(checkpoint.journal)
         self.saved_at = (checkpoint.turn, checkpoint.step, checkpoint.epoch)
         return True
 
     def _go_back(self) -> int:
-        """After too many bad steps in a row: back to the last good epoch with half the learning rate; returns its step.
+        """After too many bad steps in a row, go back to the last good epoch with half the learning rate.
 
-        Only the end of an epoch will do: a checkpoint by time would make the result depend on the clock.
+        Return its step. Checkpoints by time are not used, because the result would depend on the clock.
         """
         before = self.training.state
         first_bad = before.step - before.streak
         epoch, number = divmod(first_bad, self.loader.num_batches)
         if before.turn == MOST_TURNS:
             if not self.ranks.first:
-                self.ranks.wait()  # the first one says it; the others end when it does
+                self.ranks.wait()  # the first one reports the error; the others end when it does
             share = first_bad / self.loader.num_batches
             raise give_up(first_bad, share, before.streak, self.loader.ids(epoch, number), self.params.lr)
         if not self._restore(self.checkpoints.newest(good=True) if self.ranks.first else None):
             raise ValueError(
-                f"{before.streak} bad steps in a row from step {first_bad} on, and no whole checkpoint to go back to in "
-                f"{self.checkpoints.folder}; delete that folder and run again"
+                f"{self.checkpoints.folder} has no intact checkpoint to go back to after {before.streak} "
+                f"bad steps in a row from step {first_bad} on; delete this folder and run again"
             )
         state = self.training.state
         state.turn, state.skipped, state.streak = before.turn + 1, before.skipped, 0
@@ -208,8 +209,9 @@ class _Fit:
         self.journal.write(state.step, at, {"train/turn": state.turn, "train/skipped": state.skipped})
         if self.ranks.first:
             print(
-                f"the numbers of {before.streak} steps in a row, from step {first_bad} on, were not finite: back to step "
-                f"{state.step} with half the learning rate ({state.turn} of {MOST_TURNS})",
+                f"the loss or its gradient was not finite in {before.streak} steps in a row from step "
+                f"{first_bad} on: going back to step {state.step} with half the learning rate "
+                f"({state.turn} of {MOST_TURNS})",
                 file=sys.stderr,
             )
         self.ranks.wait()
@@ -217,7 +219,7 @@ class _Fit:
         return state.step
 
     def _train(self, bar: Bar) -> bool:
-        """What is left of an epoch; False if too many steps in a row were bad."""
+        """Train the rest of an epoch; return False after too many bad steps in a row."""
         state = self.training.state
         for batch in self.loader.batches(state.epoch, state.step - state.epoch * self.loader.num_batches):
             try:
@@ -231,7 +233,7 @@ class _Fit:
             if self.ranks.first and self.stop():
                 self._save()
                 print(
-                    f"stopped at step {state.step} of {self.num_steps}; the same command goes on from there",
+                    f"stopped at step {state.step} of {self.num_steps}; run the same command to continue",
                     file=sys.stderr,
                 )
                 raise SystemExit(STOPPED)
@@ -259,13 +261,11 @@ class _Fit:
                 self.training.average.update(self.network, state.step)
         if not good or (state.step - 1) % _JOURNAL_EVERY_STEPS == 0 or state.step == self.num_steps:
             seconds = time.perf_counter() - started
-            self._record(
-                terms if good else {},
-                {"train/lr": lr, "speed/images_per_s": self.params.batch_size / seconds},
-            )
+            others = {"train/lr": lr, "speed/images_per_s": self.params.batch_size / seconds}
+            self._record(terms if good else {}, others)
 
     def _record(self, terms: dict[str, Tensor], others: dict[str, float]) -> None:
-        """Write a step down; of a skipped one nothing but the counts."""
+        """Write a step to the journal; of a skipped step, only the counts."""
         values = mean_terms(terms, self.ranks) | others if terms else {}
         state = self.training.state
         counts = state_values(state, self.micro_batch.parts)
@@ -289,7 +289,7 @@ class _Fit:
             self.journal.write(0, 0.0, {"probe/deviation of half precision": deviation})
 
     def _save(self) -> None:
-        """Write a checkpoint, unless the last one is of this instant."""
+        """Write a checkpoint, unless the last one has the same state."""
         self.saved_s = time.monotonic()
         state = self.training.state
         now = (state.turn, state.step, state.epoch)

@@ -1,4 +1,4 @@
-"""What a training takes its batches from, and what it comes to."""
+"""Interface of the training loop: where its batches come from, and what it returns."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,32 +10,32 @@ from temper.problem import Batch
 
 
 class Loader(Protocol):
-    """Where batches come from."""
+    """Source of batches."""
 
     num_batches: int
-    """Batches of an epoch."""
+    """Number of batches per epoch."""
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """This rank's parts of an epoch's batches, from number `start` on."""
+        """Yield this rank's parts of an epoch's batches, from batch number `start` on."""
 
     def ids(self, epoch: int, number: int) -> Sequence[str]:
-        """Ids of the examples of a whole batch, over all ranks."""
+        """Return the ids of the examples of a whole batch, over all ranks."""
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a training came to."""
+    """The result of a training."""
 
     scores: dict[str, float]
-    """Of the best network, on the validation split."""
+    """Scores of the best network on the validation split."""
     best_epoch: int
     num_steps: int
     mode: Mode
     num_skipped: int
-    """Steps that were skipped because their numbers were not finite."""
+    """Number of steps that were skipped because their loss or gradient was not finite."""
     accumulation: int
-    """In how many parts each batch was gone through on a rank, at the end; 1 unless memory ran out."""
+    """Number of parts into which each rank splits a batch, at the end; 1 unless memory ran out."""
     clipped_share: float
-    """Share of the steps whose gradients were shortened."""
+    """Share of the steps whose gradients were clipped."""
     entries: list[Entry] = field(compare=False)
-    """The journal, on the first rank; its times differ from run to run."""
+    """Entries of the journal, on the first rank. Their times differ from run to run."""

@@ -1,8 +1,10 @@
-"""The journal of a training: one JSON line per entry, appended while it runs, read by whoever draws curves.
+"""The journal of a training: one JSON line per entry, appended while it runs.
 
-A line is `{"step": int, "epoch": float, "values": {name: number}, "time": unix seconds}`. The writer keeps all lines in memory
-and in its checkpoints; the file is for those who look on. A resumed training, or one that went back, rewrites the file from the
-checkpoint's copy, so it has no gap and no double step, and a damaged or missing file changes nothing.
+Programs that draw curves read it. A line is
+`{"step": int, "epoch": float, "values": {name: number}, "time": unix seconds}`. The writer keeps all lines in
+memory and in its checkpoints; the file is only for readers. A training that resumes or goes back rewrites the
+file from the checkpoint's copy. The file therefore has no gap and no duplicate step, and a damaged or missing
+file does not affect the training.
 """
 
 import csv
@@ -21,8 +23,8 @@ class Journal:
     """A journal that is being written.
 
     Args:
-        path: The file; None keeps no journal (every rank but the first).
-        text: What was written up to the checkpoint; empty starts afresh.
+        path: File of the journal; None keeps no journal (every rank except the first).
+        text: Text of the journal up to the checkpoint; empty for a new journal.
     """
 
     def __init__(self, path: Path | None, text: str = "") -> None:
@@ -32,10 +34,10 @@ class Journal:
         self.restart(text)
 
     def restart(self, text: str) -> None:
-        """Go on from an earlier journal; what was written since is dropped."""
+        """Continue from an earlier journal; entries written since then are dropped."""
         self.text = text
         if self.path is not None:
-            # A new file, not an emptied one: who reads along sees that it starts over.
+            # A new file instead of a truncated one: a program that follows the file sees the restart.
             write_atomically(self.path, text)
 
     def write(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
@@ -55,7 +57,7 @@ class Journal:
 
 
 def parse(text: str) -> list[Entry]:
-    """The entries of a journal; a half-written last line is left out."""
+    """Return the entries of a journal's text; an incomplete last line is left out."""
     entries = []
     for line in text.splitlines():
         try:
@@ -66,12 +68,15 @@ def parse(text: str) -> list[Entry]:
 
 
 def read(path: Path) -> list[Entry]:
-    """The entries of a journal's file."""
+    """Return the entries of a journal file; none if the file is missing."""
     return parse(path.read_text(encoding="utf-8")) if path.is_file() else []
 
 
 def write_curves(entries: Sequence[Entry], target: Path) -> None:
-    """A journal as a CSV of step, epoch, name and value: what is the same in every run, so without times and speeds."""
+    """Write a journal as a CSV of step, epoch, name and value.
+
+    Times and speeds are left out, because they differ between runs.
+    """
     with target.open("w", newline="", encoding="utf-8") as stream:
         table = csv.writer(stream)
         table.writerow(["step", "epoch", "name", "value"])

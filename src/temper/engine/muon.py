@@ -1,12 +1,13 @@
-"""Muon: filters move along the nearest orthogonal matrix to their momentum, so that every direction learns at one pace.
+"""Muon: moves filters along the orthogonal matrix nearest to their momentum, so all directions learn equally.
 
-What is no filter (biases, normalisation, the first and the last layer) is trained by SGD with Nesterov momentum in the same
-optimiser, each group with its own share of the learning rate. torch's own Muon takes matrices only and so refuses
-convolutions; here a convolution's weights count as a matrix, one row per output channel.
+All other parameters (biases, normalisation, the first and the last layer) are trained by SGD with Nesterov
+momentum in the same optimiser; each group has its own share of the learning rate. torch's own Muon accepts
+only matrices and therefore refuses convolutions. Here a convolution's weights are treated as a matrix with
+one row per output channel.
 
 Source:
-    Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"; for small convolutional networks
-    Jordan 2024, arXiv:2404.00498, and its successor airbench94_muon.
+    Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"; for small convolutional
+    networks Jordan 2024, arXiv:2404.00498, and its successor airbench94_muon.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,20 +18,21 @@ from jaxtyping import Float
 from torch import Tensor
 
 _QUINTIC = (3.4445, -4.7750, 2.0315)
-"""Jordan et al. 2024: the polynomial a·x + b·x³ + c·x⁵ that pulls small singular values up fastest; it ends near 1, not at it."""
+"""Jordan et al. 2024: coefficients of the polynomial a·x + b·x³ + c·x⁵ that raises small singular values
+fastest. They end near 1, not exactly at 1."""
 _NUM_STEPS = 5
 _FILTERS = "filters"
 
 
 @final
 class Muon(torch.optim.Optimizer):
-    """Orthogonalised momentum for the groups that say `filters`, SGD with Nesterov momentum for the others.
+    """Optimiser: orthogonalised momentum for groups with `filters`, SGD with Nesterov momentum for others.
 
     Args:
-        groups: Parameter groups; each may hold `filters` (bool), `weight_decay`, `momentum` and `lr`.
-        lr: Of the filters: about the share of a filter's norm that a step changes.
-        momentum: Of all groups.
-        precision: In which matrices are multiplied; bf16 where the device is fast in it.
+        groups: Parameter groups; each may contain `filters` (bool), `weight_decay`, `momentum` and `lr`.
+        lr: Learning rate of the filters: about the share of a filter's norm that a step changes.
+        momentum: Momentum of all groups that do not contain their own.
+        precision: Type in which matrices are multiplied; bf16 if the device is fast in it.
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Take one step with the gradients that are there; a closure is not taken."""
+        """Take one step with the current gradients; a closure is not supported."""
         assert closure is None
         for group in self.param_groups:
             values = [value for value in group["params"] if value.grad is not None]
@@ -56,7 +58,7 @@ class Muon(torch.optim.Optimizer):
             momenta = [self._momentum(value) for value in values]
             decay, momentum = group["weight_decay"], group["momentum"]
             if group[_FILTERS]:
-                # Decoupled, as in AdamW: the direction is free of the weights' size.
+                # Decoupled weight decay, as in AdamW: the direction does not depend on the weights' size.
                 torch._foreach_lerp_(momenta, gradients, 1 - momentum)
                 ahead = torch._foreach_lerp(gradients, momenta, momentum)
                 torch._foreach_mul_(values, 1 - group["lr"] * decay)
@@ -80,20 +82,23 @@ class Muon(torch.optim.Optimizer):
 def orthogonal(
     moves: Float[Tensor, "outputs *inputs"], *, precision: torch.dtype = torch.float32
 ) -> Float[Tensor, "outputs *inputs"]:
-    """The matrix with all singular values near 1 (0.7 to 1.2) that lies in the direction of another, scaled to its shape.
+    """Return the matrix in the direction of another whose singular values are all near 1 (0.7 to 1.2).
+
+    The result is scaled according to its shape.
 
     Args:
-        moves: One row per output, whatever the shape of the rest.
-        precision: In which the products are computed.
+        moves: Tensor with one row per output; the shape of the other axes is free.
+        precision: Type in which the products are computed.
 
     Returns:
-        In the same shape and layout; multiplied by sqrt(outputs / inputs) where there are more outputs than inputs, so that
-        outputs move alike whatever the shape.
+        The matrix in the same shape and layout. It is multiplied by sqrt(outputs / inputs) if there are more
+        outputs than inputs, so that outputs move equally for every shape.
 
     Source:
         Newton-Schulz iteration with the coefficients of Jordan et al. 2024.
     """
-    # In the order in which they lie: rows may be permuted within themselves, and copying would cost more than the products.
+    # Read the values in memory order: the columns may be permuted, and a copy would cost more than the
+    # products.
     last = (
         moves.dim() == 4
         and moves.is_contiguous(memory_format=torch.channels_last)

@@ -1,17 +1,21 @@
-"""Guards a training against steps that would ruin it.
+"""Protects a training from steps that would ruin it.
 
-Steps whose numbers are not finite are skipped, and leave no trace in the network. Gradients whose norm is too large are shortened,
-so that one odd batch, or a rate a little too high, does not throw the weights far away.
+Steps whose loss or gradient is not finite are skipped and leave no trace in the network. Gradients whose norm
+is too large are clipped, so that one unusual batch, or a slightly too high learning rate, cannot change the
+weights much.
 
-What becomes of a step is decided alike on all ranks: gradients are the same everywhere, and each rank's loss is asked about.
-It costs one wait for the device a step, since what comes next depends on the answer; the norm is computed once, for both questions.
+All ranks make the same decision about a step: gradients are the same on every rank, and the loss of every
+rank is checked. This costs one synchronisation with the device per step, because the next action depends on
+the result. The norm is computed once and used for both checks.
 
-What is too large is measured by the training itself: norms of healthy trainings lie between 0.1 and 130, by network and moment, but
-within two and a half times their running mean (`docs/log.md`), so no number fits all and four times that mean leaves all of them alone.
+The limit on the norm adapts to the training. The norms of healthy trainings lie between 0.1 and 130,
+depending on the network and on the progress of the training, but within two and a half times their running
+mean (`docs/log.md`). No fixed limit fits all trainings, but a limit of four times the running mean clips no
+healthy one.
 
 Source:
-    Clipping by the norm of all gradients: Pascanu, Mikolov and Bengio 2013, arXiv:1211.5063, section 3.2; by the norms seen so far:
-    Seetharaman et al. 2020, arXiv:2007.14469.
+    Clipping by the norm of all gradients: Pascanu, Mikolov and Bengio 2013, arXiv:1211.5063, section 3.2.
+    Clipping by the norms seen so far: Seetharaman et al. 2020, arXiv:2007.14469.
 """
 
 import math
@@ -25,21 +29,22 @@ from torch import Tensor, nn
 from temper.engine.distributed.ranks import Ranks
 
 MOST_TURNS = 2
-"""How often a training goes back to a good checkpoint before it gives up."""
+"""How often a training goes back to a good checkpoint before it fails."""
 _SHOWN_IDS = 8
 _LONG = 4.0
-"""Gradients longer than so many running means are shortened to that."""
+"""With `auto`, gradients are clipped to this many times the running mean of their norms."""
 _LEAP = 10.0
-"""So many times itself a mean takes in at most: one odd batch hardly moves it, and it follows layers that thaw within some ten steps."""
+"""A norm enters the running mean as at most this many times the mean. One unusual batch therefore hardly
+moves the mean, but the mean follows layers that are unfrozen within about ten steps."""
 _REMEMBERED = 50
-"""Steps that the running mean spans."""
+"""Number of steps that the running mean spans."""
 
 
 def longest(asked: float | Literal["auto"], mean: float) -> float:
-    """How long the gradients of a step may be; infinity for any length.
+    """Return the largest allowed norm of the gradients of a step; infinity means no limit.
 
     Args:
-        asked: As `fit.max_grad_norm` says.
+        asked: Value of `fit.max_grad_norm`.
         mean: Running mean of the norms; 0 before the first step.
 
     Example:
@@ -50,12 +55,14 @@ def longest(asked: float | Literal["auto"], mean: float) -> float:
 
 
 def follow(mean: float, norm: float, step: int) -> float:
-    """The running mean of the norms, after one more of them: a plain mean at first, then of the last fifty steps or so.
+    """Return the running mean of the norms after one more norm.
+
+    At first it is the plain mean, later the mean of about the last fifty steps.
 
     Args:
-        mean: Before; 0 if there is none yet.
-        norm: Of a good step.
-        step: How many came before it.
+        mean: Running mean so far; 0 if there is none yet.
+        norm: Norm of a good step.
+        step: Number of steps before this one.
     """
     if not mean:
         return norm
@@ -64,22 +71,23 @@ def follow(mean: float, norm: float, step: int) -> float:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the guard says of a step; the same on every rank."""
+    """Verdict of the guard on a step; the same on every rank."""
 
     good: bool
-    """Whether loss and gradients are finite on every rank; a step that is not must be left out."""
+    """Whether loss and gradients are finite on every rank. A step that is not good must be skipped."""
     norm: float
-    """Of all gradients, before they were shortened."""
+    """Norm of all gradients together, before clipping."""
     clipped: bool
-    """Whether they were."""
+    """Whether the gradients were clipped."""
 
 
 class Guard:
-    """Judges the steps of a network.
+    """Checks the training steps of a network.
 
     Args:
-        network: Whose buffers (running statistics) a bad step must not change; the forward pass changes them before it can be judged.
-        ranks: Those that train it.
+        network: Network to guard. A bad step must not change its buffers (running statistics), but the
+            forward pass changes them before the step can be checked.
+        ranks: Ranks that train the network.
     """
 
     def __init__(self, network: nn.Module, ranks: Ranks) -> None:
@@ -90,22 +98,24 @@ class Guard:
 
     @torch.no_grad()
     def remember(self) -> None:
-        """Before a step: what a bad one is taken back to."""
+        """Store the buffers before a step, so that they can be restored if the step is bad."""
         for before, value in zip(self._before, self._buffers, strict=True):
             before.copy_(value)
 
     @torch.no_grad()
     def judge(self, loss: Tensor, *, max_norm: float) -> Verdict:
-        """After a backward pass: what to do with the step. Buffers of a bad one are taken back, gradients of a long one shortened.
+        """Check a step after its backward pass.
+
+        The buffers are restored after a bad step. Gradients that are too long are clipped.
 
         Args:
-            loss: This rank's.
-            max_norm: To which gradients are shortened, all together.
+            loss: Loss of this rank.
+            max_norm: Norm to which all gradients together are clipped.
         """
         gradients = [value.grad for value in self._parameters if value.grad is not None]
         norms = nn.utils.get_total_norm(gradients, foreach=True)
         bad = ~(torch.isfinite(loss.detach()) & torch.isfinite(norms))
-        # The mean over ranks, so that all come to the same to the last bit.
+        # Take the mean over ranks, so that the norm is the same on all ranks to the last bit.
         num_bad, norm = (
             self._ranks.sum(torch.stack([bad.float(), norms.float()])) / self._ranks.num
         ).tolist()
@@ -119,25 +129,26 @@ class Guard:
         return Verdict(good=True, norm=norm, clipped=clipped)
 
     def finite(self) -> bool:
-        """Whether the weights are."""
+        """Return whether the trained weights and the buffers are finite."""
         return all(bool(value.isfinite().all()) for value in [*self._parameters, *self._buffers])
 
 
 def give_up(step: int, epoch: float, num_bad: int, ids: Sequence[str], lr: float) -> ValueError:
-    """The error of a training that going back did not help.
+    """Return the error of a training that does not recover by going back.
 
     Args:
-        step: The first of the bad steps.
-        epoch: Its epoch.
-        num_bad: How many in a row were bad.
-        ids: Of the examples in its batch.
-        lr: As the parameters say.
+        step: First of the bad steps.
+        epoch: Epoch of this step.
+        num_bad: Number of bad steps in a row.
+        ids: Ids of the examples in the batch of this step.
+        lr: Learning rate in the parameters.
     """
     shown = ", ".join(ids[:_SHOWN_IDS]) + (
         f" and {len(ids) - _SHOWN_IDS} more" if len(ids) > _SHOWN_IDS else ""
     )
     return ValueError(
-        f"the loss or its gradient was not finite in {num_bad} steps in a row, from step {step} (epoch {epoch:.2f}) on, also after "
-        f"going back {MOST_TURNS} times with half the learning rate; the batch of step {step} holds {shown}; lower fit.lr "
-        f"(now {lr}), or look at these examples, and run again"
+        f"fit.lr = {lr}: the loss or its gradient was not finite in {num_bad} steps in a row from "
+        f"step {step} (epoch {epoch:.2f}) on, also after going back {MOST_TURNS} times with half the "
+        f"learning rate; lower fit.lr, or check the examples in the batch of step {step} ({shown}), "
+        "and run again"
     )

@@ -1,6 +1,6 @@
-"""Objectives: what a network is trained for. `(network, batch) -> {"loss": ..., "<term>": ...}`.
+"""Objectives: what a network is trained for, as `(network, batch) -> {"loss": ..., "<term>": ...}`.
 
-The training loop knows no other difference between training a teacher and distilling a student.
+For the training loop, the objective is the only difference between a teacher and a distilled student.
 """
 
 import torch
@@ -10,7 +10,7 @@ from temper.problem import Batch, Emphasis, Objective, Outputs, Problem
 
 
 def supervised(problem: Problem, emphasis: Emphasis) -> Objective:
-    """Be right about the truth."""
+    """Return the objective of supervised training: predict the targets."""
 
     def objective(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         return {"loss": weighted_loss(problem, network(batch.inputs), batch, emphasis)}
@@ -28,22 +28,24 @@ def distilled(
     teacher_temperature: float,
     standardized: bool,
 ) -> Objective:
-    """Be right about the truth, and say what the teacher says of the same view.
+    """Return the objective of distillation: predict the targets, and match the teacher on the same view.
 
     Args:
-        problem: What is asked.
-        teacher: Frozen, in evaluation mode.
-        emphasis: Of the supervised term.
+        problem: Problem of both networks.
+        teacher: Teacher network, frozen and in evaluation mode.
+        emphasis: Emphasis of the supervised term.
         share: Weight of the distillation term, 0..1; the supervised term has the rest.
-        temperature: Softens both sides of the distillation term.
-        teacher_temperature: The teacher's own calibration; its outputs are softened by it first.
-        standardized: Compare standardised outputs as far as these can tell outputs apart, and calibrated ones for the rest.
-            Standardised outputs are free of scale: with few classes they say little (with two, nothing), and they leave the
-            student's scale to run away. So each comparison counts by the share of directions that it sees.
+        temperature: Temperature that softens both sides of the distillation term.
+        teacher_temperature: Calibration temperature of the teacher, which softens the teacher's outputs
+            first.
+        standardized: Whether to compare standardised outputs as far as they can distinguish outputs, and
+            calibrated outputs for the rest. Standardised outputs have no scale. With few classes they carry
+            little information (with two classes, none), and they let the student's scale grow without limit.
+            Each comparison is therefore weighted by the share of directions that it sees.
 
     Source:
-        Hinton, Vinyals and Dean 2015, arXiv:1503.02531; standardised: Sun et al. 2024, arXiv:2403.01427; same view
-        for both: Beyer et al. 2022, arXiv:2106.05237.
+        Hinton, Vinyals and Dean 2015, arXiv:1503.02531. Standardised outputs: Sun et al. 2024,
+        arXiv:2403.01427. Same view for teacher and student: Beyer et al. 2022, arXiv:2106.05237.
     """
     kept = problem.standardized_share if standardized else 0.0
 
@@ -63,14 +65,15 @@ def distilled(
 def teaching_distance(
     problem: Problem, outputs: Outputs, wanted: Outputs, *, temperature: float, kept: float
 ) -> Tensor:
-    """How far the student's outputs lie from the teacher's, per example, shape [batch].
+    """Return the distance of the student's outputs from the teacher's, per example, shape [batch].
 
     Args:
-        problem: Knows how outputs are compared and standardised.
-        outputs: The student's.
-        wanted: The teacher's, calibrated.
-        temperature: Softens both sides.
-        kept: Weight of the comparison of standardised outputs, 0..1; the outputs as they are have the rest.
+        problem: Problem that defines how outputs are compared and standardised.
+        outputs: Outputs of the student.
+        wanted: Calibrated outputs of the teacher.
+        temperature: Temperature that softens both sides.
+        kept: Weight of the comparison of standardised outputs, 0..1; the comparison of the plain outputs has
+            the rest.
     """
     parts: list[Tensor] = []
     if kept > 0:
@@ -82,7 +85,10 @@ def teaching_distance(
 
 
 def weighted_loss(problem: Problem, outputs: Outputs, batch: Batch, emphasis: Emphasis) -> Tensor:
-    """The mean loss of a batch, each example counted by its weight, mixed examples by their shares."""
+    """Return the mean loss of a batch.
+
+    Each example counts by its weight, and mixed examples by their shares.
+    """
     loss = problem.loss(outputs, batch.targets, emphasis)
     if batch.others is not None:
         assert batch.shares is not None

@@ -1,4 +1,4 @@
-"""Optimisers, schedules and the moving average of the weights."""
+"""Optimisers, learning rate schedules and the moving average of the weights."""
 
 import inspect
 import math
@@ -14,12 +14,12 @@ _FEW_CHANNELS = 4
 
 
 def build_optimizer(network: nn.Module, params: FitParams) -> torch.optim.Optimizer:
-    """The optimiser the parameters name; biases and normalisation are not decayed.
+    """Return the optimiser that the parameters name; biases and normalisation have no weight decay.
 
     Source:
         He et al. 2019, arXiv:1812.01187, section 3.1 ("no bias decay").
     """
-    _spare_the_compiler()
+    _avoid_compiler_import()
     named = [(name, value) for name, value in network.named_parameters() if value.requires_grad]
     groups = [
         {"params": [value for _, value in named if value.dim() > 1], "weight_decay": params.weight_decay},
@@ -40,10 +40,11 @@ def build_optimizer(network: nn.Module, params: FitParams) -> torch.optim.Optimi
 
 
 def _split_filters(named: list[tuple[str, nn.Parameter]], params: FitParams) -> list[dict[str, object]]:
-    """Groups for Muon: the filters between the first layer and the head, and the rest at a learning rate of its own.
+    """Return parameter groups for Muon: the filters between the first layer and the head, and all others.
 
-    Filters over few channels (images', or those of a grouped convolution) are a few numbers each, and a head's rows are classes:
-    neither gains from being made orthogonal.
+    The others have their own learning rate. Filters over few channels (those of images or of a grouped
+    convolution) are only a few numbers each, and the rows of a head are classes: neither benefits from
+    orthogonalisation.
     """
     filters = [
         name
@@ -65,16 +66,20 @@ def _split_filters(named: list[tuple[str, nn.Parameter]], params: FitParams) -> 
 
 
 def take_step(optimizer: torch.optim.Optimizer) -> None:
-    """`optimizer.step()`, without what torch wraps around it for torch.compile; its hooks are left out, too."""
+    """Call `optimizer.step()` without the wrapper that torch adds for torch.compile.
+
+    The optimiser's hooks are left out, too.
+    """
     with torch.no_grad():
         inspect.unwrap(type(optimizer).step)(optimizer)
 
 
-def _spare_the_compiler() -> None:
-    """Keep optimisers from importing torch.compile's machinery: 3.5 s at the start of a training that does not compile.
+def _avoid_compiler_import() -> None:
+    """Keep optimisers from importing torch.compile's code, which takes 3.5 s at the start of a training.
 
-    Their methods import it when first called, to mark themselves as not to be compiled, unless they find the mark
-    (torch/_compile.py). Should torch come to mark otherwise, the import is back, and nothing else changes.
+    On its first call, an optimiser's method imports this code to mark itself as not to be compiled, unless it
+    finds the mark (torch/_compile.py). If a later torch uses another mark, the import takes place again, and
+    nothing else changes.
     """
     for method in vars(torch.optim.Optimizer).values():
         plain = getattr(method, "__wrapped__", None)
@@ -83,12 +88,12 @@ def _spare_the_compiler() -> None:
 
 
 def learning_rate(params: FitParams, step: int, num_steps: int) -> float:
-    """The learning rate of a step: a linear climb to the peak, then down to nearly zero.
+    """Return the learning rate of a step: a linear rise to the peak, then a fall to nearly zero.
 
     Args:
-        params: Of the fit.
-        step: From 0.
-        num_steps: Of the whole training.
+        params: Parameters of the fit.
+        step: Number of the step, from 0.
+        num_steps: Number of steps of the whole training.
 
     Example:
         >>> fit = FitParams(epochs=1, batch_size=1, lr=1.0, warmup_share=0.5)
@@ -104,9 +109,10 @@ def learning_rate(params: FitParams, step: int, num_steps: int) -> float:
 
 
 class WeightAverage:
-    """Exponential moving average of a network's weights; its statistics are averaged alike.
+    """Exponential moving average of a network's weights; its statistics are averaged in the same way.
 
-    Early on the decay is lower, so that the average forgets the start: at most (1 + steps) / (10 + steps).
+    In early steps the decay is lower, at most (1 + steps) / (10 + steps), so that the average forgets the
+    initial weights.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -117,7 +123,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
-        """Take in the network's weights after `step` finished steps."""
+        """Update the average with the network's weights after `step` finished steps."""
         decay = min(self.decay, (1 + step) / (10 + step))
         now = network.state_dict()
         floats = [name for name, value in now.items() if value.is_floating_point()]

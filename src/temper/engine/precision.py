@@ -1,12 +1,16 @@
-"""Which precision and memory layout a network trains in: by what the device has, and held against fp32 on a real batch.
+"""Chooses the precision and memory layout of a training by the device, and checks them against fp32.
 
-No clock is asked. Timings waver with whatever else the machine does, and a mode chosen by them made another model of the
-same seed. The rule is: bf16 where the device multiplies matrices of it in hardware, fp16 on GPUs that only have that, channels-last
-always. What it costs or gains on a machine is what `bench/modes.py` measures; where it is wrong there, name `fit.precision` and `fit.layout`.
-Half precision has had wrong kernels for some shapes, so it is taken only if a step on the real network agrees with fp32. One such kernel is known by its
-shape, since a step may hide it: oneDNN's bf16 gradient of a convolution whose stride is larger than its map (`docs/facts.md`).
+The choice does not depend on timings. Timings vary with the load of the machine, so a choice by timings could
+give different models for the same seed. The rule is: bf16 if the device multiplies bf16 matrices in hardware;
+fp16 on GPUs that can do this only with fp16; always channels-last. `bench/modes.py` measures what the rule
+costs or gains on a machine. If the rule is wrong there, set `fit.precision` and `fit.layout`.
 
-Gradients below 6e-8 vanish in fp16, so losses are multiplied by a large number, and gradients divided by it before they are used.
+Half precision has had wrong kernels for some shapes, so it is used only if a step of the real network on a
+real batch agrees with fp32. One such kernel is detected by its shape, because a step may not reveal it:
+oneDNN's bf16 gradient of a convolution whose stride is larger than its feature map (`docs/facts.md`).
+
+Gradients below 6e-8 vanish in fp16. The loss is therefore multiplied by a large number, and the gradients are
+divided by it before they are used.
 """
 
 from collections.abc import Iterator
@@ -24,9 +28,9 @@ from temper.problem import Batch, Objective
 Half = Literal["bf16", "fp16"]
 
 FIRST_LOSS_SCALE = 2.0**16
-"""As torch.amp.GradScaler's."""
+"""Initial loss scale, as in torch.amp.GradScaler."""
 SCALE_GROWS_AFTER = 2000
-"""Good steps after which the loss scale is doubled; as torch.amp.GradScaler's."""
+"""Number of good steps after which the loss scale is doubled, as in torch.amp.GradScaler."""
 _MOST_DEVIATION = 0.05
 _TENSOR_CORES = (7, 0)
 """Compute capability of the first GPUs that multiply fp16 matrices in hardware."""
@@ -35,29 +39,29 @@ _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Mode:
-    """A way to run a network's steps."""
+    """Precision and memory layout in which a network's steps run."""
 
     precision: Literal["fp32", "bf16", "fp16"]
     layout: Literal["contiguous", "channels-last"]
 
     @property
     def first_loss_scale(self) -> float:
-        """By what losses are multiplied at the beginning."""
+        """Initial factor by which losses are multiplied."""
         return FIRST_LOSS_SCALE if self.precision == "fp16" else 1.0
 
     def autocast(self, device: torch.device) -> AbstractContextManager[object]:
-        """The context in which the network runs."""
+        """Return the context in which the network runs."""
         if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(device.type, dtype=_TYPES[self.precision])
 
     def arrange(self, network: nn.Module) -> nn.Module:
-        """The network's weights in this layout; in place."""
+        """Convert the network's weights to this layout, in place, and return the network."""
         last = self.layout == "channels-last"
         return network.to(memory_format=torch.channels_last if last else torch.contiguous_format)
 
     def arrange_input(self, image: Tensor) -> Tensor:
-        """Images in this layout."""
+        """Return images in this layout."""
         last = self.layout == "channels-last"
         return image.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
@@ -65,12 +69,17 @@ class Mode:
 def choose_mode(
     network: nn.Module, objective: Objective, batch: Batch, params: FitParams, device: torch.device
 ) -> tuple[Mode, float | None]:
-    """The mode in which to train: as the parameters say; what they leave open, by the rule above.
+    """Choose the mode of a training: as the parameters say, and for `auto` by the rule of this module.
 
-    The network's weights and statistics are left as they were.
+    The network's weights and statistics are left unchanged.
 
     Returns:
-        The mode, and by which share the loss of one step in half precision deviates from fp32's; None where that was not tried.
+        The mode, and the relative deviation of the loss of one step in half precision from that in fp32; None
+        if it was not measured.
+
+    Raises:
+        ValueError: If the parameters name a half precision in which this network's gradients are wrong on a
+            CPU.
     """
     layout = "channels-last" if params.layout == "auto" else params.layout
     exact, asked = Mode("fp32", layout), params.precision
@@ -86,8 +95,9 @@ def choose_mode(
         if asked == "auto":
             return exact, None
         raise ValueError(
-            f"fit.precision = {asked!r}: {overstepping[0]}, and gradients of such a layer in half precision are wrong on processors: oneDNN "
-            "reads memory that nobody wrote. Set it to auto or fp32, enlarge the images (prepare.height_px), or take a network with fewer strides"
+            f"fit.precision = {asked!r}: {overstepping[0]}; on CPUs, the gradients of this layer "
+            "are wrong in half precision, because oneDNN reads uninitialised memory; set fit.precision to "
+            "auto or fp32, enlarge the images (prepare.height_px), or use a network with fewer strides"
         )
     if asked != "auto":
         return rough, None
@@ -97,14 +107,14 @@ def choose_mode(
 
 @contextmanager
 def _watch_strides(network: nn.Module) -> Iterator[list[str]]:
-    """Collect the convolutions that step further than their map is wide, as words, while a network runs."""
+    """Collect, during a run, descriptions of the convolutions whose stride exceeds their feature map."""
     found: list[str] = []
 
     def look(name: str, module: nn.Conv2d, inputs: tuple[Tensor, ...]) -> None:
         sides, strides = inputs[0].shape[2:], module.stride
         if any(stride > side for stride, side in zip(strides, sides, strict=True)):
             size, step = ("x".join(map(str, each)) for each in (sides, strides))
-            found.append(f"the convolution {name} has a stride of {step} on a map of {size} px")
+            found.append(f"the convolution {name} has a stride of {step} on a feature map of {size} px")
 
     named = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Conv2d)]
     handles = [module.register_forward_pre_hook(partial(look, name)) for name, module in named]
@@ -116,7 +126,7 @@ def _watch_strides(network: nn.Module) -> Iterator[list[str]]:
 
 
 def half_precision(device: torch.device) -> Half | None:
-    """The half precision in which a device multiplies matrices in hardware; None if there is none."""
+    """Return the half precision in which a device multiplies matrices in hardware; None if there is none."""
     if multiplies_bf16(device):
         return "bf16"
     return (
@@ -127,14 +137,17 @@ def half_precision(device: torch.device) -> Half | None:
 
 
 def multiplies_bf16(device: torch.device) -> bool:
-    """Whether a device has units that multiply bf16 matrices; bf16 on vector units alone is slower than fp32 (`docs/log.md`)."""
+    """Return whether a device has units that multiply bf16 matrices.
+
+    bf16 on vector units alone is slower than fp32 (`docs/log.md`).
+    """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
 
 def _loss(network: nn.Module, objective: Objective, batch: Batch, mode: Mode, device: torch.device) -> float:
-    """The loss of one step forward and backward, after which the network is as it was."""
+    """Return the loss of one step forward and backward; the network's state is restored afterwards."""
     before = {name: value.clone() for name, value in network.state_dict().items()}
     inputs = {**batch.inputs, "image": mode.arrange_input(batch.inputs["image"])}
     mode.arrange(network).train()

@@ -1,4 +1,4 @@
-"""What of a step goes into the journal; apart from the loop, which only says when."""
+"""Journal values of a training step; the training loop decides when they are written."""
 
 from collections.abc import Mapping
 
@@ -10,17 +10,17 @@ from temper.engine.train_state import State
 
 
 def mean_terms(terms: Mapping[str, Tensor], ranks: Ranks) -> dict[str, float]:
-    """The terms of an objective, at least one, as their means over the ranks."""
+    """Return the terms of an objective, at least one, as means over the ranks."""
     means = ranks.sum(torch.stack([value.double() for value in terms.values()])) / ranks.num
     return {f"train/{name}": value for name, value in zip(terms, means.tolist(), strict=True)}
 
 
 def state_values(state: State, parts: int) -> dict[str, float]:
-    """What else there is to say of a training; nothing of one in which nothing happened.
+    """Return skipped steps, clipped share, loss scale and number of parts, each only where it applies.
 
     Args:
-        state: After the step.
-        parts: Into how many a batch is cut.
+        state: State of the training after the step.
+        parts: Number of parts into which a batch is split.
     """
     values: dict[str, float] = {}
     if state.skipped:

@@ -1,4 +1,4 @@
-"""How long a step of a training takes: the loop's own steps, a few of them, timed; nothing is kept of what they learn."""
+"""Measures the time of a training step: runs a few steps of the training loop and discards their results."""
 
 import tempfile
 import time
@@ -19,11 +19,12 @@ from temper.engine.unfreezing import Thawing
 from temper.problem import Batch, Objective
 
 WARM_UP = 2
-"""Steps before the clock starts: kernels are chosen, memory is fetched, and workers begin to decode ahead."""
+"""Number of steps before the timing starts. In these steps kernels are chosen, memory is allocated, and
+workers start to decode ahead."""
 LONGEST_S = 4.0
-"""Time spent on steps, about."""
+"""Approximate limit on the total time of the timed steps, in seconds."""
 _ENOUGH, _ENOUGH_S = 10, 1.0
-"""So many steps that took so long together are enough."""
+"""The timing of steps ends after at least this many steps that took at least this many seconds together."""
 
 
 def time_steps(
@@ -36,16 +37,18 @@ def time_steps(
     thawing: Thawing | None = None,
     longest_s: float = LONGEST_S,
 ) -> tuple[float, Mode]:
-    """Seconds of a step, batches and views included, with all layers trained that ever are; and the mode it ran in.
+    """Return the seconds per step, including batches and views, and the mode in which the steps ran.
+
+    All layers are trained that are trained in any epoch.
 
     Args:
-        network: On the ranks' device; it is trained a little.
-        objective: What it is trained for.
-        loader: Batches as one rank gets them.
-        params: How it is fitted.
-        ranks: This process, alone.
-        thawing: What of the network is trained when; None for all of it.
-        longest_s: After so many seconds no further step is timed.
+        network: Network on the ranks' device; it is trained a little.
+        objective: What the network is trained for.
+        loader: Loader of one rank's batches.
+        params: Parameters of the fit.
+        ranks: This process as the only rank.
+        thawing: Which layers are trained in which epoch; None trains all of them.
+        longest_s: No further step is timed after this many seconds.
 
     Raises:
         ValueError: If memory runs out.
@@ -72,12 +75,17 @@ def time_steps(
             return _time(fitting._step, _endless(loader), ranks.device, longest_s), mode
         except (torch.OutOfMemoryError, SystemExit) as error:
             raise ValueError(
-                f"{ranks.device} has no memory for a whole batch of {params.batch_size}; training would go through it in parts, slower"
+                f"fit.batch_size = {params.batch_size}: {ranks.device} does not have enough memory for "
+                "a whole batch, so its steps cannot be timed; training would split the batch into parts, "
+                "which is slower; lower fit.batch_size to time whole batches"
             ) from error
 
 
 def time_calls(call: Callable[[], object], device: torch.device, *, longest_s: float = 1.0) -> float:
-    """Seconds of a call, after one that is not counted."""
+    """Return the mean seconds per call, after one call that is not counted.
+
+    If this first call alone takes longer than `longest_s`, return its time.
+    """
     _wait(device)
     started = time.perf_counter()
     call()
@@ -103,7 +111,7 @@ def _endless(loader: Loader) -> Iterator[Batch]:
 def _time(
     step: Callable[[Batch], None], batches: Iterator[Batch], device: torch.device, longest_s: float
 ) -> float:
-    """Mean seconds of a step; of the first one where it alone takes longer than there is."""
+    """Return the mean seconds per step; if one warm-up step alone exceeds the limit, return its time."""
     for _ in range(WARM_UP):
         started = time.perf_counter()
         step(next(batches))
@@ -121,6 +129,6 @@ def _time(
 
 
 def _wait(device: torch.device) -> None:
-    """Let a GPU come to the end of what it was asked: it answers before it is done."""
+    """Wait until a GPU has finished its work; its calls return earlier."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,4 +1,4 @@
-"""What a training is at one instant: how it goes into a checkpoint and comes back, bit for bit."""
+"""The state of a training: how it is written to a checkpoint and restored, bit for bit."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -20,39 +20,40 @@ from temper.problem import Headline, Inputs
 
 @dataclass
 class State:
-    """Where a training stands; JSON values, but for the mode."""
+    """The state of a training; all fields except `mode` are JSON values."""
 
     step: int = 0
-    """Finished steps, the skipped ones included."""
+    """Number of finished steps, including skipped ones."""
     epoch: int = 0
-    """Finished epochs, validation included."""
+    """Number of finished epochs, including their validation."""
     turn: int = 0
-    """How often it went back to a good checkpoint."""
+    """How often training went back to a good checkpoint."""
     streak: int = 0
-    """Bad steps in a row up to now."""
+    """Number of bad steps in a row up to now."""
     skipped: int = 0
-    """Bad steps in all, those before it went back included."""
+    """Total number of bad steps, including those before training went back."""
     clipped: int = 0
-    """Good steps whose gradients were shortened."""
+    """Number of good steps whose gradients were clipped."""
     mean_norm: float = 0.0
     """Running mean of the norms of all gradients; 0 before the first good step."""
     best_epoch: int = 0
     best_scores: dict[str, float] = field(default_factory=dict)
     mode: Mode | None = None
     loss_scale: float = 1.0
-    """By what losses are multiplied; only fp16 has another than 1."""
+    """Factor by which losses are multiplied; it differs from 1 only with fp16."""
     scaled: int = 0
-    """Good steps since the loss scale last changed."""
+    """Number of good steps since the loss scale last changed."""
 
     @property
     def clipped_share(self) -> float:
-        """Share of the finished steps whose gradients were shortened."""
+        """Share of the finished steps whose gradients were clipped."""
         return self.clipped / max(self.step, 1)
 
     def count(self, verdict: Verdict) -> None:
-        """Take note of a finished step.
+        """Record a finished step.
 
-        Where the loss is scaled, numbers that are not finite are taken for the scale's fault as long as it can be halved.
+        If the loss is scaled, numbers that are not finite are attributed to the scale as long as it can be
+        halved.
         """
         self.step += 1
         self.clipped += verdict.clipped
@@ -68,12 +69,12 @@ class State:
 
 
 class Training:
-    """A network on its way, with all that the next step depends on.
+    """A network in training, with everything that the next step depends on.
 
     Args:
-        network: On the ranks' device.
-        params: Of the fit.
-        thawing: Learning rates by layer, and what is trained when.
+        network: Network on the ranks' device.
+        params: Parameters of the fit.
+        thawing: Learning rates by layer, and which layers are trained in which epoch.
     """
 
     def __init__(self, network: nn.Module, params: FitParams, thawing: Thawing) -> None:
@@ -91,13 +92,17 @@ class Training:
         context: AbstractContextManager[object],
         training_inputs: Callable[[], Iterator[Inputs]] | None,
     ) -> dict[str, float]:
-        """Score the averaged weights where there are any, else the present ones, and keep them if they are the best so far.
+        """Score the averaged weights, or the current ones without averaging, and store the best so far.
 
         Args:
-            validate: Scores of a network, the same on every rank.
-            headline: Which score decides.
-            context: In which the network runs.
-            training_inputs: Over what the statistics of what is scored are taken anew; None where they do not lag.
+            validate: Returns the scores of a network, the same on every rank.
+            headline: Score that decides which weights are the best.
+            context: Context in which the network runs.
+            training_inputs: Returns the inputs over which batch normalisation statistics are recomputed
+                before the network is scored; None if the statistics do not lag.
+
+        Returns:
+            The scores of the epoch.
         """
         norms = find_statistics(self.network, self.thawing)
         own = copy_state(self.network)
@@ -118,7 +123,7 @@ class Training:
         return scores
 
     def pack(self, journal: str, *, good: bool) -> Checkpoint:
-        """This instant as a checkpoint."""
+        """Return the current state as a checkpoint."""
         tensors = {f"network/{name}": value for name, value in self.network.state_dict().items()}
         if self.params.average_decay:
             tensors |= {f"average/{name}": value for name, value in self.average.values.items()}
@@ -129,7 +134,7 @@ class Training:
         return Checkpoint(state.step, asdict(state), tensors, journal, state.epoch, state.turn, good)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Be as the checkpoint says, whatever came since."""
+        """Restore the state of a checkpoint, whatever happened since."""
         parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "best": {}, "optimizer": {}}
         for key, value in checkpoint.tensors.items():
             part, name = key.split("/", 1)
@@ -152,7 +157,8 @@ class Training:
             number, name = key.split("/", 1)
             like = parameters[int(number)]
             if value.shape == like.shape:
-                # In the layout of its parameter, as the optimiser had it: sums over another one may differ in the last bit.
+                # Use the layout of the parameter, as the optimiser did: sums over another layout may differ
+                # in the last bit.
                 value = torch.empty_like(like, dtype=value.dtype).copy_(value)
             state.setdefault(int(number), {})[name] = value
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})

@@ -1,8 +1,8 @@
-"""Unfreezing a pretrained network: the head first, then the backbone's layers from the head down; and learning rates by layer.
+"""Unfreezing of a pretrained network: first the head, then the backbone from the head down; rates by layer.
 
-What is frozen is a function of the epoch alone, so a resumed training freezes what an undisturbed one does. A frozen layer gets no
-gradient (so no decay and no momentum: optimisers pass over what has none), and is in evaluation mode, so that its
-statistics stay, too.
+Which layers are frozen depends only on the epoch, so a resumed training freezes the same layers as an
+uninterrupted one. A frozen layer gets no gradient, and therefore no decay and no momentum: optimisers skip
+parameters without a gradient. It is in evaluation mode, so that its statistics do not change either.
 """
 
 import math
@@ -16,11 +16,11 @@ from temper.networks.params import FROM_SCRATCH, TransferParams
 
 
 class Thawing:
-    """Which layers of a network are trained in which epoch.
+    """Decides which layers of a network are trained in which epoch.
 
     Args:
-        network: With its backbone as attribute `backbone`; what stands behind that is the head.
-        params: How it is unfrozen; the default trains everything from the start.
+        network: Network with its backbone as attribute `backbone`; everything after the backbone is the head.
+        params: How the network is unfrozen; the default trains everything from the start.
     """
 
     def __init__(self, network: nn.Module, params: TransferParams = FROM_SCRATCH) -> None:
@@ -37,7 +37,7 @@ class Thawing:
         self._active: int | None = None
 
     def count(self, epoch: int) -> int:
-        """How many layers, from the head down, are trained in an epoch, counted from 0."""
+        """Return the number of layers, from the head down, that are trained in an epoch, counted from 0."""
         over = self.params.unfreeze_epochs
         if not self.params.freezes:
             return len(self._layers)
@@ -47,9 +47,10 @@ class Thawing:
         return math.ceil(share * len(self._layers))
 
     def begin(self, epoch: int) -> bool:
-        """Freeze and unfreeze what an epoch asks for; returns whether anything changed, as it does the first time.
+        """Freeze and unfreeze layers for an epoch; return whether anything changed.
 
-        Whoever wraps the network by what gets gradients (ranks that average them) must wrap it anew after a change.
+        The first call always returns True. After a change, a wrapper of the network that depends on which
+        parameters get gradients must be made again. Ranks that average gradients use such a wrapper.
         """
         active = self.count(epoch)
         for number, layer in enumerate(self._layers):
@@ -59,7 +60,7 @@ class Thawing:
         return active != before
 
     def train(self, network: nn.Module) -> None:
-        """Put a network into training mode, what is frozen excepted."""
+        """Put a network into training mode, except for its frozen parts."""
         network.train()
         for layer in self._layers[self._active :]:
             for module in layer.modules:
@@ -69,7 +70,7 @@ class Thawing:
                 norm.eval()
 
     def scale(self, optimizer: torch.optim.Optimizer) -> None:
-        """Split an optimiser's groups by layer; each says in `lr_scale` which share of the learning rate it takes."""
+        """Split an optimiser's groups by layer; `lr_scale` of a group is its share of the learning rate."""
         if self.params.lr_decay == 1.0:
             return
         scales = {

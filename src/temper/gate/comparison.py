@@ -1,4 +1,4 @@
-"""Two models side by side: every score with its difference and interval, and where they differ most."""
+"""Comparison of two models: every score with its difference and interval, and where they differ most."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,22 +9,22 @@ from temper.gate.significance import difference, discordant, mid_p
 
 @dataclass(frozen=True)
 class Row:
-    """One score of both."""
+    """One score of both models."""
 
     metric: str
     where: str
-    """`clean`, a family of stress (the mean over it), a condition and its severity, or a stratum."""
+    """`clean`, a family of stress (its mean), a condition and its severity, or a stratum."""
     family: str
     first: float
     second: float
     difference: float
-    """Second minus first, turned so that above 0 is better."""
+    """Second minus first, with the sign chosen so that above 0 is better."""
     low: float
     high: float
 
     @property
     def word(self) -> str:
-        """What the interval allows to say."""
+        """Conclusion from the interval: `better`, `worse` or `no difference shown`."""
         if self.low > 0:
             return "better"
         return "worse" if self.high < 0 else "no difference shown"
@@ -32,39 +32,41 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that two ratings of the same images say about each other."""
+    """All results of comparing two ratings of the same images."""
 
     headline: str
     scores: tuple[Row, ...]
     """All scores on clean images, and the headline as the mean over each family of stress."""
     strata: tuple[Row, ...]
-    """The headline by stratum, the one that lost most first."""
+    """The headline by stratum, the largest loss first."""
     cells: tuple[Row, ...]
     """The headline under every condition and severity."""
     gained: int | None
-    """Images that only the second answers rightly; None where an image's score is not right or wrong."""
+    """Images that only the second model answers correctly; None if an image's score is not right or wrong."""
     lost: int | None
+    """Images that only the first model answers correctly; None as for `gained`."""
     mid_p: float | None
-    """One-sided mid-p McNemar that the second is better."""
+    """One-sided mid-p value of McNemar's test that the second model is better."""
 
 
 def compare(first: Rating, second: Rating, *, confidence: float) -> Comparison:
-    """Hold one model against another.
+    """Compare two models.
 
     Args:
         first: Usually the champion.
         second: Usually the challenger.
-        confidence: Of each two-sided interval by itself.
+        confidence: Confidence of each two-sided interval by itself.
 
     Raises:
-        ValueError: If they answer different questions or were measured on different images.
+        ValueError: If the models answer different questions or were measured on different images.
     """
     if first.question != second.question:
         raise ValueError(
-            "the two models answer different questions: another kind of problem, or other classes; nothing can be compared"
+            "the two models answer different questions (another kind of problem, or other classes): "
+            "they cannot be compared"
         )
     if first.measured_on != second.measured_on:
-        raise ValueError("the two models were measured on different images; rate both anew")
+        raise ValueError("the two models were measured on different images; rate both on the same images")
     headline, theirs = first.question.headline, {cell: number for number, cell in enumerate(first.cells)}
     rows = []
     for number, cell in enumerate(second.cells):

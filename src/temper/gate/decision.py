@@ -1,8 +1,9 @@
-"""May this model be released, and if not, why: rules held against what was measured, each with a reason in words.
+"""The gate's decision: compare the measurements with each rule, and give a reason for each result.
 
-Judged is the quantized model. A comparison never rests on luck: "not worse" means that the one-sided bound of the difference
-lies above the margin (non-inferior), "better" that it lies above the gain and that McNemar's test agrees. All rules must
-hold, so none needs a correction for the others; where a rule asks many cells whether one was shown to be worse, Holm's does it.
+The gate judges the quantized model. A comparison allows for chance: "not worse" means that the one-sided
+bound of the difference is above -max_drop (non-inferior); "better" means that the bound is above min_gain
+and that McNemar's test agrees. All rules must hold, so no rule needs a correction for the other rules. A
+rule that checks whether any of many cells was shown to be worse applies Holm's correction.
 """
 
 from collections.abc import Mapping
@@ -15,34 +16,36 @@ from temper.gate.significance import Difference, difference, discordant, holm, m
 from temper.gate.slices import Slice
 
 _ROUNDING = 1e-9
-"""A drop equal to the allowed one passes, whatever binary fractions make of 0.90 - 0.89."""
+"""Tolerance for rounding: a drop equal to the allowed one passes, although binary 0.90 - 0.89 is not
+exactly 0.01."""
 Outcome = Literal["pass", "fail", "bootstrap", "incomparable"]
 
 
 @dataclass(frozen=True)
 class Reason:
-    """What one rule said."""
+    """The result of one rule."""
 
     rule: str
     holds: bool | None
-    """None: it could not be asked, since there is no champion."""
+    """None if the rule could not be checked because there is no champion."""
     found: str
-    """What was measured, in words."""
+    """What was measured, as text."""
 
     def __str__(self) -> str:
-        mark = {True: "holds", False: "FAILS", None: "not asked"}[self.holds]
+        mark = {True: "holds", False: "FAILS", None: "not checked"}[self.holds]
         return f"{mark}: {self.rule}: {self.found}"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The gate's answer."""
+    """The gate's decision."""
 
     outcome: Outcome
-    """`bootstrap`: there is no champion yet; `incomparable`: there is one that cannot be compared with."""
+    """`bootstrap`: there is no champion yet; `incomparable`: the champion cannot be compared with the
+    challenger."""
     reasons: tuple[Reason, ...]
     why: str = ""
-    """Of `incomparable`: what is in the way, and the way out."""
+    """For `incomparable`: the obstacle, and the way out."""
 
     @property
     def opens(self) -> bool:
@@ -59,11 +62,12 @@ class Verdict:
             return f"fail: {'; '.join(failed)}"
         held = sum(reason.holds is True for reason in self.reasons)
         if self.outcome == "bootstrap":
-            return f"bootstrap: there was no champion; {_count(held, 'rule')} of {len(self.reasons)} could be asked and held"
+            rules = f"{held} of {_count(len(self.reasons), 'rule')}"
+            return f"bootstrap: there was no champion; {rules} could be checked and held"
         return f"pass: {_count(held, 'rule')} held; " + "; ".join(reason.found for reason in self.reasons)
 
     def words(self) -> str:
-        """The verdict and its table of reasons, for the terminal."""
+        """Return the verdict and its list of reasons, for the terminal."""
         return "\n".join(
             [
                 self.sentence if self.outcome == "incomparable" else self.outcome,
@@ -72,7 +76,7 @@ class Verdict:
         )
 
     def record(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Return the verdict as JSON values."""
         return asdict(self)
 
 
@@ -84,17 +88,18 @@ def judge(
     others: Mapping[str, Rating],
     speeds: Mapping[str, Mapping[str, float]],
 ) -> Verdict:
-    """Hold every rule against what was measured.
+    """Compare the measurements with every rule.
 
     Args:
         params: The rules.
-        challenger: The model that asks to be released.
-        champion: The one that is released now; None if there is none, text if it cannot be rated: why, and the way out.
+        challenger: The model that may be released.
+        champion: The current champion; None if there is none, text (the reason and the way out) if it
+            cannot be rated.
         others: Ratings of `teacher` and `student`.
         speeds: `latency_ms` and `images_per_s` of this run's candidates, the challenger as `quantized`.
     """
     if isinstance(champion, Rating):
-        champion = _unlike(challenger, champion) or champion
+        champion = _explain_mismatch(challenger, champion) or champion
     if isinstance(champion, str):
         return Verdict("incomparable", (), champion)
     known = {**others, **({"champion": champion} if champion else {})}
@@ -102,33 +107,38 @@ def judge(
         replace(rule, metric=challenger.question.headline) if rule.metric == HEADLINE else rule
         for rule in params.rules
     ]
-    reasons = tuple(_ask(rule, params.confidence, challenger, known, speeds) for rule in rules)
+    reasons = tuple(_check(rule, params.confidence, challenger, known, speeds) for rule in rules)
     if any(reason.holds is False for reason in reasons):
         return Verdict("fail", reasons)
     return Verdict("pass" if champion else "bootstrap", reasons)
 
 
-def _unlike(challenger: Rating, champion: Rating) -> str | None:
-    """Why two models answer different questions; None if they do not."""
+def _explain_mismatch(challenger: Rating, champion: Rating) -> str | None:
+    """Return why two models cannot be compared; None if they can."""
     ours, theirs = challenger.question, champion.question
-    way = 'promote the new one by hand (make promote REASON="...") if it is meant to take over'
+    way_out = 'if the challenger is meant to replace the champion, run make promote REASON="..."'
     if ours.kind != theirs.kind:
-        return f"the champion answers {theirs.kind}, the challenger {ours.kind}; {way}"
+        return (
+            f"problem kinds differ: the champion's is {theirs.kind}, the challenger's {ours.kind}; {way_out}"
+        )
     if ours.classes != theirs.classes:
-        gone, new = (
+        missing, added = (
             [name for name in a if name not in b]
             for a, b in ((theirs.classes, ours.classes), (ours.classes, theirs.classes))
         )
-        changed = [
-            f"{word} {', '.join(names)}" for word, names in (("without", gone), ("with", new)) if names
-        ] or ["in another order"]
-        return f"the challenger's classes are the champion's {' and '.join(changed)}; {way}"
+        changes = [
+            f"{verb} {', '.join(names)}" for verb, names in (("lacks", missing), ("adds", added)) if names
+        ] or ["has the same classes in another order"]
+        return f"class lists differ: the challenger {' and '.join(changes)}; {way_out}"
     if challenger.measured_on != champion.measured_on:
-        return "champion and challenger were measured on different images; run `make pipeline`, which measures both anew"
+        return (
+            "champion and challenger were measured on different images; "
+            "run `make pipeline`, which measures both again"
+        )
     return None
 
 
-def _ask(
+def _check(
     rule: Rule,
     confidence: float,
     challenger: Rating,
@@ -138,29 +148,30 @@ def _ask(
     if rule.compares and rule.vs == "champion" and "champion" not in known:
         return Reason(str(rule), None, "there is no champion")
     if rule.metric in (*COSTS, *SPEEDS):
-        return _ask_cost(rule, challenger, known, speeds)
+        return _check_cost(rule, challenger, known, speeds)
     cells = challenger.find(rule.metric, rule.on)
     if not cells:
         return Reason(
             str(rule),
             False,
-            f"{rule.metric} {rule.on} was not measured; there are {_known(rule, challenger)}",
+            f"{rule.metric} {rule.on} was not measured; available: {_available(rule, challenger)}",
         )
     if not rule.compares:
-        return _hold(rule, challenger.score(cells)[0])
+        return _check_bound(rule, challenger.score(cells)[0])
     other = known.get(rule.vs)
     if other is None:
         return Reason(
             str(rule),
             False,
-            f"the {rule.vs} was not measured on these images: only a run's own candidates have one",
+            f"the {rule.vs} was not measured on these images: "
+            "only the candidate of the current run is compared with it",
         )
     pairs = [(cell, _match(other, challenger, cell)) for cell in cells]
     if missing := [challenger.cells[mine] for mine, theirs in pairs if theirs is None]:
         return Reason(
             str(rule),
             False,
-            f"{missing[0].metric} under {missing[0].condition} was not measured of the {rule.vs}",
+            f"{missing[0].metric} under {missing[0].condition} was not measured for the {rule.vs}",
         )
     groups = [[pair] for pair in pairs] if rule.on.each else [pairs]
     better = challenger.question.greater_is_better
@@ -174,13 +185,13 @@ def _ask(
         for group in groups
     ]
     if rule.on.each:
-        return _ask_each(rule, found, [challenger.cells[cell] for cell in cells], confidence)
+        return _check_each(rule, found, [challenger.cells[cell] for cell in cells], confidence)
     whole = rule.metric == challenger.question.headline and rule.on == Slice()
     return _compare(rule, found[0], discordant(challenger.alone, other.alone) if whole else None, confidence)
 
 
-def _known(rule: Rule, rating: Rating) -> str:
-    """What a rule might have meant: scores, or, where the score is known, the parts of the images."""
+def _available(rule: Rule, rating: Rating) -> str:
+    """List what a rule can refer to: scores or, if its score was measured, parts of the images."""
     if rule.metric not in {cell.metric for cell in rating.cells}:
         return ", ".join(dict.fromkeys(cell.metric for cell in rating.cells))
     strata = [cell.family == STRATUM for cell in rating.cells]
@@ -194,18 +205,18 @@ def _match(other: Rating, challenger: Rating, cell: int) -> int | None:
     return next((number for number, each in enumerate(other.cells) if each == challenger.cells[cell]), None)
 
 
-def _hold(rule: Rule, value: float) -> Reason:
-    """A value against its bound."""
+def _check_bound(rule: Rule, value: float) -> Reason:
+    """Compare a value with its bound."""
     if rule.min is not None:
-        return Reason(str(rule), value >= rule.min - _ROUNDING, f"it is {value:.6g}")
+        return Reason(str(rule), value >= rule.min - _ROUNDING, f"measured {value:.6g}")
     assert rule.max is not None
-    return Reason(str(rule), value <= rule.max + _ROUNDING, f"it is {value:.6g}")
+    return Reason(str(rule), value <= rule.max + _ROUNDING, f"measured {value:.6g}")
 
 
-def _ask_cost(
+def _check_cost(
     rule: Rule, challenger: Rating, known: Mapping[str, Rating], speeds: Mapping[str, Mapping[str, float]]
 ) -> Reason:
-    """A rule on what a model costs: no statistics, files do not vary and machines are not images."""
+    """Check a rule on a cost. It needs no statistics: a cost does not vary with the choice of test images."""
     if rule.metric in COSTS:
         values = {"quantized": challenger.costs, **{name: rating.costs for name, rating in known.items()}}
     else:
@@ -214,32 +225,32 @@ def _ask_cost(
     if value is None:
         return Reason(str(rule), False, f"{rule.metric} was not measured")
     if not rule.compares:
-        return _hold(rule, value)
+        return _check_bound(rule, value)
     other = values.get(rule.vs, {}).get(rule.metric)
     if other is None:
         return Reason(str(rule), False, f"{rule.metric} of the {rule.vs} was not measured")
     gain = (value - other) * (1 if SPEEDS.get(rule.metric, False) else -1)
-    said = f"it is {value:.6g}, the {rule.vs}'s {other:.6g}"
+    text = f"measured {value:.6g}, the {rule.vs}'s is {other:.6g}"
     if rule.max_drop is not None:
-        return Reason(str(rule), gain >= -rule.max_drop - _ROUNDING, said)
+        return Reason(str(rule), gain >= -rule.max_drop - _ROUNDING, text)
     assert rule.min_gain is not None
-    return Reason(str(rule), gain > rule.min_gain, said)
+    return Reason(str(rule), gain > rule.min_gain, text)
 
 
 def _compare(rule: Rule, found: Difference, images: tuple[int, int] | None, confidence: float) -> Reason:
-    """A difference against its margin."""
-    said = f"{found.value:+.4f}, at least {found.low:+.4f} with {100 * confidence:g} % confidence"
+    """Compare a difference with its margin."""
+    text = f"{found.value:+.4f}, at least {found.low:+.4f} with {100 * confidence:g} % confidence"
     if images is not None:
-        said += f" ({images[0]} images gained, {images[1]} lost, one-sided mid-p {mid_p(*images):.3g})"
+        text += f" ({images[0]} images gained, {images[1]} lost, one-sided mid-p {mid_p(*images):.3g})"
     if rule.max_drop is not None:
-        return Reason(str(rule), found.low >= -rule.max_drop - _ROUNDING, said)
+        return Reason(str(rule), found.low >= -rule.max_drop - _ROUNDING, text)
     assert rule.min_gain is not None
     agrees = images is None or mid_p(*images) <= 1 - confidence
-    return Reason(str(rule), found.low > rule.min_gain and agrees, said)
+    return Reason(str(rule), found.low > rule.min_gain and agrees, text)
 
 
-def _ask_each(rule: Rule, found: list[Difference], cells: list[Any], confidence: float) -> Reason:
-    """Was any of many cells shown to be worse by more than the margin?"""
+def _check_each(rule: Rule, found: list[Difference], cells: list[Any], confidence: float) -> Reason:
+    """Check that none of many cells was shown to be worse by more than the margin."""
     assert rule.max_drop is not None
     p_values = holm([each.p_worse(rule.max_drop) for each in found])
     worse = sorted((p, number) for number, p in enumerate(p_values) if p <= 1 - confidence)
@@ -248,7 +259,8 @@ def _ask_each(rule: Rule, found: list[Difference], cells: list[Any], confidence:
         return Reason(
             str(rule),
             True,
-            f"none of {len(found)} cells was shown to be worse; the least is {_name(cells[least])}, {found[least].value:+.4f}",
+            f"none of {len(found)} cells was shown to be worse; "
+            f"the lowest difference is {_name(cells[least])} {found[least].value:+.4f}",
         )
     named = "; ".join(
         f"{_name(cells[number])} {found[number].value:+.4f} (p {p:.2g})" for p, number in worse[:3]

@@ -1,7 +1,8 @@
-"""What was measured of one model, so that two can be compared image by image: scores, the same under draws, costs.
+"""The rating of one model: its scores, the scores under each draw of images, and its costs.
 
-Two ratings of the same images under the same draws are pairs: the difference of a score under a draw is a draw of the
-difference. A rating is one safetensors file; equal measurements, equal bytes.
+Two models can be compared image by image through their ratings. Ratings of the same images under the same
+draws are paired: the difference of a score under a draw is a draw of the difference. A rating is stored as
+one safetensors file; equal measurements give equal bytes.
 """
 
 import json
@@ -20,12 +21,12 @@ from temper.gate.slices import Slice
 
 _FACTS = "facts"
 CLEAN, SUBSET, STRATUM, MEAN = "clean", "clean, stressed images only", "stratum", "mean"
-"""Families and conditions that are not stress, as the table of scores names them."""
+"""Families and conditions that are not stress, named as in the table of scores."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Where a score was taken."""
+    """The situation in which a score was measured, and its metric."""
 
     family: str
     condition: str
@@ -34,13 +35,13 @@ class Cell:
 
     @property
     def stressed(self) -> bool:
-        """Whether it is one condition at one severity."""
+        """Whether the cell is one condition at one severity."""
         return self.family not in (CLEAN, STRATUM) and self.condition != MEAN and self.severity is not None
 
 
 @dataclass(frozen=True)
 class Question:
-    """What was asked: models that answer different questions cannot be compared."""
+    """The task of a model: models that answer different questions cannot be compared."""
 
     kind: str
     classes: tuple[str, ...]
@@ -50,10 +51,10 @@ class Question:
 
 @dataclass(frozen=True)
 class Rating:
-    """Everything that was measured of one model."""
+    """All measurements of one model."""
 
     model: str
-    """SHA-256 of its file."""
+    """SHA-256 of the model's file."""
     measured_on: str
     """Digest of the images, the conditions and the draws."""
     question: Question
@@ -62,11 +63,11 @@ class Rating:
     samples: Float64[np.ndarray, "cells draws"] = field(repr=False)
     """Each score under each draw of source images."""
     alone: Float64[np.ndarray, "images"] = field(repr=False)
-    """The headline of each clean test image by itself; NaN where one alone has none."""
+    """The headline of each clean test image by itself; NaN if a single image has no score."""
     costs: Mapping[str, float] = field(default_factory=dict)
 
     def find(self, metric: str, on: Slice) -> list[int]:
-        """Numbers of the cells that make up a slice: the score is their mean; none if nobody measured it."""
+        """Return the numbers of the cells whose mean is the score of a slice; none if it was not measured."""
         ours = [number for number, cell in enumerate(self.cells) if cell.metric == metric]
         if on.stratum is not None:
             return self._where(ours, family=STRATUM, condition=on.stratum)
@@ -90,12 +91,12 @@ class Rating:
         ]
 
     def score(self, numbers: Sequence[int]) -> tuple[float, Float64[np.ndarray, "draws"]]:
-        """The mean of some cells, and the same under each draw."""
+        """Return the mean of some cells, and the same mean under each draw."""
         return float(self.values[list(numbers)].mean()), self.samples[list(numbers)].mean(axis=0)
 
 
 def write_rating(path: Path, rating: Rating) -> None:
-    """Write a rating, whole or not at all."""
+    """Write a rating; the file is either complete or absent."""
     facts = {
         "model": rating.model,
         "measured_on": rating.measured_on,
@@ -104,15 +105,15 @@ def write_rating(path: Path, rating: Rating) -> None:
         "costs": dict(rating.costs),
     }
     tensors = {name: np.ascontiguousarray(getattr(rating, name)) for name in ("values", "samples", "alone")}
-    # One key: the file's writer does not keep several in order.
+    # All facts are in one key, because safetensors does not preserve the order of several keys.
     write_atomically(path, save(tensors, {_FACTS: json.dumps(facts, sort_keys=True)}))
 
 
 def read_rating(path: Path) -> Rating:
-    """What `write_rating` wrote.
+    """Read a rating that `write_rating` wrote.
 
     Raises:
-        ValueError: If it is missing or damaged.
+        ValueError: If the file is missing or damaged.
     """
     try:
         content = path.read_bytes()
@@ -129,5 +130,6 @@ def read_rating(path: Path) -> Rating:
         )
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ValueError(
-            f"{path} is no whole rating ({error}); delete it and run the same command again"
+            f"{path} is missing or is not a complete rating ({error}); "
+            "delete it and run the same command again"
         ) from error

@@ -12,30 +12,33 @@ from temper.gate.slices import Slice
 
 Reference = Literal["champion", "teacher", "student"]
 HEADLINE = "headline"
-"""Stands for the one score by which models of the problem are compared."""
+"""Stands for the score by which models of the problem are compared."""
 COSTS = ("bytes", "params", "macs")
-"""Metrics of a file; less is better."""
+"""Metrics of a file; lower is better."""
 _BOUNDS = ("min", "max", "max_drop", "min_gain")
 SPEEDS = {"latency_ms": False, "images_per_s": True}
-"""Metrics of this run's candidates on this machine -> whether more is better."""
+"""Metrics of this run's candidates on this machine -> whether higher is better."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """One demand on the quantized model: exactly one of `min`, `max`, `max_drop`, `min_gain`."""
+    """One requirement on the quantized model: exactly one of `min`, `max`, `max_drop`, `min_gain`."""
 
     metric: str
-    """A score of the problem (`accuracy`, ...; `headline` is the one models are compared by), `bytes`, `params`, `macs`, `latency_ms` or `images_per_s`."""
+    """A score of the problem (`accuracy`, ...; `headline` is the score by which models are compared),
+    `bytes`, `params`, `macs`, `latency_ms` or `images_per_s`."""
     min: float | None = None
     """The measured value must be at least this."""
     max: float | None = None
     """The measured value must be at most this."""
     max_drop: Annotated[float, Field(ge=0)] | None = None
-    """Not inferior: the one-sided bound of the difference from `vs` must not be worse than this margin, in the metric's unit."""
+    """Not inferior: the one-sided bound of the difference from `vs` must not be worse than this margin, in
+    the metric's unit."""
     min_gain: Annotated[float, Field(ge=0)] | None = None
-    """Better: the one-sided bound of the difference from the champion must be above this, in the metric's unit."""
+    """Better: the one-sided bound of the difference from the champion must be above this value, in the
+    metric's unit."""
     vs: Reference = "champion"
-    """With whom `max_drop` and `min_gain` compare; `student` is the float student."""
+    """The model with which `max_drop` and `min_gain` compare; `student` is the float student."""
     on: Slice = field(default_factory=Slice)
 
     def __post_init__(self) -> None:
@@ -47,15 +50,22 @@ class Rule:
             )
         if self.min_gain is not None and self.vs != "champion":
             raise ValueError(
-                f"min_gain on {self.metric} with vs = {self.vs!r}: only the champion can be gained upon"
+                f"vs = {self.vs!r} with min_gain on {self.metric}: min_gain compares only with the champion; "
+                "leave vs out, or use max_drop"
             )
         if self.on.each and self.max_drop is None:
-            raise ValueError(f"each: true asks for max_drop, found {asked[0]} on {self.metric}")
+            raise ValueError(
+                f"on.each = true with {asked[0]} on {self.metric}: each needs max_drop; "
+                f"write max_drop instead of {asked[0]}, or leave each out"
+            )
         if self.metric in (*COSTS, *SPEEDS) and self.on != Slice():
-            raise ValueError(f"{self.metric} is of a file, not of images; leave `on` out")
+            raise ValueError(
+                f"metric = {self.metric!r} with on: the metric does not depend on images; leave `on` out"
+            )
         if self.metric in SPEEDS and self.compares and self.vs == "champion":
             raise ValueError(
-                f"{self.metric} is measured for this run's candidates only; use min or max, or vs: teacher"
+                f"metric = {self.metric!r} with vs = 'champion': the metric is measured only for this run's "
+                "candidates; use min or max, or vs: teacher"
             )
 
     def check(
@@ -66,16 +76,16 @@ class Rule:
         conditions: Mapping[str, Collection[str]],
         strata: Collection[str] | None,
     ) -> None:
-        """Refuse to ask what nobody will have measured.
+        """Check that the rule refers only to what will be measured.
 
         Args:
             headline: The problem's score by which models are compared.
             scores: All scores of the problem.
-            conditions: Those that will be measured, by family.
-            strata: Those of the test images; None while nobody knows them.
+            conditions: Conditions that will be measured, by family.
+            strata: Strata of the test images; None as long as they are unknown.
 
         Raises:
-            ValueError: Names the value, and what there is.
+            ValueError: If it does not; names the value and the possible ones.
         """
         costs, on = (*COSTS, *SPEEDS), self.on
         if self.metric not in (HEADLINE, *scores, *costs):
@@ -94,18 +104,20 @@ class Rule:
             raise _unknown("on.condition", on.condition, known)
         if on.each and not conditions:
             raise ValueError(
-                "on.each: evaluate.families is empty, so no cell under stress is measured; add a family there"
+                "on.each = true: evaluate.families is empty, so no cell under stress is measured; "
+                "add a family there"
             )
         if on.stratum is not None and self.metric not in (HEADLINE, headline):
             raise ValueError(
-                f"on.stratum = {on.stratum!r}: of a stratum only {headline} is measured, not {self.metric}"
+                f"on.stratum = {on.stratum!r}: only {headline} is measured per stratum, not {self.metric}; "
+                f"set metric: {headline}"
             )
         if on.stratum is not None and strata is not None and on.stratum not in strata:
             raise _unknown("on.stratum", on.stratum, strata)
 
     @property
     def compares(self) -> bool:
-        """Whether it needs another model."""
+        """Whether the rule needs another model."""
         return self.max_drop is not None or self.min_gain is not None
 
     def __str__(self) -> str:
@@ -116,7 +128,7 @@ class Rule:
             return f"{self.metric}{where} at most {self.max:g}"
         if self.min_gain is not None:
             return f"{self.metric}{where} better than the champion's by more than {self.min_gain:g}"
-        return f"{self.metric}{where} not worse than the {self.vs}'s by {self.max_drop:g}"
+        return f"{self.metric}{where} not worse than the {self.vs}'s by more than {self.max_drop:g}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,14 +136,14 @@ class GateParams:
     """When a new model becomes champion."""
 
     rules: tuple[Rule, ...]
-    """All of them must hold."""
+    """Rules of the gate; all of them must hold."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-    """Of one-sided bounds, and over all cells of a rule with `each`."""
+    """Confidence of the one-sided bounds, and over all cells of a rule with `each`."""
 
     def __post_init__(self) -> None:
         if not self.rules:
             raise ValueError(
-                "rules is empty, and a gate without rules would let everything pass; write at least one, e.g. "
+                "rules is empty: a gate without rules would let every model pass; write at least one, e.g. "
                 "{metric: accuracy, max_drop: 0.01, vs: champion}"
             )
 
@@ -143,10 +155,11 @@ class GateParams:
         conditions: Mapping[str, Collection[str]],
         strata: Collection[str] | None,
     ) -> None:
-        """Refuse rules that ask what nobody will have measured; as `Rule.check`, and the error names the rule.
+        """Check every rule with `Rule.check`.
 
         Raises:
-            ValueError: Names the key, the value, and what there is.
+            ValueError: If a rule refers to something that will not be measured; names the key, the value and
+                the possible ones.
         """
         for number, rule in enumerate(self.rules):
             try:

@@ -1,6 +1,6 @@
-"""How sure a difference between two models is: one-sided bounds, McNemar's test, Holm's correction.
+"""The significance of a difference between two models: one-sided bounds, McNemar's test, Holm's correction.
 
-Images are the unit throughout; both models saw the same ones under the same draws.
+The unit is always the image; both models were measured on the same images under the same draws.
 """
 
 import math
@@ -16,20 +16,22 @@ _NORMAL = NormalDist()
 
 @dataclass(frozen=True)
 class Difference:
-    """How much better one model is than another; in the metric's unit, above 0 for better."""
+    """How much better one model is than another, in the metric's unit; above 0 means better."""
 
     value: float
     low: float
-    """One-sided bound: the true difference is above it, with the confidence that was asked for."""
+    """One-sided lower bound: the true difference is above it, with the requested confidence."""
     high: float
-    """One-sided bound from above."""
+    """One-sided upper bound."""
     samples: Float64[np.ndarray, "draws"]
     """The difference under each draw of images."""
 
     def p_worse(self, margin: float) -> float:
-        """How easily a model that is worse by no more than `margin` looks as bad as this one; small: it was shown to be worse.
+        """Return the chance that a model worse by no more than `margin` looks at least as bad as this one.
 
-        From the standard error of the draws: the share of a thousand draws cannot be as small as a correction for many cells asks.
+        A small value shows that the model is worse by more than `margin`. The p-value uses the standard
+        error of the draws, because a share of a thousand draws cannot be as small as a correction for many
+        cells requires.
         """
         error = float(np.nanstd(self.samples))
         if not error:
@@ -44,13 +46,13 @@ def difference(
     greater_is_better: bool,
     confidence: float,
 ) -> Difference:
-    """A difference of two scores with its one-sided percentile bounds.
+    """Return the difference of two scores with its one-sided percentile bounds.
 
     Args:
-        ours: The challenger's score, and the same under each draw.
-        theirs: The other's, under the same draws.
-        greater_is_better: Else signs are turned.
-        confidence: Of each bound by itself.
+        ours: The challenger's score, and the same score under each draw.
+        theirs: The other model's score, and the same score under the same draws.
+        greater_is_better: If False, the signs are reversed.
+        confidence: Confidence of each bound by itself.
 
     Source:
         Efron and Tibshirani 1993, chapter 13.
@@ -62,14 +64,17 @@ def difference(
 
 
 def mid_p(gained: int, lost: int) -> float:
-    """One-sided mid-p McNemar: how easily two equal models differ as much in favour of the first.
+    """Return the one-sided mid-p value of McNemar's test.
+
+    It is the probability that two equal models differ as much in favour of the first.
 
     Args:
-        gained: Images that only the first answers rightly.
-        lost: Images that only the second answers rightly.
+        gained: Images that only the first model answers correctly.
+        lost: Images that only the second model answers correctly.
 
     Returns:
-        P(X > gained) + P(X = gained) / 2 for X ~ Binomial(gained + lost, 1/2); 0.5 where they never differ.
+        P(X > gained) + P(X = gained) / 2 for X ~ Binomial(gained + lost, 1/2); 0.5 if the models never
+        differ.
 
     Source:
         Fagerland, Lydersen and Laake 2013, doi:10.1186/1471-2288-13-91.
@@ -90,7 +95,10 @@ def mid_p(gained: int, lost: int) -> float:
 def discordant(
     ours: Float64[np.ndarray, "images"], theirs: Float64[np.ndarray, "images"]
 ) -> tuple[int, int] | None:
-    """On how many images only the first, and only the second, is right; None where an image's score is not right or wrong."""
+    """Count the images on which only the first model, and only the second, is right.
+
+    Returns None if an image's score is not right or wrong.
+    """
     both = np.stack([ours, theirs])
     if not np.isin(both, (0.0, 1.0)).all():
         return None
@@ -98,7 +106,10 @@ def discordant(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values: as many as are below a level can be believed together, with that chance of a single error.
+    """Return p-values with Holm's correction.
+
+    All findings whose value is below a level can be accepted together; the chance of any error is then at
+    most that level.
 
     Source:
         Holm 1979, Scandinavian Journal of Statistics 6:65-70.

@@ -1,4 +1,4 @@
-"""Parts of what was measured, as rules name them."""
+"""Parts of the measurements, as rules name them."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -8,7 +8,7 @@ from pydantic import Field
 
 @dataclass(frozen=True, kw_only=True)
 class Slice:
-    """A part of what was measured; left empty, all test images as they are."""
+    """A part of the measurements; without any key, all test images, unchanged."""
 
     stratum: str | None = None
     """Test images of one class (of one stratum, in other problems)."""
@@ -17,23 +17,27 @@ class Slice:
     condition: str | None = None
     """One condition, e.g. `low light` (`docs/stress.md` lists them)."""
     severity: Annotated[int, Field(ge=1, le=5)] | None = None
-    """Only this severity; left out, the mean over all of them."""
+    """Only this severity; without it, the mean over all severities."""
     each: bool = False
-    """Every single condition and severity of the slice is asked by itself whether it was shown to be worse (Holm's correction)."""
+    """Check every condition and severity of the slice by itself: the rule fails if one was shown to be worse
+    (with Holm's correction)."""
 
     def __post_init__(self) -> None:
         stress = [name for name in ("family", "condition", "severity", "each") if getattr(self, name)]
         if self.stratum is not None and stress:
             raise ValueError(
-                f"stratum = {self.stratum!r} beside {stress[0]}: strata are measured on images as they are; name one"
+                f"stratum = {self.stratum!r} with {stress[0]}: strata are measured only on unchanged images; "
+                "name one of the two"
             )
         if self.family and self.condition:
             raise ValueError(
-                f"family = {self.family!r} beside condition = {self.condition!r}: a condition has its family; name one"
+                f"family = {self.family!r} with condition = {self.condition!r}: "
+                "a condition implies its family; name one of the two"
             )
         if self.severity and not (self.family or self.condition or self.each):
             raise ValueError(
-                f"severity = {self.severity} of what? name a family or a condition, or set each: true"
+                f"severity = {self.severity} alone: it needs a family or a condition; "
+                "name one, or set each: true"
             )
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Distances between what two networks say: one measure for distillation, quantization drift and agreement."""
+"""Distances between two networks' outputs: one measure for distillation, quantization drift and agreement."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -13,18 +13,19 @@ def softmax_kl(
     *,
     temperature: float,
 ) -> Float[Tensor, "batch"]:
-    """How far the student's class probabilities lie from the teacher's.
+    """Return how far the student's class probabilities are from the teacher's.
 
-    KL(teacher || student) of both softened by `temperature`, averaged over `space`, times temperature squared, so that
-    its gradient keeps the size of the supervised loss's whatever the temperature.
+    The distance is KL(teacher || student) of the probabilities softened by `temperature`, averaged over
+    `space` and multiplied by temperature squared. With this factor the gradient keeps the size of the
+    supervised loss's gradient at every temperature.
 
     Args:
         student: Logits, not normalised.
         teacher: Logits of the frozen network; no gradient reaches them.
-        temperature: Softening, above 0; 1 leaves the probabilities as they are.
+        temperature: Softening, above 0; 1 leaves the probabilities unchanged.
 
     Returns:
-        Nats per example; exactly 0 where the two agree.
+        Nats per example; exactly 0 if the two agree.
 
     Raises:
         ValueError: If temperature is not above 0.
@@ -39,15 +40,15 @@ def softmax_kl(
         tensor([0.])
     """
     _check(temperature)
-    said = functional.log_softmax(student.float() / temperature, dim=1)
+    found = functional.log_softmax(student.float() / temperature, dim=1)
     wanted = functional.log_softmax(teacher.detach().float() / temperature, dim=1)
-    return temperature**2 * mean_over_space((wanted.exp() * (wanted - said)).sum(dim=1)).clamp(min=0)
+    return temperature**2 * mean_over_space((wanted.exp() * (wanted - found)).sum(dim=1)).clamp(min=0)
 
 
 def sigmoid_kl(
     student: Float[Tensor, "batch classes"], teacher: Float[Tensor, "batch classes"], *, temperature: float
 ) -> Float[Tensor, "batch"]:
-    """How far the student's yes-probabilities lie from the teacher's, class by class, averaged over the classes.
+    """Return how far the student's yes-probabilities are from the teacher's, averaged over the classes.
 
     Args:
         student: Log-odds.
@@ -55,7 +56,7 @@ def sigmoid_kl(
         temperature: Softening, above 0.
 
     Returns:
-        Nats per example and class, times temperature squared; exactly 0 where the two agree.
+        Nats per example and class, times temperature squared; exactly 0 if the two agree.
 
     Raises:
         ValueError: If temperature is not above 0.
@@ -66,15 +67,15 @@ def sigmoid_kl(
         tensor([0.])
     """
     _check(temperature)
-    said, wanted = student.float() / temperature, teacher.detach().float() / temperature
+    found, wanted = student.float() / temperature, teacher.detach().float() / temperature
     share = wanted.sigmoid()
-    yes = share * (functional.logsigmoid(wanted) - functional.logsigmoid(said))
-    no = (1 - share) * (functional.logsigmoid(-wanted) - functional.logsigmoid(-said))
+    yes = share * (functional.logsigmoid(wanted) - functional.logsigmoid(found))
+    no = (1 - share) * (functional.logsigmoid(-wanted) - functional.logsigmoid(-found))
     return temperature**2 * (yes + no).mean(dim=1).clamp(min=0)
 
 
 def z_score(logits: Float[Tensor, "batch classes *space"]) -> Float[Tensor, "batch classes *space"]:
-    """Logits with mean 0 and standard deviation 1 over the classes.
+    """Standardise logits to mean 0 and standard deviation 1 over the classes.
 
     Source:
         Sun et al. 2024, "Logit Standardization in Knowledge Distillation", arXiv:2403.01427, equation 6.
@@ -84,12 +85,15 @@ def z_score(logits: Float[Tensor, "batch classes *space"]) -> Float[Tensor, "bat
 
 
 def unit_scale(logits: Float[Tensor, "batch classes"]) -> Float[Tensor, "batch classes"]:
-    """Log-odds divided by their root mean square over the classes; 0, the line between no and yes, stays where it is."""
+    """Divide log-odds by their root mean square over the classes.
+
+    The boundary between no and yes stays at 0.
+    """
     return logits.float() / (logits.float().square().mean(dim=1, keepdim=True) + 1e-7).sqrt()
 
 
 def _check(temperature: float) -> None:
     if not temperature > 0:
         raise ValueError(
-            f"temperature is {temperature}; it must be above 0, and 1 leaves the probabilities as they are"
+            f"temperature = {temperature}: it must be above 0; 1 leaves the probabilities unchanged"
         )

@@ -1,4 +1,4 @@
-"""Losses: how wrong an output is, per example, in nats."""
+"""Losses: the error of an output, per example, in nats."""
 
 from collections.abc import Sequence
 
@@ -7,13 +7,13 @@ from torch import Tensor
 from torch.nn import functional
 
 IGNORED = 255
-"""Class number of positions that do not count, as in PASCAL VOC masks."""
+"""Class number of positions that are ignored, as in PASCAL VOC masks."""
 
 
 def mean_over_space(
     values: Float[Tensor, "batch *space"], valid: Tensor | None = None
 ) -> Float[Tensor, "batch"]:
-    """The mean of each example's positions; positions that are not valid do not count, and none at all means 0."""
+    """Return the mean over the valid positions of each example; 0 if an example has no valid position."""
     flat = values.reshape(values.shape[0], -1)
     if valid is None:
         return flat.mean(dim=1)
@@ -29,21 +29,23 @@ def cross_entropy(
     offsets: Sequence[float] = (),
     costs: Sequence[Sequence[float]] = (),
 ) -> Float[Tensor, "batch"]:
-    """How unlikely the true classes are under the logits, averaged over `space`.
+    """Return the cross-entropy of the true classes under the logits, averaged over `space`.
 
     Args:
         logits: Not normalised.
-        labels: True class numbers; `IGNORED` positions do not count.
+        labels: True class numbers; `IGNORED` positions are left out.
         smoothing: Share of the truth that is spread evenly over the classes, 0..1.
-        offsets: Added to the logits (logit adjustment: log of the class's share), one per class, or none.
-        costs: `costs[true][said]`; the expected cost under the logits is added. Square, or none.
+        offsets: Values added to the logits (logit adjustment: log of the class's share), one per class;
+            or none.
+        costs: `costs[true][predicted]`, a square matrix, or none. The loss adds the expected cost under the
+            logits.
 
     Returns:
         Nats per example.
 
     Source:
-        Smoothing: Szegedy et al. 2016, arXiv:1512.00567, section 7. Offsets: Menon et al. 2021, arXiv:2007.07314,
-        equation 10.
+        Smoothing: Szegedy et al. 2016, arXiv:1512.00567, section 7.
+        Offsets: Menon et al. 2021, arXiv:2007.07314, equation 10.
 
     Example:
         >>> import torch
@@ -73,13 +75,13 @@ def binary_cross_entropy(
     smoothing: float = 0.0,
     offsets: Sequence[float] = (),
 ) -> Float[Tensor, "batch"]:
-    """How unlikely the true yes and no of each class are under the logits, averaged over the classes.
+    """Return the cross-entropy of the true yes or no of each class, averaged over the classes.
 
     Args:
         logits: Log-odds of yes.
         labels: 1 for yes, 0 for no.
         smoothing: Share of the truth that is spread evenly over yes and no, 0..1.
-        offsets: Added to the logits, one per class, or none.
+        offsets: Values added to the logits, one per class, or none.
 
     Returns:
         Nats per example and class.

@@ -1,4 +1,4 @@
-"""Do two samples come from one distribution? Tests that assume nothing about it."""
+"""Tests whether two samples come from the same distribution, without assumptions about that distribution."""
 
 import torch
 from jaxtyping import Float64
@@ -12,32 +12,35 @@ def energy_test(
     permutations: int = 999,
     generator: torch.Generator,
 ) -> tuple[float, float]:
-    """Energy distance of two samples of vectors, and how often chance alone makes one as large.
+    """Return the energy distance of two samples of vectors, and how often chance alone makes one as large.
 
-    The p-value is that of a permutation test: exact in level whatever the distribution, as long as examples are exchangeable.
+    The p-value comes from a permutation test. Its level is exact for every distribution, as long as the
+    examples are exchangeable.
 
     Args:
-        first: A sample, at least two rows.
-        second: Another.
-        permutations: Random ones; the smallest p-value is 1 / (permutations + 1).
-        generator: Draws them.
+        first: The first sample, at least two rows.
+        second: The second sample.
+        permutations: Number of random permutations; the smallest p-value is 1 / (permutations + 1).
+        generator: Generator that draws the permutations.
 
     Returns:
-        Distance (not negative, 0 for equal samples), and p-value.
+        The distance (not negative, 0 for equal samples) and the p-value.
 
     Source:
-        Székely and Rizzo 2004, "Testing for equal distributions in high dimension", InterStat 5; p-value by Phipson and Smyth 2010,
-        doi:10.2202/1544-6115.1585.
+        Székely and Rizzo 2004, "Testing for equal distributions in high dimension", InterStat 5.
+        The p-value: Phipson and Smyth 2010, doi:10.2202/1544-6115.1585.
     """
     n, m = len(first), len(second)
     pooled = torch.cat([first, second])
-    # By differences: by products, as torch does from 26 rows on, equal rows would be a little apart.
+    # Computed from differences: with products, which torch uses from 26 rows on, equal rows have a small
+    # distance.
     distances = torch.cdist(pooled, pooled, compute_mode="donot_use_mm_for_euclid_dist")
     marks = torch.zeros(permutations + 1, n + m, dtype=torch.float64)
     marks[0, :n] = 1
     for row in marks[1:]:
         row[torch.randperm(n + m, generator=generator)[:n]] = 1
-    # Sums of distances within the first, between both, and within the second, for all divisions at once.
+    # Sums of distances within the first sample, between the samples, and within the second, for all divisions
+    # at once.
     to_first = marks @ distances
     within = (to_first * marks).sum(dim=1)
     between = (to_first * (1 - marks)).sum(dim=1)
@@ -47,10 +50,11 @@ def energy_test(
 
 
 def ks_test(first: Float64[Tensor, "n"], second: Float64[Tensor, "m"]) -> tuple[float, float]:
-    """Kolmogorov and Smirnov's statistic of two samples of numbers, and its p-value.
+    """Return Kolmogorov and Smirnov's statistic of two samples of numbers, and its p-value.
 
     Returns:
-        Largest distance of the two empirical distribution functions, 0 to 1; and how often chance makes one as large.
+        The largest distance between the two empirical distribution functions, 0 to 1, and how often chance
+        makes one as large.
     """
     from scipy.stats import ks_2samp
 

@@ -1,7 +1,7 @@
-"""Attention blocks: feature maps in, the same maps out, weighed by what they hold.
+"""Attention blocks: feature maps in, the same maps out, multiplied by weights that depend on their values.
 
-The weights lie between 0 and 1 (a sigmoid). They cost int8 kernels their fusion, since a product by a computed weight stays in
-float: measure before a student takes them.
+The weights lie between 0 and 1 (a sigmoid). With attention, int8 kernels cannot be fused, because a product
+with a computed weight stays in float. Measure the cost before you use attention in a student.
 """
 
 import math
@@ -15,11 +15,14 @@ from temper.problem import Attention
 Maps = Float[Tensor, "batch channels height width"]
 
 _REDUCTION, _LEAST_HIDDEN = 16, 8
-"""Of the two-layer networks that weigh channels; below 8 units a narrow network's attention may be born dead."""
+"""Reduction and smallest hidden width of the two-layer networks that weight channels.
+
+With fewer than 8 hidden units, the attention of a narrow network may be dead from initialisation.
+"""
 
 
 class SqueezeExcite(nn.Module):
-    """Weighs channels by a small network of their means.
+    """Weights channels by a small network that sees the channel means.
 
     Source:
         Hu et al. 2018, arXiv:1709.01507, section 3; reduction 16, at least 8 hidden units.
@@ -37,7 +40,7 @@ class SqueezeExcite(nn.Module):
 
 
 class EfficientChannelAttention(nn.Module):
-    """Weighs channels by a convolution over the means of neighbouring channels.
+    """Weights channels by a convolution over the means of neighbouring channels.
 
     Source:
         Wang et al. 2020, arXiv:1910.03151, section 3.2.
@@ -54,7 +57,9 @@ class EfficientChannelAttention(nn.Module):
 
 
 def kernel_size(num_channels: int) -> int:
-    """Over how many neighbours ECA looks: the odd number at or next above log2(channels) / 2 + 1 / 2, at least 3.
+    """Return how many neighbouring channels ECA uses.
+
+    It is the whole part of log2(channels) / 2 + 1 / 2, plus 1 if that is even, and at least 3.
 
     Example:
         >>> [kernel_size(channels) for channels in (16, 64, 128, 512, 2048)]
@@ -65,10 +70,14 @@ def kernel_size(num_channels: int) -> int:
 
 
 class ConvolutionalAttention(nn.Module):
-    """CBAM: weighs channels by a small network of their means and maxima, then places by those over the channels.
+    """CBAM: weights channels by a small network, then positions by a convolution.
+
+    The network sees the mean and the maximum of each channel. The convolution sees the mean and the maximum
+    over the channels at each position.
 
     Source:
-        Woo et al. 2018, arXiv:1807.06521, section 3; reduction 16, at least 8 hidden units, 7x7 over places.
+        Woo et al. 2018, arXiv:1807.06521, section 3; reduction 16, at least 8 hidden units,
+        7x7 over positions.
     """
 
     def __init__(self, num_channels: int) -> None:
@@ -81,8 +90,8 @@ class ConvolutionalAttention(nn.Module):
 
     def forward(self, maps: Maps) -> Maps:
         squeezed = (maps.mean(dim=(2, 3), keepdim=True), maps.amax(dim=(2, 3), keepdim=True))
-        said = [self.up(self.relu(self.down(values))) for values in squeezed]
-        maps = maps * (said[0] + said[1]).sigmoid()
+        scores = [self.up(self.relu(self.down(values))) for values in squeezed]
+        maps = maps * (scores[0] + scores[1]).sigmoid()
         summary = torch.cat([maps.mean(dim=1, keepdim=True), maps.amax(dim=1, keepdim=True)], dim=1)
         return maps * self.places(summary).sigmoid()
 
@@ -91,5 +100,5 @@ _BLOCKS = {"se": SqueezeExcite, "eca": EfficientChannelAttention, "cbam": Convol
 
 
 def build_attention(name: Attention, num_channels: int) -> nn.Module:
-    """An attention block for maps of so many channels; `none` leaves them as they are and has no weights."""
+    """Build an attention block for maps of `num_channels`; `none` changes nothing and has no weights."""
     return nn.Identity() if name == "none" else _BLOCKS[name](num_channels)

@@ -1,6 +1,7 @@
-"""Backbones: images in, feature maps out. Small networks of our own, residual and plain, and any of timm's.
+"""Backbones: images in, feature maps out. Small networks of our own (residual and plain) and any of timm's.
 
-Every backbone normalises its own pixels, so that training, evaluation and the exported file see the same numbers.
+Every backbone normalises the pixels itself, so that training, evaluation and the exported file see the same
+numbers.
 """
 
 import torch
@@ -14,7 +15,7 @@ from temper.problem import Attention, Facts
 
 
 class Normalize(nn.Module):
-    """Pixels 0..255 of any type to mean 0 and standard deviation 1 per channel."""
+    """Normalises pixels 0..255 of any type to mean 0 and standard deviation 1 per channel."""
 
     mean: Tensor
     scale: Tensor
@@ -22,7 +23,7 @@ class Normalize(nn.Module):
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
-        # A channel that never varies would divide by nothing.
+        # A constant channel has standard deviation 0; the lower limit avoids a division by 0.
         self.register_buffer("scale", 1 / torch.tensor(std).clamp(min=1.0).view(1, -1, 1, 1))
 
     def forward(self, image: Tensor) -> Float[Tensor, "batch channels height width"]:
@@ -30,7 +31,7 @@ class Normalize(nn.Module):
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions beside a shortcut. ReLU only: it is what int8 kernels fuse."""
+    """Two 3x3 convolutions with a shortcut. The only activation is ReLU, because int8 kernels fuse it."""
 
     def __init__(self, num_inputs: int, num_outputs: int, stride: int, attention: Attention = "none") -> None:
         super().__init__()
@@ -46,10 +47,10 @@ class Block(nn.Module):
 
 
 class ResidualBackbone(nn.Module):
-    """Residual network without early stride, for images up to about 64 px.
+    """Residual network without an early stride, for images up to about 64 px.
 
     Source:
-        He et al. 2016, arXiv:1512.03385, section 4.2, with widths and depths left open.
+        He et al. 2016, arXiv:1512.03385, section 4.2, with free widths and depths.
     """
 
     def __init__(self, params: SmallResNet, facts: Facts) -> None:
@@ -71,15 +72,17 @@ class ResidualBackbone(nn.Module):
 
 
 class PlainBackbone(nn.Module):
-    """Stages of convolutions, each with normalisation and rectifier; each stage begins by halving the size.
+    """Stages of convolutions, each with normalisation and ReLU; each stage starts by halving the size.
 
-    On a processor a small network costs what its feature maps cost to read and write, more than its products: so there is no
-    shortcut (two more passes), the first layer needs no gradient, and maps shrink before they are normalised. Where the first
-    layer has a stride, the first stage leaves the size as it is. `docs/log.md` has the measurements.
+    On a CPU, a small network spends more time on reading and writing feature maps than on multiplications.
+    Therefore the network has no shortcut (two more passes over the maps), the first layer needs no gradient,
+    and maps are pooled before they are normalised. If the first layer has a stride, the first stage does not
+    change the size. The measurements are in `docs/log.md`.
 
     Source:
-        Simonyan and Zisserman 2015, arXiv:1409.1556, with batch normalisation; whitened first layer, and the order convolution,
-        pooling, normalisation: Jordan 2024, arXiv:2404.00498.
+        Simonyan and Zisserman 2015, arXiv:1409.1556, with batch normalisation.
+        Whitened first layer, and the order convolution, pooling, normalisation: Jordan 2024,
+        arXiv:2404.00498.
     """
 
     def __init__(self, params: SmallVGG, facts: Facts) -> None:
@@ -105,12 +108,12 @@ class PlainBackbone(nn.Module):
 
 
 def _levels(maps: Tensor, stages: nn.ModuleList) -> list[Tensor]:
-    """What each stage makes of the one before."""
-    found = []
+    """Return the output of each stage; each stage takes the output of the stage before it."""
+    levels = []
     for stage in stages:
         maps = stage(maps)
-        found.append(maps)
-    return found
+        levels.append(maps)
+    return levels
 
 
 def _plain_layer(num_inputs: int, num_outputs: int, *, halve: bool) -> nn.Sequential:
@@ -119,10 +122,11 @@ def _plain_layer(num_inputs: int, num_outputs: int, *, halve: bool) -> nn.Sequen
 
 
 class TimmBackbone(nn.Module):
-    """Any backbone of timm that gives feature maps, behind our normalisation.
+    """Any backbone of timm that gives feature maps, after our normalisation.
 
     Attributes:
-        origin: What timm says about the weights it would fetch: they are not fetched, but a file of them may be given.
+        origin: timm's configuration of the pretrained weights. The weights are not fetched, but the user may
+            supply a file with them.
     """
 
     def __init__(self, params: Timm, facts: Facts) -> None:
@@ -131,16 +135,20 @@ class TimmBackbone(nn.Module):
 
         if not timm.is_model(params.name):
             near = timm.list_models(f"*{params.name}*")[:3] or timm.list_models("resnet*")[:3]
-            raise ValueError(f"timm has no backbone {params.name!r}; near ones are {', '.join(near)}")
+            raise ValueError(
+                f"backbone.name = {params.name!r}: timm has no such backbone; "
+                f"choose another one, e.g. {', '.join(near)}"
+            )
         try:
             self.origin = timm.get_pretrained_cfg(params.name)
         except RuntimeError:
             plain, _, tag = params.name.partition(".")
             known = ", ".join(timm.list_models(f"{plain}.*", pretrained=True))
             raise ValueError(
-                f"timm's backbone {plain} has no weights of the tag {tag!r}; it has {known or 'none'}"
+                f"backbone.name = {params.name!r}: timm has no weights of {plain} with the tag {tag!r}; "
+                f"known names with weights: {known or 'none'}"
             ) from None
-        # Position embeddings have the size of the images they were made for.
+        # The size of a position embedding depends on the size of the images.
         size = (
             {"img_size": (facts.height_px, facts.width_px)}
             if self.origin and self.origin.fixed_input_size
@@ -151,7 +159,8 @@ class TimmBackbone(nn.Module):
             self.body = timm.create_model(params.name, num_classes=0, in_chans=facts.channels, **size)
             if not hasattr(self.body, "forward_intermediates"):
                 raise ValueError(
-                    f"backbone.head_layers: timm's {params.name} gives no feature maps on the way; leave it out"
+                    f"backbone.head_layers = true: timm's {params.name} cannot give its intermediate feature "
+                    "maps; leave head_layers out"
                 )
             levels = self.body.feature_info
             self.num_channels = (*(level["num_chs"] for level in levels[:-1]), self.body.num_features)
@@ -165,26 +174,32 @@ class TimmBackbone(nn.Module):
     def forward(self, image: Tensor) -> list[Tensor]:
         if not self.whole:
             return self.body(self.normalize(image))
-        last, found = self.body.forward_intermediates(self.normalize(image))
-        return [*found[:-1], last]
+        last, levels = self.body.forward_intermediates(self.normalize(image))
+        return [*levels[:-1], last]
 
 
 def convolution(num_inputs: int, num_outputs: int, size: int, stride: int = 1) -> nn.Sequential:
-    """A square convolution that keeps the size (divided by `stride`), with batch normalisation."""
+    """Build a square convolution with batch normalisation; it keeps the size, divided by `stride`."""
     body = nn.Conv2d(num_inputs, num_outputs, size, stride, padding=size // 2, bias=False)
     return nn.Sequential(body, nn.BatchNorm2d(num_outputs))
 
 
 def build_backbone(params: AnyBackbone, facts: Facts) -> ResidualBackbone | PlainBackbone | TimmBackbone:
-    """The backbone that the parameters name, for images of these facts."""
+    """Build the backbone that the parameters name, for images with these facts.
+
+    Raises:
+        ValueError: If the parameters are inconsistent, do not fit the images, or timm has no such backbone.
+    """
     if isinstance(params, Timm):
         return TimmBackbone(params, facts)
     if len(params.widths) != len(params.depths):
         raise ValueError(
-            f"backbone.widths names {len(params.widths)} stages and backbone.depths {len(params.depths)}; give as many of both"
+            f"backbone.widths has {len(params.widths)} stages and backbone.depths has {len(params.depths)}: "
+            "each stage needs a width and a depth; make both lists equally long"
         )
     if isinstance(params, SmallVGG) and params.stem.size_px > min(facts.height_px, facts.width_px):
         raise ValueError(
-            f"backbone.stem.size_px = {params.stem.size_px}: a filter larger than the images ({facts.height_px}x{facts.width_px} px); make it smaller"
+            f"backbone.stem.size_px = {params.stem.size_px}: the filter is larger than the images "
+            f"({facts.height_px}x{facts.width_px} px); make it smaller"
         )
     return PlainBackbone(params, facts) if isinstance(params, SmallVGG) else ResidualBackbone(params, facts)

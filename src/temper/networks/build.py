@@ -1,4 +1,4 @@
-"""Whole networks: built from parameters, stored as safetensors, loaded again."""
+"""Builds whole networks from parameters, stores them as safetensors and loads them again."""
 
 from pathlib import Path
 
@@ -11,13 +11,13 @@ from temper.networks.params import AnyBackbone
 from temper.problem import PLAIN_HEAD, Facts, HeadParams, Problem
 
 _DOES_NOT_FIT = (RuntimeError, AssertionError, IndexError)
-"""What torch and timm make of maps that became too small."""
+"""Errors that torch and timm raise if feature maps become too small."""
 
 
 def build_network(
     problem: Problem, params: AnyBackbone, facts: Facts, *, seed: int, head: HeadParams = PLAIN_HEAD
 ) -> nn.Module:
-    """A fresh network for a problem; equal seeds give equal weights and leave torch's own random state alone.
+    """Build a new network for a problem; equal seeds give equal weights. torch's random state stays as it is.
 
     Raises:
         ValueError: If there is no such network, or it cannot take images of this size.
@@ -30,23 +30,24 @@ def build_network(
 
 
 def _try(network: nn.Module, facts: Facts) -> None:
-    """Let a fresh network see one black image: what does not fit is found before anything is trained."""
+    """Run a new network on one black image, to find before training whether it fits the images."""
     size = (facts.height_px, facts.width_px)
     try:
         with torch.inference_mode():
             network.eval()({"image": torch.zeros(1, facts.channels, *size, dtype=torch.uint8)})
     except _DOES_NOT_FIT as error:
-        words = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise ValueError(
-            f"backbone: this network cannot take images of {size[0]}x{size[1]} px ({words}); take fewer stages, smaller strides or filters, "
-            "another backbone, or larger images (prepare.height_px, prepare.width_px)"
+            f"backbone: this network cannot take images of {size[0]}x{size[1]} px ({reason}); "
+            "use fewer stages, smaller strides or filters, another backbone, "
+            "or larger images (prepare.height_px, prepare.width_px)"
         ) from error
     network.train()
 
 
 def save_network(network: nn.Module, path: Path) -> None:
-    """Write weights and statistics of a network as safetensors."""
-    # By Python's own writing: where the disk is full it names the file, the library's function would not.
+    """Write the weights and statistics of a network as safetensors."""
+    # If the disk is full, Python's error names the file; the error of the library's own function does not.
     path.write_bytes(
         save({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()})
     )
@@ -60,7 +61,7 @@ def load_network(
     *,
     head: HeadParams = PLAIN_HEAD,
 ) -> nn.Module:
-    """The network that `save_network` wrote, in evaluation mode and frozen."""
+    """Load the network that `save_network` wrote, in evaluation mode and frozen."""
     network = build_network(problem, params, facts, seed=0, head=head)
     network.load_state_dict(load_file(weights))
     return network.eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Heads: what turns feature maps into the outputs of a problem."""
+"""Heads: networks that turn feature maps into the outputs of a problem."""
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -10,7 +10,10 @@ from temper.problem import PLAIN_HEAD, Backbone, HeadParams, Inputs, Outputs
 
 
 class Classifier(nn.Module):
-    """The coarsest feature maps, weighed and pooled to one vector, and one linear layer. Output `logits` [batch, classes]."""
+    """Weights the coarsest feature maps, pools them to one vector and applies one linear layer.
+
+    Output: `logits` [batch, classes].
+    """
 
     def __init__(self, backbone: Backbone, *, num_classes: int, params: HeadParams = PLAIN_HEAD) -> None:
         super().__init__()
@@ -26,10 +29,13 @@ class Classifier(nn.Module):
 
 
 class Segmenter(nn.Module):
-    """Feature maps merged from coarse to fine, as in a feature pyramid. Output `logits` [batch, classes, height, width].
+    """Merges feature maps from coarse to fine, as in a feature pyramid.
+
+    Output: `logits` [batch, classes, height, width].
 
     Source:
-        Lin et al. 2017, arXiv:1612.03144, section 3; the decoder's width is that of the finest map, at least 16.
+        Lin et al. 2017, arXiv:1612.03144, section 3. The decoder has as many channels as the
+        finest map, at least 16.
     """
 
     def __init__(self, backbone: Backbone, *, num_classes: int) -> None:
@@ -54,12 +60,12 @@ class Segmenter(nn.Module):
 
 
 def resize(maps: Tensor, like: Tensor) -> Tensor:
-    """Feature maps in the height and width of another tensor, bilinear."""
+    """Resize feature maps bilinearly to the height and width of another tensor."""
     if maps.shape[-2:] == like.shape[-2:]:
         return maps
     return functional.interpolate(maps, size=like.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def count_parameters(network: nn.Module) -> int:
-    """How many numbers training may change."""
+    """Count the numbers that training may change."""
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)

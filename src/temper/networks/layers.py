@@ -1,8 +1,9 @@
-"""The layers of a backbone in order, for learning rates by layer and for unfreezing one after another.
+"""The layers of a backbone in order, for learning rates by layer and for unfreezing layers one after another.
 
-A layer is what stands in a sequence of the backbone: its stem, then every block. It is found by walking the modules in the order in
-which they were made, so that every backbone has layers without saying so. What has only vectors (a normalisation of its own)
-belongs to the layer before it, and loose parameters (class token, position embedding) to the first.
+A layer is an element of a sequence in the backbone: its stem, then every block. Layers are found by walking
+the modules in the order in which they were created, so a backbone does not have to declare its layers. A
+module that has only vectors (a separate normalisation) belongs to the layer before it. Loose parameters
+(class token, position embedding) belong to the first layer.
 """
 
 from dataclasses import dataclass
@@ -17,13 +18,17 @@ class Layer:
     """A layer of a backbone."""
 
     name: str
-    """Path of its first module in the backbone."""
+    """Path in the backbone of the layer's first module."""
     modules: tuple[nn.Module, ...]
     parameters: tuple[nn.Parameter, ...]
 
 
 def split_layers(backbone: nn.Module) -> tuple[Layer, ...]:
-    """The layers of a backbone, those next to the image first; together they hold all its parameters."""
+    """Split a backbone into layers, those next to the image first; together they hold all its parameters.
+
+    Raises:
+        ValueError: If the backbone has no parameters.
+    """
     units: list[tuple[str, list[nn.Module], list[nn.Parameter]]] = []
     loose: list[nn.Parameter] = []
 
@@ -34,7 +39,7 @@ def split_layers(backbone: nn.Module) -> tuple[Layer, ...]:
         ]
         for name, child in children:
             path = f"{prefix}{name}"
-            # A module that alone holds all parameters is only a wrapper.
+            # A module with only one child that has parameters is a wrapper, not a layer.
             wraps = not isinstance(module, nn.Sequential | nn.ModuleList) and len(children) == 1
             parameters = list(child.parameters())
             if list(child.children()) and (wraps or isinstance(child, _SEQUENCES)):

@@ -1,4 +1,4 @@
-"""A deployed file at work: ONNX Runtime behind the same words as a network."""
+"""Runs a deployed ONNX file with ONNX Runtime; its answers have the same names as those of a network."""
 
 import json
 import os
@@ -13,24 +13,28 @@ from temper.problem import Answer
 
 onnxruntime.disable_telemetry_events()
 FEATURES = "temper.features"
-"""Key of a file's metadata: which of its outputs are features, JSON."""
+"""Key of a file's metadata for the outputs that are features, as a JSON list of names."""
 PART = 64
-"""Images that a core answers at once where whole splits are answered; fixed, so that no answer hangs on how many cores there are."""
+"""Number of images that a core answers at once when a whole split is answered.
+
+It is fixed, so that the answers do not depend on the number of cores.
+"""
 
 
 class Deployed:
     """A deployed ONNX file: raw pixels in, an answer out.
 
     Args:
-        path: The file.
-        threads: Threads of one run; None takes all cores.
-        part: Cut batches into parts of so many images, each the work of one core; None has the cores share every layer of
-            a whole batch. Parts are quicker where batches are large, and leave no threads that spin beside torch's.
+        path: The ONNX file.
+        threads: Number of threads of one run; None uses all cores.
+        part: Number of images in each part of a batch; one core answers one part. With None, the cores share
+            every layer of a whole batch. Parts are faster for large batches, and leave no spinning threads
+            next to torch's.
 
     Attributes:
-        metadata: What the file says about itself (class names, digests).
-        outputs: Names of its answers.
-        features: Names of the feature maps and vectors that it gives besides.
+        metadata: Metadata of the file (class names, digests).
+        outputs: Names of the answers.
+        features: Names of the feature maps and vectors that the file also returns.
     """
 
     def __init__(self, path: Path, threads: int | None = None, *, part: int | None = None) -> None:
@@ -53,7 +57,7 @@ class Deployed:
         return self._run(self.outputs, images)
 
     def look(self, images: np.ndarray) -> dict[str, torch.Tensor]:
-        """Features by name of a batch of uint8 images [batch, height, width, channels]."""
+        """Return the features by name for a batch of uint8 images [batch, height, width, channels]."""
         return self._run(self.features, images) if self.features else {}
 
     def _run(self, names: tuple[str, ...], images: np.ndarray) -> dict[str, torch.Tensor]:

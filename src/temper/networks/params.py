@@ -1,4 +1,4 @@
-"""Parameters of networks: which backbone, how wide, how deep; what it starts from, and how that is unfrozen."""
+"""Parameters of networks: the backbone and its size, the weights it starts from, and how it is unfrozen."""
 
 import re
 from dataclasses import dataclass, field
@@ -14,15 +14,17 @@ Some = Annotated[tuple[Positive, ...], Field(min_length=1)]
 
 @dataclass(frozen=True, kw_only=True)
 class SmallResNet:
-    """Residual network for images up to about 64 px: no early stride; one stage per width, halving the size between stages."""
+    """Residual network for images up to about 64 px, without an early stride. It has one stage per width, and
+    the size is halved between stages.
+    """
 
     family: Literal["small-resnet"]
     widths: Some
     """Channels of each stage."""
     depths: Some
-    """Residual blocks of each stage."""
+    """Number of residual blocks of each stage."""
     attention: Attention = "none"
-    """At the end of each block, before its shortcut is added."""
+    """Attention block at the end of each residual block, before the shortcut is added."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,23 +33,26 @@ class StemParams:
 
     channels: Positive = 18
     size_px: Positive = 3
-    """Side of its filters."""
+    """Side length of the filters."""
     stride: Positive = 1
-    """Above 1 it takes the place of the halving in the first stage."""
+    """Stride of the filters; a stride above 1 replaces the halving in the first stage."""
     whitened: bool = True
-    """Its filters are computed from training images (principal directions of patches, each with its negative), and stay as they are."""
+    """Whether the filters are computed from training images (principal directions of patches, each with its
+    negative) and then stay fixed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SmallVGG:
-    """Plain stacks of 3x3 convolutions for images up to about 64 px, behind a first layer without training: soonest trained on processors."""
+    """Plain stacks of 3x3 convolutions for images up to about 64 px, after a first layer that is not trained.
+    It is the fastest backbone to train on a CPU.
+    """
 
     family: Literal["small-vgg"]
     stem: StemParams = field(default_factory=StemParams)
     widths: Some
-    """Channels of each stage; each begins by halving the size."""
+    """Channels of each stage; each stage starts by halving the size."""
     depths: Some
-    """Convolutions of each stage."""
+    """Number of convolutions of each stage."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,26 +61,29 @@ class Timm:
 
     family: Literal["timm"]
     name: str
-    """As in `timm.list_models()`."""
+    """Name of the backbone, as in `timm.list_models()`."""
     head_layers: bool = False
-    """Keep the layers between the coarsest feature maps and the classifier, where there are any (EfficientNet's last convolution)."""
+    """Keep the layers between the coarsest feature maps and the classifier, if there are any (EfficientNet's
+    last convolution)."""
 
 
 AnyBackbone = Annotated[SmallResNet | SmallVGG | Timm, Field(discriminator="family")]
 
 MLFLOW = "models:/"
-"""How a reference to a version in MLflow's registry begins."""
+"""Prefix of a reference to a model version in MLflow's registry."""
 PACKAGE = "package:"
-"""How the name of an installed package that brings weights begins."""
+"""Prefix of a reference to an installed package with weights."""
 HUB = "timm"
-"""The weights that timm's hub has of the backbone; `timm@REVISION` pins them."""
+"""Reference to the weights of the backbone on timm's hub; `timm@REVISION` pins them."""
 NEWEST = "main"
-"""The branch on the hub that is meant where no revision is named."""
+"""Branch on the hub that is used if no revision is named."""
 _REVISION = re.compile(r"(?!.*\.\.)[\w.-]+(/[\w.-]+)*")
 
 
 def hub_revision(weights: str) -> str | None:
-    """The revision of a backbone's repository on timm's hub that a reference names; None for all other references.
+    """Return the revision that a reference to timm's hub names; None for all other references.
+
+    The revision is that of the backbone's repository on the hub.
 
     Example:
         >>> hub_revision("timm@v1.0"), hub_revision("timm"), hub_revision("timm/weights.pth")
@@ -88,36 +96,42 @@ def hub_revision(weights: str) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class TransferParams:
-    """What the network starts from, and how it is unfrozen. A layer is a block of the backbone, or its stem."""
+    """The weights that the network starts from, and how it is unfrozen. A layer is a block of the backbone,
+    or its stem.
+    """
 
     weights: str | None = None
-    """A `.safetensors` or `.pth` file, relative to the project or absolute; `package:NAME` of an installed package; `timm`, what timm's hub
-    has of this backbone, or `timm@REVISION`; or a file of a version in MLflow, `models:/NAME@ALIAS/FILE` or `models:/NAME/VERSION/FILE`.
-    null starts at random."""
+    """Pretrained weights: a `.safetensors` or `.pth` file, relative to the project or absolute;
+    `package:NAME` for an installed package; `timm` or `timm@REVISION` for the weights of this backbone on
+    timm's hub; or a file of a model version in MLflow, `models:/NAME@ALIAS/FILE` or
+    `models:/NAME/VERSION/FILE`. null starts from random weights."""
     least_share: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Share of the backbone's weights that must be found in them."""
+    """Smallest share of the backbone's weights that must be found in the pretrained weights."""
     keep_head: bool = False
-    """Take what stands behind the backbone, too, where its shape agrees; right only for the same classes in the same order."""
+    """Also take the weights after the backbone, where their shapes agree; this is right only for the same
+    classes in the same order."""
     head_epochs: Annotated[int, Field(ge=0)] = 0
-    """Epochs in which the backbone is frozen and the head learns alone."""
+    """Number of epochs in which the backbone is frozen and only the head is trained."""
     unfreeze_epochs: Positive | None = 1
-    """Epochs over which the backbone's layers are then unfrozen, from the head down; 1 unfreezes all at once, null none ever."""
+    """Number of epochs over which the backbone's layers are then unfrozen, from the head down. 1 unfreezes
+    all layers at once; null never unfreezes any."""
     lr_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Learning rate of a layer as a share of that of the layer above it; the head has the whole."""
+    """Learning rate of a layer as a share of the rate of the layer above it (nearer the head); the head has
+    the full rate."""
     freeze_statistics: bool = False
-    """Batch normalisation of the backbone keeps the statistics it came with."""
+    """Whether the backbone's batch normalisation keeps the statistics of the pretrained weights."""
 
     def __post_init__(self) -> None:
         if self.weights is None and (self.freezes or self.freeze_statistics or self.keep_head):
             raise ValueError(
-                "head_epochs, unfreeze_epochs, freeze_statistics and keep_head keep what pretrained weights know, but weights is "
-                "null; name some, or leave these out"
+                "weights = null: head_epochs, unfreeze_epochs, freeze_statistics and keep_head need "
+                "pretrained weights; set weights, or leave these keys out"
             )
         revision = hub_revision(self.weights or "")
         if revision is not None and not _REVISION.fullmatch(revision):
             raise ValueError(
-                f"weights = {self.weights!r}: after timm@ comes a revision of the backbone's repository on the hub, a commit, branch or tag; "
-                "or leave out the @"
+                f"weights = {self.weights!r}: timm@ must be followed by a revision of the backbone's "
+                "repository on the hub (a commit, branch or tag); correct the revision, or leave out the @"
             )
 
     @property
@@ -126,20 +140,27 @@ class TransferParams:
         return self.head_epochs > 0 or self.unfreeze_epochs != 1
 
     def check(self, epochs: int, backbone: AnyBackbone | None = None) -> None:
-        """Raise ValueError if a training of so many epochs ends before all is unfrozen that is to be, or the hub has no such backbone."""
+        """Check the parameters against the number of training epochs and the backbone.
+
+        Raises:
+            ValueError: If training ends before all layers that should be unfrozen are unfrozen, or if the
+                weights come from timm's hub and the backbone is not one of timm's.
+        """
         if (
             hub_revision(self.weights or "") is not None
             and backbone is not None
             and not isinstance(backbone, Timm)
         ):
             raise ValueError(
-                f"transfer.weights = {self.weights!r} takes the weights that timm's hub has of this section's backbone, but backbone.family = "
-                f"{backbone.family!r}; set backbone.family to timm and backbone.name to one of timm's, or name other weights"
+                f"transfer.weights = {self.weights!r} and backbone.family = {backbone.family!r}: "
+                "timm's hub has weights for timm's backbones only; "
+                "set backbone.family to timm and backbone.name to one of timm's, or name other weights"
             )
         if self.unfreeze_epochs is not None and self.head_epochs + self.unfreeze_epochs > epochs:
             raise ValueError(
-                f"head_epochs = {self.head_epochs} and unfreeze_epochs = {self.unfreeze_epochs} are more than the {epochs} epochs of fit; "
-                "lower them, or raise fit.epochs, or set unfreeze_epochs to null to leave the backbone frozen"
+                f"head_epochs = {self.head_epochs} and unfreeze_epochs = {self.unfreeze_epochs}: "
+                f"their sum is more than fit.epochs = {epochs}; lower them, raise fit.epochs, "
+                "or set unfreeze_epochs to null to leave the backbone frozen"
             )
 
 
@@ -147,9 +168,10 @@ FROM_SCRATCH = TransferParams()
 
 
 def watched_file(weights: str) -> str | None:
-    """The file of pretrained weights that DVC can watch, relative to the project (or absolute); None for a package's or the hub's.
+    """Return the file of pretrained weights that DVC can watch, relative to the project (or absolute).
 
-    A version in MLflow is laid there by the flow before a stage runs: its alias may move, and a stage does not know MLflow.
+    For weights of a package or the hub, return None. The flow copies a file of a model version in MLflow to
+    this path before a stage runs, because its alias may move and a stage does not use MLflow.
 
     Example:
         >>> watched_file("models:/clothes@champion/teacher.safetensors")

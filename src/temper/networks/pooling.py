@@ -1,4 +1,4 @@
-"""Global pooling: feature maps in, one vector an image out."""
+"""Global pooling: feature maps in, one vector per image out."""
 
 import torch
 from jaxtyping import Float
@@ -9,30 +9,31 @@ Vectors = Float[Tensor, "batch channels"]
 
 
 class Average(nn.Module):
-    """The mean over places."""
+    """The mean over positions."""
 
     def forward(self, maps: Maps) -> Vectors:
         return maps.mean(dim=(2, 3))
 
 
 class Maximum(nn.Module):
-    """The maximum over places."""
+    """The maximum over positions."""
 
     def forward(self, maps: Maps) -> Vectors:
         return maps.amax(dim=(2, 3))
 
 
 class AverageAndMaximum(nn.Module):
-    """Half the mean and half the maximum over places."""
+    """Half the mean plus half the maximum over positions."""
 
     def forward(self, maps: Maps) -> Vectors:
         return (maps.mean(dim=(2, 3)) + maps.amax(dim=(2, 3))) / 2
 
 
 class GeneralizedMean(nn.Module):
-    """The p-th root of the mean of p-th powers, of what is above 0; p is learned, from 1 (the mean) to infinity (the maximum).
+    """The p-th root of the mean of p-th powers; p is learned, from 1 (the mean) to infinity (the maximum).
 
-    In float32 whatever the precision of the rest: third powers leave the range in which bf16 is any good.
+    Values are first clipped to at least `least`, which is above 0. The computation is always in float32,
+    because third powers leave the range in which bf16 is accurate enough.
 
     Source:
         Radenovic et al. 2018, arXiv:1711.02512, section 3.2; p starts at 3.
@@ -49,7 +50,7 @@ class GeneralizedMean(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """A mean over places whose weights are a softmax of a learned score of each place.
+    """A weighted mean over positions; the weights are a softmax of a learned score of each position.
 
     Source:
         Ilse et al. 2018, arXiv:1802.04712, section 2.4, with a linear score.
@@ -57,7 +58,7 @@ class AttentionPool(nn.Module):
 
     def __init__(self, num_channels: int) -> None:
         super().__init__()
-        # Without a bias: the softmax takes it away again.
+        # No bias, because the softmax would cancel it.
         self.score = nn.Conv2d(num_channels, 1, 1, bias=False)
 
     def forward(self, maps: Maps) -> Vectors:
@@ -66,7 +67,7 @@ class AttentionPool(nn.Module):
 
 
 def build_pooling(name: str, num_channels: int) -> nn.Module:
-    """The pooling that `HeadParams.pooling` names, for maps of so many channels."""
+    """Build the pooling that `HeadParams.pooling` names, for maps with `num_channels` channels."""
     if name == "attention":
         return AttentionPool(num_channels)
     plain = {"average": Average, "max": Maximum, "average-and-max": AverageAndMaximum, "gem": GeneralizedMean}

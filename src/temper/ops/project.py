@@ -1,4 +1,4 @@
-"""Where a project keeps what its runs leave, and the environment in which its processes run."""
+"""The folders of a project, and the environment of the processes that work on it."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 ROOT = Path(__file__).parents[3]
-"""The repository: where `flows`, `tasks` and `src` lie."""
+"""The repository, which contains `flows`, `tasks` and `src`."""
 
 TELEMETRY_OFF = {
     "DO_NOT_TRACK": "1",
@@ -17,49 +17,55 @@ TELEMETRY_OFF = {
     "NO_ALBUMENTATIONS_UPDATE": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
 }
-"""The one place where what these libraries would send home is switched off."""
+"""Variables that switch off the telemetry of these libraries; no other place sets them."""
 
 STORE, FILES = "TEMPER_MLFLOW_URI", "TEMPER_ARTIFACT_URI"
-"""Variables with MLflow's address elsewhere (http://, https://, postgresql://), and where it keeps files (s3://..., a folder); `docs/production.md`."""
+"""Variables for an external MLflow: its address and the place of its files; see `docs/production.md`.
+
+The address is http://, https:// or postgresql://. Files are in s3://... or in a folder.
+"""
 MARK = "TEMPER_PIPELINE"
-"""Variable that every process of a pipeline carries, with the project's folder: how orphans are told from strangers."""
+"""Variable that every process of a pipeline carries; its value is the project's folder.
+
+It distinguishes orphaned processes of the project from unrelated processes.
+"""
 
 
 @dataclass(frozen=True)
 class Project:
-    """A folder with params.yaml and dvc.yaml; everything a run leaves lies in it."""
+    """A folder with params.yaml and dvc.yaml. Everything that a run writes is stored in it."""
 
     folder: Path
-    """Absolute: MLflow and Prefect keep addresses, not working directories."""
+    """Absolute path, since MLflow and Prefect store addresses, not working directories."""
 
     @classmethod
     def at(cls, folder: Path) -> "Project":
-        """The project in a folder, given however the user wrote it."""
+        """Return the project in a folder, which may be a relative path."""
         return cls(folder.resolve())
 
     @property
     def artifacts(self) -> Path:
-        """One folder per stage, DVC's outs."""
+        """Folder with one folder per stage; these are DVC's outs."""
         return self.folder / "artifacts"
 
     @property
     def hidden(self) -> Path:
-        """What only the machinery reads: work in progress, checkpoints, Prefect's home."""
+        """Folder for internal files: work in progress, checkpoints, Prefect's home."""
         return self.folder / ".temper"
 
     @property
     def prefect_home(self) -> Path:
-        """Prefect's database."""
+        """Folder of Prefect's database."""
         return self.hidden / "prefect"
 
     @property
     def reports(self) -> Path:
-        """summary.json, latency.json, the card and the plots."""
+        """Folder with summary.json, latency.json, the model card and the plots."""
         return self.folder / "reports"
 
     @property
     def runs(self) -> Path:
-        """MLflow's database and artifact folder."""
+        """Folder with MLflow's database and artifacts."""
         return self.folder / "mlruns"
 
     @property
@@ -69,17 +75,21 @@ class Project:
 
     @property
     def elsewhere(self) -> str | None:
-        """MLflow's address where it is not the project's own database."""
+        """Address of an external MLflow, or None if MLflow uses the project's own database."""
         return os.environ.get(STORE) or None
 
     @property
     def tracking_uri(self) -> str:
-        """MLflow's address. Always given: its default turns into a file store if `mlruns/<digits>/meta.yaml` exists."""
+        """MLflow's address.
+
+        It is always set explicitly, since MLflow's default becomes a file store if
+        `mlruns/<digits>/meta.yaml` exists.
+        """
         return self.elsewhere or f"sqlite:///{self.database}"
 
     @property
     def store(self) -> str:
-        """MLflow's address for people: without name and password."""
+        """MLflow's address for messages: without user name and password."""
         if self.elsewhere is None:
             return str(self.database)
         parts = urlsplit(self.elsewhere)
@@ -87,35 +97,36 @@ class Project:
 
     @property
     def files(self) -> str | None:
-        """Where MLflow keeps files; None leaves it to the server."""
+        """Address where MLflow stores files; None leaves the choice to MLflow's server."""
         if FILES in os.environ:
             return os.environ[FILES]
         served = self.elsewhere is not None and self.elsewhere.startswith("http")
         return None if served else (self.runs / "artifacts").as_uri()
 
     def environment(self) -> dict[str, str]:
-        """Variables of every process that works on this project."""
+        """Return the variables of every process that works on this project."""
         return {
             **TELEMETRY_OFF,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             "MLFLOW_TRACKING_URI": self.tracking_uri,
-            # Where its "Default" experiment would put files; without it, `mlruns` under the working directory.
+            # Folder for MLflow's "Default" experiment; its own choice is `mlruns` in the working directory.
             "_MLFLOW_SERVER_ARTIFACT_ROOT": self.files or (self.runs / "artifacts").as_uri(),
             "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
             "MLFLOW_LOGGING_LEVEL": "WARNING",
             "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-            # It would watch which variables all threads read, and stumble over one that reads another at the wrong instant.
+            # MLflow would watch the variables that all threads read, and fail if a thread reads another
+            # variable at the wrong moment.
             "MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING": "false",
-            # Its pages would start seven processes that wait for jobs nobody gives them.
+            # MLflow's pages would start seven processes that wait for jobs, and there are none.
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-            # Where a folder can hold no links, its cache takes more room; nothing else to say.
+            # The warning only says that the cache needs more space on file systems without links.
             "HF_HUB_DISABLE_SYMLINKS_WARNING": "1",
             "PREFECT_HOME": str(self.prefect_home),
-            # Stages speak for themselves in the terminal; Prefect's own log goes to its server only.
+            # Stages print to the terminal themselves, so Prefect's log goes only to its server.
             "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
             "PREFECT_CLI_WIKI_PROMPT": "false",
         }
 
     def child_environment(self) -> dict[str, str]:
-        """The environment of a process started for this project, marked so that a later run finds it if it is orphaned."""
+        """Return the environment of a process for this project, with the mark that identifies orphans."""
         return {**os.environ, **self.environment(), MARK: str(self.folder)}

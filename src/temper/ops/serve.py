@@ -1,4 +1,7 @@
-"""`make serve`: the champion behind HTTP on 127.0.0.1, until Ctrl-C. It follows the alias: a promotion needs no restart."""
+"""`make serve`: serve the champion over HTTP on 127.0.0.1 until Ctrl-C.
+
+The server follows the alias, so a promotion needs no restart.
+"""
 
 import fcntl
 import hashlib
@@ -25,28 +28,28 @@ if TYPE_CHECKING:
 
 ALIAS = "champion"
 TOKEN = "TEMPER_SERVE_TOKEN"
-"""Environment variable with the token that clients must send; without it everybody on this machine may ask."""
+"""Environment variable with the token that clients must send; if unset, every local user has access."""
 _HOST = "127.0.0.1"
 _PROJECT = "TEMPER_SERVE_PROJECT"
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
-"""Environment variable with the folder where the processes count together."""
+"""Environment variable with the folder in which the server's processes share their counters."""
 _EVERY_S = 1.0
 _RECOUNT_S = 60.0
 
 
 def place_of(project: Project, name: str) -> Place | None:
-    """Where the champion lies now."""
+    """Return where the current champion's file is, or None if there is no champion."""
     found = model_versions.named(project, name, alias=ALIAS)
     return None if found is None else Place(found.name, found.version, found.digest, found.file)
 
 
 class Sampler:
-    """Lays a share of the images into the inbox, up to so many bytes; what cannot be written is left out.
+    """Stores a share of the images in the inbox, up to a total size; skips images that cannot be written.
 
     Args:
-        folder: The inbox's folder for images without labels.
-        share: Of the images.
-        most_bytes: The folder holds no more.
+        folder: Folder of the inbox for images without labels.
+        share: Share of the images that is stored, from 0 to 1.
+        most_bytes: Largest size of the folder in bytes.
     """
 
     def __init__(self, folder: Path, *, share: float, most_bytes: float) -> None:
@@ -71,19 +74,22 @@ class Sampler:
                 temporary.unlink(missing_ok=True)
 
     def _has_room(self, size: int) -> bool:
-        """Looked up once a minute: other processes fill the folder too, and somebody empties it."""
+        """Return whether the folder has room for another file.
+
+        Its size is read again every minute, since other processes fill the folder and users empty it.
+        """
         if time.monotonic() > self._counted + _RECOUNT_S:
-            with suppress(FileNotFoundError):  # moved away in this moment
+            with suppress(FileNotFoundError):  # the folder or a file was just moved away
                 files = [entry.stat().st_size for entry in os.scandir(self._folder) if entry.is_file()]
                 self._held, self._counted = float(sum(files)), time.monotonic()
         return self._held + size <= self._most
 
 
 def serve(project: Project, params: Params, port: int) -> None:
-    """Answer until interrupted, in a process a core.
+    """Answer requests until interrupted, in `serve.workers` processes (`auto`: one per core).
 
     Raises:
-        ValueError: If the port is taken.
+        ValueError: If the port is in use.
     """
     import uvicorn
 
@@ -95,9 +101,10 @@ def serve(project: Project, params: Params, port: int) -> None:
             probe.bind((_HOST, port))
         except OSError:
             raise ValueError(
-                f"port {port} is in use; end what listens there, or name another: make serve PORT={port + 1}"
+                f"port {port} is in use; stop the process that listens there, or choose another port: "
+                f"make serve PORT={port + 1}"
             ) from None
-    print(f"http://{_HOST}:{port}/docs shows what can be asked; Ctrl-C ends it", flush=True)
+    print(f"http://{_HOST}:{port}/docs describes the requests; Ctrl-C stops the server", flush=True)
     with tempfile.TemporaryDirectory(prefix="temper-serve-") as shared:
         os.environ.update({SHARED: shared, _PROJECT: str(project.folder)})
         uvicorn.run(
@@ -120,7 +127,7 @@ def _workers(params: Params) -> int:
 
 
 def make_worker() -> "Server":
-    """The application of one process; called by uvicorn."""
+    """Return the application of one server process; uvicorn calls this."""
     from temper.serving.app import make_app
 
     if (parent := multiprocessing.parent_process()) is not None:
@@ -131,31 +138,34 @@ def make_worker() -> "Server":
     if params.serve.sample_share:
         inbox = project.folder / params.retrain.inbox / "unlabelled"
         sample = Sampler(inbox, share=params.serve.sample_share, most_bytes=params.serve.sample_mb * 1e6)
-    follower = Follower(lambda: place_of(project, params.project), every_s=_EVERY_S, say=_one_voice())
-    # Connections are not dealt out evenly: a process that got most of them may use all cores.
+    follower = Follower(lambda: place_of(project, params.project), every_s=_EVERY_S, say=_make_printer())
+    # Connections are not distributed evenly, so a process that has most of them may use all cores.
     cores = len(os.sched_getaffinity(0))
     return make_app(follower, params.serve, cores=cores, token=os.environ.get(TOKEN) or None, sample=sample)
 
 
-def _one_voice() -> Callable[[str], None]:
-    """Prints in one of the processes, which all say the same; when that ends, the one that takes its place speaks."""
-    mouth = os.open(Path(os.environ[SHARED], "voice"), os.O_CREAT | os.O_RDWR)
+def _make_printer() -> Callable[[str], None]:
+    """Return a function that prints in only one of the processes, since all of them report the same.
 
-    def say(text: str) -> None:
+    When the printing process ends, another one takes over.
+    """
+    lock = os.open(Path(os.environ[SHARED], "voice"), os.O_CREAT | os.O_RDWR)
+
+    def report(text: str) -> None:
         with suppress(BlockingIOError):
-            fcntl.lockf(mouth, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             print(text, flush=True)
 
-    return say
+    return report
 
 
 def run(project: Project, params: Params, port: int | None = None) -> None:
     """Serve the champion until Ctrl-C.
 
     Args:
-        project: The project.
-        params: Its parameters.
-        port: Instead of `serve.port`.
+        project: Project whose champion is served.
+        params: Parameters of the project.
+        port: Port to use instead of `serve.port`.
 
     Raises:
         ValueError: If there is no registered model, or the port is in use.

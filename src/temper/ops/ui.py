@@ -1,6 +1,6 @@
-"""`make ui`: MLflow's and Prefect's pages on a project's own stores, until Ctrl-C.
+"""`make ui`: show MLflow's and Prefect's pages for a project's own stores, until Ctrl-C.
 
-Both listen on 127.0.0.1 only: neither asks who is there.
+Both listen on 127.0.0.1 only, since neither asks for a login.
 """
 
 import os
@@ -18,7 +18,7 @@ _HOST = "127.0.0.1"
 
 
 def commands(project: Project) -> dict[str, list[str]]:
-    """What is started, by address."""
+    """Return the commands to start, by the address of their pages."""
     artifacts = (project.runs / "artifacts").as_uri()
     mlflow = ["mlflow", "ui", "--host", _HOST, "--port", str(MLFLOW_PORT), "--workers", "1"]
     prefect = ["prefect", "server", "start", "--host", _HOST, "--port", str(PREFECT_PORT)]
@@ -36,7 +36,8 @@ def show(project: Project) -> int:
     busy = [port for port in (MLFLOW_PORT, PREFECT_PORT) if not _free(port)]
     if busy:
         print(
-            f"error: port {busy[0]} is in use; end what listens there, perhaps another `make ui`",
+            f"error: port {busy[0]} is in use; stop the process that listens there, "
+            "perhaps another `make ui`",
             file=sys.stderr,
         )
         return 2
@@ -66,10 +67,10 @@ def show(project: Project) -> int:
             print(f"{command[0]:<8}{address}", flush=True)
         if project.elsewhere is not None:
             print(f"mlflow  {project.store}")
-        print("Ctrl-C ends it all", flush=True)
+        print("Ctrl-C stops the pages", flush=True)
         while all(process.poll() is None for process in processes):
             time.sleep(0.5)
-        print(f"error: one of them ended by itself; see {project.hidden}/*-ui.log", file=sys.stderr)
+        print(f"error: a server ended unexpectedly; see {project.hidden}/*-ui.log", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 0
@@ -89,7 +90,7 @@ def _free(port: int) -> bool:
 
 
 def _wait(address: str, process: "subprocess.Popen[bytes]") -> None:
-    """Return when something listens at the address, or the process has ended."""
+    """Return when a server listens at the address, or when the process has ended."""
     port = int(address.rsplit(":", 1)[1])
     while process.poll() is None:
         with socket.socket() as probe:

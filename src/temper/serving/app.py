@@ -1,7 +1,8 @@
 """The server: `POST /predict`, `/health`, `/ready`, `/metrics`, `/model`, and OpenAPI's page at `/docs`.
 
-Every answer names the version and the digest of the one model that gave all of it. Whatever a client sends, it gets a reason with a
-4xx, or a 503 where it is our doing; never a 500 for something that can be foreseen.
+Every answer names the version and the digest of the one model that computed all of it. A refused request
+gets a reason: with a 4xx if the client caused it, with a 503 if the server did. Foreseeable errors never
+give a 500.
 """
 
 import asyncio
@@ -41,7 +42,8 @@ _ANSWERED = {
         },
         "answers": {
             "type": "array",
-            "description": "One an image, in order: every output of the model by its name; of classes also the best and its probability",
+            "description": "One per image, in order: every output of the model by its name; "
+            "for classes also the best class and its probability",
             "items": {
                 "type": "object",
                 "properties": {"class": {"type": "string"}, "score": {"type": "number"}},
@@ -53,7 +55,8 @@ _SHAPE = {
     "name": "shape",
     "in": "query",
     "required": False,
-    "description": "Of raw uint8 pixels sent as application/octet-stream: images,height,width,channels. Left out, the body is an encoded image.",
+    "description": "Shape of raw uint8 pixels sent as application/octet-stream: "
+    "images,height,width,channels. Without it, the body is an encoded image.",
     "schema": {"type": "string", "example": "1,28,28,1"},
 }
 _PREDICT: dict[str, Any] = {
@@ -85,13 +88,13 @@ _PREDICT: dict[str, Any] = {
         **{
             status: {"description": text, "content": _REFUSED}
             for status, text in {
-                "400": "No form, or a damaged one",
-                "401": "Without the token",
-                "408": "It did not arrive in time",
-                "413": "More than the server takes",
-                "415": "Of a type that is not understood",
-                "422": "Not images",
-                "503": "No model, too many waiting, or too late",
+                "400": "The form is missing or damaged, or the request is incomplete",
+                "401": "The token is missing or wrong",
+                "408": "The request did not arrive in time",
+                "413": "The request exceeds a limit of the server",
+                "415": "The content type is not supported",
+                "422": "The body does not contain valid images",
+                "503": "No model, too many waiting images, or a timeout",
             }.items()
         },
     },
@@ -100,14 +103,14 @@ _PREDICT: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Server:
-    """The application: what is asked most goes straight to its place, all else to FastAPI."""
+    """The application: `/predict` bypasses FastAPI, which handles all other requests."""
 
     predict: Predict
     rest: FastAPI
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        straight = scope["type"] == "http" and scope["path"] == "/predict"
-        await (self.predict if straight else self.rest)(scope, receive, send)
+        is_predict = scope["type"] == "http" and scope["path"] == "/predict"
+        await (self.predict if is_predict else self.rest)(scope, receive, send)
 
 
 def make_app(
@@ -118,14 +121,14 @@ def make_app(
     token: str | None = None,
     sample: Sample | None = None,
 ) -> Server:
-    """The application.
+    """Make the application.
 
     Args:
-        follower: The model of the moment.
+        follower: Provides the current model.
         params: Limits.
-        cores: So many long batches are answered, and so many large images read, side by side.
-        token: What clients must send as `Authorization: Bearer TOKEN`; None lets everybody in.
-        sample: Given the encoded images of answered requests.
+        cores: Number of long batches that are answered, and of large images that are decoded, in parallel.
+        token: Token that clients must send as `Authorization: Bearer TOKEN`; None allows every client.
+        sample: Called with the encoded images of answered requests.
     """
     metrics = Metrics()
     batcher = Batcher(cores=cores, max_batch=params.max_batch, max_queue=params.max_queue, tell=metrics.batch)
@@ -134,18 +137,22 @@ def make_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         follower.start()
-        # What is decoded side by side is all in memory at once.
+        # One thread per core limits memory: all images that are decoded in parallel are in memory at once.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(cores, "read"))
-        # What lives as long as the process is not looked through for garbage again and again: that took 20 ms each time.
+        # Objects that live as long as the process are excluded from garbage collection: scanning them took
+        # 20 ms each time.
         gc.collect()
         gc.freeze()
         yield
         follower.stop()
         batcher.close()
 
-    # OpenAPI's page brings its own scripts: it works where there is no internet.
+    # The page contains its own scripts, so it works without internet.
     app = FastAPIOffline(
-        title="temper", description="Answers of the champion to images.", lifespan=lifespan, redoc_url=None
+        title="temper",
+        description="Predictions of the champion for images.",
+        lifespan=lifespan,
+        redoc_url=None,
     )
     _add_state(app, follower, metrics)
     _describe(app, locked=token is not None)
@@ -177,13 +184,13 @@ def _add_state(app: FastAPI, follower: Follower, metrics: Metrics) -> None:
         about = dict(sorted(follower.model.metadata.items()))
         return _answer({**follower.model.name, "metadata": about, "not_served": follower.problem})
 
-    @app.get("/metrics", summary="For Prometheus", tags=["state"])
+    @app.get("/metrics", summary="Metrics for Prometheus", tags=["state"])
     async def prometheus() -> Response:
         return Response(metrics.page(), media_type="text/plain; version=0.0.4")
 
 
 def _describe(app: FastAPI, *, locked: bool) -> None:
-    """OpenAPI's description, with `/predict`, which is no function of FastAPI's."""
+    """Add `/predict` to the OpenAPI description, which covers only the routes of FastAPI."""
     found = app.openapi()
     parts = found.setdefault("components", {})
     parts.setdefault("schemas", {})["Refusal"] = _REFUSAL

@@ -1,8 +1,9 @@
-"""Dynamic batching: whatever waits for the same model, in images of the same size, is answered at once.
+"""Dynamic batching: waiting requests for the same model, with images of the same size, are answered together.
 
-Nothing waits for company: while a batch is being answered others arrive, and they are the next one. A batch that takes less than
-it costs to hand it to a thread and to get the interpreter back is answered in place; of others, a core answers one, and none is
-made so large that it takes long: a slow network gains nothing by it, and everybody in it waits for the last.
+There is no batching delay: requests that arrive while a batch runs form the next batch. A batch that takes
+less time than handing it to a thread and getting the interpreter back is answered in place. Longer batches
+are answered in threads, one per core. The size of a batch is limited so that it does not take long: a slow
+network does not become faster in large batches, and every request of a batch waits for the whole batch.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ _LONG_S = 0.02
 
 
 class Full(Exception):
-    """Too many images wait."""
+    """Too many images are waiting."""
 
 
 @dataclass(eq=False)
@@ -34,9 +35,9 @@ class Batcher:
     """Answers images, several requests at a time.
 
     Args:
-        cores: Long batches that are answered side by side.
-        max_batch: Images of a batch at most; a request with more is answered by itself.
-        max_queue: Images that may wait.
+        cores: Number of long batches that are answered in parallel.
+        max_batch: Maximum number of images in a batch; a larger request is a batch by itself.
+        max_queue: Maximum number of waiting images.
         tell: Called after each batch.
     """
 
@@ -53,14 +54,14 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """Images that wait."""
+        """Number of waiting images."""
         return self._count
 
     async def answer(self, model: Model, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Answers of one model to uint8 images [images, height, width, channels].
+        """Return the answers of one model to uint8 images [images, height, width, channels].
 
         Raises:
-            Full: If too many wait already.
+            Full: If too many images are waiting already.
         """
         if self._count + len(images) > self._max_queue and self._count:
             raise Full
@@ -68,13 +69,13 @@ class Batcher:
         self._waiting.append(work)
         self._count += len(images)
         if not self._called:
-            # After all that the same look at the sockets brought.
+            # Runs after the event loop has read all requests that arrived together with this one.
             self._called = True
             asyncio.get_running_loop().call_soon(self._begin)
         return await work.done
 
     def close(self) -> None:
-        """Answer no more."""
+        """Stop answering."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _begin(self) -> None:
@@ -92,7 +93,7 @@ class Batcher:
     def _answer(self, group: list[_Work], model: Model, images: np.ndarray) -> None:
         try:
             self._end(group, model.answer(images))
-        except Exception as error:  # goes to those who asked
+        except Exception as error:  # goes to the requests of the batch
             self._end(group, error)
 
     def _freed(self, group: list[_Work], found: "asyncio.Future[dict[str, np.ndarray]]") -> None:
@@ -101,7 +102,7 @@ class Batcher:
         self._begin()
 
     def _take(self) -> list[_Work]:
-        """The first that waits, and all that can be answered with it; those that nobody waits for any more are dropped."""
+        """Take the first waiting request and all that can be answered with it; drop cancelled ones."""
         group: list[_Work] = []
         rest: deque[_Work] = deque()
         size, most = 0, self._max_batch

@@ -1,10 +1,12 @@
-"""A client's connection: uvicorn's, but the processes share them fairly, and one that begins a request must come to an end of its head.
+"""uvicorn's connections, shared fairly between processes, with a time limit for the head of a request.
 
-Processes that listen at the same socket race for each connection, and one that runs already wins: of 32 that come at once it got 27 or all.
-So whoever takes one rests for a moment, in which the others come to their turn: 16 and 16. Where connections come and go, one for each request,
-they are even anyway, and a rest would only cost.
+Processes that listen on the same socket race for each connection, and a process that is already running
+wins: of 32 simultaneous connections it got 27 or all. A process that accepts a connection therefore sleeps
+for a moment, so that the others can accept the next ones: with two processes, 16 and 16. If every request
+opens its own connection, the shares are even anyway, and sleeping would only cost time.
 
-uvicorn's own clock runs between requests only; whoever opens a connection and sends nothing, or half a line, would hold it for ever.
+uvicorn's own timeout covers only the time between requests. A client that opens a connection and sends
+nothing, or half a line, would hold it for ever.
 """
 
 import math
@@ -18,16 +20,16 @@ _REST_S = 1e-4
 _AGO_S = 0.002
 _WHY = b'{"error":"the head of the request took too long to arrive"}'
 _LATE = (
-    b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"
-    % (len(_WHY), _WHY)
+    b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\n"
+    b"content-length: %d\r\nconnection: close\r\n\r\n%s" % (len(_WHY), _WHY)
 )
 
 
 class Connection(HttpToolsProtocol):
-    """Closed if no whole head of a request arrives within `timeout_keep_alive` seconds."""
+    """A connection that is closed if no complete request head arrives within `timeout_keep_alive` seconds."""
 
     _closed: ClassVar[float] = -math.inf
-    """When this process last lost a connection, by the loop's clock."""
+    """Time of the event loop when this process last lost a connection."""
     _waiting: TimerHandle | None = None
     _begun = False
 
@@ -35,7 +37,7 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         self._wait()
         if len(self.connections) > 1 and self.loop.time() - Connection._closed > _AGO_S:
-            time.sleep(_REST_S)  # the whole process: it shall not take the next one
+            time.sleep(_REST_S)  # stops the whole process, so that another one accepts the next connection
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -63,7 +65,7 @@ class Connection(HttpToolsProtocol):
 
     def _give_up(self) -> None:
         if self.cycle is not None and not self.cycle.response_complete:
-            self._wait()  # a request before this one is being answered
+            self._wait()  # the previous request is still being answered
             return
         self._waiting = None
         if self._begun:

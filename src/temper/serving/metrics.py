@@ -1,6 +1,7 @@
-"""What Prometheus is told; where several processes answer, the sum of them all.
+"""Metrics for Prometheus, summed over all processes of a server.
 
-They share a folder, named by PROMETHEUS_MULTIPROC_DIR before prometheus_client is first imported.
+The processes share a folder. PROMETHEUS_MULTIPROC_DIR must name it before prometheus_client is first
+imported.
 """
 
 import os
@@ -15,7 +16,7 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 
 
 class Metrics:
-    """Counts of one process of a server."""
+    """Metrics of one process of a server."""
 
     def __init__(self) -> None:
         self._shared = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
@@ -24,38 +25,38 @@ class Metrics:
         self._requests = Counter("temper_requests", "Requests by status", ["status"], registry=own)
         self._images = Counter("temper_images", "Images answered, by version", ["version"], registry=own)
         self._seconds = Histogram(
-            "temper_request_seconds", "From arrival to answer", buckets=_SECONDS, registry=own
+            "temper_request_seconds", "Time from arrival to answer", buckets=_SECONDS, registry=own
         )
         self._batches = Counter("temper_batches", "Batches answered", registry=own)
         self._waiting = Gauge(
-            "temper_waiting_images", "Images that wait", multiprocess_mode="livesum", registry=own
+            "temper_waiting_images", "Waiting images", multiprocess_mode="livesum", registry=own
         )
         self._version = Gauge(
-            "temper_model_version", "Version that answers", multiprocess_mode="livemin", registry=own
+            "temper_model_version", "Version of the current model", multiprocess_mode="livemin", registry=own
         )
         self._children: dict[tuple[Counter, int], Counter] = {}
-        self._forget_the_dead()
+        self._remove_dead_processes()
 
     def ended(self, status: int, seconds: float, waiting: int) -> None:
-        """A request was answered, or refused; so many images wait."""
+        """Count a request that was answered or refused, and set the number of waiting images."""
         self._child(self._requests, status).inc()
         self._seconds.observe(seconds)
         self._waiting.set(waiting)
 
     def answered(self, version: int, images: int) -> None:
-        """So many images got an answer."""
+        """Count images that a version answered."""
         self._child(self._images, version).inc(images)
 
     def batch(self) -> None:
-        """A batch was answered."""
+        """Count an answered batch."""
         self._batches.inc()
 
     def serves(self, version: int) -> None:
-        """A version has taken over."""
+        """Set the version of the current model."""
         self._version.set(version)
 
     def page(self) -> bytes:
-        """All processes together, in Prometheus' text format."""
+        """Return the metrics of all processes together, in Prometheus' text format."""
         if self._shared is None:
             return generate_latest(self._registry)
         together = CollectorRegistry()
@@ -68,8 +69,8 @@ class Metrics:
             found = self._children[of, label] = of.labels(str(label))
         return found
 
-    def _forget_the_dead(self) -> None:
-        """What is true of living processes only, a dead one can no longer take back."""
+    def _remove_dead_processes(self) -> None:
+        """Remove the live gauges of dead processes, which cannot reset them."""
         for file in Path(self._shared).glob("gauge_live*.db") if self._shared else ():
             found = re.search(r"_(\d+)\.db$", file.name)
             if found and not psutil.pid_exists(int(found[1])):

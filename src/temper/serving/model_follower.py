@@ -1,4 +1,7 @@
-"""The model that answers, and the alias it follows: another version takes over between two batches, never within an answer."""
+"""The current model, and the alias that it follows.
+
+A new version takes over between two batches, never within an answer.
+"""
 
 import json
 import threading
@@ -21,17 +24,17 @@ _TRIES = 5
 
 
 class Unanswerable(ValueError):
-    """Images that a model cannot compute on."""
+    """Images that a model cannot process."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a version lies."""
+    """The location of a version."""
 
     name: str
     version: int
     digest: str
-    """SHA-256 that its file must have."""
+    """Required SHA-256 of the file."""
     file: Path
 
 
@@ -45,25 +48,26 @@ class Model:
 
     @classmethod
     def load(cls, place: Place) -> "Model":
-        """Read a version's file.
+        """Load a version from its file.
 
         Raises:
-            ValueError: If the file is not the one that was registered, or no deployable model.
+            ValueError: If the file is missing, is not the registered one, or is not a deployable model.
         """
         if not place.file.is_file() or digest_file(place.file) != place.digest:
             raise ValueError(
-                f"{place.file} is missing or is not the file that was registered ({place.digest[:12]}...); it is not served"
+                f"{place.file} is missing or is not the file that was registered "
+                f"(SHA-256 {place.digest[:12]}...); it is not served"
             )
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
-        # A core a batch: several are answered side by side.
+        # One core per batch: several batches are answered in parallel.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         try:
             session = onnxruntime.InferenceSession(
                 str(place.file), options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # ONNX Runtime's own exceptions share no parent
-            raise ValueError(f"{place.file} is no model that ONNX Runtime can read: {error}") from error
+        except Exception as error:  # ONNX Runtime's own exceptions have no common base class
+            raise ValueError(f"{place.file} cannot be read by ONNX Runtime: {error}") from error
         return cls(place, session, dict(session.get_modelmeta().custom_metadata_map))
 
     @cached_property
@@ -72,7 +76,7 @@ class Model:
 
     @cached_property
     def size_px(self) -> tuple[int, int]:
-        """Height and width that encoded images are brought to, as in training."""
+        """Height and width to which encoded images are resized, as in training."""
         height, width = json.loads(self.metadata["temper.size_px"])
         return int(height), int(width)
 
@@ -82,13 +86,13 @@ class Model:
 
     @cached_property
     def name(self) -> dict[str, Any]:
-        """What every answer says of the model that gave it."""
+        """Description of the model, which is part of every answer."""
         place = self.place
         return {"name": place.name, "version": place.version, "digest": place.digest, "classes": self.classes}
 
     @cached_property
     def name_json(self) -> bytes:
-        """The same, as JSON."""
+        """`name` as JSON."""
         return orjson.dumps(self.name)
 
     @cached_property
@@ -97,7 +101,7 @@ class Model:
 
     @cached_property
     def seconds(self) -> float:
-        """What one image of the model's own size takes: the shortest of a few tries."""
+        """Time for one image of the model's own size: the shortest of a few tries."""
         image, found = np.zeros((1, *self.size_px, self.channels), np.uint8), []
         for _ in range(_TRIES):
             started = time.perf_counter()
@@ -106,27 +110,27 @@ class Model:
         return min(found)
 
     def answer(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Answers to uint8 images [batch, height, width, channels].
+        """Return the answers to uint8 images [batch, height, width, channels].
 
         Raises:
-            Unanswerable: If the file cannot compute on images of this shape.
+            Unanswerable: If the model cannot process images of this shape.
         """
         try:
             return dict(zip(self._outputs, self.session.run(self._outputs, {"image": images}), strict=True))
-        except Exception as error:  # ONNX Runtime's own exceptions share no parent
-            words = str(error).splitlines()[0][:300]
+        except Exception as error:  # ONNX Runtime's own exceptions have no common base class
+            reason = str(error).splitlines()[0][:300]
             raise Unanswerable(
-                f"the model cannot answer images of shape {list(images.shape[1:])}: {words}"
+                f"the model cannot answer images of shape {list(images.shape[1:])}: {reason}"
             ) from error
 
 
 class Follower:
-    """Keeps the model that an alias names loaded.
+    """Loads the model to which an alias points, and follows the alias.
 
     Args:
-        look: Where the alias points now; None while it points nowhere.
-        every_s: How often it is asked.
-        say: Told what happened, in a line.
+        look: Returns the version to which the alias points; None if it points nowhere.
+        every_s: Seconds between two checks of the alias.
+        say: Called with one line of text about each change.
     """
 
     def __init__(
@@ -134,7 +138,7 @@ class Follower:
     ) -> None:
         self._look, self._every_s, self._say = look, every_s, say
         self.tell: Callable[[int], object] = lambda version: None
-        """Told the number of a version that takes over."""
+        """Called with the number of a version that takes over."""
         self._model: Model | None = None
         self._next: Model | None = None
         self._refused: str | None = None
@@ -143,32 +147,32 @@ class Follower:
 
     @property
     def model(self) -> Model | None:
-        """The model of the moment: whoever takes it keeps it for a whole answer."""
+        """The current model; a request reads it once and uses it for the whole answer."""
         return self._model
 
     @property
     def problem(self) -> str | None:
-        """Why the version that the alias names is not served; None if it is."""
+        """Reason why the version to which the alias points is not served; None if it is served."""
         return self._refused
 
     def start(self) -> None:
-        """Load the first one, then follow."""
+        """Load the first model, then follow the alias."""
         self.look()
         self._thread.start()
 
     def stop(self) -> None:
-        """Follow no more."""
+        """Stop following the alias."""
         self._stop.set()
 
     def look(self) -> None:
-        """Ask once, and let what is new take over; what cannot be served leaves the one before in its place."""
-        self._ask()
+        """Check the alias once; switch to a new version, unless it cannot be served."""
+        self._load_next()
         self._take_over()
 
-    def _ask(self) -> None:
+    def _load_next(self) -> None:
         try:
             place = self._look()
-        except Exception as error:  # whatever the registry raises: the model that serves goes on
+        except Exception as error:  # whatever the registry raises, the current model stays
             self._refuse(f"the registry could not be read: {error}")
             return
         if place is None:
@@ -179,7 +183,7 @@ class Follower:
             return
         try:
             model = Model.load(place)
-            # The first run makes its buffers; no client shall wait for that.
+            # The first run allocates buffers; no client should wait for that.
             _ = model.seconds, model.name_json
         except (ValueError, KeyError) as error:
             self._refuse(f"version {place.version}: {error}")
@@ -200,7 +204,8 @@ class Follower:
             self._say(f"not served: {why}")
 
     def _follow(self) -> None:
-        # By the clock, and one look after the loading: all processes of a server change over in the same moment.
+        # By the clock, and one check after loading, so that all processes of a server switch at the same
+        # moment.
         while not self._stop.wait(self._every_s - time.time() % self._every_s):
             self._take_over()
-            self._ask()
+            self._load_next()

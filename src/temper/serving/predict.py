@@ -1,7 +1,7 @@
-"""`POST /predict`, an ASGI application of its own: a request passes no layer that it does not need.
+"""`POST /predict` as a separate ASGI application: a request passes only through the layers that it needs.
 
-Whatever can be done sooner than handing it to a thread is done at once; the rest - large images, long lists - elsewhere, so
-that one client's does not hold up the others.
+Work that takes less time than handing it to a thread is done in place. Other work (large images, long
+lists) is done in threads, so that one client does not delay the others.
 """
 
 import asyncio
@@ -42,12 +42,12 @@ class Predict:
     """The application behind `POST /predict`.
 
     Args:
-        follower: The model of the moment.
-        batcher: Where images wait for it.
+        follower: Provides the current model.
+        batcher: Queue of the images that wait for it.
         params: Limits.
-        metrics: Told of every request.
-        token: What clients must send; None lets everybody in.
-        sample: Given the encoded images of answered requests.
+        metrics: Counts every request.
+        token: Token that clients must send; None allows every client.
+        sample: Called with the encoded images of answered requests.
     """
 
     follower: Follower
@@ -68,7 +68,10 @@ class Predict:
         except Unanswerable as error:
             status, body = 422, _as_reason(str(error))
         except Full:
-            status, body = 503, _as_reason(f"{params.max_queue} images wait already; try again in a moment")
+            status, body = (
+                503,
+                _as_reason(f"{params.max_queue} images are already waiting; try again in a moment"),
+            )
         except TimeoutError:
             if _ARRIVED in scope:
                 why = f"not answered within {params.timeout_s:g} s; try again, or send fewer images at once"
@@ -76,7 +79,7 @@ class Predict:
             else:
                 status, body = (
                     408,
-                    _as_reason(f"the request had not arrived whole within {params.timeout_s:g} s"),
+                    _as_reason(f"the request did not arrive completely within {params.timeout_s:g} s"),
                 )
         if status in EXTRA:
             headers = [*_HEADERS, EXTRA[status]]
@@ -91,7 +94,7 @@ class Predict:
 
     async def _answer(self, scope: Message, receive: Receive) -> bytes:
         if scope["method"] != "POST":
-            raise Refused(405, f"{scope['method']} is not understood here; send images by POST")
+            raise Refused(405, f"{scope['method']} is not allowed here; send images by POST")
         headers: dict[bytes, bytes] = dict(scope["headers"])
         self._check_token(headers)
         model = self.follower.model
@@ -114,13 +117,14 @@ class Predict:
     async def _read(
         self, scope: Message, headers: dict[bytes, bytes], receive: Receive, model: Model
     ) -> tuple[np.ndarray, list[bytes]]:
-        """The images of a request, and their files where they came encoded."""
+        """Return the images of a request, and their files if they were sent encoded."""
         sent = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         kind = _KINDS.get(sent)
         if kind is None:
             raise Refused(
                 415,
-                f"content-type {sent[:80].decode('latin-1')!r} is not understood; send a form, JSON, application/octet-stream or an image",
+                f"content-type {sent[:80].decode('latin-1')!r} is not supported; "
+                "send a form, JSON, application/octet-stream or an image",
             )
         body = await _read_body(receive, headers.get(b"content-length", b""), self.params.max_bytes)
         scope[_ARRIVED] = True
@@ -160,9 +164,9 @@ EXTRA = {
     408: (b"connection", b"close"),
     503: (b"retry-after", b"1"),
 }
-"""Headers that refusals with a status carry."""
+"""Status -> header of refusals with this status."""
 _ARRIVED = "temper.arrived"
-"""In a request's scope: all of it is here."""
+"""Key in a request's scope: the complete body has arrived."""
 
 
 @lru_cache(256)
@@ -170,16 +174,16 @@ def _shape(query: bytes) -> str | None:
     return parse_qs(query.decode("latin-1")).get("shape", [None])[-1]
 
 
-async def _read_body(receive: Receive, told: bytes, max_bytes: int) -> bytes:
-    """A request's body; more than `max_bytes` are refused, unread where the client `told` so beforehand."""
+async def _read_body(receive: Receive, content_length: bytes, max_bytes: int) -> bytes:
+    """Read a request's body; refuse more than `max_bytes`, without reading if `content_length` says so."""
     too_large = f"the request is larger than {max_bytes} bytes"
-    if told.isdigit() and int(told) > max_bytes:
+    if content_length.isdigit() and int(content_length) > max_bytes:
         raise Refused(413, too_large)
     parts, size, more = [], 0, True
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise Refused(400, "the client went before it had sent everything")
+            raise Refused(400, "the client disconnected before it had sent the complete request")
         part, more = message.get("body", b""), message.get("more_body", False)
         size += len(part)
         if size > max_bytes:
@@ -196,7 +200,7 @@ async def _read_form(scope: Message, body: bytes, params: ServeParams) -> list[b
         form = await Request(scope, again).form(max_files=params.max_images, max_fields=params.max_images)
     except (MultiPartException, ValueError, KeyError) as error:
         raise Refused(400, f"the form cannot be read: {error}") from None
-    except Exception as error:  # the parser of forms raises its own, and Starlette turns some into HTTP's
+    except Exception as error:  # the form parser's own errors; Starlette turns some into HTTP errors
         raise Refused(400, f"the form cannot be read: {getattr(error, 'detail', error)}") from None
     try:
         files = [value for name, value in form.multi_items() if name == "image"]
@@ -208,7 +212,7 @@ async def _read_form(scope: Message, body: bytes, params: ServeParams) -> list[b
 
 
 def _as_json(answers: dict[str, np.ndarray], classes: list[str], count: int) -> bytes:
-    """One answer an image; where there is a number for every class, also the class with the highest."""
+    """Format one answer per image; an output with one number per class also gives the best class."""
     found: list[dict[str, Any]] = [{} for _ in range(count)]
     for name, values in answers.items():
         best = (

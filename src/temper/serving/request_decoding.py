@@ -1,4 +1,7 @@
-"""What clients may send: encoded images or raw pixels, as bytes, forms or JSON; read within limits, refused with a reason."""
+"""Decoding of requests: encoded images or raw pixels, as bytes, forms or JSON.
+
+Requests are read within limits, and refused with a reason.
+"""
 
 import math
 import re
@@ -24,11 +27,11 @@ _APART = bytes.maketrans(b"[]", b"  ")
 
 
 class Refused(Exception):
-    """A request that is not answered.
+    """A request that is refused.
 
     Args:
-        status: HTTP's.
-        why: For people.
+        status: HTTP status.
+        why: Reason, as text for the client.
     """
 
     def __init__(self, status: int, why: str) -> None:
@@ -37,19 +40,22 @@ class Refused(Exception):
 
 
 def decode(files: list[bytes], model: Model, params: ServeParams, *, until: float = math.inf) -> np.ndarray:
-    """Encoded images as the model saw them in training, [images, height, width, channels].
+    """Decode images to what the model saw in training, uint8 [images, height, width, channels].
 
-    Nobody waits for them after `until` (time.monotonic()), so no further one is decoded then.
+    The client waits only until `until` (time.monotonic()), so no further image is decoded after that.
+
+    Raises:
+        Refused: If there are no images, too many or too large ones, an unreadable one, or no time left.
     """
     if not files:
         raise Refused(422, "no image was sent")
     if len(files) > params.max_images:
-        raise Refused(413, f"{len(files)} images are more than {params.max_images}")
+        raise Refused(413, f"{len(files)} images: a request may contain at most {params.max_images}")
     height, width = model.size_px
     found = np.empty((len(files), height, width, model.channels), np.uint8)
     for number, raw in enumerate(files):
         if time.monotonic() > until:
-            raise Refused(503, f"time was up after {number} of {len(files)} images; send fewer at once")
+            raise Refused(503, f"timeout after {number} of {len(files)} images; send fewer at once")
         try:
             pixels, _ = unify(
                 raw,
@@ -66,25 +72,31 @@ def decode(files: list[bytes], model: Model, params: ServeParams, *, until: floa
 
 
 def read_json(body: bytes, model: Model, params: ServeParams) -> np.ndarray:
-    """`{"image": [[[[...]]]]}`: whole numbers 0..255, [images, height, width, channels], or one image without the first axis."""
+    """Read `{"image": [[[[...]]]]}`: whole numbers 0..255, [images, height, width, channels].
+
+    A single image may leave out the first axis.
+    """
     if (pixels := _read_plain(body)) is not None:
         return check(pixels, model, params)
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise Refused(422, f"the body is no JSON: {error}") from None
+        raise Refused(422, f"the body is not valid JSON: {error}") from None
     if not isinstance(value, dict) or "image" not in value:
         raise Refused(
-            422, 'the body must be {"image": [...]}, pixels as lists [images][height][width][channels]'
+            422, 'the body must be {"image": [...]}, with pixels as lists [images][height][width][channels]'
         )
     return check(_as_pixels(value["image"]), model, params)
 
 
 def _read_plain(body: bytes) -> np.ndarray | None:
-    """The pixels of a body that holds nothing else, without making a Python list of every row; None: read it the long way.
+    """Read a body that contains only pixels, without making a Python list of every row.
 
-    What is left of the lists without their numbers says their shape, and is the same for all images of a size; the numbers
-    are read as one list. Brackets become spaces, so that numbers they part stay apart.
+    Without their numbers, the nested lists are a text that gives their shape and is the same for all images
+    of a size. The numbers are read as one list. Brackets become spaces, so that the numbers between which
+    they stand stay separate.
+
+    Returns None if the body must be read in the general, slower way.
     """
     start, end = body.find(b"["), body.rfind(b"]") + 1
     if start < 0 or not _BEFORE.fullmatch(body, 0, start) or not _BEHIND.fullmatch(body, end):
@@ -95,14 +107,17 @@ def _read_plain(body: bytes) -> np.ndarray | None:
         return None
     try:
         pixels = np.frombuffer(bytes(orjson.loads(b"[%s]" % lists.translate(_APART))), np.uint8)
-    except (ValueError, TypeError):  # too large, or no JSON: the long way says what is wrong
+    except (ValueError, TypeError):  # too large, or not JSON: the slower way reports what is wrong
         return None
     return pixels.reshape(shape) if len(pixels) == math.prod(shape) else None
 
 
 @lru_cache(64)
 def _read_shape(lists: bytes) -> tuple[int, ...] | None:
-    """The shape of nested lists of equal lengths whose numbers were taken out, `[[,],[,]]`; None if they are not that."""
+    """Return the shape of nested lists of equal lengths whose numbers were removed, e.g. `[[,],[,]]`.
+
+    Returns None if the text is not of this form.
+    """
     depth = len(lists) - len(lists.lstrip(b"["))
     if depth > _AXES:
         return None
@@ -117,36 +132,37 @@ def _read_shape(lists: bytes) -> tuple[int, ...] | None:
 
 
 def _as_pixels(value: Any) -> np.ndarray:
-    """Nested lists of whole numbers as bytes: three times as fast as NumPy finds out what they are."""
+    """Convert nested lists of whole numbers to uint8.
+
+    This is three times as fast as NumPy, which must detect the type of the numbers.
+    """
     shape: list[int] = []
     parts: list[Any] = [value]
     while parts and isinstance(parts[0], list):
         if len(shape) == _AXES:
             raise Refused(
-                422, f"image: the lists are nested deeper than {_AXES}: [images][height][width][channels]"
+                422, f"image: lists are nested deeper than {_AXES}; send [images][height][width][channels]"
             )
         if (
             not all(isinstance(part, list) for part in parts)
             or len(sizes := {len(part) for part in parts}) != 1
         ):
-            raise Refused(422, "image: the lists are not all of one length")
+            raise Refused(422, "image: lists of the same level differ in length")
         shape.append(sizes.pop())
         parts = list(chain.from_iterable(parts))
     try:
-        if bool in map(type, parts):  # else true would be a 1
+        if bool in map(type, parts):  # otherwise true would be read as 1
             raise TypeError
         pixels = np.frombuffer(bytes(parts), np.uint8)
     except TypeError:
-        raise Refused(
-            422, "image: pixels must be whole numbers from 0 to 255, in lists that are not empty"
-        ) from None
+        raise Refused(422, "image: pixels must be whole numbers from 0 to 255, in non-empty lists") from None
     except ValueError:
         raise Refused(422, "image: pixels must be from 0 to 255") from None
     return pixels.reshape(shape)
 
 
 def read_raw(body: bytes, shape: str, model: Model, params: ServeParams) -> np.ndarray:
-    """uint8 pixels, row by row, as the shape in the query says: `images,height,width,channels`."""
+    """Read uint8 pixels, row by row, with the shape of the query: `images,height,width,channels`."""
     try:
         sizes = [int(part) for part in shape.split(",")]
     except ValueError:
@@ -157,25 +173,27 @@ def read_raw(body: bytes, shape: str, model: Model, params: ServeParams) -> np.n
     for size in sizes:
         count *= size
     if count != len(body):
-        raise Refused(422, f"shape={shape[:80]} means {count} bytes, the body has {len(body)}")
+        raise Refused(422, f"shape={shape[:80]}: needs {count} bytes, but the body has {len(body)}")
     return check(np.frombuffer(body, np.uint8).reshape(sizes), model, params)
 
 
 def check(pixels: np.ndarray, model: Model, params: ServeParams) -> np.ndarray:
-    """Raw pixels within the limits, as a batch."""
+    """Check raw pixels against the limits, and return them as a batch."""
     if pixels.ndim == 3:
         pixels = pixels[None]
     if pixels.ndim != 4 or pixels.shape[3] != model.channels:
         raise Refused(
             422,
-            f"pixels of shape {list(pixels.shape)}; the model takes [images, height, width, {model.channels}]",
+            f"pixels of shape {list(pixels.shape)}; "
+            f"the model takes [images, height, width, {model.channels}]",
         )
     count, height, width, _ = pixels.shape
     if count > params.max_images:
-        raise Refused(413, f"{count} images are more than {params.max_images}")
+        raise Refused(413, f"{count} images: a request may contain at most {params.max_images}")
     if height * width > params.max_pixels or max(height, width) > params.max_side_px:
         raise Refused(
             413,
-            f"{width}x{height} px are more than {params.max_pixels}, or a side is longer than {params.max_side_px}",
+            f"{width}x{height} px: an image may have at most {params.max_pixels} pixels, "
+            f"and {params.max_side_px} px on a side",
         )
     return pixels

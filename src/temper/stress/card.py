@@ -1,7 +1,8 @@
-"""The model card: what was made, from what, how good it is and where that ends; one record, written as HTML and Markdown.
+"""The model card: what the model is, what it was made from, how good it is, and its limits.
 
-The record holds no time and no machine, so equal models have equal cards; figures of a machine (latency) are handed in when a
-card is written for people of that machine. The HTML holds its images inside; the Markdown points at the files.
+One record is rendered as HTML and as Markdown. The record contains no time and no machine, so equal models
+have equal cards. Measurements that depend on the machine (latency) are passed in when a card is written for
+the users of that machine. The HTML embeds its images; the Markdown links to the image files.
 
 Source:
     Mitchell et al. 2019, "Model cards for model reporting", arXiv:1810.03993.
@@ -21,83 +22,90 @@ from temper.stress.card_markdown import MARKDOWN
 RECORD = "card.json"
 CLASSES = ("class", "classes")
 STRATA = ("stratum", "strata")
-"""What the card calls that by which scores are broken down: plain classes, or something else besides them."""
+"""Singular and plural of the groups by which the card breaks down scores.
+
+`CLASSES` if every group is a class, `STRATA` if there are other groups besides the classes.
+"""
 
 LIMITS = (
-    "Every figure is of this data set's test split. Images from another camera, place or time may go worse.",
-    "The stress is synthetic and one thing at a time. Not tested: blur, compression, weather, turned or scaled subjects, "
-    "several conditions at once, adversarial attacks, and subjects of none of the classes.",
-    "Stressed figures are of a part of the test images, spread evenly over the {strata}; compare them with severity 0 of "
-    "the same images, not with the clean score of all.",
-    "Intervals say what another choice of test images would change. They say nothing about another training run: "
-    "there was one.",
-    "The truth was taken as given: wrong labels in the test split count as mistakes of the model.",
-    "An int8 file may answer a little differently on processors without the same integer instructions.",
+    "Every score was measured on the test split of this dataset. "
+    "Scores may be worse on images from another camera, place or time.",
+    "The stress is synthetic and applies one condition at a time. Not tested: blur, compression, weather, "
+    "rotated or scaled subjects, several conditions at once, adversarial attacks, and subjects of none of "
+    "the classes.",
+    "Scores under stress use a subset of the test images, spread evenly over the {strata}; compare them with "
+    "severity 0 of the same images, not with the clean score of all test images.",
+    "Intervals show how much the scores would vary with another choice of test images. "
+    "They do not cover another training run: there was only one.",
+    "The labels were taken as correct: a wrong label in the test split counts as a mistake of the model.",
+    "An int8 file may give slightly different answers on processors without the same integer instructions.",
 )
 
 
 @dataclass(frozen=True)
 class Plot:
-    """An image of the card."""
+    """A figure of the card."""
 
     file: str
-    """Relative to the card."""
+    """Path of the image file, relative to the card."""
     title: str
     text: str
-    """What it shows, in a sentence."""
+    """What the figure shows, in one sentence."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a card says; JSON values only."""
+    """The content of a card; JSON values only."""
 
     kind: str
-    """Of the problem."""
+    """Kind of the problem."""
     headline: str
     greater_is_better: bool
     confidence: float
     images: Mapping[str, int]
-    """`clean` and `stress`: test images behind the scores."""
+    """`clean` and `stress`: number of test images behind the clean scores and the scores under stress."""
     data: Mapping[str, Any]
-    """`digest`, `size` (as text), `splits` (name -> images), `classes` (how many), `strata` (name -> split -> images) and
-    `words` for one and many of them: `CLASSES` or `STRATA`."""
+    """`digest`, `size` (as text), `splits` (name -> number of images), `classes` (number of classes),
+    `strata` (name -> split -> number of images) and `words` (singular and plural of the strata: `CLASSES`
+    or `STRATA`)."""
     candidates: Mapping[str, Mapping[str, Any]]
-    """As in the facts of `evaluate`."""
+    """Name -> measurements, as in the facts of `evaluate`."""
     strata: Mapping[str, Mapping[str, Mapping[str, float]]]
-    """Stratum -> candidate -> value, low, high of the headline."""
+    """Stratum -> candidate -> `value`, `low` and `high` of the headline."""
     conditions: tuple[Mapping[str, Any], ...]
-    """`name`, `family`, `unit` and `strengths` of each."""
+    """`name`, `family`, `unit` and `strengths` of each condition."""
     contract: Mapping[str, Any]
-    """`file`, `digest`, `inputs` and `outputs` (name, type, shape), `metadata`."""
+    """`file`, `digest`, `inputs` and `outputs` (name, type and shape of each) and `metadata` of the
+    deployed file."""
     lineage: Mapping[str, str]
     """Stage -> digest of its artifact."""
     training: Mapping[str, Any]
-    """How the networks were trained, nested; empty where nobody told."""
+    """How the networks were trained, nested; empty if this was not recorded."""
     plots: tuple[Plot, ...]
 
 
 def read_card(path: Path) -> Card:
-    """The record that `write_card` left."""
+    """Read the record that `write_record` wrote."""
     found = json.loads(path.read_text(encoding="utf-8"))
     plots = tuple(Plot(**plot) for plot in found.pop("plots"))
     return Card(**{**found, "plots": plots, "conditions": tuple(found["conditions"])})
 
 
 def write_record(folder: Path, card: Card) -> None:
-    """Leave `card.json`, from which the card can be written again."""
+    """Write `card.json`, from which the card can be rendered again."""
     write_atomically(folder / RECORD, json.dumps(asdict(card), indent=2) + "\n")
 
 
 def write_card(
     folder: Path, card: Card, *, latency: Mapping[str, Any] | None = None, name: str | None = None
 ) -> None:
-    """Leave `card.html` and `card.md` in a folder that holds the card's plots.
+    """Write `card.html` and `card.md` into a folder that contains the card's plots.
 
     Args:
-        folder: Where the plots are and the card goes.
-        card: What it says.
-        latency: As in `reports/latency.json`; None leaves speed out.
-        name: Of the model.
+        folder: Folder of the plots, into which the card is written.
+        card: Content of the card.
+        latency: Content of `reports/latency.json`; None omits speed.
+        name: Name of the model; None makes the kind of problem the title.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -125,27 +133,27 @@ def write_card(
 
 
 def percent(value: float) -> str:
-    """A share in per cent, e.g. `92.14`."""
+    """Format a share in per cent, e.g. `92.14`."""
     return f"{100 * value:.2f}"
 
 
 def spread(found: Mapping[str, float]) -> str:
-    """A share with its interval in per cent, e.g. `92.14 (91.60 to 92.68)`."""
+    """Format a share with its interval in per cent, e.g. `92.14 (91.60 to 92.68)`."""
     return f"{percent(found['value'])} ({percent(found['low'])} to {percent(found['high'])})"
 
 
 def as_bytes(value: int) -> str:
-    """A size with a readable unit (1 kB = 1000 bytes), e.g. `57.3 kB`."""
+    """Format a size with a readable unit (1 kB = 1000 bytes), e.g. `57.3 kB`."""
     return f"{_scaled(value)}B"
 
 
 def as_count(value: int) -> str:
-    """A large number with a readable unit, e.g. `20.1 M`."""
+    """Format a large number with a readable unit, e.g. `20.1 M`."""
     return _scaled(value).rstrip()
 
 
 def as_rows(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """A nested mapping as (dotted key, value) pairs."""
+    """Flatten a nested mapping into (dotted key, value) pairs."""
     rows: list[tuple[str, str]] = []
     for key, value in tree.items():
         if isinstance(value, Mapping):

@@ -1,26 +1,33 @@
-"""The model card as Markdown (a Jinja template; a .py file, so that it is among the stage's sources)."""
+"""The model card as Markdown: a Jinja template.
+
+It is a .py file so that it counts among the stage's sources. A backslash at the end of a line joins it with
+the next one, so that the template does not contain the line break.
+"""
 
 MARKDOWN = """# {{ title }}: model card
 
-A {{ card.kind }} model with {{ card.data.classes }} classes for images of {{ card.data.size }}, tried on
-{{ "{:,}".format(card.images.clean) }} test images, {{ "{:,}".format(card.images.stress) }} of them under stress. Every figure was measured from the
-file that is deployed.
+A {{ card.kind }} model with {{ card.data.classes }} classes for images of {{ card.data.size }}, evaluated on
+{{ "{:,}".format(card.images.clean) }} test images,
+{{ "{:,}".format(card.images.stress) }} of them under stress.
+Every number was measured on the ONNX file that can be deployed.
 
 ## Candidates
 
 {% set families = card.candidates.values()|map(attribute="stress")|first|list %}
-| candidate | {{ card.headline }}, % |{% for family in families %} under {{ family }}, % |{% endfor %} size | parameters | multiply-adds |
+| candidate | {{ card.headline }}, % |{% for family in families %} under {{ family }}, % |{% endfor %} \
+size | parameters | multiply-adds |
 {%- if latency %} latency, batch 1 | images/s |{% endif +%}
 |---|--:|{{ "--:|" * (families|length) }}--:|--:|--:|{{ "--:|--:|" if latency }}
 {% for name, found in card.candidates.items() %}
-| {{ name|cell }} | {{ found[card.headline]|spread }} |{% for part in found.stress.values() %} {{ part|spread }} |
+| {{ name|cell }} | {{ found[card.headline]|spread }} |\
+{% for part in found.stress.values() %} {{ part|spread }} |
 {%- endfor %} {{ found.bytes|bytes }} | {{ found.params|count }} | {{ found.macs|count }} |
 {%- if latency %} {{ "%.3g"|format(latency.candidates[name].latency_ms.median) }} ms |
 {{- " {:,.0f}".format(latency.candidates[name].images_per_s.median) }} |{% endif +%}
 {% endfor %}
 
-In brackets: {{ "%g"|format(100 * card.confidence) }} % bootstrap intervals over test images. Under a family: the mean over
-its conditions and five severities.
+In brackets: {{ "%g"|format(100 * card.confidence) }} % bootstrap intervals over test images.
+Under a family: the mean over its conditions and five severities.
 {% if latency %}
 Latency: median on {{ latency.machine.cpu }}, {{ latency.machine.cores }} cores, ONNX Runtime
 {{ latency.machine.onnxruntime }}; images/s at batch 256.
@@ -44,9 +51,11 @@ Latency: median on {{ latency.machine.cpu }}, {{ latency.machine.cores }} cores,
 {% endfor %}
 ## By {{ one }}
 
-{{ card.headline }} in %, over the clean test images of each {{ one }}.{% if one != "class" %} Strata: classes, and what shows none of them.{% endif +%}
+{{ card.headline }} in %, over the clean test images of each {{ one }}.\
+{% if one != "class" %} Strata are the classes, and one stratum for images that show none of them.{% endif +%}
 
-| {{ one }} |{% for name in card.candidates %} {{ name|cell }} |{% endfor %}{% for split in card.data.splits %} {{ split }} images |{% endfor +%}
+| {{ one }} |{% for name in card.candidates %} {{ name|cell }} |{% endfor %}\
+{% for split in card.data.splits %} {{ split }} images |{% endfor +%}
 |---|{{ "--:|" * (card.candidates|length + card.data.splits|length) }}
 {% for stratum, found in card.strata.items() %}
 | {{ stratum|cell }} |{% for name in card.candidates %} {{ found[name]|spread }} |{% endfor %}
@@ -74,7 +83,7 @@ Latency: median on {{ latency.machine.cpu }}, {{ latency.machine.cores }} cores,
 | output | {{ item.name }} | {{ item.type }} | {{ item.shape|join(" x ") }} |
 {% endfor %}
 
-Raw pixels go in: resizing, normalisation and read-out are inside the file. Its metadata:
+The file takes raw pixels: it contains resizing, normalisation and read-out. Its metadata:
 
 | key | value |
 |---|---|
@@ -105,6 +114,6 @@ Raw pixels go in: resizing, normalisation and read-out are inside the file. Its 
 
 ## Licence
 
-Not stated. The licences of the data and of any weights that training started from apply; add them here before you pass the
-model on.
+Not stated. The licences of the data and of any weights that training started from apply;
+add them here before you share the model.
 """

@@ -1,7 +1,8 @@
-"""Every condition under which candidates are measured, with the strengths of its five severities.
+"""All conditions under which candidates are measured, with the strengths of their five severities.
 
-A condition is a function of whole batches and a record about it. To add one, write the function and put a record into
-`CONDITIONS`; the laws in tests/laws/test_conditions.py, the evaluation, the plots and the card then know it.
+A condition is a function that changes whole batches, and a record that describes it. To add a condition,
+write the function, add a record to `CONDITIONS` and add its name to `NAMES` in params.py. The laws in
+tests/laws/test_conditions.py, the evaluation, the plots and the card then include it.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,12 +17,12 @@ from temper.stress import illumination, noise, occlusion
 from temper.stress.image_pool import ImagePool
 
 SEVERITIES = (1, 2, 3, 4, 5)
-"""0 is the image as it is."""
+"""Severities of stress; severity 0 is the unchanged image."""
 
 
 @runtime_checkable
 class Apply(Protocol):
-    """How a condition changes images; same seed and key, same image, whatever the batch."""
+    """A function that changes images: the same seed and key give the same image in every batch."""
 
     def __call__(
         self,
@@ -36,25 +37,25 @@ class Apply(Protocol):
 
 
 def unchanged(targets: Targets) -> Targets:
-    """What is true stays true, seen or not."""
+    """Return the targets unchanged: the truth stays the same, even if the subject can no longer be seen."""
     return targets
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A way in which an image may be worse than those trained on."""
+    """A way in which an image may be worse than the training images."""
 
     name: str
     family: str
     apply: Apply
     strengths: tuple[float, float, float, float, float]
-    """What `apply` is given at severities 1 to 5; grows."""
+    """Strengths that `apply` gets at severities 1 to 5; they increase."""
     unit: str
-    """Of the strengths, as plots and tables say it."""
+    """Unit of the strengths, as printed in plots and tables."""
     channels: tuple[int, ...] = (1, 3)
-    """Images with so many channels it can act on."""
+    """Numbers of channels of the images that the condition can act on."""
     retarget: Callable[[Targets], Targets] = unchanged
-    """What happens to the truth; a visibility rule may stand here."""
+    """Changes the targets along with the images; a visibility rule may be put here."""
 
 
 # Shares of the area: from a tenth to more than half.
@@ -65,17 +66,18 @@ CONDITIONS = (
     Condition("grid", "occlusion", occlusion.grid, _COVERED, "share covered"),
     Condition("stripes", "occlusion", occlusion.stripes, _COVERED, "share covered"),
     Condition("foreign patch", "occlusion", occlusion.foreign_patch, _COVERED, "share covered"),
-    # Half a stop is what an automatic exposure gets wrong; three are a factor of eight.
+    # Half a stop is a usual error of automatic exposure; three stops are a factor of eight.
     Condition("exposure", "illumination", illumination.exposure, (0.5, 1.0, 1.5, 2.0, 3.0), "stops"),
-    # Contrast left 0.75, 0.5, 0.4, 0.3, 0.15: CIFAR-10-C, Hendrycks and Dietterich 2019, arXiv:1903.12261.
+    # The remaining contrast is 0.75, 0.5, 0.4, 0.3, 0.15, as in CIFAR-10-C:
+    # Hendrycks and Dietterich 2019, arXiv:1903.12261.
     Condition("contrast", "illumination", illumination.contrast, (0.25, 0.5, 0.6, 0.7, 0.85), "share lost"),
-    # Gamma 1.25, 1.5, 2, 2.5, 3; leaving out a display's whole curve would be about 2.2.
+    # Gamma 1.25, 1.5, 2, 2.5, 3; omitting a display's whole curve would be about 2.2.
     Condition(
         "gamma", "illumination", illumination.gamma, (0.32, 0.58, 1.0, 1.32, 1.58), "log2 of the exponent"
     ),
     # From shade on a bright day to a street at dusk, in steps of one stop.
     Condition("low light", "illumination", illumination.low_light, (1.0, 2.0, 3.0, 4.0, 5.0), "stops"),
-    # From a cloud's to almost all of the direct light.
+    # From the shadow of a cloud to one that blocks almost all direct light.
     Condition("shadow", "illumination", illumination.shadow, (0.4, 0.6, 0.75, 0.875, 0.95), "share blocked"),
     # 100 mireds: daylight of 6500 K becomes a lamp of 3940 K, or the blue sky of 18600 K.
     Condition(
@@ -86,14 +88,14 @@ CONDITIONS = (
         "mireds",
         channels=(3,),
     ),
-    # ImageNet-C, Hendrycks and Dietterich 2019, arXiv:1903.12261: gaussian_noise and impulse_noise.
+    # As gaussian_noise and impulse_noise of ImageNet-C: Hendrycks and Dietterich 2019, arXiv:1903.12261.
     Condition("gaussian", "noise", noise.gaussian, (0.08, 0.12, 0.18, 0.26, 0.38), "deviation, full range 1"),
     Condition("salt and pepper", "noise", noise.salt_and_pepper, (0.03, 0.06, 0.09, 0.17, 0.27), "share hit"),
 )
 
 
 def applicable(families: Sequence[str], *, channels: int) -> tuple[Condition, ...]:
-    """The conditions of some families that can act on images of so many channels."""
+    """Return the conditions of the given families that can act on images with `channels` channels."""
     return tuple(item for item in CONDITIONS if item.family in families and channels in item.channels)
 
 
@@ -106,18 +108,18 @@ def stress(
     seed: int,
     pool: ImagePool,
 ) -> UInt8[Tensor, "batch channels height width"]:
-    """Images under a condition.
+    """Apply a condition to images.
 
     Args:
-        condition: What happens to them.
+        condition: The condition to apply.
         images: Raw pixels.
-        keys: The images' numbers in the pool; randomness depends on them and the seed alone.
-        severity: 0 (nothing happens) to 5.
-        seed: The seed of the whole.
-        pool: Images that may lend patches.
+        keys: Numbers of the images in the pool; randomness depends only on them and on the seed.
+        severity: 0 (the images stay unchanged) to 5.
+        seed: Seed of the run.
+        pool: Images from which patches may be taken.
 
     Raises:
-        ValueError: If the severity is none of 0 to 5.
+        ValueError: If the severity is not one of 0 to 5.
     """
     if severity == 0:
         return images

@@ -1,11 +1,13 @@
-"""Measure candidates, clean and under stress, from answers to raw images.
+"""Measure the candidates, on clean images and under stress, from their answers to raw images.
 
-Stressed batches are made once and shown to every candidate. What a batch leaves behind are tallies: what each image adds
-to the scores. As soon as a cell (candidate, condition, severity) is complete, its tallies are resampled over source
-images into scores under each draw, and dropped; so memory does not grow with conditions. What was measured is kept in a
-folder as it grows, so that an evaluation that was killed goes on where it was.
+Each stressed batch is made once and given to every candidate. A batch is reduced to tallies: what each
+image adds to the scores. As soon as a cell (candidate, condition, severity) is complete, its tallies are
+resampled over source images into scores under each draw, and then dropped. Memory therefore does not grow
+with the number of conditions. Results are stored in a folder as they are measured, so that a killed
+evaluation continues where it stopped.
 
-Left out: agreement between candidates; `Problem` has no question for it that answers from files could be put to.
+Left out: agreement between candidates, because `Problem` has no method for it that works on answers from
+files.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,23 +32,23 @@ from temper.stress.params import EvaluateParams
 from temper.stress.partial_results import Pieces, Tensors
 
 Candidate: TypeAlias = Callable[[np.ndarray], Answer]
-"""Takes uint8 images [batch, height, width, channels] as a deployed file does."""
+"""A network under test: takes uint8 images [batch, height, width, channels] as a deployed file does."""
 
 CLEAN = "clean"
-"""Family and condition of all test images as they are."""
+"""Family and condition of all test images, unchanged."""
 SUBSET = "clean, stressed images only"
-"""Condition of those test images that conditions are measured on, as they are: severity 0 of every curve."""
+"""Condition of the unchanged test images on which conditions are measured: severity 0 of every curve."""
 MEAN = "mean"
 """Condition of a mean over the conditions of a family."""
 STRATUM = "stratum"
-"""Family of the clean scores of each stratum; its conditions are the strata's names."""
-_LEFT = ("tallies", "errors", "confusion")
-"""What a candidate leaves of clean images."""
+"""Family of the clean scores of each stratum; its conditions are the names of the strata."""
+_CLEAN_RESULTS = ("tallies", "errors", "confusion")
+"""Names of the results of a candidate on clean images."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What one candidate scored in one situation."""
+    """The scores of one candidate in one situation."""
 
     candidate: str
     family: str
@@ -54,33 +56,33 @@ class Cell:
     severity: int | None
     """0 for clean images, 1 to 5 under stress, None for a mean over severities."""
     images: int
-    """Source images behind it."""
+    """Number of source images behind the scores."""
     values: Mapping[str, float]
     """Scores by name."""
     samples: Mapping[str, Float64[Tensor, "resamples"]]
-    """The same scores under each draw of source images; draws are shared by cells of equally many images."""
+    """The same scores under each draw of source images; cells with equally many images share the draws."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Everything that was measured."""
+    """All results of an evaluation."""
 
     cells: tuple[Cell, ...]
     confusions: Mapping[str, Int64[Tensor, "classes classes"]]
-    """By candidate, on all clean test images."""
+    """Candidate -> confusion matrix over all clean test images."""
     errors: Mapping[str, Float64[Tensor, "images"]]
-    """By candidate, how wrong it was on each clean test image."""
+    """Candidate -> error on each clean test image."""
     alone: Mapping[str, Float64[Tensor, "images"]]
-    """By candidate, the headline of each clean test image by itself."""
+    """Candidate -> headline of each clean test image by itself."""
     subset: Int64[Tensor, "images"]
-    """Numbers of the images that conditions were measured on."""
+    """Numbers of the images on which conditions were measured."""
     conditions: tuple[Condition, ...]
 
 
 def choose(strata: Sequence[frozenset[str]], count: int, *, seed: int) -> Int64[Tensor, "count"]:
-    """Numbers of `count` examples, spread over the strata as evenly as they allow, sorted.
+    """Choose `count` examples, spread as evenly as possible over the strata; return their numbers, sorted.
 
-    Takes turns: the stratum that has the fewest so far gives its next example, in a random order.
+    The strata take turns: the stratum with the fewest chosen examples gives its next one, in a random order.
     """
     if count >= len(strata):
         return torch.arange(len(strata))
@@ -116,24 +118,26 @@ def evaluate(
     seed: int,
     checkpoints: Path | None = None,
 ) -> Evaluation:
-    """Measure every candidate on all test images, and on some of them under every condition and severity.
+    """Measure every candidate on all test images, and on a subset under every condition and severity.
 
     Args:
-        problem: What was asked.
+        problem: Problem that the candidates solve.
         candidates: Networks under test, by name.
         pool: The test images.
-        targets: What is true of them, in the same order.
-        strata: What each of them counts as.
-        params: How much is measured.
-        seed: The seed of the whole.
-        checkpoints: Folder in which a half-finished evaluation of all this is kept and found again; None keeps nothing.
+        targets: Truth of the test images, in the same order.
+        strata: Strata of each test image.
+        params: How much to measure.
+        seed: Seed of the run.
+        checkpoints: Folder that stores partial results; a rerun with the same inputs continues from them.
+            None stores nothing.
 
     Raises:
         ValueError: If there are no test images.
     """
     if not len(pool):
         raise ValueError(
-            "the test split is empty; give it images (prepare.test_share, or the source's own split)"
+            "the test split is empty: evaluation needs at least one test image; "
+            "raise prepare.test_share, or add images to the source's own test split"
         )
     subset = choose(strata, params.stress_images, seed=seed)
     conditions = applicable(params.families, channels=pool.channels)
@@ -143,7 +147,7 @@ def evaluate(
         on_clean = partial(_measure_clean, problem, candidates, pool, targets)
         clean = pieces.measure(CLEAN, everything, on_clean, _join, bar)
         tallies, errors, confusions = (
-            {name: clean[f"{name}/{what}"] for name in candidates} for what in _LEFT
+            {name: clean[f"{name}/{what}"] for name in candidates} for what in _CLEAN_RESULTS
         )
         alone = {
             name: problem.score(found)[problem.headline.name].double() for name, found in tallies.items()
@@ -172,7 +176,7 @@ def _measure_clean(
     targets: Targets,
     keys: Int64[Tensor, "batch"],
 ) -> Tensors:
-    """What each candidate did with a batch of images as they are: `<candidate>/<one of _LEFT>`."""
+    """Measure each candidate on a batch of unchanged images: `<candidate>/<one of _CLEAN_RESULTS>`."""
     shown = as_served(pool.take(keys))
     truth = {name: column[keys] for name, column in targets.items()}
     found = {}
@@ -185,7 +189,7 @@ def _measure_clean(
 
 
 def _join(parts: Sequence[Tensors]) -> Tensors:
-    """All batches of the clean images as one; confusions are added up."""
+    """Join the results of all clean batches; confusion matrices are added up."""
     joined = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
     return {key: value.sum(dim=0) if key.endswith("/confusion") else value for key, value in joined.items()}
 
@@ -200,7 +204,7 @@ def _measure_stressed(
     seed: int,
     keys: Int64[Tensor, "batch"],
 ) -> Tensors:
-    """Tallies of each candidate on a batch of images under a condition."""
+    """Return the tallies of each candidate on a batch of images under a condition."""
     images = pool.take(keys)
     shown = as_served(stress(condition, images, keys=keys, severity=severity, seed=seed, pool=pool))
     truth = condition.retarget({name: column[keys] for name, column in targets.items()})
@@ -210,7 +214,11 @@ def _measure_stressed(
 def _score_all(
     problem: Problem, draws: UInt8[Tensor, "resamples images"], parts: Sequence[Tensors]
 ) -> Tensors:
-    """Scores of each candidate from the tallies of all batches: `<candidate>/<score>`, the value and then its samples."""
+    """Score each candidate from the tallies of all batches.
+
+    Returns:
+        `<candidate>/<score>`: the value, followed by its samples.
+    """
     found = {}
     for name in parts[0]:
         values, samples = _score(problem, torch.cat([part[name] for part in parts]), draws)
@@ -220,7 +228,7 @@ def _score_all(
 
 
 def _stressed_cells(scored: Tensors, condition: Condition, severity: int, images: int) -> list[Cell]:
-    """A cell for each candidate from what `_score_all` left."""
+    """Make one cell per candidate from the result of `_score_all`."""
     by_candidate: dict[str, dict[str, Tensor]] = {}
     for key, found in scored.items():
         name, metric = key.split("/")
@@ -241,7 +249,7 @@ def _clean_cells(
     params: EvaluateParams,
     seed: int,
 ) -> list[Cell]:
-    """Scores on all clean images, on those that will be stressed, and on those of each stratum (the headline alone)."""
+    """Score all clean images, the subset that will be stressed, and each stratum (only the headline)."""
     members: dict[str, list[int]] = {}
     for number, names in enumerate(strata):
         for name in names:
@@ -263,13 +271,13 @@ def _clean_cells(
 def _score(
     problem: Problem, tallies: Float64[Tensor, "images counts"], draws: UInt8[Tensor, "resamples images"]
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """Scores of some images, and the same under each draw of them."""
+    """Return the scores of some images, and the same scores under each draw of them."""
     values = {name: float(value) for name, value in problem.score(tallies.sum(dim=0)).items()}
     return values, dict(problem.score(resample(draws, tallies)))
 
 
 def _means(cells: Sequence[Cell], families: Sequence[str]) -> list[Cell]:
-    """Means over the conditions of a family: at each severity, and over all severities (severity None)."""
+    """Average over the conditions of a family: at each severity, and over all severities (severity None)."""
     means = []
     for candidate in dict.fromkeys(cell.candidate for cell in cells):
         for family in families:
@@ -297,9 +305,9 @@ def find_worst(
     errors: Float64[Tensor, "images"],
     count: int,
 ) -> tuple[np.ndarray, list[str]]:
-    """The images on which a candidate was most wrong, worst first, and what to write under each.
+    """Return the images on which a candidate was most wrong, worst first, and a caption for each.
 
-    Images that it answered without any error are no mistakes and are left out.
+    Images that it answered without any error are not mistakes and are left out.
     """
     keys = errors.argsort(descending=True, stable=True)[:count]
     keys = keys[errors[keys] > 0]

@@ -1,14 +1,17 @@
-"""The light changes, the subject does not.
+"""Conditions that change the light but not the subject.
 
-Light adds and scales in linear intensity, while pixels are stored through the sRGB curve; so these functions decode, change
-the light and encode again. A change of every pixel by the same rule is a table of 256 entries per image, which is exact
-and fast. Whether an image gets more or less of something is a coin tossed by its key, the same at every strength.
+Light adds up and scales in linear intensity, while pixels are stored through the sRGB curve. These
+functions therefore decode the pixels, change the light and encode it again. A change of every pixel by the
+same rule is a table of 256 entries per image, which is exact and fast. The key of an image decides at
+random whether the image gets more or less of something (e.g. light); the direction is the same at every
+strength.
 
-Left out: glare, vignettes and local colour casts; they need a model of the lens or the scene.
+Left out: glare, vignettes and local colour casts, because they need a model of the lens or the scene.
 
 Source:
-    IEC 61966-2-1 (sRGB). Foi et al. 2008, "Practical Poissonian-Gaussian noise modeling and fitting for single-image
-    raw-data". Kang et al. 2002, "Design of advanced color temperature control system for HDTV applications".
+    IEC 61966-2-1 (sRGB). Foi et al. 2008, "Practical Poissonian-Gaussian noise modeling and fitting for
+    single-image raw-data". Kang et al. 2002, "Design of advanced color temperature control system for HDTV
+    applications".
 """
 
 import math
@@ -24,41 +27,43 @@ Images = UInt8[Tensor, "batch channels height width"]
 Keys = Int64[Tensor, "batch"]
 
 FULL_WELL = 1000.0
-"""Electrons of a white pixel at full light: a small sensor's at base gain."""
+"""Electrons of a white pixel at full light: as in a small sensor at base gain."""
 READ_NOISE = 3.0
-"""Electrons, standard deviation: usual for small CMOS sensors."""
+"""Standard deviation in electrons: usual for small CMOS sensors."""
 GAIN_SHARE = 0.5
-"""Share of the lost stops that the camera's gain makes up for: half the darkness stays, all of the noise does."""
+"""Share of the lost stops that the camera's gain restores: half of the darkness remains, and all of the
+noise."""
 PENUMBRA = 0.15
-"""Width of a shadow's soft edge, in image sides."""
+"""Width of a shadow's soft edge, as a share of the image side."""
 DAYLIGHT_K = 6500.0
-"""Colour temperature that sRGB calls white."""
+"""Colour temperature of white in sRGB, in kelvin."""
 _TO_SRGB = ((3.2406, -1.5372, -0.4986), (-0.9689, 1.8758, 0.0415), (0.0557, -0.2040, 1.0570))
-"""CIE XYZ to linear sRGB (IEC 61966-2-1)."""
+"""Matrix from CIE XYZ to linear sRGB (IEC 61966-2-1)."""
 
 
 def exposure(images: Images, keys: Keys, stops: float, *, seed: int, pool: ImagePool) -> Images:
-    """`stops` too much or too little light; a stop is a factor of two."""
+    """Overexpose or underexpose by `stops`; a stop is a factor of two in light."""
     tables = torch.stack([_encode(_decode(_LEVELS) * 2.0**sign) for sign in (-stops, stops)])
     return _look_up(images, tables[_coin(keys, seed=seed, stream="exposure")][:, None])
 
 
 def contrast(images: Images, keys: Keys, lost: float, *, seed: int, pool: ImagePool) -> Images:
-    """Pixels drawn towards the image's mean; `lost` is the share of the contrast that goes."""
+    """Move the pixels towards the image's mean; `lost` is the share of the contrast that is removed."""
     mean = images.to(torch.float64).mean(dim=(1, 2, 3)).to(torch.float32)[:, None]
     return _look_up(images, _to_pixels(mean + (_LEVELS * 255 - mean) * (1.0 - lost))[:, None])
 
 
 def gamma(images: Images, keys: Keys, octaves: float, *, seed: int, pool: ImagePool) -> Images:
-    """A display curve that is wrong: pixels to the power of 2 ** octaves or of its inverse."""
+    """Apply a wrong display curve: raise pixels to the power of 2 ** octaves or of its inverse."""
     tables = torch.stack([_to_pixels(_LEVELS ** (2.0**sign) * 255) for sign in (-octaves, octaves)])
     return _look_up(images, tables[_coin(keys, seed=seed, stream="gamma")][:, None])
 
 
 def low_light(images: Images, keys: Keys, stops: float, *, seed: int, pool: ImagePool) -> Images:
-    """`stops` less light, half of which the camera's gain makes up for, with the noise of so little light.
+    """Take away `stops` of light, restore half of them by the camera's gain, and add the noise of low light.
 
-    Photons arrive at random (variance = their number, taken as Gaussian) and reading adds Gaussian noise.
+    Photons arrive at random (variance = their number, approximated as Gaussian), and reading adds Gaussian
+    noise.
     """
     light = _decode(_LEVELS)[images.long()] * 2.0**-stops
     deviation = torch.sqrt(light * FULL_WELL + READ_NOISE**2) / FULL_WELL
@@ -67,11 +72,14 @@ def low_light(images: Images, keys: Keys, stops: float, *, seed: int, pool: Imag
 
 
 def shadow(images: Images, keys: Keys, blocked: float, *, seed: int, pool: ImagePool) -> Images:
-    """A shadow with a soft, straight edge over about half of the image; `blocked` is the share of the light it takes."""
+    """Cast a shadow with a soft, straight edge over about half of the image.
+
+    `blocked` is the share of the light that the shadow takes away.
+    """
     height, width = images.shape[2:]
     rows = ((torch.arange(height, dtype=torch.float32) + 0.5) / height - 0.5)[None, :, None]
     columns = ((torch.arange(width, dtype=torch.float32) + 0.5) / width - 0.5)[None, None, :]
-    # In float64: the last bit of a float32 sine depends on its place in the batch.
+    # In float64: the last bit of a float32 sine depends on the position in the batch.
     angle, shift = uniform(keys, 2, seed=seed, stream="shadow").double()[:, :, None, None].unbind(1)
     across = rows * torch.sin(angle * 2 * math.pi) + columns * torch.cos(angle * 2 * math.pi)
     depth = ((across - (shift - 0.5) * 0.5) / PENUMBRA + 0.5).clamp(0.0, 1.0)
@@ -79,14 +87,17 @@ def shadow(images: Images, keys: Keys, blocked: float, *, seed: int, pool: Image
 
 
 def colour_temperature(images: Images, keys: Keys, mireds: float, *, seed: int, pool: ImagePool) -> Images:
-    """A white balance that is `mireds` (1e6 / kelvin) too warm or too cold, at the same brightness; colour images only."""
+    """Make the white balance `mireds` (1e6 / kelvin) too warm or too cold, at the same brightness.
+
+    Works on colour images only.
+    """
     gains = torch.stack([_lamp(sign) / _lamp(0.0) for sign in (-mireds, mireds)])
     tables = _encode(_decode(_LEVELS) * gains[:, :, None])
     return _look_up(images, tables[_coin(keys, seed=seed, stream="colour-temperature")])
 
 
 def _lamp(mireds: float) -> Float32[Tensor, "3"]:
-    """Linear red, green and blue of a glowing body `mireds` warmer than daylight, at luminance 1."""
+    """Return linear red, green and blue of a black body `mireds` warmer than daylight, at luminance 1."""
     kelvin = 1e6 / (1e6 / DAYLIGHT_K + mireds)
     inverse = 1e3 / kelvin
     if kelvin <= 4000:  # Kang's fit has two branches in x and, above 2222 K, two in y.
@@ -99,30 +110,30 @@ def _lamp(mireds: float) -> Float32[Tensor, "3"]:
 
 
 def _coin(keys: Keys, *, seed: int, stream: str) -> Int64[Tensor, "batch"]:
-    """0 or 1 for each image."""
+    """Return 0 or 1 for each image, at random."""
     return (uniform(keys, 1, seed=seed, stream=f"{stream} sign")[:, 0] < 0.5).long()
 
 
 def _decode(pixels: Float32[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
-    """Linear light, 0..1, of stored values, 0..1."""
+    """Convert stored values, 0..1, to linear light, 0..1."""
     return torch.where(pixels <= 0.04045, pixels / 12.92, ((pixels + 0.055) / 1.055) ** 2.4)
 
 
 def _encode(light: Float32[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
-    """Pixels of linear light, which is clipped to 0..1; one of 4,096 levels, finer than a pixel's own.
+    """Convert linear light, clipped to 0..1, to pixels, through 4,096 levels (finer than a pixel's 256).
 
-    A table instead of the power: faster, and the same in every place of a batch.
+    The table replaces the power: it is faster, and gives the same result at every position in a batch.
     """
     return _ENCODED[(light.clamp(0.0, 1.0).sqrt() * 4095 + 0.5).long()]
 
 
 def _to_pixels(values: Float32[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
-    """Rounded and clipped to 0..255."""
+    """Round values and clip them to 0..255."""
     return (values + 0.5).clamp(0.0, 255.0).to(torch.uint8)
 
 
 def _look_up(images: Images, tables: UInt8[Tensor, "batch planes 256"]) -> Images:
-    """Send each pixel through its image's table: one for all channels, or one per channel."""
+    """Map each pixel through its image's table: one table for all channels, or one per channel."""
     tables = tables.expand(-1, images.shape[1], -1)
     return torch.gather(tables, 2, images.flatten(2).long()).view(images.shape)
 

@@ -1,4 +1,4 @@
-"""The test images, fetched by number: what is stressed, and where foreign patches come from."""
+"""The test images, fetched by number: the images to stress, and the donors of foreign patches."""
 
 from dataclasses import dataclass
 
@@ -10,25 +10,25 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class ImagePool:
-    """Packed images; an image's number in the split is its key."""
+    """Packed images; the key of an image is its number in the split."""
 
     packed: np.ndarray
-    """uint8 [images, height, width, channels]; may be mapped from a file."""
+    """uint8 [images, height, width, channels]; may be memory-mapped from a file."""
 
     def __len__(self) -> int:
         return len(self.packed)
 
     @property
     def channels(self) -> int:
-        """1 for grey, 3 for colour."""
+        """Number of channels: 1 for grey, 3 for colour."""
         return int(self.packed.shape[3])
 
     def take(self, keys: Int64[Tensor, "batch"]) -> UInt8[Tensor, "batch channels height width"]:
-        """Some images, channels first, as conditions want them."""
+        """Return some images with channels first, as conditions expect them."""
         # Fancy indexing copies, so a read-only mapping never reaches torch.
         return torch.from_numpy(self.packed[keys.numpy()]).permute(0, 3, 1, 2).contiguous()
 
 
 def as_served(images: UInt8[Tensor, "batch channels height width"]) -> np.ndarray:
-    """Images as a deployed file takes them: uint8 [batch, height, width, channels]."""
+    """Convert images to the form that a deployed file takes: uint8 [batch, height, width, channels]."""
     return np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy())

@@ -1,4 +1,4 @@
-"""Noise that the camera or the wire adds, blind to what is shown."""
+"""Noise that the camera or the transmission adds, independent of the content of the image."""
 
 import torch
 from jaxtyping import Int64, UInt8
@@ -12,14 +12,15 @@ Keys = Int64[Tensor, "batch"]
 
 
 def gaussian(images: Images, keys: Keys, deviation: float, *, seed: int, pool: ImagePool) -> Images:
-    """Independent Gaussian noise at every pixel and channel; `deviation` in units of the full range."""
+    """Add independent Gaussian noise at every pixel and channel; `deviation` is a share of the full range."""
     field = normal(keys, images[0].numel(), seed=seed, stream="gaussian").view(images.shape)
     return (images + field * (255.0 * deviation) + 0.5).clamp(0.0, 255.0).to(torch.uint8)
 
 
 def salt_and_pepper(images: Images, keys: Keys, share: float, *, seed: int, pool: ImagePool) -> Images:
-    """A `share` of all values flips to black or white, as often the one as the other."""
+    """Set a `share` of all values to black or white, each with the same probability."""
     draw = uniform(keys, images[0].numel(), seed=seed, stream="salt-and-pepper").view(images.shape)
-    # The draws below the share are hit; halves of each 1/1024 of them make the coin, so that hits at growing shares nest.
+    # Values whose draw is below the share are hit. The half of its 1/1024 in which a draw lies chooses the
+    # colour, so that a larger share repeats the hits of a smaller one in the same colours.
     white = ((draw * 2048).to(torch.int32) & 1).to(torch.uint8) * 255
     return torch.where(draw < share, white, images)

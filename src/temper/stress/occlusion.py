@@ -1,10 +1,11 @@
-"""Something stands in front of the subject.
+"""Conditions that put a cover in front of the subject.
 
-`share` is the share of the image's area that is covered, 0 to 1. Where the cover lies, and its colour, belong to the
-image's key and not to the share, so an image's covers at growing shares lie inside one another. Covers are opaque and of
-one random colour per image: black alone would be no cover at all on a black background.
+`share` is the share of the image's area that is covered, 0 to 1. The place and the colour of a cover depend
+on the image's key and not on the share, so an image's covers of increasing share lie inside one another.
+Covers are opaque and have one random colour per image, because black alone would cover nothing on a black
+background.
 
-Left out: placement on the object or on what the network looks at (they need the truth or gradients).
+Left out: placement on the object (needs the truth) or on the area that the network uses (needs gradients).
 """
 
 import math
@@ -19,24 +20,26 @@ from temper.stress.image_pool import ImagePool
 Images = UInt8[Tensor, "batch channels height width"]
 Keys = Int64[Tensor, "batch"]
 PERIODS = 3
-"""Bars of a grid or of stripes along the image's shorter side."""
+"""Number of bars of a grid or of stripes along the image's shorter side."""
 
 
 def patch(images: Images, keys: Keys, share: float, *, seed: int, pool: ImagePool) -> Images:
-    """A rectangle of the image's own shape, at a random place, in one random colour."""
+    """Cover a rectangle of the image's own shape, at a random place, in one random colour."""
     inside = _rectangles(images, keys, share, seed=seed, stream="patch")
     return _paint(images, inside, keys, seed=seed, stream="patch")
 
 
 def foreign_patch(images: Images, keys: Keys, share: float, *, seed: int, pool: ImagePool) -> Images:
-    """A rectangle from the same place of another image of the pool, never of the image itself.
+    """Cover a rectangle with the same place of another image of the pool.
+
+    An image is its own donor only if the pool holds no other.
 
     Args:
         images: Images of the pool.
-        keys: Their numbers in the pool.
+        keys: Numbers of the images in the pool.
         share: Covered share of the area, 0..1.
-        seed: Chooses places and donors.
-        pool: Where donors come from; which donor depends on the key alone.
+        seed: Seed for places and donors.
+        pool: Images from which donors are taken; the donor depends only on the key and the seed.
     """
     inside = _rectangles(images, keys, share, seed=seed, stream="foreign-patch")
     steps = hashes(keys, 1, seed=seed, stream="foreign-patch donor")[:, 0] % max(len(pool) - 1, 1)
@@ -45,7 +48,10 @@ def foreign_patch(images: Images, keys: Keys, share: float, *, seed: int, pool: 
 
 
 def grid(images: Images, keys: Keys, share: float, *, seed: int, pool: ImagePool) -> Images:
-    """Squares in rows and columns, as of a fence seen from the front; over all offsets they cover `share` on average."""
+    """Cover squares in rows and columns, like a fence seen from the front.
+
+    Averaged over all offsets they cover `share`.
+    """
     rows, columns = _coordinates(images)
     offset = uniform(keys, 2, seed=seed, stream="grid")[:, :, None, None]
     period = min(images.shape[2:]) / PERIODS
@@ -55,9 +61,9 @@ def grid(images: Images, keys: Keys, share: float, *, seed: int, pool: ImagePool
 
 
 def stripes(images: Images, keys: Keys, share: float, *, seed: int, pool: ImagePool) -> Images:
-    """Parallel bars in a random direction; over all offsets they cover `share` on average."""
+    """Cover parallel bars in a random direction; averaged over all offsets they cover `share`."""
     rows, columns = _coordinates(images)
-    # In float64: the last bit of a float32 sine depends on its place in the batch.
+    # In float64: the last bit of a float32 sine depends on the position in the batch.
     angle, offset = uniform(keys, 2, seed=seed, stream="stripes").double()[:, :, None, None].unbind(1)
     period = min(images.shape[2:]) / PERIODS
     across = rows * torch.sin(angle * math.pi) + columns * torch.cos(angle * math.pi)
@@ -68,7 +74,7 @@ def stripes(images: Images, keys: Keys, share: float, *, seed: int, pool: ImageP
 def _rectangles(
     images: Images, keys: Keys, share: float, *, seed: int, stream: str
 ) -> Bool[Tensor, "batch height width"]:
-    """Rectangles of the image's shape that cover `share` of it, each at a random place inside."""
+    """Return masks of rectangles of the image's shape that cover `share` of it, each at a random place."""
     height, width = images.shape[2:]
     rows, columns = max(1, round(math.sqrt(share) * height)), max(1, round(math.sqrt(share) * width))
     place = uniform(keys, 2, seed=seed, stream=f"{stream} place")
@@ -83,13 +89,13 @@ def _rectangles(
 def _paint(
     images: Images, inside: Bool[Tensor, "batch height width"], keys: Keys, *, seed: int, stream: str
 ) -> Images:
-    """Cover pixels with one random colour per image."""
+    """Paint the masked pixels in one random colour per image."""
     colour = (uniform(keys, images.shape[1], seed=seed, stream=f"{stream} colour") * 256).to(torch.uint8)
     return torch.where(inside[:, None], colour[:, :, None, None], images)
 
 
 def _coordinates(images: Images) -> tuple[Float32[Tensor, "height 1"], Float32[Tensor, "1 width"]]:
-    """Rows and columns of the pixels, counted from 0."""
+    """Return the row and column numbers of the pixels, counted from 0."""
     height, width = images.shape[2:]
     return torch.arange(height, dtype=torch.float32)[:, None], torch.arange(width, dtype=torch.float32)[
         None, :

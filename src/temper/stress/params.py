@@ -1,4 +1,4 @@
-"""Parameters of evaluation: how much is measured, and under which conditions."""
+"""Parameters of evaluation: how much to measure, and under which conditions."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -10,9 +10,12 @@ NAMES = {
     "illumination": ("exposure", "contrast", "gamma", "low light", "shadow", "colour temperature"),
     "noise": ("gaussian", "salt and pepper"),
 }
-"""Names of the conditions by family, as rules of the gate may name them: those of `conditions.py`, known without torch."""
+"""Names of the conditions by family, as rules of the gate may use them.
+
+They repeat the names of `conditions.py`, so that they can be read without importing torch.
+"""
 COLOUR_ONLY = ("colour temperature",)
-"""Conditions that grey images are not measured under."""
+"""Conditions that do not apply to grey images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,19 +23,20 @@ class EvaluateParams:
     """How candidates are measured."""
 
     stress_images: Annotated[int, Field(ge=1)] = 2000
-    """Test images, evenly over the classes, on which conditions are measured; the clean score takes them all."""
+    """Number of test images on which conditions are measured, chosen evenly over the classes; the clean score
+    uses all test images."""
     families: tuple[Literal["occlusion", "illumination", "noise"], ...] = (
         "occlusion",
         "illumination",
         "noise",
     )
     bootstrap: Annotated[int, Field(ge=10)] = 1000
-    """Resamples of the source images behind each confidence interval."""
+    """Number of resamples of the source images behind each confidence interval."""
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     batch_size: Annotated[int, Field(ge=1)] = 256
 
     def conditions(self, *, channels: int) -> dict[str, tuple[str, ...]]:
-        """Names of the conditions that will be measured, by family, on images of so many channels."""
+        """Return, by family, the names of the conditions to measure on images with `channels` channels."""
         skipped = () if channels == 3 else COLOUR_ONLY
         return {
             family: tuple(name for name in NAMES[family] if name not in skipped) for family in self.families

@@ -1,9 +1,10 @@
-"""Measurements that outlive a killed evaluation: kept in a folder as they grow, taken from there by a rerun of the same work.
+"""Partial results of an evaluation, stored in a folder, so that a rerun continues after a kill.
 
-A piece is what one situation (clean, or a condition at a severity) leaves behind, measured batch by batch. Finished pieces are
-collected in memory and written together every few seconds; so are the batches of the unfinished piece, whose files go once it
-is finished. A file has its SHA-256 in its name and appears by a rename, so it is there whole or not at all. The folder
-belongs to one code, data and parameters: whoever hands it in sees to that.
+A piece is the result of one situation (clean, or a condition at a severity), measured batch by batch.
+Finished pieces are collected in memory and written together every few seconds. The batches of the
+unfinished piece are written in the same way; their files are deleted once the piece is finished. A file has
+its SHA-256 in its name and is created by a rename, so it is either complete or absent. The folder must
+belong to one version of code, data and parameters; the caller is responsible for that.
 """
 
 import hashlib
@@ -25,12 +26,12 @@ from temper.progress import Bar
 
 Tensors: TypeAlias = Mapping[str, Tensor]
 Entry: TypeAlias = tuple[str, int, str]
-"""Piece, batch (-1 where it is finished) and tensor."""
+"""Names of the piece, the batch (-1 for a finished piece) and the tensor."""
 
 _EVERY_S = 5.0
 _LONGEST_S = 30.0
 _SHARE = 0.005
-"""Of the time may go into writing, as long as that repeats no more than `_LONGEST_S`."""
+"""Share of the time that may go into writing, as long as a rerun then repeats at most `_LONGEST_S`."""
 _FINISHED = -1
 
 
@@ -38,7 +39,7 @@ class Pieces:
     """The pieces of one evaluation in one folder.
 
     Args:
-        folder: Where they are kept; None keeps nothing.
+        folder: Folder of the files; None stores nothing.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -62,14 +63,14 @@ class Pieces:
         finish: Callable[[Sequence[Tensors]], Tensors],
         bar: Bar,
     ) -> Tensors:
-        """What a situation leaves behind, measured as far as it is not in the folder.
+        """Return the result of a situation; measure only the part that is not in the folder.
 
         Args:
-            name: Of the piece.
+            name: Name of the piece.
             batches: Keys of the images of each batch.
             step: Measures a batch.
-            finish: Turns what all batches left into what is kept.
-            bar: Counts the batches.
+            finish: Turns the results of all batches into the result of the piece.
+            bar: Progress bar that counts the batches.
         """
         found = self._found.pop(name, {})
         if _FINISHED in found:
@@ -92,7 +93,7 @@ class Pieces:
         return finished
 
     def write(self, batches: Mapping[tuple[str, int], Tensors] = MappingProxyType({})) -> None:
-        """Keep the pieces that were finished since the last time, and batches of the one under way."""
+        """Store the pieces finished since the last write, and batches of the unfinished piece."""
         if self._folder is None:
             return
         started = time.monotonic()
@@ -113,11 +114,12 @@ class Pieces:
         entries = [
             ((*piece, key), value) for piece, tensors in pieces.items() for key, value in tensors.items()
         ]
-        # By number, since safetensors has an order of its own; a copy each, since it refuses tensors that share memory.
+        # Keyed by number, because safetensors changes the order. Cloned, because it refuses tensors that
+        # share memory.
         values = {
             str(i): value.clone(memory_format=torch.contiguous_format) for i, (_, value) in enumerate(entries)
         }
-        # Not `save_file`: on a full disk it raises something that is no OSError.
+        # Not `save_file`: on a full disk it raises an error that is not an OSError.
         content = save(values, metadata={"entries": json.dumps([entry for entry, _ in entries])})
         path = self._folder / f"{self._number:06d}-{hashlib.sha256(content).hexdigest()}.safetensors"
         write_atomically(path, content)
@@ -127,12 +129,15 @@ class Pieces:
     def _read(self, path: Path) -> None:
         try:
             if digest_file(path) != path.stem.split("-")[-1]:
-                raise ValueError("its SHA-256 is not the one in its name")
+                raise ValueError("its SHA-256 differs from the one in its name")
             with safe_open(path, framework="pt") as file:
                 entries: list[Entry] = json.loads(file.metadata()["entries"])
                 values = [file.get_tensor(str(i)).clone() for i in range(len(entries))]
         except (OSError, ValueError, SafetensorError) as error:
-            print(f"{path} is damaged ({error}); what it held is measured again", file=sys.stderr)
+            print(
+                f"{path} is damaged ({error}); it is deleted, and what it contained is measured again",
+                file=sys.stderr,
+            )
             path.unlink(missing_ok=True)
             return
         for (name, batch, key), value in zip(entries, values, strict=True):

@@ -1,4 +1,8 @@
-"""Curves and matrices of the report. Colours by Okabe and Ito (2008), told apart by the colour-blind; marks tell them apart in grey."""
+"""Curves and matrices of the report.
+
+The colours are by Okabe and Ito (2008): colour-blind readers can distinguish them. Marks distinguish the
+curves in grey.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,17 +40,20 @@ STYLE = {
     "legend.frameon": False,
 }
 _MOST_NAMES = 30
-"""More classes than this leave a confusion matrix without names and numbers."""
+"""A confusion matrix with more classes than this has no names and numbers."""
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a PNG that depends on the figure alone: no date, no version."""
+    """Write a PNG that depends only on the figure: it contains no date and no version."""
     figure.savefig(path, dpi=DOTS_PER_INCH, metadata={"Software": None})
 
 
 @rc_context(STYLE)
 def draw_families(scores: Sequence[Score], *, headline: str, families: Sequence[str]) -> Figure:
-    """The headline over severity, a panel per family: the mean of its conditions, with its interval as a band."""
+    """Draw the headline over severity, one panel per family.
+
+    A panel shows the mean of the family's conditions, with its interval as a band.
+    """
     return _draw_panels(
         scores, headline, [(family, family, MEAN) for family in families], columns=len(families)
     )
@@ -54,7 +61,7 @@ def draw_families(scores: Sequence[Score], *, headline: str, families: Sequence[
 
 @rc_context(STYLE)
 def draw_conditions(scores: Sequence[Score], *, headline: str, conditions: Sequence[Condition]) -> Figure:
-    """The headline over severity, a panel per condition."""
+    """Draw the headline over severity, one panel per condition."""
     panels = [(item.name, item.family, item.name) for item in conditions]
     return _draw_panels(scores, headline, panels, columns=min(4, len(panels)))
 
@@ -62,7 +69,7 @@ def draw_conditions(scores: Sequence[Score], *, headline: str, conditions: Seque
 def _draw_panels(
     scores: Sequence[Score], headline: str, panels: Sequence[tuple[str, str, str]], *, columns: int
 ) -> Figure:
-    """Panels of (title, family, condition), filled row by row, on one scale."""
+    """Draw panels of (title, family, condition), filled row by row, on one scale."""
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(max(2.6 * columns, 5.2), 2.35 * rows + 0.75), layout="constrained")
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
@@ -92,7 +99,7 @@ def _draw_panels(
 def _point(
     scores: Sequence[Score], candidate: str, headline: str, family: str, condition: str, severity: int
 ) -> Score:
-    """A point of a curve; at severity 0 it is the clean score of the same images."""
+    """Return a point of a curve; at severity 0 it is the clean score of the same images."""
     where = (family, condition) if severity else (CLEAN, SUBSET)
     return pick(
         scores, candidate=candidate, metric=headline, family=where[0], condition=where[1], severity=severity
@@ -116,22 +123,22 @@ def _draw_line(axis: Axes, points: Sequence[Score], number: int) -> None:
 
 @rc_context({**STYLE, "axes.grid": False})
 def draw_confusion(counts: np.ndarray, *, classes: Sequence[str], candidate: str) -> Figure:
-    """How often each true class (row) was answered with each class, as shares of the row, in per cent.
+    """Draw how often each true class (row) was answered with each class, as shares of the row, in per cent.
 
     Args:
         counts: Whole numbers [classes, classes].
-        classes: Their names.
-        candidate: Whose answers they are.
+        classes: Names of the classes.
+        candidate: Name of the candidate that gave the answers.
     """
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     named = len(classes) <= _MOST_NAMES
     side = 0.46 * len(classes) + 2.2 if named else 8.0
     figure = Figure(figsize=(side + 0.2, side), layout="constrained")
     axis = figure.add_subplot()
-    axis.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)  # The root lets rare confusions be seen.
+    axis.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)  # The root makes rare confusions visible.
     axis.set_title(f"{candidate}: answers per true class, %")
-    axis.set_xlabel("said")
-    axis.set_ylabel("true")
+    axis.set_xlabel("predicted class")
+    axis.set_ylabel("true class")
     axis.spines[:].set_visible(False)
     axis.tick_params(length=0)
     if not named:

@@ -1,4 +1,7 @@
-"""The long table of scores: a row for each candidate, situation and metric, with its interval; as Parquet and CSV."""
+"""The long table of scores: one row per candidate, situation and metric, with its interval.
+
+It is written as Parquet and as CSV.
+"""
 
 import csv
 from collections.abc import Sequence
@@ -19,18 +22,18 @@ class Score:
     condition: str
     """A condition, `clean`, a stratum, or `mean` over the family's conditions."""
     severity: int | None
-    """0 clean, 1 to 5 under stress, None where it is a mean over severities."""
+    """0 for clean images, 1 to 5 under stress, None for a mean over severities."""
     metric: str
     value: float
     low: float
     """Lower end of the bootstrap interval over source images."""
     high: float
     images: int
-    """Source images behind the row."""
+    """Number of source images behind the row."""
 
 
 def tabulate(cells: Sequence[Cell], *, confidence: float) -> tuple[Score, ...]:
-    """The long table of what was measured."""
+    """Turn the cells of an evaluation into the long table."""
     rows = []
     for cell in cells:
         for metric, value in cell.values.items():
@@ -43,10 +46,10 @@ def tabulate(cells: Sequence[Cell], *, confidence: float) -> tuple[Score, ...]:
 def pick(
     scores: Sequence[Score], *, candidate: str, metric: str, family: str, condition: str, severity: int | None
 ) -> Score:
-    """The one row of the table that says this.
+    """Return the one row of the table with these values.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is no such row.
     """
     wanted = (candidate, family, condition, severity, metric)
     for row in scores:
@@ -56,7 +59,7 @@ def pick(
 
 
 def figures(scores: Sequence[Score], *, candidate: str, headline: str) -> dict[str, object]:
-    """A candidate's headline, clean and as a mean over each family of conditions, each with its interval."""
+    """Return a candidate's headline, clean and as the mean over each family of conditions, with intervals."""
 
     def spread(family: str, condition: str, severity: int | None) -> dict[str, float]:
         row = pick(
@@ -75,7 +78,7 @@ def figures(scores: Sequence[Score], *, candidate: str, headline: str) -> dict[s
 
 
 def write(scores: Sequence[Score], folder: Path) -> None:
-    """Leave `scores.parquet` and `scores.csv` in a folder; equal scores, equal bytes."""
+    """Write `scores.parquet` and `scores.csv` into a folder; equal scores give equal bytes."""
     import pyarrow
     from pyarrow import parquet
 

@@ -1,4 +1,4 @@
-"""Sheets of images in the report: what the conditions look like, and what went most wrong."""
+"""Sheets of images in the report: samples of the conditions, and the worst mistakes."""
 
 import textwrap
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _SHEET_COLUMNS = 6
 
 @rc_context(STYLE)
 def draw_samples(images: ImagePool, *, key: int, conditions: Sequence[Condition], seed: int) -> Figure:
-    """One image under every condition (rows) at every severity (columns), each with its strength."""
+    """Draw one image under every condition (rows) at every severity (columns), each with its strength."""
     keys = torch.tensor([key])
     image = images.take(keys)
     columns = (0, *SEVERITIES)
@@ -50,11 +50,11 @@ def draw_samples(images: ImagePool, *, key: int, conditions: Sequence[Condition]
 
 @rc_context(STYLE)
 def draw_mistakes(images: np.ndarray, *, captions: Sequence[str]) -> Figure:
-    """Images with a caption each.
+    """Draw images with a caption each.
 
     Args:
         images: uint8 [images, height, width, channels], worst first.
-        captions: One line each; wrapped.
+        captions: One line per image; long lines are wrapped.
     """
     rows = -(-len(images) // _SHEET_COLUMNS)
     figure = Figure(figsize=(1.55 * _SHEET_COLUMNS, 1.85 * rows + 0.1), layout="constrained")

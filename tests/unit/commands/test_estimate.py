@@ -86,7 +86,7 @@ def test_what_cannot_be_built_is_refused_as_training_would(tmp_path: Path):
         .replace("small-resnet, widths: [8, 16], depths: [1, 1]", "timm, name: nothing", 1)
     )
     (project / "params.yaml").write_text(text)
-    with pytest.raises(ValueError, match="timm has no backbone 'nothing'"):
+    with pytest.raises(ValueError, match=r"backbone\.name = 'nothing'.*e\.g\."):
         estimate(project, load(project), ("train",))
 
 
@@ -94,5 +94,5 @@ def test_the_command_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     project = make_project(tmp_path, "multiclass")
     estimate_stages(["train"], project)
     assert capsys.readouterr().out.startswith("train: about ")
-    with pytest.raises(ValueError, match="no stage 'ingest' is timed; name some of train, distill, evaluate"):
+    with pytest.raises(ValueError, match=r"'ingest' is not timed; .*train, distill, evaluate"):
         estimate_stages(["ingest"], project)

@@ -17,7 +17,7 @@ from tests.toy import FACTS, SIZE, TOYS
 
 
 class Averages(nn.Module):
-    """The mean of each third of the image's columns, in units of 10 grey levels: a network that can be checked by hand."""
+    """The mean of each third of the image's columns, in units of 10 grey levels: easy to check by hand."""
 
     def forward(self, inputs: Inputs) -> Outputs:
         columns = inputs["image"].float().mean(dim=(1, 2)) / 10
@@ -25,7 +25,7 @@ class Averages(nn.Module):
 
 
 class OneConvolution(nn.Module):
-    """A convolution with a batch normalisation, and a product."""
+    """A convolution with batch normalisation, then a linear layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ def exported(network: nn.Module, path: Path) -> Path:
 
 
 def draw_images(*shape: int) -> np.ndarray:
-    """Smooth random images: noise would be all aliasing."""
+    """Draw smooth random images; resized noise would show aliasing only."""
     coarse = np.random.default_rng(0).integers(0, 256, (shape[0], 5, 5, 3), dtype=np.uint8)
     return np.stack(
         [
@@ -59,7 +59,8 @@ def test_the_graph_resizes_as_prepare_does(tmp_path: Path, height_width: tuple[i
     images = draw_images(3, *height_width)
     resized = [Image.fromarray(image).resize((SIZE, SIZE), Image.Resampling.BILINEAR) for image in images]
     wanted = deployed(np.stack([np.asarray(image) for image in resized]))["probabilities"]
-    # prepare rounds to whole grey levels, the graph does not: a tenth of a level in a mean over 48 pixels.
+    # prepare rounds to whole grey levels, the graph does not. In a mean over 48 pixels this is a tenth of
+    # a level.
     torch.testing.assert_close(deployed(images)["probabilities"], wanted, atol=0.01, rtol=0)
 
 
@@ -99,7 +100,7 @@ def test_a_file_cut_off_on_the_way_is_named(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr("temper.compress.quantizer.quant_pre_process", cut)
     source = exported(OneConvolution(), tmp_path / "float.onnx")
-    with pytest.raises(OSError, match=r"in .* could not be read back .* cut off, as on a full disk"):
+    with pytest.raises(OSError, match=r"temporary file .* could not be read back .*`df -h \.`"):
         Quantizer(source, draw_images(8, SIZE, SIZE), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["float.onnx"]
 

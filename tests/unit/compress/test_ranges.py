@@ -1,4 +1,4 @@
-"""Ranges from histograms, checked against all values."""
+"""Ranges from histograms, compared with ranges from all values."""
 
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def test_mse_leaves_even_values_alone():
 
 
 def test_observation_is_of_every_image_and_channel(tmp_path: Path):
-    """A graph that multiplies channels by 1, -2 and 3."""
+    """The graph multiplies the three channels by 1, -2 and 3."""
     factors = numpy_helper.from_array(np.array([1, -2, 3], np.float32).reshape(1, 3, 1, 1), "factors")
     nodes = [
         helper.make_node("Cast", ["image"], ["floats"], to=TensorProto.FLOAT),
@@ -67,7 +67,7 @@ def test_observation_is_of_every_image_and_channel(tmp_path: Path):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     onnx.checker.check_model(model)
     found = observe(model, ["scaled", "out", "image"], images)
-    assert found.keys() == {"scaled", "out"}, "bytes are not what int8 makes ranges for"
+    assert found.keys() == {"scaled", "out"}, "int8 needs no ranges for uint8 tensors"
     most = images.reshape(-1, 3).max(axis=0) * np.array([1, 2, 3])
     assert found["scaled"].channel_high == pytest.approx(most)
     assert (found["scaled"].low, found["scaled"].high) == (-most[1], max(most[0], most[2]))

@@ -1,4 +1,4 @@
-"""Networks that int8 breaks, and what repairs them: each is equal, in float, to one that int8 does not break."""
+"""Remedies for networks that int8 breaks; in float, each equals a network that int8 does not break."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ IMAGES = draw_images(96, SIZE, SIZE)
 
 
 class Plain(nn.Module):
-    """Two convolutions, rectified, averaged, and a product."""
+    """Two convolutions with ReLU, a mean over positions, and a linear layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +45,10 @@ def network() -> Plain:
 
 
 def stretch(network: Plain, factor: float) -> Plain:
-    """One channel reaches `factor` times as far, and its reader's weights are smaller by as much: the same network in float."""
+    """Multiply one channel by `factor` and divide the weights that read it by `factor`.
+
+    In float, the network stays the same.
+    """
     with torch.no_grad():
         for norm, weight in (
             (network.first[1], network.second[0].weight),
@@ -93,10 +96,10 @@ def test_a_layer_in_float_is_not_quantized_and_all_of_them_are_the_float_network
 
 
 def test_drift_is_the_drifting_layers_own(tmp_path: Path, network: Plain):
-    """The head's logits are large and cancel: leaving the head in float helps, leaving the first convolution does not."""
+    """The head's large logits cancel: it helps to leave the head in float, but not the first convolution."""
     with torch.no_grad():
         common = 60 * torch.randn(16)
-        network.head.weight += common  # the same for every class: the softmax does not see it
+        network.head.weight += common  # the same for every class, so the softmax cancels it
     quantizer = Quantizer(exported(network, tmp_path / "float.onnx"), IMAGES, tmp_path)
     whole, head, first = (
         gap(tmp_path, quantizer, Setting(floats=frozenset(left))) for left in ((), {2}, {0})

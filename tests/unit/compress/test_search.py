@@ -1,4 +1,4 @@
-"""The search for a setting that holds, on networks that are tables."""
+"""The search for a setting that holds, on networks that are tables of drifts."""
 
 import pytest
 
@@ -9,7 +9,10 @@ from temper.compress.search import Search, Tried, search
 def run(
     harm: list[float], *, allowed: float, max_trials: int = 40, better: float = 1.0
 ) -> tuple[Search, int]:
-    """Search where each layer in int8 adds its own harm, and better ranges or equalisation multiply all of it; and how many were made."""
+    """Run a search and count the settings that were made.
+
+    Each layer in int8 adds its own harm; the ranges `mse` or equalisation multiply the sum by `better`.
+    """
     made = 0
 
     def drift(setting: Setting) -> float:

@@ -1,4 +1,4 @@
-"""Statistics that lag are taken anew for what is scored, and only for that."""
+"""Statistics that lag are recomputed for the network that is scored, and only for that network."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,13 +28,15 @@ def scores(folder: Path) -> list[float]:
 def test_an_epoch_is_scored_by_statistics_of_its_own_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params: FitParams
 ):
-    """The toy's first epochs: by statistics that lag 0.58 of it is right (the best single answer), by their own 1.0."""
+    """The first epoch of the toy scores 0.58 with lagging statistics (the best constant answer), and 1.0 with
+    its own.
+    """
     train(tmp_path / "fresh", params)
     monkeypatch.setattr(loop, "count_batches", lambda *_, **__: 0)
     train(tmp_path / "stale", params)
     fresh, stale = scores(tmp_path / "fresh"), scores(tmp_path / "stale")
     assert fresh[0] > 0.95 and stale[0] < 0.7
-    # The network that goes on training is the same one.
+    # The network that continues training is the same in both cases.
     assert values(tmp_path / "fresh", "train/loss") == values(tmp_path / "stale", "train/loss")
 
 
@@ -44,12 +46,12 @@ def test_batches_count_alike_and_as_torch_counts_them():
     first, second = torch.tensor([[0.0, 2.0], [2.0, 4.0]]), torch.tensor([[4.0, 0.0], [8.0, 0.0]])
     network(torch.randn(9, 2) * 50)
     refresh_statistics(network, norms, [first, second])
-    # Means 1 and 6, variances (unbiased) 2 and 8; the other channel 3 and 0, 2 and 0.
+    # First channel: means 1 and 6, unbiased variances 2 and 8. Second: means 3 and 0, variances 2 and 0.
     assert norms[0].running_mean.tolist() == pytest.approx([3.5, 1.5])
     assert norms[0].running_var.tolist() == pytest.approx([5.0, 1.0])
     assert not any(module.training for module in network.modules())
     assert [norm.momentum for norm in norms] == [0.1, 0.1]
-    # Nothing is dropped out on the way: what comes in at the second normalisation is what it will meet.
+    # Dropout is off, so the second normalisation gets the same inputs as in evaluation.
     assert norms[1].running_mean.tolist() == pytest.approx([0.0, 0.0], abs=1e-5)
     assert norms[1].running_var.tolist() == pytest.approx([2.0, 1.0], rel=1e-3)
 
@@ -57,7 +59,7 @@ def test_batches_count_alike_and_as_torch_counts_them():
 def test_what_lags_is_told_by_averaging_and_steps_alone():
     assert count_batches(100, 32, averaged=False) == 0
     assert count_batches(99, 32, averaged=False) == 14
-    assert count_batches(215, 256, averaged=True) == 4  # a thousand images
+    assert count_batches(215, 256, averaged=True) == 4  # about 1,000 images
     assert count_batches(10_000, 8, averaged=True) == 125
     assert [count_batches(number, 4096, averaged=True) for number in (1, 2, 3, 1000)] == [1, 2, 2, 2]
     for number in (40, 68, 150, 1000):
@@ -94,7 +96,7 @@ def test_an_epoch_of_many_steps_reads_no_batch_twice(tmp_path: Path, monkeypatch
     train(tmp_path / "averaged", replace(PARAMS, epochs=2))
     whole = [(epoch, number) for epoch in range(2) for number in range(5)]
     again = [(0, 0), *whole[:5], (0, 0), (0, 1), *whole[5:], (1, 0), (1, 1)]
-    assert asked == again  # the first one chooses the mode
+    assert asked == again  # the first batch is used to choose the mode
     asked.clear()
     monkeypatch.setattr("temper.engine.batchnorm_refresh._FEW_STEPS", 5)
     train(tmp_path / "plain", replace(PARAMS, epochs=2, average_decay=0.0))
@@ -102,7 +104,7 @@ def test_an_epoch_of_many_steps_reads_no_batch_twice(tmp_path: Path, monkeypatch
 
 
 def test_the_layout_and_the_parts_are_those_of_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Where memory ran out, statistics are taken over the same parts, in the same layout."""
+    """After memory ran out, statistics are computed over the same parts, in the same layout."""
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "micro-batch.json").write_text('{"examples": 8}')
     seen: list[Inputs] = []

@@ -1,4 +1,4 @@
-"""Gradients that are too long are shortened; all others are left as they are."""
+"""Gradients that are too long are clipped; all others stay unchanged."""
 
 import math
 from dataclasses import replace
@@ -20,7 +20,7 @@ PLAIN = supervised(TOY.problem, Emphasis())
 
 
 def steep(step: int, factor: float):
-    """The toy's loss, at one step so many times as steep."""
+    """Return the toy's loss, multiplied by a factor at one step."""
     asked = iter(range(10_000))
 
     def objective(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -47,15 +47,15 @@ def test_a_norm_above_the_limit_is_brought_down_to_it():
 
 def test_the_limit_follows_the_norms():
     assert FitParams(epochs=1, batch_size=1, lr=1.0).max_grad_norm == "auto"
-    assert follow(0.0, 3.0, 0) == 3.0  # the first
-    assert follow(3.0, 5.0, 1) == 4.0  # the mean of both
-    assert follow(1.0, 2.0, 499) == pytest.approx(1.02)  # later on a fiftieth of the way
-    assert follow(1.0, 1e9, 499) == pytest.approx(1.18)  # an odd batch counts as ten means at most
+    assert follow(0.0, 3.0, 0) == 3.0  # the first norm
+    assert follow(3.0, 5.0, 1) == 4.0  # the mean of both norms
+    assert follow(1.0, 2.0, 499) == pytest.approx(1.02)  # later, it moves by a fiftieth of the difference
+    assert follow(1.0, 1e9, 499) == pytest.approx(1.18)  # an unusual batch counts as ten means at most
     assert follow(1.0, 0.0, 499) == pytest.approx(0.98)
 
 
 def test_one_odd_batch_throws_the_weights_no_further_than_four_ordinary_ones(tmp_path: Path):
-    """A batch a million times as steep, under plain sgd: the weights move by the rate times the norm."""
+    """One batch has gradients a million times as large. With plain sgd, weights move by rate times norm."""
     plain = replace(PARAMS, epochs=2, momentum=0.0, weight_decay=0.0, average_decay=0.0)
     _, calm = train(tmp_path / "calm", plain)
     _, clipped = train(tmp_path / "odd", plain, steep(6, 1e6))

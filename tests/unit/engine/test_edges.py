@@ -1,4 +1,4 @@
-"""Batches and data at the edge: one example, one class, a channel that never varies."""
+"""Edge cases of batches and data: one example, one class, a constant channel."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +25,7 @@ FLAT = SmallVGG(family="small-vgg", widths=(8, 8, 8), depths=(1, 1, 1))
 
 
 class Ones:
-    """Batches of one example."""
+    """Loader of batches of one example."""
 
     num_batches = 6
 
@@ -63,7 +63,7 @@ def test_batches_of_one_are_refused_early_where_a_map_is_one_cell(tmp_path: Path
     facts = Facts(12, 12, 3, (127.0,) * 3, (60.0,) * 3)
     network = build_network(TOY.problem, FLAT, facts, seed=0)  # maps of 6, 3 and 1 cells
     with pytest.raises(
-        ValueError, match=r"backbone\.stages\.2\.\S+ sees one value per channel.*set fit.batch_size to 2"
+        ValueError, match=r"backbone\.stages\.2\.\S+ sees one value.*fit\.batch_size to 2.*prepare\.height_px"
     ):
         train_by_ones(tmp_path, network)
     assert not (tmp_path / "journal.jsonl").read_text()
@@ -84,7 +84,7 @@ def test_a_batch_of_one_class_trains():
 @pytest.mark.parametrize("backbone", [FLAT, SmallResNet(family="small-resnet", widths=(8, 8), depths=(1, 1))])
 @pytest.mark.parametrize("varying", [1, 0])
 def test_channels_that_never_vary_give_finite_answers(backbone: SmallVGG | SmallResNet, varying: int):
-    """One channel constant, as grey images with an empty one; or all of them."""
+    """One channel is constant, like the empty channel of a grey image; or all channels are."""
     images = np.full((20, 12, 12, 2), 77, np.uint8)
     images[..., :varying] = np.random.default_rng(0).integers(0, 256, (20, 12, 12, varying))
     flat = images.reshape(-1, 2).astype(float)
@@ -99,7 +99,10 @@ def test_channels_that_never_vary_give_finite_answers(backbone: SmallVGG | Small
 
 
 def test_a_network_that_is_always_right_is_not_made_surer_than_its_examples_allow():
-    """100 right answers of three logits (2, 0, 0): sure by 1 - s + s / 3 for s = 1 / 102, so the temperature is 2 / log(2 p / (1 - p))."""
+    """The network gives 100 right answers with logits (2, 0, 0).
+
+    Smoothing s = 1 / 102 allows a confidence p = 1 - s + s / 3, so the temperature is 2 / log(2 p / (1 - p)).
+    """
     outputs, label = (
         {"logits": torch.tensor([[2.0, 0.0, 0.0]]).expand(100, 3)},
         torch.zeros(100, dtype=torch.int64),

@@ -30,7 +30,7 @@ PARAMS = FitParams(
 
 
 class ToyLoader:
-    """The same five batches in every epoch; stops dead at a step if told to."""
+    """Loader of the same five batches in every epoch; raises KeyboardInterrupt at step `die_at`."""
 
     num_batches = 5
 

@@ -1,6 +1,7 @@
 """fp16 with its loss scale, and compiled steps."""
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -23,7 +24,7 @@ PLAIN = supervised(TOY.problem, Emphasis())
 
 
 def steep(network: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
-    """The toy's loss, but with gradients that leave fp16's range once they are scaled."""
+    """Return the toy's loss times 3000; scaled, its gradients exceed the range of fp16."""
     return {"loss": 3000 * PLAIN(network, batch)["loss"]}
 
 
@@ -90,7 +91,10 @@ def test_compiled_steps_are_those_of_the_network_itself(tmp_path: Path):
 
 @pytest.mark.slow
 def test_a_machine_that_cannot_compile_is_told_of(tmp_path: Path):
-    code = "from torch import nn; from temper.engine.compiling import compiled; compiled(nn.Linear(1, 1), 'default')"
+    code = (
+        "from torch import nn; from temper.engine.compiling import compiled; "
+        "compiled(nn.Linear(1, 1), 'default')"
+    )
     environment = {**os.environ, "CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -102,7 +106,6 @@ def test_a_machine_that_cannot_compile_is_told_of(tmp_path: Path):
     )
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("ValueError: fit.compile = 'default': torch.compile does not work on cpu here"), (
+    assert re.match(r"ValueError: fit\.compile = 'default': .*cpu.*`apt install g\+\+`.*none", last), (
         done.stderr
     )
-    assert "`apt install g++`" in last

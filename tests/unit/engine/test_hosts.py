@@ -1,3 +1,4 @@
+import re
 import signal
 
 import pytest
@@ -28,7 +29,7 @@ def test_an_order_survives_its_way_through_a_command_line():
 
 @pytest.mark.parametrize("text", ["", "host:port", "a/b", "10.0.0.1:99999", "me@host", "[fd00::1"])
 def test_what_is_no_address_is_refused(text: str):
-    with pytest.raises(ValueError, match="is no address; write the first host's"):
+    with pytest.raises(ValueError, match=rf"HOST={re.escape(repr(text))}: .*10\.0\.0\.1"):
         parse_address(text)
 
 
@@ -42,36 +43,31 @@ def test_a_store_listens_where_it_is_told_and_hosts_meet_there():
     give_up_after(other, 7)
     arrive(other, wait_s=5)
     assert gather_hosts(store, most=2, wait_s=60) == 2
-    with pytest.raises(
-        ValueError, match=f"cannot listen on {HERE}:{store.port}: .*HOST=address:port names another"
-    ):
+    with pytest.raises(ValueError, match=f"cannot listen on {HERE}:{store.port}: .*HOST=address:port"):
         open_store(HERE, store.port, 5)
     assert interface_of(HERE) is not None and interface_of("192.0.2.1") is None
 
 
 def test_an_address_of_another_machine_is_refused():
-    with pytest.raises(
-        ValueError, match=r"cannot listen on 192\.0\.2\.1:0: .*must be an address of this machine"
-    ):
+    with pytest.raises(ValueError, match=r"cannot listen on 192\.0\.2\.1:0: .*address.*`ip address`"):
         open_store("192.0.2.1", 0, 5)
 
 
 def test_what_differs_between_hosts_is_named():
     assert explain_difference(OFFER.made_of, OFFER, HERE) is None
     said = explain_difference({"params": "a" * 64}, OFFER, HERE)
-    assert (
-        said is not None and "not the same are prepare (missing here, bbbbbbbbbbbb there); both need" in said
-    )
+    assert said is not None and "params.yaml" in said
+    assert re.search(r"train of 127\.0\.0\.1.* in prepare \(missing here, b{12} there\);", said)
 
 
 def test_a_restart_is_for_losses_only():
     assert mendable({0: LOST, 1: -signal.SIGKILL}) and mendable({1: TOO_LARGE})
     for codes in ({0: 2, 1: LOST}, {0: STOPPED}, {0: LOST, 1: -signal.SIGTERM}, {1: 1}):
         assert not mendable(codes)
-    assert "lost each other" in judge({})[1]
+    assert "lost the connection" in judge({})[1]
     assert ALONE.restarts == 0
 
 
 def test_more_hosts_at_least_than_at_most_are_refused():
-    with pytest.raises(ValueError, match="least = 3 hosts are more than most = 2; make it 2 or less"):
+    with pytest.raises(ValueError, match=r"least = 3: .*most = 2; .*2 or less"):
         HostsParams(most=2, least=3)

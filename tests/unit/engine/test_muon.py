@@ -1,4 +1,4 @@
-"""Muon, held against torch's own, which takes matrices only."""
+"""Compares Muon with torch's own, which accepts only matrices."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def test_all_directions_move_alike(shape: tuple[int, ...]):
     outputs, inputs = shape[0], moves[0].numel()
     values = torch.linalg.svdvals(found.reshape(outputs, -1)) / max(1, outputs / inputs) ** 0.5
     assert values.min() > 0.5 and values.max() < 1.3
-    # In the direction of the moves: the product of the two has no negative eigenvalue.
+    # The result has the direction of the moves: the product of the two has no negative eigenvalue.
     assert torch.linalg.eigvals(found.reshape(outputs, -1) @ moves.reshape(outputs, -1).T).real.min() > -1e-3
     last = orthogonal(moves.contiguous(memory_format=torch.channels_last))
     assert last.stride() == moves.contiguous(memory_format=torch.channels_last).stride()
@@ -39,7 +39,8 @@ def test_a_matrix_moves_as_in_torch():
         mine.step()
         reference.step()
     moved = (theirs - start).abs().mean().item()
-    assert (ours - theirs).abs().mean().item() < 0.02 * moved  # both multiply in bf16, ours in another order
+    # Both multiply in bf16, but in a different order.
+    assert (ours - theirs).abs().mean().item() < 0.02 * moved
 
 
 def test_the_rest_moves_as_under_sgd():

@@ -1,5 +1,6 @@
-"""A training in which something goes wrong: numbers that are not finite, memory that runs out, a request to stop."""
+"""Trainings in which something goes wrong: numbers that are not finite, too little memory, a stop request."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ FIT = replace(PARAMS, lr=0.01, max_bad_steps=3)
 
 
 def spoiled(steps: set[int], factor: float = float("nan"), died: Callable[[int], None] = lambda _: None):
-    """An objective whose loss is not finite when it is asked the so-manieth time."""
+    """Return an objective whose loss is not finite in the calls with the given numbers."""
     asked = iter(range(10_000))
 
     def objective(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -63,7 +64,7 @@ def test_a_bad_step_is_skipped_counted_and_leaves_no_trace(tmp_path: Path, facto
 
     _, result = train(tmp_path, FIT, look)
     assert before and result.num_skipped == 1 and result.num_steps == len(seen) == 20
-    # At once, and in every entry of the loss from then on; the schedule goes on.
+    # It is recorded at once, and from then on with every loss; the schedule continues.
     assert values(tmp_path, "train/skipped") == [(8, 1), (11, 1), (20, 1)]
     assert [step for step, _ in values(tmp_path, "train/loss")] == [1, 11, 20]
 
@@ -77,11 +78,11 @@ def test_a_good_training_says_nothing_of_skipped_steps(tmp_path: Path):
 def test_gradients_that_are_not_finite_make_a_step_bad_too(tmp_path: Path):
     def objective(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         terms = dict(PLAIN(network, batch))
-        # The value is that of the loss, the slope is not finite.
+        # The loss has its usual value, but its gradient is not finite.
         terms["loss"].register_hook(lambda slope: slope * float("inf"))
         return terms
 
-    with pytest.raises(ValueError, match="not finite in 3 steps in a row, from step 0 "):
+    with pytest.raises(ValueError, match=r"fit\.lr = 0\.01: .*not finite in 3 .*from step 0 "):
         train(tmp_path, FIT, objective)
 
 
@@ -90,7 +91,7 @@ def test_after_too_many_bad_steps_it_goes_back_an_epoch_with_half_the_rate(
 ):
     _, result = train(tmp_path, FIT, spoiled({11, 12, 13}))
     said = capsys.readouterr().err
-    assert "of 3 steps in a row, from step 11 on, were not finite: back to step 10 with half" in said
+    assert re.search(r"not finite in 3 .*from step 11 on: .*back to step 10 with half", said)
     assert result.num_skipped == 3
     assert values(tmp_path, "train/turn") == [(10, 1)]
     rates = dict(values(tmp_path, "train/lr"))
@@ -107,23 +108,26 @@ def test_it_goes_back_twice_and_then_names_step_and_examples(
     with pytest.raises(ValueError) as raised:
         train(tmp_path, FIT, spoiled(set(range(7, 100))))
     said = str(raised.value)
-    assert "not finite in 3 steps in a row, from step 5 (epoch 1.00) on" in said
-    assert "the batch of step 5 holds 0-0, 0-1, 0-2, 0-3, 0-4, 0-5, 0-6, 0-7 and 8 more" in said
-    assert "lower fit.lr (now 0.01)" in said
+    assert re.search(r"fit\.lr = 0\.01: .*not finite in 3 .*from step 5 \(epoch 1\.00\)", said)
+    assert "step 5 (0-0, 0-1, 0-2, 0-3, 0-4, 0-5, 0-6, 0-7 and 8 more)" in said
+    assert "lower fit.lr" in said
     assert capsys.readouterr().err.count("with half the learning rate") == 2
-    # The same command again comes to the same end.
+    # The same command again ends with the same error.
     with pytest.raises(ValueError, match="from step 5 "):
         train(tmp_path, FIT, spoiled(set(range(100))))
 
 
 def test_weights_that_explode_end_like_that_too(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"not finite in 3 steps in a row, from step \d+ .*lower fit.lr"):
+    with pytest.raises(ValueError, match=r"fit\.lr = 1e\+30: .*not finite in 3 .*step \d+ .*lower fit\.lr"):
         train(tmp_path, replace(FIT, lr=1e30, epochs=8))
 
 
 @pytest.mark.parametrize("die_at", [8, 12, 13, 14, 15, 18, 21])
 def test_a_resumed_training_with_bad_steps_ends_with_the_same_bits(tmp_path: Path, die_at: int):
-    """Killed before, within and after a streak, and just after going back; what is bad depends on what was asked before."""
+    """The kill comes before, within and after a streak, and just after going back.
+
+    Which steps are bad depends on the number of calls before.
+    """
     bad = {7, 11, 12, 13, 19}
     whole, result = train(tmp_path / "whole", FIT, spoiled(bad))
     asked = []
@@ -142,7 +146,7 @@ def test_a_resumed_training_with_bad_steps_ends_with_the_same_bits(tmp_path: Pat
 
 
 class Died(BaseException):
-    """Stands for a kill."""
+    """Simulates a kill."""
 
 
 def test_a_training_killed_in_its_validation_still_validates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -182,14 +186,14 @@ def test_a_request_to_stop_leaves_a_checkpoint_and_the_same_bits(
     with pytest.raises(SystemExit) as raised:
         train(tmp_path / "cut", lazy, stop=lambda: next(asked) == 6)
     assert raised.value.code == 143
-    assert "stopped at step 7 of 20; the same command goes on from there" in capsys.readouterr().err
+    assert re.search(r"stopped at step 7 of 20; .*same command", capsys.readouterr().err)
     resumed, again = train(tmp_path / "cut", lazy)
     assert "resuming at step 7 of 20" in capsys.readouterr().out
     assert again == result and same(whole, resumed)
 
 
 def too_large(most: int):
-    """An objective that runs out of memory where a batch has more examples."""
+    """Return an objective that runs out of memory if a batch has more than `most` examples."""
 
     def objective(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         if len(batch.weights) > most:
@@ -205,18 +209,19 @@ def test_out_of_memory_halves_the_parts_until_they_fit(tmp_path: Path, capsys: p
             train(tmp_path, FIT, too_large(5))
         assert raised.value.code == 75
         said = capsys.readouterr().err
-        assert f"starting again with {size}, in {parts} parts a step; the global batch stays 16" in said
+        assert re.search(rf"out of memory .* with {size}, in {parts} parts .*global batch stays 16", said)
     _, result = train(tmp_path, FIT, too_large(5))
     assert result.accumulation == 4 and result.num_steps == 20
     assert set(dict(values(tmp_path, "train/accumulation")).values()) == {4}
-    assert train(tmp_path, FIT, too_large(0))[1] == result  # finished: nothing is tried, nothing is forgotten
+    # The training is finished: no step runs, and the result is still known.
+    assert train(tmp_path, FIT, too_large(0))[1] == result
 
 
 def test_a_single_example_that_is_too_large_names_the_way_out(tmp_path: Path):
     for _ in range(4):
         with pytest.raises(SystemExit):
             train(tmp_path, FIT, too_large(0))
-    with pytest.raises(ValueError, match="no memory left for a single example; make the images"):
+    with pytest.raises(ValueError, match=r"cpu .*single example; .*prepare\.height_px"):
         train(tmp_path, FIT, too_large(0))
 
 
@@ -226,7 +231,7 @@ def test_parts_add_up_to_the_gradient_of_the_whole_batch(tmp_path: Path):
     batch = Batch(inputs, targets, torch.rand(10), others, torch.rand(10))
     mode, found = Mode("fp32", "contiguous"), {}
     for limit in (None, 4):
-        network = TOY.network().eval()  # batch normalisation counts parts, not the whole
+        network = TOY.network().eval()  # batch normalisation would use the parts, not the whole batch
         if limit:
             (tmp_path / "micro-batch.json").write_text('{"examples": 4}')
         micro = MicroBatch(tmp_path, join_ranks(), batch_size=10)
@@ -255,7 +260,7 @@ def test_a_damaged_checkpoint_costs_steps_but_no_bits(tmp_path: Path, capsys: py
     capsys.readouterr()
     resumed, again = train(tmp_path / "cut", FIT)
     said = capsys.readouterr()
-    assert said.err.count("is damaged") == 3 and "resuming" not in said.out  # none was left: afresh
+    assert said.err.count("is damaged") == 3 and "resuming" not in said.out  # none was left: it starts again
     assert again == result and same(whole, resumed)
     assert Checkpoints(tmp_path / "cut" / "checkpoints").newest() is not None
 
@@ -271,7 +276,7 @@ def test_of_failed_ranks_the_one_that_began_is_named():
     assert "rank 0 was ended by SIGSEGV" in judge({0: -11, 1: 76})[1]
     assert judge({0: 2, 1: 76}) == (2, "")
     assert judge({0: 143, 1: 76}) == judge({0: -15}) == (143, "")
-    assert "lost each other" in judge({0: 76, 1: 76})[1]
+    assert "lost the connection" in judge({0: 76, 1: 76})[1]
 
 
 def test_the_ranks_are_started_again_for_as_long_as_memory_runs_out(monkeypatch: pytest.MonkeyPatch):

@@ -1,4 +1,4 @@
-"""Steps are the loop's own, and what does not fit memory is told instead of killing whoever asks."""
+"""The timed steps are those of the training loop; a lack of memory is an ordinary error."""
 
 from collections.abc import Iterator, Sequence
 
@@ -18,7 +18,7 @@ PARAMS = FitParams(epochs=2, batch_size=16, lr=0.1, precision="fp32")
 
 
 class Loader:
-    """Two batches an epoch; counts how many were taken."""
+    """Loader of two batches per epoch; counts the batches that were taken."""
 
     num_batches = 2
 
@@ -43,11 +43,11 @@ def test_a_few_steps_are_taken_over_several_epochs(monkeypatch: pytest.MonkeyPat
     seconds, mode = time_steps(
         network, supervised(TOYS["multiclass"].problem, PLAIN), loader, PARAMS, ranks=ALONE
     )
-    # One to choose the precision by, the warm-up, and three that count.
+    # One batch to choose the precision, the warm-up, and three timed steps.
     assert loader.taken == 1 + WARM_UP + 3
     assert seconds > 0 and mode.precision == "fp32"
     assert any((before[name] != value).any() for name, value in network.state_dict().items()), (
-        "it really learned"
+        "the network was trained"
     )
 
 
@@ -62,7 +62,7 @@ def test_memory_that_runs_out_is_an_error_like_others():
     def objective(network: torch.nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    with pytest.raises(ValueError, match="cpu has no memory for a whole batch of 16"):
+    with pytest.raises(ValueError, match=r"fit\.batch_size = 16: cpu .*memory"):
         time_steps(TOYS["multiclass"].network(), objective, Loader(), PARAMS, ranks=ALONE)
 
 

@@ -1,5 +1,6 @@
-"""What is said of trainings that went wrong; curves with hand-made numbers."""
+"""Notes about trainings that went wrong, from curves with invented numbers."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -33,7 +34,7 @@ def curve(*scores: float, chance: float | None = 0.5) -> list[Scored]:
 
 
 def said(course: Course, epochs: list[Scored]) -> list[str]:
-    """All that is said while a training goes on."""
+    """Return all notes that are printed during a training."""
     return [note for count in range(1, len(epochs) + 1) for note in of_epoch(course, epochs[:count])]
 
 
@@ -48,14 +49,12 @@ def test_a_good_training_is_passed_over_in_silence():
 def test_chance_is_told_once_while_it_lasts_and_at_the_end():
     epochs = curve(0.5, 0.5, 0.45, 0.5)
     (note,) = said(COURSE, epochs)
-    assert "after epoch 2 the validation accuracy is 0.5000, no better than chance (0.5000" in note
-    assert "fit.lr (now 0.1 under sgd, with batches of 32) is most likely too high" in note
+    assert re.search(r"epoch 2 .*accuracy is 0\.5000, no better than chance \(0\.5000", note)
+    assert re.search(r"fit\.lr \(now 0\.1, sgd .*32\) is most likely too high", note)
     (note,) = of_training(COURSE, epochs, 0.0)
-    assert note.startswith(
-        "train ended no better than chance: its best validation accuracy, 0.5000 in epoch 1"
-    )
-    assert "This model is of no use" in note
-    assert len(said(COURSE, curve(0.5, 0.5, 0.8, 0.5))) == 3  # twice, and the jump
+    assert re.match(r"train ended no better than chance: .*accuracy is 0\.5000 in epoch 1;", note)
+    assert "Do not use this model" in note
+    assert len(said(COURSE, curve(0.5, 0.5, 0.8, 0.5))) == 3  # two notes about chance, and one about the jump
     assert of_training(ERROR, curve(0.6, 0.55, 0.5), 0.0) != []
     assert of_training(ERROR, curve(0.6, 0.55, 0.49), 0.0) == []
 
@@ -63,12 +62,12 @@ def test_chance_is_told_once_while_it_lasts_and_at_the_end():
 def test_half_of_the_lead_lost_within_an_epoch_is_a_jump():
     epochs = curve(0.6, 0.7, 0.9, 0.71, 0.9, 0.7, 0.8, 0.55)
     notes = said(COURSE, epochs)
-    # 0.9 to 0.71 is 0.19 of a lead of 0.4; 0.9 to 0.7 is half of it.
+    # From 0.9 to 0.71, 0.19 of a lead of 0.4 is lost; from 0.9 to 0.7, half of it.
     assert (
         len(notes) == 2
         and "fell from 0.9000 after epoch 5 to 0.7000 after epoch 6. Likely causes" in notes[0]
     )
-    assert "halve it; set fit.average_decay" in notes[0] and "raise prepare.validation_share" in notes[0]
+    assert re.search(r"halve it.*set fit\.average_decay.*raise prepare\.validation_share", notes[0])
     assert "from 0.8000 after epoch 7 to 0.5500 after epoch 8" in notes[1] and "causes" not in notes[1]
     (note,) = of_training(COURSE, epochs, 0.0)
     assert "from 0.8000 after epoch 7 to 0.5500 after epoch 8, the largest of 2 such falls. Likely" in note
@@ -85,7 +84,7 @@ def test_what_falls_while_the_rate_still_climbs_is_no_jump():
 def test_mostly_clipped_steps_are_told():
     assert of_training(COURSE, curve(0.9), 0.5) == []
     (note,) = of_training(COURSE, curve(0.9), 0.75)
-    assert "the gradients of 75% of the steps grew from step to step and were shortened" in note
+    assert re.search(r"the gradients of 75% of the steps .*growing .*clipped", note)
     (note,) = of_training(Course("train", COURSE.headline, replace(FIT, max_grad_norm=2.5)), curve(0.9), 0.75)
     assert (
         "longer than fit.max_grad_norm = 2.5" in note
@@ -97,9 +96,9 @@ def test_a_student_that_lost_a_fifth_of_the_lead_is_told():
     course = Course("distill", Headline("accuracy"), FIT)
     assert of_student(course, Scored(7, 0.83, 0.5), 0.9) == []
     (note,) = of_student(course, Scored(7, 0.8, 0.5), 0.9)
-    assert "0.8000 in epoch 7, stays far below its teacher's 0.9000: it lost 25%" in note
+    assert re.search(r"0\.8000 in epoch 7, .*teacher's 0\.9000: it lost 25%", note)
     assert "distill.backbone" in note and "10 epochs are too few" in note
-    assert of_student(course, Scored(7, 0.4, 0.5), 0.5) == []  # the teacher won nothing
+    assert of_student(course, Scored(7, 0.4, 0.5), 0.5) == []  # the teacher is no better than chance
     assert of_student(course, Scored(7, 0.4, None), 0.9) == []
     assert len(of_student(ERROR, Scored(7, 0.2, 0.5), 0.1)) == 1
 
@@ -115,7 +114,7 @@ def test_epochs_are_read_from_the_journal():
 
 
 class Says(nn.Module):
-    """A network that says the truth, or always the same."""
+    """A network that returns given outputs, in order."""
 
     def __init__(self, outputs: Tensor) -> None:
         super().__init__()
@@ -137,7 +136,7 @@ def test_chance_is_measured_alike_for_every_kind(kind: str):
     scores = [validate(Says(true), toy.problem, held, join_ranks(), seed=seed) for seed in (1, 1, 2)]
     assert scores[0] == scores[1] and scores[0][name] == pytest.approx(1.0)
     assert scores[0][CHANCE] != scores[2][CHANCE] and scores[0][CHANCE] < 0.7
-    # Whoever always says the same gets what chance gives, exactly.
+    # Constant answers score exactly like chance.
     same = validate(Says(true[:1].expand(600, *true.shape[1:])), toy.problem, held, join_ranks(), seed=1)
     assert same[CHANCE] == pytest.approx(same[name], abs=1e-12)
     if kind == "multiclass":

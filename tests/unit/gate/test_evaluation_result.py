@@ -1,4 +1,4 @@
-"""Ratings: written, read, and the slices that rules name."""
+"""Writing and reading of ratings, and the slices that rules name."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def test_what_is_written_is_read_and_twice_the_same(tmp_path: Path):
 def test_a_damaged_rating_is_named(tmp_path: Path, content: bytes):
     path = tmp_path / "rating"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"is no whole rating .* delete it"):
+    with pytest.raises(ValueError, match=r"rating is missing or .*; delete it"):
         read_rating(path)
 
 
@@ -44,7 +44,7 @@ def test_a_cut_rating_is_named(tmp_path: Path):
     path = tmp_path / "rating"
     write_rating(path, rating("a", 0.9))
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ValueError, match="is no whole rating"):
+    with pytest.raises(ValueError, match=r"rating is missing or .*; delete it"):
         read_rating(path)
 
 

@@ -1,4 +1,4 @@
-"""Rules that cannot be: each is refused with the way out."""
+"""Invalid rules: each is refused, with the way out."""
 
 from typing import Any
 
@@ -13,8 +13,8 @@ from temper.gate.slices import Slice
     [
         ({}, "exactly one of min, max, max_drop and min_gain, found none"),
         ({"min": 0.1, "max": 0.2}, "found min and max"),
-        ({"min_gain": 0.0, "vs": "teacher"}, "only the champion can be gained upon"),
-        ({"min": 0.5, "on": {"each": True}}, "each: true asks for max_drop, found min"),
+        ({"min_gain": 0.0, "vs": "teacher"}, "vs = 'teacher' with min_gain on accuracy: .* champion"),
+        ({"min": 0.5, "on": {"each": True}}, "each = true with min on accuracy: .*max_drop"),
     ],
 )
 def test_rules(rule: dict[str, Any], words: str):
@@ -26,9 +26,9 @@ def test_rules(rule: dict[str, Any], words: str):
 @pytest.mark.parametrize(
     ("on", "words"),
     [
-        ({"stratum": "a", "family": "noise"}, "strata are measured on images as they are"),
-        ({"condition": "a", "family": "noise"}, "a condition has its family"),
-        ({"severity": 2}, "severity = 2 of what"),
+        ({"stratum": "a", "family": "noise"}, "stratum = 'a' with family"),
+        ({"condition": "a", "family": "noise"}, "family = 'noise' with condition = 'a'"),
+        ({"severity": 2}, "severity = 2 .*name one, or set each: true"),
     ],
 )
 def test_slices(on: dict[str, Any], words: str):
@@ -37,16 +37,14 @@ def test_slices(on: dict[str, Any], words: str):
 
 
 def test_costs_have_no_slices_and_speeds_no_champion():
-    with pytest.raises(ValueError, match="bytes is of a file, not of images"):
+    with pytest.raises(ValueError, match=r"metric = 'bytes' with on: .*leave `on` out"):
         Rule(metric="bytes", max=1, on=Slice(family="noise"))
     with pytest.raises(ValueError, match="use min or max, or vs: teacher"):
         Rule(metric="latency_ms", max_drop=0.1)
 
 
 def test_no_rules_at_all_are_an_error():
-    with pytest.raises(
-        ValueError, match="a gate without rules would let everything pass; write at least one"
-    ):
+    with pytest.raises(ValueError, match=r"rules is empty: .*write at least one"):
         GateParams(rules=())
 
 
@@ -57,15 +55,15 @@ def test_no_rules_at_all_are_an_error():
         (Rule(metric="bytes", max=1000), "bytes at most 1000"),
         (
             Rule(metric="accuracy", max_drop=0.01),
-            "accuracy on all test images not worse than the champion's by 0.01",
+            "accuracy on all test images not worse than the champion's by more than 0.01",
         ),
         (
             Rule(metric="accuracy", max_drop=0.02, vs="teacher", on=Slice(family="noise", severity=3)),
-            "accuracy under noise of severity 3 not worse than the teacher's by 0.02",
+            "accuracy under noise of severity 3 not worse than the teacher's by more than 0.02",
         ),
         (
             Rule(metric="accuracy", max_drop=0.02, on=Slice(each=True)),
-            "accuracy in every cell under stress not worse than the champion's by 0.02",
+            "accuracy in every cell under stress not worse than the champion's by more than 0.02",
         ),
         (
             Rule(metric="accuracy", min_gain=0, on=Slice(stratum="shirt")),

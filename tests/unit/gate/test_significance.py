@@ -1,4 +1,4 @@
-"""Bounds and tests, against hand-computed numbers and scipy."""
+"""Bounds and tests, compared with numbers computed by hand and with scipy."""
 
 import numpy as np
 import pytest

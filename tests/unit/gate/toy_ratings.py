@@ -1,4 +1,4 @@
-"""Ratings of imagined models, of which only the right answers are known."""
+"""Ratings of imaginary models, of which only the correct answers are known."""
 
 from collections.abc import Mapping
 
@@ -21,7 +21,10 @@ def rating(
     question: Question = QUESTION,
     costs: Mapping[str, float] | None = None,
 ) -> Rating:
-    """A model that answers a share of the images rightly; models of one seed are right on the same images as far as they can."""
+    """Rate a model that answers a share of the images correctly.
+
+    Models of the same seed are right on the same images, as far as their accuracies allow.
+    """
     chances = np.random.default_rng(seed).random(IMAGES)
     draws = draw(IMAGES, resamples=DRAWS, seed=0)
     shirts = np.arange(IMAGES) % 2 == 1

@@ -41,7 +41,7 @@ def test_offsets_are_added_to_the_logits():
 
 
 def test_costs_add_the_expected_cost():
-    # Equal logits of two classes: each is said with probability a half; true 0 said 1 costs 4.
+    # Equal logits of two classes: each has probability 1/2, and answering 1 where 0 is true costs 4.
     loss = cross_entropy(torch.zeros(2, 2), torch.tensor([0, 1]), costs=((0.0, 4.0), (0.0, 0.0)))
     torch.testing.assert_close(loss, torch.tensor([math.log(2) + 2.0, math.log(2)]))
 
@@ -80,7 +80,7 @@ def test_distances_are_never_negative(temperature: float, seed: int):
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0])
 def test_a_temperature_that_is_not_above_nothing_is_refused(temperature: float):
-    with pytest.raises(ValueError, match="must be above 0"):
+    with pytest.raises(ValueError, match=rf"temperature = {temperature}: .*above 0"):
         softmax_kl(torch.zeros(1, 2), torch.zeros(1, 2), temperature=temperature)
 
 

@@ -61,7 +61,7 @@ def test_neighbours_are_independent():
     ]
     for left, right in others:
         pairs = torch.stack([left.flatten(), right.flatten()])
-        # Four standard deviations of a correlation of independent numbers.
+        # The bound is four standard deviations of the correlation of independent numbers.
         assert abs(torch.corrcoef(pairs)[0, 1]) < 4 / left.numel() ** 0.5
 
 

@@ -10,7 +10,7 @@ def test_each_draw_takes_as_many_images_as_there_are():
     draws = draw(500, resamples=40, seed=0)
     assert draws.shape == (40, 500)
     assert (draws.sum(dim=1) == 500).all()
-    # An image's count is nearly Poisson with mean 1: 36.8 % are left out of a draw.
+    # An image's count is nearly Poisson with mean 1, so 36.8 % of the images are missing from a draw.
     assert float((draws == 0).double().mean()) == pytest.approx(0.3679, abs=0.01)
 
 
@@ -60,5 +60,5 @@ def test_draws_without_a_score_are_left_out():
 
 @pytest.mark.parametrize("confidence", [0.0, 1.0, 95.0])
 def test_confidence_outside_of_0_to_1_is_refused(confidence: float):
-    with pytest.raises(ValueError, match="between 0 and 1"):
+    with pytest.raises(ValueError, match=rf"confidence = {confidence}: .*between 0 and 1"):
         interval(torch.zeros(3), confidence=confidence)

@@ -1,4 +1,4 @@
-"""Scores of summed tallies, compared with torchmetrics and scikit-learn."""
+"""Scores from summed tallies, compared with torchmetrics and scikit-learn."""
 
 import numpy as np
 import pytest

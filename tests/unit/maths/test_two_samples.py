@@ -1,4 +1,4 @@
-"""Tests of two samples: right in level, and they find what is there."""
+"""Two-sample tests: their level is correct, and they find real differences."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def test_the_distance_is_that_of_its_definition():
 
 
 def test_equal_distributions_raise_few_alarms():
-    """Of 200 pairs at the level of 5 %: 10 expected, 20 would come once in a thousand times."""
+    """Of 200 pairs, 10 alarms are expected at the level of 5 %; 20 alarms occur once in a thousand times."""
     generator = torch.Generator().manual_seed(3)
     alarms = [0, 0]
     for trial in range(200):
@@ -28,7 +28,7 @@ def test_equal_distributions_raise_few_alarms():
         alarms[0] += energy_test(first, second, permutations=99, generator=generator)[1] <= 0.05
         alarms[1] += ks_test(first[:, 0], second[:, 0])[1] <= 0.05
     assert all(count <= 20 for count in alarms), alarms
-    assert alarms[0] >= 2, "a test that never cries is no test"
+    assert alarms[0] >= 2, "a test that never raises an alarm tests nothing"
 
 
 def test_a_shift_is_found():

@@ -47,7 +47,7 @@ def test_channels_are_weighed_between_nothing_and_all():
 
 
 def test_eca_looks_at_an_odd_number_of_neighbours():
-    """By hand: log2(256) / 2 + 1 / 2 = 4.5, whose whole part is even, so the next odd number."""
+    """By hand: log2(256) / 2 + 1 / 2 = 4.5. Its whole part, 4, is even, so ECA takes the next odd number."""
     assert kernel_size(256) == 5
     assert all(kernel_size(channels) % 2 == 1 for channels in range(2, 600))
 
@@ -65,7 +65,7 @@ def test_pooling_by_hand():
     torch.nn.init.constant_(attention.score.weight, 0.0)
     assert float(attention(maps)) == pytest.approx(3.0)
     torch.nn.init.constant_(attention.score.weight, 1.0)
-    # Weights e^1, e^2, e^3, e^6 over their sum.
+    # The weights are e^1, e^2, e^3 and e^6, divided by their sum.
     powers = torch.tensor([1.0, 2.0, 3.0, 6.0]).exp()
     expected = (powers * torch.tensor([1.0, 2.0, 3.0, 6.0])).sum() / powers.sum()
     assert float(attention(maps)) == pytest.approx(float(expected), rel=1e-5)
@@ -75,7 +75,7 @@ def test_the_exponent_of_the_generalised_mean_is_learned():
     pool = GeneralizedMean()
     pool(MAPS.abs()).sum().backward()
     assert pool.exponent.grad is not None and pool.exponent.grad.abs() > 0
-    # No number is so small, so large or so negative that a gradient is not finite.
+    # Gradients stay finite for negative, zero, tiny and large values.
     extreme = torch.tensor([-5.0, 0.0, 1e-9, 1e4]).view(1, 1, 2, 2).requires_grad_()
     pool(extreme).sum().backward()
     assert extreme.grad is not None and extreme.grad.isfinite().all()

@@ -39,7 +39,7 @@ def test_layers_hold_every_parameter_once_from_the_image_up(params: AnyBackbone,
     found = [layer.name for layer in layers]
     assert names is None or found == names
     if params.family == "timm" and params.name == "tf_efficientnet_lite0":
-        # Stem, 16 blocks, last convolution; normalisation belongs to the convolution before it.
+        # The stem, 16 blocks and the last convolution; a normalisation belongs to the convolution before it.
         assert (
             found[0] == "body.conv_stem"
             and found[1:17] == sorted(found[1:17])

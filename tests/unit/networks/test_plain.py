@@ -15,7 +15,7 @@ PLAIN = SmallVGG(family="small-vgg", widths=(8, 16), depths=(1, 2))
 
 
 def draw_images(count: int, channels: int = 3) -> np.ndarray:
-    """Smooth ones: neighbouring pixels hang together, as in photographs."""
+    """Draw smooth images: neighbouring pixels are correlated, as in photographs."""
     rough = torch.rand(count, channels, 3, 3, generator=torch.Generator().manual_seed(0)) * 255
     smooth = torch.nn.functional.interpolate(rough, size=(12, 12), mode="bilinear", align_corners=False)
     return smooth.permute(0, 2, 3, 1).to(torch.uint8).numpy()
@@ -29,7 +29,7 @@ def test_feature_maps_are_as_told():
         )
         maps = backbone(torch.zeros(2, 3, 12, 12))
         assert [tuple(level.shape[1:]) for level in maps] == [(8, 6, 6), (16, 3, 3)], (
-            "a stride or the first stage halves"
+            "either the stride or the first stage halves the size"
         )
         assert backbone.num_channels == (8, 16) and backbone.strides == (2, 4)
 
@@ -38,7 +38,8 @@ def test_whitened_patches_are_independent_of_each_other():
     layer, images = Whitening(3, 24, 3, 1), torch.from_numpy(draw_images(400)).permute(0, 3, 1, 2)
     normalised = (images.float() - images.float().mean()) / images.float().std()
     layer.fit(normalised)
-    found = layer(normalised)[:, :12, 1:-1, 1:-1]  # inside, where no zeros were added; the rest are negatives
+    # Without the border, which is padded with zeros; the channels from 12 on are the negatives.
+    found = layer(normalised)[:, :12, 1:-1, 1:-1]
     rows = found.permute(0, 2, 3, 1).reshape(-1, 12).double()
     covariance = rows.T @ rows / len(rows)
     scale = covariance.diagonal().sqrt()
@@ -66,7 +67,9 @@ def test_nothing_trains_the_whitened_layer_and_it_is_stored(tmp_path):
 
 def test_a_whitened_layer_has_no_more_channels_than_directions():
     stem = StemParams(channels=32, size_px=3)
-    with pytest.raises(ValueError, match=r"of 32 channels: patches of 3x3 px and 1 channels .* up to 18"):
+    with pytest.raises(
+        ValueError, match=r"backbone\.stem\.channels = 32: .*3x3 px and 1 channels .* up to 18"
+    ):
         build_backbone(
             SmallVGG(family="small-vgg", stem=stem, widths=(8,), depths=(1,)),
             Facts(12, 12, 1, (9.0,), (9.0,)),

@@ -36,7 +36,7 @@ def test_renamed_weights_of_torchvisions_mobilenet_give_timms_the_same_logits_an
         torch.manual_seed(0)
         theirs, ours = mobilenet_v2(weights=None).eval(), create_model(MOBILENET.backbone).eval()
         for name, value in theirs.state_dict().items():
-            # Statistics and scales as after training, all different: mixed-up layers would show.
+            # Statistics and scales are all different, as after training, so that mixed-up layers would show.
             if value.dim() == 1 and value.is_floating_point():
                 value.uniform_(0.5, 1.5) if name.endswith(("weight", "var")) else value.uniform_(-0.5, 0.5)
     renamed = {rename_mobilenet(name): value for name, value in theirs.state_dict().items()}

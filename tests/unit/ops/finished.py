@@ -1,4 +1,4 @@
-"""A project whose stages are done, made by hand: hand-overs as the stages leave them, and a network of one layer."""
+"""A project with hand-made results: the artifacts of all stages, and networks of one layer."""
 
 import csv
 import json
@@ -22,7 +22,7 @@ COLUMNS = ("candidate", "family", "condition", "severity", "metric", "value", "l
 
 
 def make_finished(folder: Path, *, accuracy: float = SCORES["quantized"], width: int = 4) -> Project:
-    """Write every artifact and report that registering reads."""
+    """Write every artifact and report that the registration reads."""
     project = Project.at(make_project(folder, "multiclass"))
     scores = {**SCORES, "quantized": accuracy}
     (project.artifacts / "prepare").mkdir(parents=True)
@@ -91,7 +91,7 @@ def make_finished(folder: Path, *, accuracy: float = SCORES["quantized"], width:
 
 
 def make_network(width: int) -> onnx.ModelProto:
-    """uint8 images in, probabilities out."""
+    """Make a network that maps uint8 images to probabilities."""
     weights = numpy_helper.from_array(
         np.linspace(-1, 1, 16 * width, dtype=np.float32).reshape(16, width), "weights"
     )

@@ -1,4 +1,4 @@
-"""Register what lies in a project, and put another model in its place."""
+"""Register the model of a project, and replace it by another model."""
 
 import shutil
 from pathlib import Path
@@ -21,7 +21,7 @@ def run_once(project: Project, params: Params) -> tuple[Record, model_versions.R
 
 
 def swap_model(project: Project, tmp_path: Path, *, accuracy: float, width: int) -> None:
-    """Put another quantized model into the project."""
+    """Replace the project's quantized model by another one."""
     other = make_finished(tmp_path / f"other{width}", accuracy=accuracy, width=width)
     shutil.rmtree(project.artifacts)
     shutil.rmtree(project.reports)

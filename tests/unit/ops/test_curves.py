@@ -1,4 +1,4 @@
-"""Curves: live, complete, and no step twice."""
+"""Curves are sent live, completely, and no step twice."""
 
 import json
 import time
@@ -42,8 +42,8 @@ def test_a_journal_left_by_an_earlier_run_is_silent_until_it_changes(tmp_path: P
     write(path, 1, 2, 3)
     tail = Tail(path)
     assert tail.read() == []
-    write(path, 1, 2, mode="w")  # resumed from step 2: cut back ...
-    write(path, 3)  # ... and going on
+    write(path, 1, 2, mode="w")  # resumed from step 2: truncated ...
+    write(path, 3)  # ... and continued
     assert steps(tail.read()) == [1, 2, 3]
 
 

@@ -1,7 +1,8 @@
-"""The door to DVC, on a repository of two commands."""
+"""The module that calls DVC, on a repository with one stage."""
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,7 +27,7 @@ ONE = """
 import os, pathlib, signal, sys
 code = pathlib.Path("code").read_text()
 if code == "bad":
-    sys.exit("error: code is bad; mend it")
+    sys.exit("error: code is bad; fix it")
 if code == "deadly":
     os.kill(os.getpid(), signal.SIGKILL)
 if code == "told":
@@ -55,7 +56,7 @@ def test_a_stage_runs_once_and_comes_back_from_the_cache(project: Project, capfd
     assert list(dvc.status(project)) == ["one"]
 
     assert dvc.repro(project, "one").state == "ran"
-    assert capfd.readouterr() == ("", ""), "DVC's own chatter stays out of sight"
+    assert capfd.readouterr() == ("", ""), "DVC's own lines are hidden"
     assert dvc.status(project) == {}
     digest = dvc.out_digest(project, "one")
     assert digest is not None and digest.endswith(".dir") and len(digest) == 36
@@ -64,8 +65,8 @@ def test_a_stage_runs_once_and_comes_back_from_the_cache(project: Project, capfd
 
     (project.folder / "code").write_text("bad")
     outcome = dvc.repro(project, "one")
-    assert (outcome.state, outcome.message, outcome.told) == ("failed", "code is bad; mend it", True)
-    assert capfd.readouterr().err == "error: code is bad; mend it\n"
+    assert (outcome.state, outcome.message, outcome.told) == ("failed", "code is bad; fix it", True)
+    assert capfd.readouterr().err == "error: code is bad; fix it\n"
 
     (project.folder / "code").write_text("good")
     assert dvc.repro(project, "one").state == "restored"
@@ -77,20 +78,19 @@ def test_a_stage_runs_once_and_comes_back_from_the_cache(project: Project, capfd
 
 
 @pytest.mark.parametrize(
-    ("code", "words"),
+    ("code", "pattern"),
     [
-        ("deadly", "the process that ran one was ended by SIGKILL; run the same command again"),
-        ("told", "the process that ran one was ended by SIGTERM; run the same command again"),
-        ("silent", "one ended with status 255; unless the lines above say why, run the same command again"),
+        ("deadly", r"\bone\b.* SIGKILL; .*run the same command again"),
+        ("told", r"\bone\b.* SIGTERM; .*run the same command again"),
+        ("silent", r"\bone\b.* status 255; .*run the same command again"),
     ],
 )
-def test_a_stage_that_says_nothing_is_told_of(project: Project, code: str, words: str):
+def test_a_stage_that_says_nothing_is_told_of(project: Project, code: str, pattern: str):
     dvc.prepare(project)
     (project.folder / "code").write_text(code)
     outcome = dvc.repro(project, "one")
-    assert outcome.state == "failed" and not outcome.told and outcome.message.startswith(words), (
-        outcome.message
-    )
+    assert outcome.state == "failed" and not outcome.told
+    assert re.search(pattern, outcome.message), outcome.message
 
 
 def test_asking_dvc_while_it_works_names_no_lock_to_remove(project: Project):
@@ -99,8 +99,9 @@ def test_asking_dvc_while_it_works_names_no_lock_to_remove(project: Project):
     holder = {"pid": os.getpid(), "cmd": "dvc repro"}
     register = {"write": {str(project.folder / "artifacts" / "one"): holder}, "read": {}}
     (project.folder / ".dvc" / "tmp" / "rwlock").write_text(json.dumps(register))
-    with pytest.raises(ValueError, match=r"DVC is at work in .*, for a run that goes on; ask again"):
+    with pytest.raises(ValueError, match=rf"DVC is busy in {project.folder}\b.*try again") as caught:
         dvc.status(project)
+    assert "rwlock" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -121,13 +122,13 @@ def test_a_dvc_lock_that_dvc_would_refuse_is_put_aside(project: Project, old: st
     with pytest.raises(ValueError):
         dvc.status(project)
     project.hidden.mkdir(exist_ok=True)
-    assert "put it aside" in str(dvc_repair.repair_lock(project))
+    assert "dvc.lock.damaged" in str(dvc_repair.repair_lock(project))
     shutil.rmtree(project.artifacts)
     assert dvc.repro(project, "one").state == "restored"
 
 
 def test_what_a_killed_dvc_leaves_is_swept_away(project: Project):
-    """An entry of its run-cache that was begun and not written, and a lock that was cut off."""
+    """DVC leaves an empty entry in its run-cache, a truncated dvc.lock, and a truncated register."""
     dvc.prepare(project)
     assert dvc.repro(project, "one").state == "ran"
     for entry in (project.folder / ".dvc" / "cache" / "runs").glob("*/*/*"):
@@ -136,7 +137,7 @@ def test_what_a_killed_dvc_leaves_is_swept_away(project: Project):
     lock = project.folder / "dvc.lock"
     assert dvc_repair.repair_lock(project) is None
     whole = lock.read_text()
-    end = whole.index("md5:", whole.index("outs:")) + 36  # within the digest: what is left reads well
+    end = whole.index("md5:", whole.index("outs:")) + 36  # within the digest: the rest is valid YAML
     lock.write_text(whole[:end])
     project.hidden.mkdir(exist_ok=True)
     assert "was damaged" in str(dvc_repair.repair_lock(project)) and not lock.exists()
@@ -144,8 +145,8 @@ def test_what_a_killed_dvc_leaves_is_swept_away(project: Project):
     assert dvc_repair.repair_register(project) is None
     register.write_text('{"read": {"')
     dvc_repair.release_dead(project)
-    assert register.read_text() == '{"read": {"', "what is cut off is not for this one to mend"
-    assert "cut off" in str(dvc_repair.repair_register(project))
+    assert register.read_text() == '{"read": {"', "a truncated register is left to `repair_register`"
+    assert "rwlock was truncated" in str(dvc_repair.repair_register(project))
     assert dvc_repair.repair_lock(project) is None
     assert dvc.repro(project, "one").state == "ran"
 
@@ -153,7 +154,7 @@ def test_what_a_killed_dvc_leaves_is_swept_away(project: Project):
 def test_what_dead_processes_hold_is_released(tmp_path: Path):
     project = Project.at(tmp_path)
     dvc.prepare(project)
-    dvc_repair.release_dead(project)  # nothing there yet
+    dvc_repair.release_dead(project)  # there is no register yet
     living = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "dvc", "repro"])
     ended = subprocess.Popen([sys.executable, "-c", "pass", "dvc", "repro"])
     while psutil.Process(ended.pid).status() != psutil.STATUS_ZOMBIE:

@@ -1,4 +1,4 @@
-"""Images that the server keeps for the look at drift: a share of them, each once, up to a size."""
+"""The images that the server stores for the drift check: a share of them, each once, up to a size."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def test_the_folder_does_not_grow_beyond_its_limit(tmp_path: Path, monkeypatch: 
         path.unlink()
     monkeypatch.setattr(serve, "_RECOUNT_S", -1.0)  # a minute later
     sampler(IMAGES)
-    assert len(held(tmp_path)) == 10, "somebody emptied it: there is room again"
+    assert len(held(tmp_path)) == 10, "the folder was emptied, so there is room again"
 
 
 def test_a_folder_that_was_taken_away_stops_nothing(tmp_path: Path):

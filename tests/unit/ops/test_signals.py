@@ -1,4 +1,4 @@
-"""What ends a run from outside, and what others raise on the way."""
+"""Signals that end a run, exceptions of MLflow and Prefect, owners of runs, and SQLite files."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ from temper.ops.project import Project
 from temper.ops.system import signals, sqlite, subprocesses
 from temper.ops.system.process_identity import Owner
 
-pytestmark = pytest.mark.filterwarnings("default")  # MLflow and Prefect have their own
+pytestmark = pytest.mark.filterwarnings("default")  # MLflow and Prefect raise warnings of their own
 
 
 def test_what_mlflow_and_prefect_raise_becomes_a_paragraph(tmp_path: Path):
@@ -29,7 +29,7 @@ def test_what_mlflow_and_prefect_raise_becomes_a_paragraph(tmp_path: Path):
     project = Project.at(tmp_path)
     with (
         pytest.raises(
-            ValueError, match=r"mlflow\.db \(disk is full\); free some space, what the stages made is kept"
+            ValueError, match=r"mlflow\.db \(disk is full\); free .*space.*run the same command again"
         ),
         explain_failures(project),
     ):
@@ -47,9 +47,9 @@ def test_what_mlflow_and_prefect_raise_becomes_a_paragraph(tmp_path: Path):
     ):
         raise RuntimeError("Failed to reach API at http://127.0.0.1:1/api/")
     for fault in (
-        KeyError("a fault of ours stays one"),
-        RuntimeError("this, too"),
-        NotImplementedError("and this"),
+        KeyError("a bug of temper's is not explained"),
+        RuntimeError("likewise"),
+        NotImplementedError("likewise"),
     ):
         with pytest.raises(type(fault)), explain_failures(project):
             raise fault
@@ -61,16 +61,17 @@ def test_an_owner_is_told_by_more_than_its_number(tmp_path: Path):
     assert Owner.read(None) is None and Owner.read("a b c d") is None
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     other = Owner(me.host, me.boot, child.pid, me.started)
-    assert other.dead, "its number is somebody else's now"
+    assert other.dead, "another process has its number now"
     child.kill()
     child.wait()
     assert Owner(me.host, me.boot, child.pid, "1").dead
 
 
 def test_a_leashed_process_ends_with_its_parent(tmp_path: Path):
-    """Also when the parent is killed and cannot do anything about it."""
+    """It also ends if the parent is killed and cannot end it."""
     script = (
-        "import subprocess, sys, time; sys.path.insert(0, sys.argv[1]); from temper.ops.system import subprocesses; "
+        "import subprocess, sys, time; sys.path.insert(0, sys.argv[1]); "
+        "from temper.ops.system import subprocesses; "
         "child = subprocess.Popen(subprocesses.tied([sys.executable, '-c', 'import time; time.sleep(60)'])); "
         "print(child.pid, flush=True); time.sleep(60)"
     )
@@ -167,4 +168,6 @@ def test_nothing_stands_as_running_where_there_are_no_databases(tmp_path: Path):
     assert not model_versions.unclosed(project, "pipeline")
     project.prefect_home.mkdir(parents=True)
     (project.prefect_home / "prefect.db").write_bytes(b"")
-    assert model_versions.unclosed(project, "pipeline"), "what cannot tell is opened, and mended"
+    assert model_versions.unclosed(project, "pipeline"), (
+        "an unreadable database is opened and thereby repaired"
+    )

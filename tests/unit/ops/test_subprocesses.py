@@ -1,4 +1,4 @@
-"""What a command says comes through live, and nothing it started outlives an interruption."""
+"""The output of a command is shown live, and nothing that it started outlives an interruption."""
 
 import os
 import pty
@@ -36,7 +36,10 @@ def test_hidden_lines_are_kept_but_not_shown(capfd: pytest.CaptureFixture[str]):
 
 
 def test_a_line_arrives_in_pieces(capfd: pytest.CaptureFixture[str]):
-    code = "import sys, time\nfor piece in ('Runn', 'ing x\\n', 'Ru', 'le\\n'):\n  sys.stdout.write(piece); sys.stdout.flush(); time.sleep(.1)"
+    code = (
+        "import sys, time\nfor piece in ('Runn', 'ing x\\n', 'Ru', 'le\\n'):\n"
+        "  sys.stdout.write(piece); sys.stdout.flush(); time.sleep(.1)"
+    )
     run(code, "Running")
     assert capfd.readouterr().out == "Rule\n"
 
@@ -52,7 +55,7 @@ def test_colours_do_not_hide_a_message():
 
 
 def test_a_terminal_stays_a_terminal():
-    """Progress bars draw themselves only on a subprocesses."""
+    """Progress bars are drawn only on a terminal."""
     code = (
         "import os, sys; from temper.ops.system import subprocesses; from pathlib import Path\n"
         "subprocesses.run([sys.executable, '-c', 'import sys; print(sys.stderr.isatty(), file=sys.stderr)'],"
@@ -66,9 +69,12 @@ def test_a_terminal_stays_a_terminal():
 
 
 def test_an_interruption_ends_the_whole_tree(tmp_path: Path):
-    """A grandchild in a session of its own, as torchrun makes them, goes too."""
+    """A grandchild with its own session, as torchrun starts them, is ended, too."""
     grandchild = "import time, pathlib, os; pathlib.Path('pid').write_text(str(os.getpid())); time.sleep(60)"
-    child = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {grandchild!r}], start_new_session=True); time.sleep(60)"
+    child = (
+        "import subprocess, sys, time; "
+        f"subprocess.Popen([sys.executable, '-c', {grandchild!r}], start_new_session=True); time.sleep(60)"
+    )
 
     def interrupt() -> None:
         while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():

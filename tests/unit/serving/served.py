@@ -1,6 +1,6 @@
-"""Models of one layer, as versions that can be served, and a client without a network.
+"""Servable versions with one-layer models, and a client that needs no network.
 
-`python -m tests.unit.serving.served FOLDER PORT` serves one, with the limits that the fuzzer works against.
+`python -m tests.unit.serving.served FOLDER PORT` serves one of them with the limits of the fuzz tests.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ SMALL = ServeParams(max_bytes=20_000, max_pixels=4_000, max_images=4)
 
 
 def make_place(folder: Path, version: int, *, sign: float = 1.0, answers: int = len(CLASSES)) -> Place:
-    """A version whose answers hang on `sign`."""
+    """Make a version whose answers depend on `sign`."""
     network = make_network(answers)
     weights = network.graph.initializer[0]
     values = sign * onnx.numpy_helper.to_array(weights)
@@ -67,7 +67,7 @@ async def ask(
     headers: Mapping[str, str] | None = None,
     pieces: int = 1,
 ) -> Said:
-    """A request, handed to the application as a server would, its body in pieces."""
+    """Send a request to the application as a server would, with its body in pieces."""
     size = max(1, -(-len(body) // pieces))
     parts = [body[start : start + size] for start in range(0, len(body), size)] or [b""]
     coming = [
@@ -111,7 +111,7 @@ async def ask(
 
 
 def main(folder: Path, port: int) -> None:
-    """Serve the version in a folder."""
+    """Make a version in a folder and serve it."""
     import uvicorn
 
     from temper.serving.connection import Connection

@@ -1,4 +1,4 @@
-"""The server: every way to ask gives the same answer, every wrong way a reason, and a promotion mixes nothing."""
+"""The server: all formats give the same answer, errors have reasons, promotions do not mix models."""
 
 import asyncio
 import io
@@ -23,7 +23,7 @@ PIXELS = (np.arange(SIDE * SIDE, dtype=np.uint8) * 15).reshape(1, SIDE, SIDE, 1)
 
 
 class Server:
-    """An application and the alias it follows."""
+    """An application and the alias that it follows."""
 
     def __init__(self, place: Place | None, params: ServeParams = PARAMS, **options: Any) -> None:
         self.place, self.said = place, list[str]()
@@ -48,7 +48,8 @@ def png(pixels: np.ndarray) -> bytes:
 
 def form(*files: bytes, name: str = "image") -> tuple[bytes, dict[str, str]]:
     parts = [
-        f'--xyz\r\nContent-Disposition: form-data; name="{name}"; filename="a.png"\r\nContent-Type: image/png\r\n\r\n'.encode()
+        f'--xyz\r\nContent-Disposition: form-data; name="{name}"; filename="a.png"\r\n'.encode()
+        + b"Content-Type: image/png\r\n\r\n"
         + file
         + b"\r\n"
         for file in files
@@ -77,7 +78,7 @@ def test_a_request_that_does_not_arrive_is_told_apart_from_an_answer_that_is_lat
     }
     asyncio.run(server.app(scope, receive, send))
     assert sent[0]["status"] == 408 and (b"connection", b"close") in sent[0]["headers"]
-    assert b"had not arrived whole within 0.1 s" in sent[1]["body"]
+    assert b"not arrive" in sent[1]["body"] and b"within 0.1 s" in sent[1]["body"]
 
 
 def test_every_way_to_ask_gives_the_same_answer(server: Server):
@@ -175,7 +176,7 @@ def bomb() -> bytes:
             for deep, why in ((5, "nested deeper than 4"), (65, "nested deeper than 4"), (40_000, ""))
         ),
         (b"\xff\xfe", b"", JSON, 422, ""),
-        (b"12", b"shape=1,4,4,1", RAW, 422, "means 16 bytes, the body has 2"),
+        (b"12", b"shape=1,4,4,1", RAW, 422, "shape=1,4,4,1: needs 16 bytes, but the body has 2"),
         (b"12", b"shape=1,-4,4,1", RAW, 422, "each at least 1"),
         (b"12", b"shape=x", RAW, 422, "must be images,height,width,channels"),
         (b"12", b"shape=1,99999999999999999999,4,1", RAW, 422, ""),
@@ -183,13 +184,13 @@ def bomb() -> bytes:
         (b"", b"", PNG, 422, ""),
         (b"no image", b"", PNG, 422, "image 0"),
         (bomb(), b"", PNG, 413, "image 0"),
-        (png(np.zeros((120, 120), np.uint8)), b"", PNG, 413, "more than"),
-        (png(np.zeros((1, 600), np.uint8)), b"", PNG, 413, "longer than"),
+        (png(np.zeros((120, 120), np.uint8)), b"", PNG, 413, "serve.max_pixels = 10000"),
+        (png(np.zeros((1, 600), np.uint8)), b"", PNG, 413, "serve.max_side_px = 500"),
         (png(PIXELS)[:40], b"", PNG, 422, "image 0"),
-        (bytes(9 * 16), b"shape=9,4,4,1", RAW, 413, "9 images are more than 8"),
+        (bytes(9 * 16), b"shape=9,4,4,1", RAW, 413, "9 images: a request may contain at most 8"),
         (bytes(100_001), b"", PNG, 413, "larger than 100000 bytes"),
-        (b"x", b"", {"content-type": "text/html"}, 415, "not understood"),
-        (b"x", b"", {}, 415, "not understood"),
+        (b"x", b"", {"content-type": "text/html"}, 415, "content-type 'text/html' is not supported"),
+        (b"x", b"", {}, 415, "content-type '' is not supported"),
         (b"x", b"", {"content-type": "multipart/form-data"}, 400, "form"),
         (b"x", b"", {"content-type": "multipart/form-data; boundary=xyz"}, 400, "form"),
         (*form(png(PIXELS), name="image")[:1], b"", form()[1], 422, "named `image`"),
@@ -243,12 +244,12 @@ def test_a_file_that_is_not_what_was_registered_is_not_served(server: Server, tm
     server.place.file.write_bytes(server.place.file.read_bytes() + b"x")
     server.follower.look()
     assert "is not the file that was registered" in server.said[-1]
-    assert server.ask("/ready", method="GET").json["version"] == 1, "the one before goes on"
+    assert server.ask("/ready", method="GET").json["version"] == 1, "the previous version stays"
     assert "not the file" in server.ask("/model", method="GET").json["not_served"]
 
 
 def test_a_promotion_under_load_mixes_nothing(server: Server, tmp_path: Path):
-    """Every answer is wholly of the version that it names, and none fails."""
+    """Check that every answer comes entirely from the version that it names, and that none fails."""
     places = [server.place, make_place(tmp_path / "new", 2, sign=-1.0)]
     body = png(PIXELS)
     truth: dict[int, list[float]] = {}
@@ -303,7 +304,7 @@ def test_too_many_waiting_are_refused_and_late_ones_told(tmp_path: Path, monkeyp
     found = asyncio.run(run())
     assert {said.status for said in found} == {200, 503}
     words = {said.json["error"] for said in found if said.status == 503}
-    assert any("4 images wait already" in each for each in words)
+    assert any("4 images are already waiting" in each for each in words)
     assert all(said.headers["retry-after"] == "1" for said in found if said.status == 503)
 
 

@@ -1,4 +1,4 @@
-"""Who holds a connection without asking anything is sent away; who asks is not."""
+"""A connection without a complete request is closed; one with a request is not."""
 
 import asyncio
 import socket
@@ -14,7 +14,7 @@ from temper.serving.connection import Connection
 
 pytestmark = pytest.mark.enable_socket
 SLOW_S = 2.5
-"""The answer takes longer than a head may."""
+"""Time of the slow answer; longer than a request head may take."""
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -47,7 +47,7 @@ def connect(port: int) -> socket.socket:
 
 
 def read(client: socket.socket) -> bytes:
-    """All that comes until the server closes."""
+    """Read until the server closes the connection."""
     found = b""
     while part := client.recv(1000):
         found += part

@@ -1,4 +1,7 @@
-"""Whatever is sent: never a 500, never a crash. `TEMPER_FUZZ=10000` asks more often, and looks at the server's memory."""
+"""No request causes a 500 or a crash.
+
+`TEMPER_FUZZ=10000` sends more requests, which also tests the server's memory.
+"""
 
 import asyncio
 import http.client
@@ -64,7 +67,7 @@ def nest(depth: int) -> object:
 
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
-    """An image with a part cut off, overwritten or put in twice."""
+    """Draw an image with a part cut off, overwritten or inserted twice."""
     raw = draw(st.sampled_from(IMAGES))
     place = draw(st.integers(0, len(raw)))
     return raw[:place] + draw(st.binary(max_size=8)) + raw[place + draw(st.integers(-4, 8)) :]
@@ -72,7 +75,7 @@ def damaged(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def bodies(draw: st.DrawFn) -> bytes:
-    """Images, damaged ones, JSON that is nearly right, forms that are nearly right, and noise."""
+    """Draw images, damaged images, nearly correct JSON, nearly correct forms, and noise."""
     import json
 
     part = draw(st.one_of(st.binary(max_size=64), damaged(), st.sampled_from(IMAGES)))
@@ -103,7 +106,7 @@ GOOD = {"method": "POST", "query": b"", "headers": {"content-type": "image/png"}
 
 @st.composite
 def requests(draw: st.DrawFn) -> dict:
-    if draw(st.integers(0, 4)) == 0:  # between the others, some that must be answered
+    if draw(st.integers(0, 4)) == 0:  # some requests that must be answered
         return {
             **GOOD,
             "path": "/predict",
@@ -132,7 +135,7 @@ def requests(draw: st.DrawFn) -> dict:
     }
 
 
-# Starlette leaves the files of a form that it cannot read to the garbage collector.
+# Starlette leaves the files of an unreadable form to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_whatever_is_sent_gets_an_answer_below_500(tmp_path: Path):
     place = make_place(tmp_path, 1)
@@ -156,7 +159,7 @@ def test_whatever_is_sent_gets_an_answer_below_500(tmp_path: Path):
 @pytest.mark.enable_socket
 @pytest.mark.timeout(3600)
 def test_a_server_stands_it(tmp_path: Path):
-    """The same over a socket: the process lives on, and needs no more memory than before."""
+    """Send the same over a socket: the process survives, and needs no more memory than before."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -166,7 +169,7 @@ def test_a_server_stands_it(tmp_path: Path):
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as server:
         try:
             wait(port, server)
-            for kind in KINDS:  # what is only loaded when it is first needed shall not count
+            for kind in KINDS:  # exclude from the measurement what is loaded at first use
                 for body in (*IMAGES, b"noise" * 9):
                     ask_socket(
                         port, {**GOOD, "path": "/predict", "body": body, "headers": {"content-type": kind}}
@@ -187,7 +190,8 @@ def test_a_server_stands_it(tmp_path: Path):
     assert seen[200] > COUNT / 50, seen
     early, late = memory[len(memory) // 4], memory[-1]
     print(
-        f"{seen.total()} requests: {dict(seen)}; {early / 1e6:.0f} MB after a quarter, {late / 1e6:.0f} MB at the end"
+        f"{seen.total()} requests: {dict(seen)}; "
+        f"{early / 1e6:.0f} MB after a quarter, {late / 1e6:.0f} MB at the end"
     )
     assert late < early + 20e6
 
@@ -195,7 +199,7 @@ def test_a_server_stands_it(tmp_path: Path):
 def ask_socket(port: int, request: dict) -> int:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     query = request.get("query", b"").decode("latin-1")
-    # What no client library sends (a wrong length, control characters) is for the test without a socket.
+    # The test without a socket covers what no client library sends (a wrong length, control characters).
     headers = {
         "content-type": request.get("headers", {}).get("content-type", "").encode("ascii", "ignore").decode()
     }

@@ -1,4 +1,4 @@
-"""Pixels as JSON: the quick way and the long way read the same, and what only the quick way would take is refused by both."""
+"""Pixels as JSON: the fast and the slow way read the same, and refuse the same."""
 
 import json
 from types import SimpleNamespace
@@ -25,7 +25,7 @@ MARKS = ("[", "]", ",", " ", "1", "25", "0", '"', "{", "}", "image", ":", "-", "
 
 
 def read(body: bytes) -> np.ndarray | int:
-    """The pixels, or the status of the refusal."""
+    """Return the pixels, or the status of the refusal."""
     try:
         return read_json(body, MODEL, PARAMS)
     except Refused as error:
@@ -33,7 +33,7 @@ def read(body: bytes) -> np.ndarray | int:
 
 
 def read_long(body: bytes) -> np.ndarray | int:
-    """The same without the quick way."""
+    """Read without the fast way."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(request_decoding, "_read_plain", lambda body: None)
         return read(body)
@@ -90,7 +90,7 @@ def test_a_shape_is_read_from_what_is_left_of_lists(lists: str, shape: tuple[int
 
 
 def test_nothing_is_decoded_when_nobody_waits_any_more():
-    with pytest.raises(Refused, match="time was up after 0 of 2 images"):
+    with pytest.raises(Refused, match="timeout after 0 of 2 images"):
         request_decoding.decode([b"", b""], MODEL, PARAMS, until=0.0)
 
 

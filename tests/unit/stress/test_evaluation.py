@@ -20,7 +20,7 @@ PARAMS = EvaluateParams(stress_images=20, bootstrap=200, batch_size=16)
 
 
 def by_mean(images: np.ndarray) -> dict[str, torch.Tensor]:
-    """Says `light` with the mean brightness as its probability."""
+    """Answer `light` with the mean brightness as its probability."""
     light = torch.from_numpy(images.mean(axis=(1, 2, 3)) / 255).float()
     return {"probabilities": torch.stack([1 - light, light], dim=1)}
 
@@ -69,7 +69,7 @@ def test_table_holds_every_candidate_condition_and_severity_once(found, scores):
     counts = Counter((row.candidate, row.family, row.condition, row.severity, row.metric) for row in scores)
     assert set(counts.values()) == {1}
     per_metric = 2 * (2 + len(found.conditions) * 5 + 3 * 6)
-    assert len(scores) == 3 * per_metric + 2 * 2  # Three metrics, and the headline by stratum.
+    assert len(scores) == 3 * per_metric + 2 * 2  # Three metrics; only the headline by stratum.
     assert len(found.conditions) == 11
 
 
@@ -114,7 +114,7 @@ def test_worst_mistakes_come_first_with_captions(data, found):
     errors = found.errors["mean"]
     shown, captions = find_worst(PROBLEM, by_mean, images, targets=targets, errors=errors, count=2)
     assert len(shown) == 2 and {caption.split(",")[0] for caption in captions} == {"light", "dark"}
-    assert all("said" in caption for caption in captions)
+    assert all("light" in caption and "dark" in caption for caption in captions)
     worst = int(errors.argmax())
     assert worst in (3, 40) and np.array_equal(shown[0], images.packed[worst])
     nothing, captions = find_worst(PROBLEM, by_mean, images, targets=targets, errors=errors * 0, count=2)

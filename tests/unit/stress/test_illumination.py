@@ -10,7 +10,7 @@ LEVELS = ImagePool(np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1))
 
 
 def srgb_to_light(pixel: float) -> float:
-    """IEC 61966-2-1, written out once more."""
+    """Decode a pixel after IEC 61966-2-1, independently of the code under test."""
     stored = pixel / 255
     return stored / 12.92 if stored <= 0.04045 else ((stored + 0.055) / 1.055) ** 2.4
 
@@ -21,7 +21,7 @@ def light_to_srgb(light: float) -> int:
 
 
 def both_ways(apply, strength: float, pool: ImagePool = LEVELS) -> tuple[Tensor, Tensor]:
-    """The first image as keys with either toss of the coin see it, the darker one first."""
+    """Return the first image changed in both directions, the darker result first."""
     found = []
     for seed in range(64):
         image = pool.take(torch.tensor([0]))
@@ -40,9 +40,8 @@ def test_exposure_doubles_or_halves_the_light_with_each_stop():
     for found, factor in ((dark, 0.25), (bright, 4.0)):
         wanted = [light_to_srgb(srgb_to_light(pixel) * factor) for pixel in range(256)]
         gaps = [abs(pixel - other) for pixel, other in zip(found.flatten().tolist(), wanted, strict=True)]
-        assert (
-            max(gaps) <= 1 and sum(gaps) <= 8
-        )  # The table of encoded light rounds near halves to either side.
+        # The table of encoded light rounds values near a half to either side.
+        assert max(gaps) <= 1 and sum(gaps) <= 8
 
 
 def test_gamma_is_a_power_of_the_pixel():
@@ -93,6 +92,6 @@ def test_warm_light_is_redder_cold_light_bluer_and_grey_as_bright():
 
 
 def test_daylight_lies_where_the_planckian_locus_has_it():
-    # CIE: a black body of 6504 K has x = 0.3134, y = 0.3237; its linear sRGB is nearly neutral, a little pink.
+    # CIE: a black body of 6504 K has x = 0.3134, y = 0.3237; its linear sRGB is almost neutral, a bit pink.
     red, green, blue = illumination._lamp(0.0).tolist()
     assert (red, green, blue) == pytest.approx((1.03, 0.98, 1.01), abs=0.05)

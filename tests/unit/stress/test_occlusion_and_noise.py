@@ -6,7 +6,7 @@ from temper.stress import noise, occlusion
 from temper.stress.image_pool import ImagePool
 
 KEYS = torch.arange(400)
-# Grey that no cover is likely to have everywhere: covered pixels are found by their change.
+# A cover is unlikely to have this grey, so covered pixels are those that changed.
 GREY = ImagePool(np.full((400, 28, 28, 1), 128, np.uint8))
 
 
@@ -27,7 +27,7 @@ def test_covers_of_growing_share_lie_inside_one_another():
             apply(GREY.take(KEYS), KEYS, share, seed=0, pool=GREY) != 128 for share in (0.2, 0.45)
         )
         lost = (small & ~large).double().sum() / small.double().sum()
-        assert float(lost) < 0.05  # Corners of rectangles are rounded to whole pixels.
+        assert float(lost) < 0.05  # The corners of rectangles are rounded to whole pixels.
 
 
 def test_a_foreign_patch_comes_from_the_same_place_of_another_image():

@@ -1,4 +1,4 @@
-"""An evaluation that is killed goes on where it was, and comes to what an undisturbed one comes to."""
+"""A killed evaluation continues where it stopped, with the result of an undisturbed one."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from temper.stress.params import EvaluateParams
 PROBLEM = Multiclass(kind="multiclass", classes=("dark", "light"))
 PARAMS = EvaluateParams(stress_images=20, bootstrap=20, batch_size=8, families=("noise",))
 BATCHES = 4 + 2 * 5 * 3
-"""Of 30 clean images, and of 20 under two conditions at five severities."""
+"""Batches of 30 clean images, and of 20 images under two conditions at five severities."""
 
 
 class Killed(Exception):
@@ -22,7 +22,7 @@ class Killed(Exception):
 
 
 class ByMean:
-    """Says `light` with the mean brightness as its probability; killed after some batches."""
+    """Answers `light` with the mean brightness as its probability; is killed after some batches."""
 
     def __init__(self, lives: int = 1_000) -> None:
         self.calls, self.lives = 0, lives
@@ -104,15 +104,14 @@ def test_killed_again_and_again(undisturbed: Evaluation, at_once: None, tmp_path
         calls += candidate.calls
     candidate = ByMean()
     assert_equal(measure(candidate, tmp_path), undisturbed)
-    assert (
-        calls + candidate.calls == 2 * BATCHES + 6
-    )  # Each kill struck between the two candidates of a batch.
+    # Each kill hit between the two candidates of a batch.
+    assert calls + candidate.calls == 2 * BATCHES + 6
     assert measure(ByMean(lives=0), tmp_path).cells
 
 
 def test_batches_of_finished_pieces_do_not_stay_on_disk(at_once: None, tmp_path: Path):
     measure(ByMean(), tmp_path)
-    # One file a piece, and the one that holds the last.
+    # At most one file per piece, and the file of the last write.
     assert len(list(tmp_path.iterdir())) <= 11
 
 

@@ -1,4 +1,4 @@
-"""The stage and the measurement of speed, from artifacts made by hand to a card."""
+"""The stage `evaluate` and the measurement of latency, from hand-made artifacts to a card."""
 
 import csv
 import hashlib
@@ -40,11 +40,14 @@ ANSWERS = {
     ],
     "segmentation": [("ArgMax", {"axis": 1, "keepdims": 0}, "classes")],
 }
-"""By kind: how a map of three logits becomes an answer."""
+"""Kind -> nodes that turn a map of three logits into an answer."""
 
 
 def write_network(path: Path, kind: str, seed: int) -> None:
-    """A file that answers as a deployed one does: one random convolution and the read-out. Quicker than an export."""
+    """Write a file that answers like a deployed one: a random convolution and the read-out.
+
+    This is faster than an export.
+    """
     kernel = np.random.default_rng(seed).normal(0, 0.02, (3, 3, 3, 3)).astype(np.float32)
     nodes = [
         helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
@@ -70,7 +73,7 @@ def write_network(path: Path, kind: str, seed: int) -> None:
 
 
 def make_inputs(project: Path, toy: Toy) -> dict[str, artifacts.Artifact]:
-    """Artifacts of prepare and quantize as the real stages leave them, around random networks."""
+    """Write artifacts of prepare and quantize like those of the real stages, with random networks."""
     prepare, quantize = project / "artifacts" / "prepare", project / "artifacts" / "quantize"
     inputs, targets = toy.batch(20)
     (prepare / "test").mkdir(parents=True)
@@ -111,7 +114,7 @@ def make_inputs(project: Path, toy: Toy) -> dict[str, artifacts.Artifact]:
 
 
 def evaluate(project: Path, toy: Toy, folder: str) -> tuple[dict[str, Any], Path]:
-    """Run the stage; its facts and its folder."""
+    """Run the stage; return its facts and its folder."""
     out = project / "artifacts" / folder
     inputs = {name: artifacts.load(name, project / "artifacts" / name) for name in ("prepare", "quantize")}
     out.mkdir()
@@ -123,7 +126,7 @@ def evaluate(project: Path, toy: Toy, folder: str) -> tuple[dict[str, Any], Path
 
 @pytest.fixture(scope="module", params=TOYS)
 def measured(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A project whose candidates were evaluated, and its kind."""
+    """Return a project with evaluated candidates, and its kind."""
     project = tmp_path_factory.mktemp(request.param)
     make_inputs(project, TOYS[request.param])
     evaluate(project, TOYS[request.param], "evaluate")
@@ -138,7 +141,7 @@ def test_leaves_scores_plots_and_a_card(measured: tuple[Path, str]):
     assert {"scores.parquet", "scores.csv", "card.html", "card.md", "card.json"} | plots | ratings == set(
         artifact.files
     )
-    words = "By stratum" if kind == "multilabel" else "By class"  # Some of its toys show nothing.
+    words = "By stratum" if kind == "multilabel" else "By class"  # Some multilabel toys show no class.
     assert (
         "model with 3 classes" in artifact.path("card.md").read_text()
         and words in artifact.path("card.md").read_text()

@@ -1,9 +1,10 @@
-"""The agent: starts the ranks of one host with torchrun's elastic agent, and ends quietly, with the status that says why.
+"""The agent: starts the ranks of one host with torchrun's elastic agent; its exit status names the cause.
 
-A rank prints its own error, the agent's traceback says nothing more; only of a rank that had no time to speak does the agent speak.
-Where hosts train together, it starts the ranks again from the last checkpoint when one of them, or a whole host, is lost, and
-when a host comes. Hosts are known to be there by the heartbeats of their agents, not by the time that a step takes: a slow
-step is no loss. Global rank 0, which reads and writes everything, always lies on the first host.
+A rank prints its own error, and the agent's traceback would add nothing. The agent prints an error only for a
+rank that had no time to print one. If several hosts train together, the agent restarts the ranks from the
+last checkpoint when a rank or a whole host is lost, and when a host joins. Hosts are monitored by the
+heartbeats of their agents, not by the duration of a step: a slow step does not count as a loss. Global rank
+0, which reads and writes all files, always runs on the first host.
 """
 
 import json
@@ -31,14 +32,15 @@ from temper.engine.distributed.shutdown import LOST, STOPPED, TOO_LARGE
 from temper.parent_death import end_with_parent
 
 _LAST_CALL_S = 10
-"""How long agents that are enough to go on wait for more; ranks that are told to end take half of that at most."""
+"""Seconds that agents wait for more hosts when there are enough to continue. Ranks that are asked to stop
+take at most half of that."""
 _BEATS = 3
-"""Heartbeats that must be missed for a host to count as lost."""
+"""Number of missed heartbeats after which a host counts as lost."""
 _ROUND = "temper/round"
 
 
 class Agent(LocalElasticAgent):
-    """torchrun's agent, which restarts what a restart can mend, and notices a host that is gone."""
+    """torchrun's agent, which restarts ranks where a restart can help, and detects lost hosts."""
 
     def __init__(self, order: Order, handler: DynamicRendezvousHandler) -> None:
         spec = WorkerSpec(
@@ -49,24 +51,25 @@ class Agent(LocalElasticAgent):
             args=("-u", *order.command),
             max_restarts=order.offer.hosts.restarts,
         )
-        # Without a log folder: ranks write to the terminal, and torchrun's would stay in the temporary folder after a kill.
+        # No log folder: ranks write to the terminal, and torchrun's folder would remain among the temporary
+        # files after a kill.
         super().__init__(spec, DefaultLogsSpecs(os.devnull), exit_barrier_timeout=order.offer.hosts.lost_s)
         self._order, self._handler = order, handler
 
     def _rendezvous(self, worker_group: WorkerGroup) -> None:
-        """Meet the other agents, and name the round, so that ranks of another one are not met."""
+        """Meet the other agents and name the round, so that ranks of different rounds do not meet."""
         while True:
             super()._rendezvous(worker_group)
             assert worker_group.store is not None
             if worker_group.group_rank == 0:
-                # A round without the first host has nobody to read checkpoints: it is left at once.
+                # In a round without the first host, no rank can read checkpoints, so it is left at once.
                 worker_group.store.set(_ROUND, uuid.uuid4().hex if self._order.first else "")
             if name := worker_group.store.get(_ROUND).decode():
                 break
         os.environ[MEETING] = json.dumps([self._order.address, self._order.port, name])
         if self._order.first and self._order.offer.hosts.most > 1:
             found, most = worker_group.group_world_size, self._order.offer.hosts.most
-            self._say(f"hosts: {found} of {most}, ranks: {worker_group.workers[0].world_size}")
+            self._report(f"hosts: {found} of {most}, ranks: {worker_group.workers[0].world_size}")
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
         result: RunResult = super()._monitor_workers(worker_group)
@@ -77,37 +80,39 @@ class Agent(LocalElasticAgent):
                 self._remaining_restarts = 0
             why = "ranks were lost"
         elif result.state == WorkerState.HEALTHY and self._order.offer.hosts.most > 1:
-            self._handler.num_nodes_waiting()  # brings what is known of the others up to date
+            self._handler.num_nodes_waiting()  # updates the state of the other hosts
             present = len(self._handler._state_holder.state.participants)
             if present < (worker_group.group_world_size or 0):
                 result, why = RunResult(state=WorkerState.UNHEALTHY), "a host was lost"
         if why and self._remaining_restarts and self._order.first:
-            self._say(
-                f"{why}; going on from the last checkpoint ({self._remaining_restarts} restarts are left)"
+            self._report(
+                f"{why}; continuing from the last checkpoint ({self._remaining_restarts} restarts left)"
             )
         return result
 
-    def _say(self, text: str) -> None:
+    def _report(self, text: str) -> None:
         print(f"{self._order.offer.stage}: {text}", file=sys.stderr, flush=True)
 
 
 def mendable(codes: Mapping[int, int]) -> bool:
-    """Whether starting the ranks again from the last checkpoint may help: all were killed, lost each other or lacked memory.
+    """Return whether a restart of the ranks from the last checkpoint may help.
+
+    It may if all failed ranks were killed, lost each other or ran out of memory.
 
     Args:
-        codes: Rank -> exit status, negative for a signal; of those that failed.
+        codes: Rank -> exit status of the failed ranks, negative for a signal.
     """
     return all(code in (LOST, TOO_LARGE) or (code < 0 and -code != signal.SIGTERM) for code in codes.values())
 
 
 def judge(codes: Mapping[int, int]) -> tuple[int, str]:
-    """The status with which a training ends, and what is to be said.
+    """Return the exit status of a training, and the message to print.
 
-    When a rank fails, the others fail for it: they lose their fellow, or the agent tells them to stop. So the cause is whoever
-    ended otherwise.
+    When a rank fails, the others fail as a consequence: they lose the connection to it, or the agent stops
+    them. The cause is therefore a rank that ended in another way.
 
     Args:
-        codes: Rank -> exit status, negative for a signal; of those that failed. None failed where a host was lost.
+        codes: Rank -> exit status of the failed ranks, negative for a signal; empty if a host was lost.
     """
     if TOO_LARGE in codes.values():
         return TOO_LARGE, ""
@@ -115,12 +120,13 @@ def judge(codes: Mapping[int, int]) -> tuple[int, str]:
         if code < 0 and -code != signal.SIGTERM:
             name = signal.Signals(-code).name
             hint = (
-                " (the kernel does that where memory runs out: `dmesg` tells)"
+                " (the kernel does this when memory runs out; `dmesg` shows it)"
                 if -code == signal.SIGKILL
                 else ""
             )
             return 1, (
-                f"error: rank {rank} was ended by {name}{hint}; run the same command again: it goes on from the last checkpoint"
+                f"error: rank {rank} was ended by {name}{hint}; "
+                "run the same command again to continue from the last checkpoint"
             )
     own = [code for code in codes.values() if code > 0 and code not in (LOST, STOPPED)]
     if own:
@@ -130,16 +136,17 @@ def judge(codes: Mapping[int, int]) -> tuple[int, str]:
     ):
         return (
             1,
-            "error: the ranks lost each other; run the same command again: it goes on from the last checkpoint",
+            "error: the ranks lost the connection to each other; "
+            "run the same command again to continue from the last checkpoint",
         )
     return STOPPED, ""
 
 
 def run(order: Order) -> int:
-    """Start the ranks of this host and wait for them; the status with which to end.
+    """Start the ranks of this host, wait for them, and return the exit status.
 
     Raises:
-        ValueError: If the first host cannot listen at its address, or too few hosts came.
+        ValueError: If the first host cannot listen at its address, or too few hosts are available.
     """
     hosts = order.offer.hosts
     try:
@@ -151,13 +158,13 @@ def run(order: Order) -> int:
         if not order.first:
             return LOST
         raise ValueError(
-            f"fewer than {hosts.least} hosts were there for {hosts.wait_s} s (hosts.least, hosts.wait_s); start them, and run the "
-            "same command again: it goes on from the last checkpoint"
+            f"hosts.least = {hosts.least}: fewer hosts were available for hosts.wait_s = {hosts.wait_s} s; "
+            "start the missing hosts, and run the same command again to continue from the last checkpoint"
         ) from error
     except (RendezvousError, DistError):
         if order.first:
             raise
-        return LOST  # the first host is out of reach, or has ended
+        return LOST  # the first host is unreachable, or has ended
     if result.state == WorkerState.SUCCEEDED:
         return 0
     status, text = judge({rank: failure.exitcode for rank, failure in result.failures.items()})
@@ -167,7 +174,10 @@ def run(order: Order) -> int:
 
 
 def _meet(order: Order) -> tuple[TCPStore, Order]:
-    """Open the store, or reach it, and wait until it begins; the order with the port that was found."""
+    """Open the store, or connect to it, and wait until the training starts.
+
+    Return the store, and the order with the port of the store.
+    """
     hosts = order.offer.hosts
     if not order.first:
         store = rendezvous.reach_store(order.address, order.port, hosts.lost_s)
@@ -178,7 +188,8 @@ def _meet(order: Order) -> tuple[TCPStore, Order]:
     if hosts.most > 1:
         where = f"HOST={order.address}:{order.port}"
         print(
-            f"{order.offer.stage}: waiting up to {hosts.wait_s} s for {hosts.most - 1} more hosts: `make join {where}` on each",
+            f"{order.offer.stage}: waiting up to {hosts.wait_s} s for {hosts.most - 1} more hosts; "
+            f"run `make join {where}` on each",
             file=sys.stderr,
             flush=True,
         )
@@ -186,21 +197,24 @@ def _meet(order: Order) -> tuple[TCPStore, Order]:
         found = rendezvous.gather_hosts(store, most=hosts.most, wait_s=hosts.wait_s)
         if found < hosts.least:
             raise ValueError(
-                f"{found} of at least {hosts.least} hosts were there after {hosts.wait_s} s (hosts.least, hosts.wait_s); run "
-                f"`make join {where}` on the others, and the same command here again"
+                f"hosts.least = {hosts.least}: {found} hosts were available after hosts.wait_s = "
+                f"{hosts.wait_s} s; run the same command again here, and `make join {where}` on the others"
             )
     return store, replace(order, port=store.port)
 
 
 def _handler(store: TCPStore, order: Order) -> DynamicRendezvousHandler:
-    """The rendezvous of torchrun over our store; it sorts hosts by name, so the first one's name comes first."""
+    """Return torchrun's rendezvous over our store.
+
+    It sorts hosts by name, so the name of the first host is chosen to come first.
+    """
     hosts, alone = order.offer.hosts, order.offer.hosts.most == 1
     own = order.address if order.first else rendezvous.own_address(order.address, order.port)
-    # NCCL finds its way within a host, where the loopback would only be slower.
+    # Within a host, NCCL chooses its own path; the loopback would only be slower.
     rendezvous.use_interface_of(
         own, ("GLOO_SOCKET_IFNAME",) if alone else ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
     )
-    # Ranks meet at our store: no other one is opened.
+    # Ranks meet at our store, so torchrun must not open another one.
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     values: dict[str, Any] = {
         "join_timeout": hosts.wait_s,

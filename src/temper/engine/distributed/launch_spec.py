@@ -1,4 +1,7 @@
-"""What a first host offers to the others, and what an agent is told; without torch, which the door does not wait for."""
+"""The offer of a first host to the others, and the order of a process to its agent.
+
+This module does not import torch, so that the process that starts the agent does not wait for the import.
+"""
 
 import json
 from collections.abc import Mapping
@@ -9,7 +12,7 @@ from urllib.parse import urlsplit
 from temper.engine.params import HostsParams
 
 PORT = 29400
-"""torchrun's own default."""
+"""torchrun's default port."""
 LOOPBACK = "127.0.0.1"
 ALONE = HostsParams(most=1, restarts=0)
 """One host, whose training ends when it loses a rank."""
@@ -17,53 +20,53 @@ ALONE = HostsParams(most=1, restarts=0)
 
 @dataclass(frozen=True)
 class Offer:
-    """What a first host has to share."""
+    """A training that a first host offers to the others."""
 
     run: str
-    """Its name; another one each time a training is started."""
+    """Name of the training; it is different each time a training is started."""
     stage: str
     made_of: Mapping[str, str]
-    """Digests of what must be the same on every host."""
+    """Digests of everything that must be the same on every host."""
     hosts: HostsParams
 
     @classmethod
     def of(cls, found: dict[str, Any]) -> "Offer":
-        """Back from JSON."""
+        """Return an offer from JSON values."""
         return cls(**{**found, "hosts": HostsParams(**found["hosts"])})
 
 
 @dataclass(frozen=True)
 class Order:
-    """What an agent is told by the process that starts it."""
+    """Instructions for an agent, from the process that starts it."""
 
     command: tuple[str, ...]
-    """Of a rank: arguments of the Python interpreter."""
+    """Command of a rank: arguments of the Python interpreter."""
     num_ranks: int
-    """On this host."""
+    """Number of ranks on this host."""
     first: bool
-    """Whether this host keeps the checkpoints and writes what comes out."""
+    """Whether this host stores the checkpoints and writes the results."""
     address: str
-    """Of the first host."""
+    """Address of the first host."""
     port: int
-    """Of the store there; 0 takes a free one."""
+    """Port of the store on the first host; 0 chooses a free port."""
     offer: Offer
 
     def encode(self) -> str:
-        """As one argument of a command line."""
+        """Return the order as one argument of a command line."""
         return json.dumps(asdict(self))
 
     @classmethod
     def decode(cls, text: str) -> "Order":
-        """Back again."""
+        """Return an order from such an argument."""
         found = json.loads(text)
         return cls(**{**found, "offer": Offer.of(found["offer"])})
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """Address and port of `address` or `address:port`.
+    """Return the address and port of `address` or `address:port`.
 
     Raises:
-        ValueError: If it is neither.
+        ValueError: If the text is neither.
 
     Example:
         >>> parse_address("10.0.0.1"), parse_address("node7:4000"), parse_address("[fd00::1]")
@@ -76,18 +79,19 @@ def parse_address(text: str) -> tuple[str, int]:
         host = None
     if not host or parts.path or parts.username is not None:
         raise ValueError(
-            f"HOST={text!r} is no address; write the first host's, e.g. 10.0.0.1 or 10.0.0.1:{PORT}"
+            f"HOST={text!r}: this is not an address; write the address of the first host, e.g. 10.0.0.1 or "
+            f"10.0.0.1:{PORT}"
         )
     return host, port
 
 
 def explain_difference(mine: Mapping[str, str], offer: Offer, address: str) -> str | None:
-    """Why this host cannot take part, as a paragraph; None if it can.
+    """Return why this host cannot take part in a training, as a paragraph; None if it can.
 
     Args:
-        mine: Digests as in the offer, of what lies here.
-        offer: The first host's.
-        address: Where it is.
+        mine: Digests of this host, with the same names as in the offer.
+        offer: Offer of the first host.
+        address: Address of the first host.
     """
     differ = [name for name in offer.made_of if mine.get(name) != offer.made_of[name]]
     if not differ:
@@ -96,6 +100,7 @@ def explain_difference(mine: Mapping[str, str], offer: Offer, address: str) -> s
         f"{name} ({mine.get(name, 'missing')[:12]} here, {offer.made_of[name][:12]} there)" for name in differ
     ]
     return (
-        f"this host cannot take part in {offer.stage} of {address}: not the same are {', '.join(shown)}; both need the same commit "
-        "and params.yaml, and the same artifacts: share the project's folder, or copy `artifacts` from there"
+        f"this host cannot take part in {offer.stage} of {address}, because the hosts differ in "
+        f"{', '.join(shown)}; both need the same commit, params.yaml and artifacts: share the project's "
+        "folder, or copy `artifacts` from there"
     )

@@ -1,4 +1,4 @@
-"""Starts the agent of a training on this host and waits for it, taking it along when this process is told to end."""
+"""Starts the agent of a training on this host, waits for it, and stops it when this process is stopped."""
 
 import os
 import signal
@@ -23,14 +23,17 @@ from temper.engine.distributed.shutdown import LOST, SIGNALS, STOPPED, TOO_LARGE
 from temper.engine.params import HostsParams
 
 LARGE_PAGES = "glibc.malloc.hugetlb=1"
-"""For GLIBC_TUNABLES: memory comes in pages of 2 MB, where the kernel has such on request; 3 to 19 % faster steps on processors."""
+"""Value for GLIBC_TUNABLES: memory is allocated in pages of 2 MB if the kernel offers them on request. Steps
+on CPUs are 3 to 19 % faster."""
 SHORT_SPIN = "20000"
-"""For GOMP_SPINCOUNT. Threads that wait for each other by spinning stand still for whole time slices when another process wants a
-core: 10 to 25 times slower with one busy neighbour on two cores. Spinning briefly costs 7 % when alone."""
+"""Value for GOMP_SPINCOUNT. Threads that wait for each other by spinning lose whole time slices when another
+process needs a core: with one busy process beside them on two cores, they are 10 to 25 times slower. Short
+spinning costs 7 % if no other process runs."""
 _GRACE_S = 9.0
-"""Between telling the agent to end and ending it; its ranks take half of that at most, and end with it in any case."""
+"""Seconds between asking the agent to stop and killing it. Its ranks take about half of that at most, and end
+with the agent in any case."""
 _QUIET = ("TORCH_CPP_LOG_LEVEL", "ERROR")
-"""Torch tells of every connection that broke; what matters of it is said by the ranks and the agent."""
+"""Torch reports every broken connection; the ranks and the agent report the ones that matter."""
 
 
 def start_ranks(
@@ -42,18 +45,18 @@ def start_ranks(
     address: str = f"{LOOPBACK}:0",
     made_of: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
-    """Run a stage as the ranks of one training; again with smaller parts of a batch whenever memory ran out.
+    """Run a stage as the ranks of one training; restart with smaller parts of a batch when memory runs out.
 
     Args:
-        stage: Its name.
-        project: The folder.
-        num: Ranks on this host.
-        hosts: How many take part, this one being the first, and when one is lost.
-        address: Of this host, as the others reach it, with a port or without.
-        made_of: Digests of what must be the same on every host.
+        stage: Name of the stage.
+        project: Folder of the project.
+        num: Number of ranks on this host.
+        hosts: How many hosts take part, and when one counts as lost; this host is the first.
+        address: Address of this host, as the others reach it, with or without a port.
+        made_of: Digests of everything that must be the same on every host.
 
     Returns:
-        Exit status of the training: 0 if it was finished, 143 if it was told to stop.
+        Exit status of the training: 0 if it was finished, 143 if it was stopped by a signal.
     """
     where, port = parse_address(address)
     offer = Offer(uuid.uuid4().hex, stage, dict(made_of), hosts)
@@ -69,21 +72,22 @@ def take_part(
     *,
     wait_s: float,
 ) -> int:
-    """Take part in whatever the first host trains, one training after the other, until none is begun for some time.
+    """Take part in the trainings of the first host, one after the other, until none starts for some time.
 
-    A host that loses the first one out of sight tries to come back.
+    A host that loses the connection to the first host tries to come back.
 
     Args:
-        project: The folder.
-        address: Of the first host.
-        prepare: For a stage: ranks on this host, and digests of what must be the same.
-        wait_s: How long to wait for a training.
+        project: Folder of the project.
+        address: Address of the first host.
+        prepare: Returns, for a stage, the number of ranks on this host, and the digests of everything that
+            must be the same on every host.
+        wait_s: Seconds to wait for a training.
 
     Returns:
-        0 after all trainings it took part in, else the status of the one that failed.
+        0 after all trainings in which this host took part, otherwise the status of the one that failed.
 
     Raises:
-        ValueError: If no training was begun in time, or something is not the same here.
+        ValueError: If no training starts in time, or something differs on this host.
     """
     os.environ.setdefault(*_QUIET)
     from temper.engine.distributed.rendezvous import await_offer
@@ -97,12 +101,12 @@ def take_part(
             if done:
                 return 0
             raise ValueError(
-                f"no training was begun at {where}:{port} within {wait_s:.0f} s; run `make pipeline HOST={address}` there, and this "
-                "command again; a firewall may be in the way"
+                f"HOST={address}: no training started at {where}:{port} within {wait_s:.0f} s; run "
+                f"`make pipeline HOST={address}` there, and this command again; a firewall may block the port"
             )
         num, made_of = prepare(offer.stage)
-        if said := explain_difference(made_of, offer, where):
-            raise ValueError(said)
+        if reason := explain_difference(made_of, offer, where):
+            raise ValueError(reason)
         print(f"{offer.stage}: taking part with {num} ranks", file=sys.stderr, flush=True)
         code = _wait(Order(_rank(offer.stage, project), num, False, where, port, offer))
         if code == 0:
@@ -116,10 +120,10 @@ def _rank(stage: str, project: Path) -> tuple[str, ...]:
 
 
 def rank_environment(num_ranks: int) -> dict[str, str]:
-    """Variables with which a rank computes; libraries read them once, when they are loaded.
+    """Return the environment variables of a rank; libraries read them once, when they are loaded.
 
     Args:
-        num_ranks: How many share this machine's cores.
+        num_ranks: Number of ranks that share this machine's cores.
     """
     return {
         "OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // num_ranks)),
@@ -139,7 +143,7 @@ def _wait(order: Order) -> int:
     asked: list[float] = []
 
     def forward(number: int, frame: FrameType | None) -> None:
-        # Once: a second signal would disturb the agent while it waits for its ranks.
+        # Only once: a second signal would disturb the agent while it waits for its ranks.
         if not asked:
             asked.append(time.monotonic())
             process.send_signal(signal.SIGTERM)

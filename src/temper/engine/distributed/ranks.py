@@ -1,8 +1,9 @@
-"""Ranks: the processes that train one network together, and what they tell each other.
+"""Ranks: the processes that train one network together, and the values that they exchange.
 
-Started by the agent, which sets RANK, WORLD_SIZE and the meeting point in the environment; without it there is one rank.
-Ranks compute what one would at an equal global batch: each takes its part, as large as any other's or by one example larger,
-gradients are averaged by examples, and batch statistics are taken over all.
+The agent starts them and sets RANK, WORLD_SIZE and the meeting point in the environment; without these there
+is one rank. Ranks compute the same as one rank with the same global batch. Each takes its part of the batch,
+and the parts differ by at most one example. Gradients are averaged over examples, and batch statistics are
+taken over all ranks.
 """
 
 import json
@@ -18,14 +19,16 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 PARENT = "TEMPER_PARENT"
-"""Environment variable by which the agent and the ranks know whose end is theirs: the process id of who started them."""
+"""Environment variable with the process id of the parent; the agent and the ranks end when that process
+ends."""
 
 MEETING = "TEMPER_MEETING"
-"""Environment variable by which the agent tells its ranks where they meet: address, port, and a name for this time."""
+"""Environment variable in which the agent tells its ranks where they meet: address, port, and a name for this
+round."""
 
 
 def count_ranks(asked: int | Literal["auto"]) -> int:
-    """How many ranks to start: as asked, or one per GPU, else 1."""
+    """Return the number of ranks to start: as asked, or one per GPU, else 1."""
     if asked != "auto":
         return asked
     if not Path("/proc/driver/nvidia/gpus").is_dir():
@@ -45,11 +48,11 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that writes files and shows progress."""
+        """Whether this rank writes files and shows progress."""
         return self.rank == 0
 
     def sum(self, values: "Tensor") -> "Tensor":
-        """The sum of a tensor over all ranks, on every rank."""
+        """Return the sum of a tensor over all ranks, on every rank."""
         if self.num == 1:
             return values
         from torch import distributed
@@ -59,7 +62,7 @@ class Ranks:
         return total.to(values.device)
 
     def least(self, value: int) -> int:
-        """The smallest of the ranks' values, on every rank."""
+        """Return the smallest of the ranks' values, on every rank."""
         if self.num == 1:
             return value
         import torch
@@ -70,7 +73,7 @@ class Ranks:
         return int(found)
 
     def share_bytes(self, content: bytes) -> bytes:
-        """The first rank's bytes, at least one, on every rank."""
+        """Return the first rank's bytes, at least one, on every rank."""
         if self.num == 1:
             return content
         import torch
@@ -88,7 +91,7 @@ class Ranks:
         return content if self.first else data.cpu().numpy().tobytes()
 
     def agree(self, value: object) -> object:
-        """The first rank's value, on every rank."""
+        """Return the first rank's value, on every rank."""
         if self.num == 1:
             return value
         from torch import distributed
@@ -98,14 +101,14 @@ class Ranks:
         return values[0]
 
     def wait(self) -> None:
-        """Go on once all ranks have come here."""
+        """Wait until all ranks have reached this point."""
         if self.num > 1:
             from torch import distributed
 
             distributed.barrier()
 
     def share(self, network: "nn.Module") -> "nn.Module":
-        """The network as all ranks train it: gradients averaged, batch statistics over the global batch."""
+        """Wrap a network for all ranks: gradients are averaged, batch statistics cover the global batch."""
         if self.num == 1:
             return network
         from torch.nn.parallel import DistributedDataParallel
@@ -120,7 +123,7 @@ class Ranks:
 
 
 def join_ranks() -> Ranks:
-    """Join the training that torchrun started this process for, or train alone."""
+    """Join the training for which torchrun started this process, or train alone."""
     import torch
 
     if agent := os.environ.get(PARENT):
@@ -140,7 +143,10 @@ def join_ranks() -> Ranks:
 
 
 def _store() -> Any:
-    """Where the ranks of this time meet; None, for torch's own way, if another launcher than our agent started this process."""
+    """Return the store where the ranks of this round meet.
+
+    It is None, and torch then uses its own store, if a launcher other than our agent started this process.
+    """
     if (text := os.environ.get(MEETING)) is None:
         return None
     from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
@@ -150,7 +156,7 @@ def _store() -> Any:
 
 
 def leave_ranks(ranks: Ranks) -> None:
-    """Wait for the others and let go."""
+    """Wait for the other ranks and leave the process group."""
     ranks.wait()
     if ranks.num > 1:
         from torch import distributed

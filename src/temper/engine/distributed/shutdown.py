@@ -1,9 +1,10 @@
-"""Stopping gracefully: on SIGTERM, SIGINT or SIGHUP a rank finishes its step and ends within seconds, whatever happens.
+"""Graceful stops: after SIGTERM, SIGINT or SIGHUP, a rank finishes its step and always ends within seconds.
 
-Python runs signal handlers in the main thread, between two of its instructions, so not while that thread waits in a collective
-for a rank that is gone. A second thread therefore hears of the signal through a pipe and ends the process when its time is
-up. The other ranks have less time than the first: if one of them alone is told to end, the first one, which the agent tells
-then, must still be gone ten seconds after.
+Python runs signal handlers in the main thread, between two of its instructions. It therefore does not run
+them while that thread waits in a collective operation for a rank that no longer exists. A second thread gets
+the signal through a pipe and ends the process when its time is up. The other ranks have less time than the
+first. If only one of them gets the signal, the agent then stops the first rank, which must still end within
+ten seconds of that signal.
 """
 
 import os
@@ -19,23 +20,25 @@ from typing import NoReturn
 STOPPED = 143
 """Exit status after a signal: 128 + SIGTERM, as shells count."""
 LOST = 76
-"""Exit status of a rank whose fellow ranks went away; it has nothing to say that they have not said."""
+"""Exit status of a rank that lost the other ranks; it prints no error, because they have printed theirs."""
 TOO_LARGE = 75
-"""Exit status of a rank that ran out of memory and wants all to be started again (EX_TEMPFAIL of sysexits.h)."""
+"""Exit status of a rank that ran out of memory and requests a restart of all ranks (EX_TEMPFAIL of
+sysexits.h)."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _FIRST_S, _OTHERS_S = 5.0, 4.0
 
 
 @contextmanager
 def stopping(*, first: bool, num: int = 1) -> Iterator[Callable[[], bool]]:
-    """Inside, signals are marked instead of ending the process; yields a function that tells whether one came.
+    """Record signals in this context instead of ending the process.
 
-    However the body ends after a signal, the process ends with status 143 and no traceback; an error that a user can mend is
-    still shown. Only for the main thread.
+    Yields a function that returns whether a signal came. If the body raises after a signal, the process ends
+    with status 143 and no traceback; an error that the user can fix (OSError, ValueError) is still raised.
+    Use it only in the main thread.
 
     Args:
         first: Whether this is the rank that writes files.
-        num: How many ranks there are.
+        num: Number of ranks.
     """
     asked = threading.Event()
 
@@ -55,7 +58,7 @@ def stopping(*, first: bool, num: int = 1) -> Iterator[Callable[[], bool]]:
         if asked.is_set():
             _leave(STOPPED)
         if num > 1 and isinstance(error, SystemExit) and isinstance(error.code, int):
-            _leave(error.code)  # tidying up would wait for the others
+            _leave(error.code)  # cleaning up would wait for the other ranks
         if num > 1 and _lost(error):
             _leave(LOST)
         raise
@@ -67,11 +70,11 @@ def stopping(*, first: bool, num: int = 1) -> Iterator[Callable[[], bool]]:
 
 
 def _end_in_time(read: int, grace_s: float) -> None:
-    """Wait for one of the signals, then for the grace to be over, then end the process."""
-    while number := os.read(read, 1):  # nothing: the other end was closed
+    """Wait for one of the signals and then for the grace period, then end the process."""
+    while number := os.read(read, 1):  # empty: the other end was closed
         if number[0] in SIGNALS:
             time.sleep(grace_s)
-            os._exit(STOPPED)  # without flushing: a full pipe would wait, too
+            os._exit(STOPPED)  # without flushing, which would block on a full pipe
     os.close(read)
 
 
@@ -82,7 +85,7 @@ def _leave(status: int) -> NoReturn:
 
 
 def _lost(error: BaseException) -> bool:
-    """Whether an error means that another rank went away: gloo says so in words only."""
+    """Return whether an error means that another rank was lost; gloo reports this only as text."""
     from torch import distributed
 
     return isinstance(error, distributed.DistError) or (

@@ -1,7 +1,7 @@
-"""Batch normalisation over all ranks, so that two of them compute what one would at an equal global batch.
+"""Batch normalisation over all ranks: two ranks compute the same as one rank with the same global batch.
 
-torch's SyncBatchNorm knows GPUs only; this one works with gloo and NCCL alike. Layers that normalise each example by itself need
-nothing of the kind.
+torch's SyncBatchNorm supports only GPUs; this one works with gloo and NCCL. Layers that normalise each
+example by itself need no such change.
 """
 
 from functools import cache, partial
@@ -15,15 +15,17 @@ from temper.problem import Inputs
 
 _PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _WITH_ACTIVATION = "BatchNormAct2d"
-"""timm's: batch normalisation, then `drop` and `act`. Known by name, since timm takes seconds to import."""
+"""timm's batch normalisation, followed by `drop` and `act`. It is recognised by its name, because importing
+timm takes seconds."""
 _MARK = "shares_statistics"
 
 
 def synchronise_statistics(network: nn.Module) -> None:
-    """Let every batch normalisation of a network take its statistics over all ranks, in place.
+    """Make every batch normalisation of a network take its statistics over all ranks, in place.
 
     Raises:
-        ValueError: If the network holds one of an unknown kind, whose forward pass may do more than normalise.
+        ValueError: If the network contains one of an unknown class, whose forward pass may do more than
+            normalise.
     """
     for name, module in network.named_modules():
         kind: Any = type(module)
@@ -31,22 +33,22 @@ def synchronise_statistics(network: nn.Module) -> None:
             continue
         if kind not in _PLAIN and kind.__name__ != _WITH_ACTIVATION:
             raise ValueError(
-                f"the backbone's layer {name} is a {kind.__name__}, whose statistics cannot be shared by several ranks; "
-                "set ranks to 1, or take another backbone"
+                f"the backbone's layer {name} is a {kind.__name__}: several ranks cannot share the "
+                "statistics of this class; set ranks to 1, or use another backbone"
             )
         module.__class__ = _shared(kind)
 
 
 @torch.no_grad()
 def check_single(network: nn.Module, inputs: Inputs) -> None:
-    """Refuse batch normalisation of a single value: where parts of a batch are single examples, and a map is one cell.
+    """Refuse batch normalisation of a single value: parts of one example, and a feature map of one cell.
 
     Args:
-        network: Ready to answer; is left in evaluation mode.
-        inputs: One example, as the network sees it.
+        network: Network that is ready to run; it is left in evaluation mode.
+        inputs: One example, as the input of the network.
 
     Raises:
-        ValueError: Names the layer and the way out.
+        ValueError: If there is such a layer; names the layer and the way out.
     """
     found: list[str] = []
 
@@ -61,15 +63,16 @@ def check_single(network: nn.Module, inputs: Inputs) -> None:
         handle.remove()
     if found:
         raise ValueError(
-            f"the network is trained on one example at a time, and the batch normalisation {found[0]} sees one value per channel of it, which has "
-            "no variance; set fit.batch_size to 2 or more (if memory ran out: make the images smaller, by prepare.height_px), enlarge the images, or "
-            "take a backbone with fewer strides"
+            f"the network is trained on one example at a time, and the batch normalisation {found[0]} sees "
+            "one value per channel, which has no variance; set fit.batch_size to 2 or more (if memory ran "
+            "out, make the images smaller with prepare.height_px), enlarge the images, or use a backbone "
+            "with fewer strides"
         )
 
 
 @cache
 def _shared(plain: Any) -> Any:
-    """A class of batch normalisation whose statistics, in training, are those of all ranks."""
+    """Return a class of batch normalisation whose training statistics are those of all ranks."""
 
     def forward(self: Any, values: Tensor) -> Tensor:
         if not self.training:
@@ -77,7 +80,7 @@ def _shared(plain: Any) -> Any:
         normal = _normalise(self, values)
         return self.act(self.drop(normal)) if plain.__name__ == _WITH_ACTIVATION else normal
 
-    # Of one class only: a layer of it can then become one of this.
+    # The plain class is the only base, so that a layer can change its class to this one.
     return type(f"Shared{plain.__name__}", (plain,), {"forward": forward, _MARK: True})
 
 
@@ -85,7 +88,8 @@ def _normalise(norm: _BatchNorm, values: Tensor) -> Tensor:
     axes = [axis for axis in range(values.dim()) if axis != 1]
     shape = [1, -1] + [1] * (values.dim() - 2)
     wide = values.float()
-    # Counted, not multiplied by the number of ranks: their parts of a batch may differ by an example.
+    # Counts are summed, not multiplied by the number of ranks: the ranks' parts of a batch may differ by one
+    # example.
     count = wide.new_full((1,), values.numel() / values.shape[1])
     total: Tensor = _Sum.apply(torch.cat([wide.sum(axes), wide.square().sum(axes), count]))
     mean, square = (total[:-1] / total[-1]).chunk(2)
@@ -102,7 +106,7 @@ def _normalise(norm: _BatchNorm, values: Tensor) -> Tensor:
 
 
 class _Sum(torch.autograd.Function):
-    """A sum over ranks; its gradient is the sum of theirs."""
+    """Sum over ranks; its gradient is the sum of their gradients."""
 
     @staticmethod
     def forward(context: Any, values: Tensor) -> Tensor:
@@ -127,5 +131,5 @@ def _track(norm: _BatchNorm, mean: Tensor, variance: Tensor, count: Tensor) -> N
     norm.num_batches_tracked += 1
     share = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
     norm.running_mean.lerp_(mean, share)
-    # A single value, which torch refuses, has no variance to correct.
+    # torch refuses a single value; here, its variance is left uncorrected.
     norm.running_var.lerp_(variance * count / (count - 1).clamp(min=1), share)

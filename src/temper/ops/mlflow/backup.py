@@ -1,4 +1,4 @@
-"""The backup of MLflow's database: made after each run, put back by `make restore`."""
+"""The backup of MLflow's database, which is made after each run and restored by `make restore`."""
 
 import time
 from pathlib import Path
@@ -9,52 +9,59 @@ from temper.ops.system import sqlite
 
 
 def check(project: Project) -> None:
-    """Raise ValueError if MLflow's database is damaged, or gone while there is a copy of it; names the way out."""
+    """Check that MLflow's database is usable.
+
+    Raises:
+        ValueError: If it is damaged, or missing or empty although there is a good backup; names the way out.
+    """
     if project.elsewhere is not None:
         return
-    kept = _backup_file(project)
+    backup = _backup_file(project)
     damage = sqlite.damage(project.database)
-    if damage is None and (model_versions.known(project) or not kept.is_file()):
+    if damage is None and (model_versions.known(project) or not backup.is_file()):
         return
-    usable = kept.is_file() and sqlite.damage(kept) is None
+    usable = backup.is_file() and sqlite.damage(backup) is None
     if damage or usable:
-        gone = "empty" if project.database.is_file() else "gone"
-        found = (
+        state = "empty" if project.database.is_file() else "missing"
+        problem = (
             f"is damaged ({damage})"
             if damage
-            else f"is {gone} (to begin anew, delete {project.runs} as a whole)"
+            else f"is {state} (to start from scratch, delete the folder {project.runs})"
         )
         if usable:
-            when = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept.stat().st_mtime))
-            way = f"puts back the copy of {when}"
+            when = time.strftime("%Y-%m-%d %H:%M", time.localtime(backup.stat().st_mtime))
+            remedy = f"restores the backup of {when}"
         else:
-            way = "puts it aside and begins an empty one"
+            remedy = "moves it away, and the next run starts with an empty database"
         raise ValueError(
-            f"{project.database} {found}; `make restore PROJECT={project.folder}` {way}, and the next "
-            f"`make pipeline PROJECT={project.folder}` registers again what the artifacts hold"
+            f"{project.database} {problem}; `make restore PROJECT={project.folder}` {remedy}; then "
+            f"`make pipeline PROJECT={project.folder}` registers the model in the artifacts again"
         )
 
 
 def restore(project: Project) -> str:
-    """Put MLflow's database aside and the last good copy, if there is one, in its place; returns what was done.
+    """Move MLflow's database away and restore the last good backup, if there is one; returns what was done.
 
     Raises:
-        ValueError: If MLflow is elsewhere.
+        ValueError: If MLflow is external.
     """
     if project.elsewhere is not None:
-        raise ValueError(f"MLflow is at {project.store} (TEMPER_MLFLOW_URI), which keeps its own copies")
-    there = project.database.exists()
-    # With its journals, also where it is gone itself: they would spoil the copy.
-    aside = sqlite.move_away(project.database)
-    said = f"kept {project.database} as {aside.name}" if there else f"{project.database} is gone"
+        raise ValueError(
+            f"TEMPER_MLFLOW_URI = {project.store}: only the project's own database can be restored; use the "
+            "backups of that server"
+        )
+    existed = project.database.exists()
+    # The journals are moved even if the database is missing, since they would corrupt the restored copy.
+    target = sqlite.move_away(project.database)
+    done = f"moved {project.database} to {target.name}" if existed else f"{project.database} was missing"
     if not _backup_file(project).is_file() or sqlite.damage(_backup_file(project)):
-        return f"{said}; there is no good copy, the next run begins an empty one"
+        return f"{done}; there is no good backup, so the next run starts with an empty database"
     sqlite.copy(_backup_file(project), project.database)
-    return f"{said}; put back {_backup_file(project)}"
+    return f"{done}; restored {_backup_file(project)}"
 
 
 def save(project: Project) -> None:
-    """Keep a copy of MLflow's database, which is good: it was just written to without complaint."""
+    """Back up MLflow's database if it is intact; call it after MLflow has written to it without an error."""
     if project.elsewhere is None and sqlite.damage(project.database) is None:
         sqlite.copy(project.database, _backup_file(project))
 

@@ -1,8 +1,9 @@
-"""A training's curves on their way to MLflow: the journal is followed while it grows, and no point is sent twice.
+"""Sends the curves of a training to MLflow: follows the journal while it grows, and sends no point twice.
 
-A stage's journal (`.temper/work/<stage>/journal.jsonl`) may be there from an earlier run, be cut back by a resumed one, or
-be started afresh. So: a journal counts only once it differs from what lay there before the stage was started; then all of
-it counts, what a resumed training kept included; and a point is its name and step, whatever was sent before.
+A stage's journal (`.temper/work/<stage>/journal.jsonl`) may be left over from an earlier run, may be
+truncated by a resumed training, or may be started from scratch. A journal therefore counts only once it
+differs from the file that existed before the stage started. Then all of it counts, including the part that a
+resumed training kept. The name and the step identify a point, whatever was sent before.
 """
 
 import csv
@@ -24,14 +25,14 @@ class Point:
     step: int
     value: float
     time_ms: int | None
-    """When it was measured; None where nobody wrote it down."""
+    """Unix time of the measurement in milliseconds; None if it was not recorded."""
 
 
 class Curve:
-    """The points of one training that were sent already.
+    """Sends the points of one training, each of them once.
 
     Args:
-        send: Takes new points, in the order of their steps.
+        send: Receives new points, in the order of their steps.
     """
 
     def __init__(self, send: Callable[[list[Point]], None]) -> None:
@@ -49,10 +50,10 @@ class Curve:
 
 
 class Tail:
-    """Reads what was added to a journal since the last look.
+    """Reads what was added to a journal since the last read.
 
     Args:
-        path: The journal; it need not exist yet.
+        path: Path of the journal, which need not exist yet.
     """
 
     def __init__(self, path: Path) -> None:
@@ -60,7 +61,7 @@ class Tail:
         self._before: tuple[int, int, int] | None = self._look()
 
     def read(self) -> list[Point]:
-        """New points; a half-written last line waits for the next look."""
+        """Return the new points. A half-written last line is left for the next read."""
         found = self._look()
         if found is None or found == self._before:
             return []
@@ -85,10 +86,10 @@ class Tail:
 
 @contextmanager
 def follow(path: Path, add: Callable[[list[Point]], None]) -> Iterator[None]:
-    """Hand a journal's points to `add`, from another thread, while the body runs, and the rest at its end.
+    """Pass a journal's points to `add` from another thread while the body runs, and the rest when it ends.
 
-    A failure to send never disturbs the body (a finished training must not be lost to a locked database); it is raised at
-    the end, after the body's own exception if there is one.
+    A failure to send never disturbs the body, since a locked database must not cost a finished training. The
+    failure is raised when the body has ended, unless the body raises an exception itself.
     """
     tail, done = Tail(path), threading.Event()
     failure: list[Exception] = []
@@ -99,7 +100,7 @@ def follow(path: Path, add: Callable[[list[Point]], None]) -> Iterator[None]:
             try:
                 if points := tail.read():
                     add(points)
-            except Exception as error:  # whatever it is, it belongs to the caller's thread
+            except Exception as error:  # of any kind: the caller's thread raises it
                 failure.append(error)
             if last:
                 return
@@ -116,7 +117,7 @@ def follow(path: Path, add: Callable[[list[Point]], None]) -> Iterator[None]:
 
 
 def read_curves(path: Path) -> list[Point]:
-    """The points of a curves.csv (columns step, name, value)."""
+    """Return the points of a curves.csv (columns step, name, value)."""
     with path.open(newline="", encoding="utf-8") as stream:
         return [
             Point(row["name"], int(row["step"]), float(row["value"]), None) for row in csv.DictReader(stream)
@@ -131,4 +132,4 @@ def _points(line: bytes) -> list[Point]:
             Point(name, int(entry["step"]), float(value), time_ms) for name, value in entry["values"].items()
         ]
     except (ValueError, KeyError, TypeError, AttributeError):
-        return []  # damaged, or being rewritten under us: training writes it anew, and the next look starts over
+        return []  # damaged or just being rewritten: training rewrites it, and the next read starts over

@@ -1,4 +1,7 @@
-"""The registry where MLflow, or the store of its files, is not the project's own: asked through MLflow, files fetched and kept by their digest."""
+"""The registry of an external MLflow, or of a local MLflow with external files.
+
+It is read through MLflow's client. Files are fetched once and stored by their digest.
+"""
 
 import fcntl
 import json
@@ -17,13 +20,13 @@ _GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
 def find(project: Project, name: str, digest: str) -> ModelVersion | None:
-    """The newest version whose file has this digest."""
+    """Return the newest version whose file has this digest, or None."""
     found = _client(project).search_model_versions(f"name = '{name}' AND tags.digest = '{digest}'")
     return max(found, key=lambda version: int(version.version), default=None)
 
 
 def named(project: Project, name: str, *, version: int | None, alias: str | None) -> ModelVersion | None:
-    """The version that has a number or an alias."""
+    """Return the version that has a number or an alias, or None."""
     client = _client(project)
     try:
         if version is not None:
@@ -36,28 +39,31 @@ def named(project: Project, name: str, *, version: int | None, alias: str | None
 
 
 def aliases(project: Project, version: ModelVersion) -> tuple[str, ...]:
-    """Of a version; where it was searched for, MLflow leaves them out."""
+    """Return the aliases of a version, which MLflow leaves out of search results."""
     found = _client(project).get_model_version(version.name, version.version).aliases
     return tuple(sorted(found))
 
 
 def fetch(project: Project, version: ModelVersion) -> Path:
-    """The folder with a version's files, here; fetched once."""
-    kept = project.hidden / "versions" / f"{version.version}-{version.tags.get('digest', 'unknown')[:16]}"
-    kept.parent.mkdir(parents=True, exist_ok=True)
+    """Return the local folder with a version's files, which are fetched once."""
+    folder = project.hidden / "versions" / f"{version.version}-{version.tags.get('digest', 'unknown')[:16]}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
     with (project.hidden / "versions.lock").open("a+", encoding="utf-8") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)  # a server's processes all want it in the same moment
-        if not (kept / MODEL).is_file() or json.loads(version.tags.get("files", "{}")).keys() - {
-            path.name for path in kept.iterdir()
+        fcntl.flock(stream, fcntl.LOCK_EX)  # all processes of a server fetch at the same moment
+        if not (folder / MODEL).is_file() or json.loads(version.tags.get("files", "{}")).keys() - {
+            path.name for path in folder.iterdir()
         }:
-            _download(project, version, kept)
-    return kept
+            _download(project, version, folder)
+    return folder
 
 
-def _download(project: Project, version: ModelVersion, kept: Path) -> None:
-    """Lay a version's files into a folder; where that fails there is none: whoever reads a file finds it missing, and says so."""
+def _download(project: Project, version: ModelVersion, folder: Path) -> None:
+    """Download a version's files into a folder.
+
+    After a failure the folder does not exist: code that reads a file from it reports the file as missing.
+    """
     _client(project)
-    partial = kept.with_name(f".{kept.name}")
+    partial = folder.with_name(f".{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
@@ -67,8 +73,8 @@ def _download(project: Project, version: ModelVersion, kept: Path) -> None:
     except (MlflowException, OSError):
         shutil.rmtree(partial, ignore_errors=True)
         return
-    shutil.rmtree(kept, ignore_errors=True)
-    partial.replace(kept)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.replace(folder)
 
 
 def _client(project: Project) -> MlflowClient:

@@ -1,8 +1,9 @@
-"""The door to MLflow tracking: one parent run per pipeline run, a child run per candidate.
+"""Logs to MLflow tracking: one parent run per pipeline run, and one child run per candidate.
 
-Children carry the same metric names, so that MLflow's chart compares teacher, student and quantized. A child is made when
-its training starts (its curves grow while it trains) or, where nothing was trained, when it is measured. MLflow is imported
-here, in `experiments.py` and in `registry.py` only, and all are imported only when there is something to record.
+The children have the same metric names, so that MLflow's charts compare teacher, student and quantized. A
+child is created when its training starts (its curves grow while it trains) or, if nothing was trained, when
+it is measured. Modules that import MLflow, such as this one, are imported only when there is something to
+record.
 """
 
 import csv
@@ -33,17 +34,17 @@ _MAX_PARAM = 6000
 _BATCH = 1000
 _SYSTEM_EVERY_S = 2.0
 _CONTINUES, _CONTINUED = "temper.continues", "temper.continued_by"
-"""Tags that link a run that was cut off with the one that took up its work; values are run ids."""
+"""Tags that link an interrupted run with the run that continued its work; their values are run ids."""
 
 
 class Record:
-    """One pipeline run in MLflow; nothing is written before `begin`.
+    """One pipeline run in MLflow; no run is created before `begin`.
 
     Args:
-        project: Whose store it is.
-        params: What the run was made with.
-        name: Of the parent run.
-        note: Its description, Markdown.
+        project: Project in whose store the run is logged.
+        params: Parameters of the run.
+        name: Name of the parent run.
+        note: Description of the parent run, in Markdown.
     """
 
     def __init__(self, project: Project, params: Params, name: str, note: str = "") -> None:
@@ -59,9 +60,9 @@ class Record:
         self._monitors: dict[str, SystemMetricsMonitor] = {}
 
     def begin(self) -> str:
-        """Make the parent run, if it was not made yet; returns its id."""
+        """Create the parent run if it does not exist yet; returns its id."""
         if self.parent is None:
-            before = self._cut_off()
+            before = self._link_interrupted()
             self.parent = self._start(
                 self.name, {tracking_store.MINE: "pipeline", "mlflow.note.content": self.note, **before}
             )
@@ -71,27 +72,27 @@ class Record:
             self._watch(self.parent)
         return self.parent
 
-    def _cut_off(self) -> dict[str, str]:
-        """The tag that names the pipeline run before this one, if that one did not finish."""
+    def _link_interrupted(self) -> dict[str, str]:
+        """Return the tag that names the previous pipeline run, if that run did not finish."""
         last = self.client.search_runs(
             [self.experiment], f"tags.`{tracking_store.MINE}` = 'pipeline'", max_results=1
         )
         return {_CONTINUES: last[0].info.run_id} if last and last[0].info.status != "FINISHED" else {}
 
     def child(self, candidate: str) -> str:
-        """The child run of a candidate, made when first asked for; returns its id."""
+        """Return the id of a candidate's child run, which is created at the first call."""
         if self.parent is None:
-            raise AssertionError("a child before its parent: call begin first")
+            raise AssertionError("call begin before child: the parent run does not exist yet")
         if candidate not in self.children:
             tags = {tracking_store.MINE: candidate, "candidate": candidate, "mlflow.parentRunId": self.parent}
             if candidate in _TRAINED.values() and candidate not in self._trained_here:
                 tags["mlflow.note.content"] = (
-                    "Trained by an earlier run, measured by this one; its curves are copied."
+                    "Trained by an earlier run and measured by this one; the curves are copies."
                 )
             began_ms = self._began_ms.get(candidate) if candidate in self._trained_here else None
             run = self.children[candidate] = self._start(candidate, tags, began_ms)
             self._curves[candidate] = Curve(lambda points: self._log_points(run, points))
-            # Without the section's name, so that teacher and student stand side by side in MLflow's comparison.
+            # Without the section's name: MLflow's comparison then shows teacher and student in the same rows.
             tree = self.params.model_dump(mode="json")
             self._log_params(
                 run,
@@ -102,7 +103,7 @@ class Record:
 
     @contextmanager
     def training(self, stage: str) -> Iterator[None]:
-        """Show a stage's curves and the machine's load while it runs; stages that do not train have neither."""
+        """Log a stage's curves and the machine's load while it runs, if the stage trains."""
         candidate = _TRAINED.get(stage)
         if candidate is None:
             yield
@@ -117,14 +118,14 @@ class Record:
                 self._unwatch(self.children.get(candidate))
 
     def finish_child(self, stage: str) -> None:
-        """A training that really ran is over: send what is missing of its curves and end its run."""
+        """Complete the curves of a training that really ran, and end its run."""
         if candidate := _TRAINED.get(stage):
             self._trained_here.add(candidate)
             self._add_curves(candidate)
             self.client.set_terminated(self.children[candidate])
 
     def add_evaluation(self) -> None:
-        """What was measured about each candidate, onto its run, and the report onto the parent's."""
+        """Log each candidate's results to its run, and the report to the parent and the registered one."""
         evaluated = artifacts.load("evaluate", self.project.artifacts / "evaluate", check_files=False)
         for candidate in CANDIDATES:
             self._add_curves(candidate)
@@ -132,11 +133,9 @@ class Record:
             self._log_values(self.child(candidate), values)
             self._log_points(self.child(candidate), by_severity)
             if candidate == CANDIDATE:
-                # So that pipeline runs can be compared without unfolding them.
-                brief = {name: value for name, value in values.items() if "severity" not in name}
-                self._log_values(
-                    self.begin(), {f"{candidate}/{name}": value for name, value in brief.items()}
-                )
+                # So that pipeline runs can be compared without expanding them.
+                main = {name: value for name, value in values.items() if "severity" not in name}
+                self._log_values(self.begin(), {f"{candidate}/{name}": value for name, value in main.items()})
         self._add_data(self.begin(), "pipeline")
         for run in filter(None, (self.parent, self.children.get(CANDIDATE))):
             for name in ("card.html", "card.md", "latency.json"):
@@ -145,17 +144,17 @@ class Record:
                 self.client.log_artifacts(run, str(self.project.reports / "plots"), "plots")
 
     def add_note(self, text: str) -> None:
-        """Something worth knowing, in front of the parent's description."""
+        """Prepend a note to the parent run's description."""
         self.note = f"{text}\n\n{self.note}"
         if self.parent is not None:
             self.client.set_tag(self.parent, "mlflow.note.content", self.note)
 
     def add_seconds(self, step: str, seconds: float) -> None:
-        """How long a step of this run took, onto the parent."""
+        """Log the duration of a step to the parent run."""
         self._log_values(self.begin(), {f"seconds/{step}": seconds})
 
     def end(self, status: str, why: str = "") -> None:
-        """End every run that was begun: FINISHED, FAILED or KILLED."""
+        """End every run that was begun, with the status FINISHED, FAILED or KILLED."""
         for watched in list(self._monitors):
             self._unwatch(watched)
         for run in (*self.children.values(), self.parent):
@@ -165,11 +164,11 @@ class Record:
                 self.client.set_tag(run, "error", why[:5000])
             self.client.set_terminated(run, status)
         if status == "FINISHED" and self.parent is not None and not self.children:
-            # Everything came back from DVC's cache and was registered before: there is nothing new to show.
+            # Everything was restored from DVC's cache and is registered: the run has nothing new to show.
             self.client.delete_run(self.parent)
 
     def _live(self, candidate: str) -> Curve:
-        """The curve of a candidate that shows signs of life."""
+        """Return the curve of a candidate that is being trained, and log the machine's load to its run."""
         self._trained_here.add(candidate)
         run = self.child(candidate)
         self._watch(run)
@@ -182,10 +181,10 @@ class Record:
             self._curves[candidate].add(read_curves(path))
 
     def _scores(self, evaluated: Artifact, candidate: str) -> tuple[dict[str, float], list[Point]]:
-        """Everything known about a candidate, under names that read well in a chart.
+        """Return all results of a candidate, under names that are readable in a chart.
 
         Returns:
-            Single values, and its score over severity (as the step) for each condition.
+            Single values, and for each condition the score over severity (the severity is the step).
         """
         entry, headline = evaluated.facts["candidates"][candidate], evaluated.facts["headline"]
         values: dict[str, float] = {headline: entry[headline]["value"]}
@@ -199,7 +198,7 @@ class Record:
         by_severity = []
         with evaluated.path("scores.csv").open(newline="", encoding="utf-8") as stream:
             for row in csv.DictReader(stream):
-                # Rows without a severity are a family's mean, which is there already.
+                # Rows without a severity are a family's mean, which is in `values` already.
                 wanted = row["candidate"] == candidate and row["metric"] == headline and row["severity"]
                 if wanted and row["family"] in entry["stress"]:
                     name = f"{row['family']}/{row['condition'].replace(' ', '_')}"
@@ -208,7 +207,7 @@ class Record:
         return values, by_severity
 
     def _add_data(self, run: str, context: str) -> None:
-        """The data set as an input of a run, under the digest by which DVC finds it again."""
+        """Log the dataset as an input of a run, under the digest by which DVC finds it."""
         digest = dvc.out_digest(self.project, "prepare")
         prepared = artifacts.load("prepare", self.project.artifacts / "prepare", check_files=False)
         data = Dataset(
@@ -245,7 +244,7 @@ class Record:
             self.client.log_batch(run, metrics=metrics[start : start + _BATCH])
 
     def _watch(self, run: str) -> None:
-        """Log the machine's load onto a run from now on."""
+        """Start to log the machine's load to a run."""
         if run not in self._monitors:
             self._monitors[run] = SystemMetricsMonitor(
                 run, sampling_interval=_SYSTEM_EVERY_S, tracking_uri=self.project.tracking_uri
@@ -258,7 +257,7 @@ class Record:
 
 
 def flatten(tree: Any, where: str = "") -> dict[str, str]:
-    """A tree of parameters as `train.fit.epochs` -> `12`; lists of plain values become `16, 32, 64`."""
+    """Flatten a tree of parameters to `train.fit.epochs` -> `12`; a list of plain values becomes `16, 32`."""
     if isinstance(tree, dict) and tree:
         parts = [flatten(value, f"{where}.{name}" if where else str(name)) for name, value in tree.items()]
         return {name: value for part in parts for name, value in part.items()}
@@ -268,12 +267,15 @@ def flatten(tree: Any, where: str = "") -> dict[str, str]:
 
 
 def legal(name: str) -> str:
-    """A name MLflow accepts: letters, digits, `_ - . : /` and spaces, no empty parts between slashes."""
+    """Return a name that MLflow accepts.
+
+    Allowed are letters, digits, `_ - . : /` and spaces, without empty parts between slashes.
+    """
     return re.sub(r"/+", "/", re.sub(r"[^\w\-. :/]", "_", name, flags=re.ASCII)).strip("/") or "_"
 
 
 def _source() -> dict[str, str]:
-    """Tags that say which code ran; empty outside git."""
+    """Return tags that identify the code that ran; empty outside git."""
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     if head.returncode:
         return {}

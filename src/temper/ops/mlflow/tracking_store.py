@@ -1,4 +1,4 @@
-"""MLflow's store of a project: opened, made if there is none, and freed of runs whose process is dead."""
+"""MLflow's store of a project: opens it, creates it if it is missing, closes runs whose process is dead."""
 
 import logging
 import os
@@ -10,23 +10,23 @@ from temper.ops.project import Project
 from temper.ops.system.process_identity import Owner
 
 MINE = "temper.run"
-"""Tag of the runs that a pipeline makes; its value is `pipeline` or the candidate's name."""
+"""Tag of the runs that a pipeline creates; its value is `pipeline` or the candidate's name."""
 OWNER = "temper.owner"
-"""Tag that says which process writes to a run."""
+"""Tag with the process that writes to a run."""
 
-
-_LOUD = {
+_LOG_LEVELS = {
     "alembic": logging.WARNING,
-    # What it logs with a traceback it raises as well, and what it raises we say in a paragraph.
+    # It raises every error that it logs with a traceback, and we print the raised error as a paragraph.
     "mlflow.store.db.utils": logging.CRITICAL,
-    # The machine's load could not be written, told with a page of SQL: the next thing that matters will say so.
+    # It reports with a page of SQL that the machine's load could not be written. The next failure that
+    # matters is reported anyway.
     "mlflow.system_metrics.system_metrics_monitor": logging.CRITICAL,
 }
 
 
 def connect(project: Project) -> MlflowClient:
-    """MLflow on the project's own store; makes the database if there is none, which takes seconds."""
-    for name, level in _LOUD.items():
+    """Connect to the project's MLflow store; creates a missing database first, which takes seconds."""
+    for name, level in _LOG_LEVELS.items():
         logging.getLogger(name).setLevel(level)
     if project.elsewhere is None and not project.database.is_file():
         _make_database(project)
@@ -35,36 +35,39 @@ def connect(project: Project) -> MlflowClient:
 
 
 def _make_database(project: Project) -> None:
-    """Make an empty database under another name first: MLflow cannot go on with one whose making was cut off."""
+    """Create an empty database under a temporary name and rename it.
+
+    MLflow cannot use a database whose creation was interrupted.
+    """
     project.runs.mkdir(parents=True, exist_ok=True)
-    for left in project.runs.glob(f".{project.database.name}.*"):
-        left.unlink()
+    for leftover in project.runs.glob(f".{project.database.name}.*"):
+        leftover.unlink()
     temporary = project.database.with_name(f".{project.database.name}.{os.getpid()}")
     MlflowClient(f"sqlite:///{temporary}").search_experiments(max_results=1)
     temporary.replace(project.database)
 
 
 def open_experiment(client: MlflowClient, project: Project, name: str) -> str:
-    """The experiment's id; made with its artifact folder inside the project if there is none."""
+    """Return the id of an experiment; creates it if it is missing, with its files at `project.files`."""
     found = client.get_experiment_by_name(name)
     if found is None:
-        # The tag makes the pages open on training runs instead of on conversations with language models.
+        # With this tag, MLflow's pages open on training runs, not on conversations with language models.
         made = client.create_experiment(
             name, project.files, tags={"mlflow.experimentKind": "custom_model_development"}
         )
         found = client.get_experiment(made)
     elif found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
-    # Logging a model looks at the experiment of the moment, not at that of the run it is given.
+    # When a model is logged, MLflow uses the active experiment, not the experiment of the given run.
     set_experiment(experiment_id=found.experiment_id)
     return str(found.experiment_id)
 
 
 def close_dead(client: MlflowClient, experiment: str) -> int:
-    """Mark this pipeline's runs that still say RUNNING, though their process is dead, as killed.
+    """Mark this pipeline's runs as killed whose status is RUNNING although their process is dead.
 
     Returns:
-        How many there were.
+        Number of such runs.
     """
     running = client.search_runs([experiment], f"attributes.status = 'RUNNING' AND tags.`{MINE}` LIKE '%'")
     owners = {run.info.run_id: Owner.read(run.data.tags.get(OWNER)) for run in running}

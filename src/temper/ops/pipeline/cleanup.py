@@ -1,4 +1,4 @@
-"""Removes what runs that were killed left behind, and checkpoints that are no longer needed."""
+"""Removes what killed runs left behind, and checkpoints that are no longer needed."""
 
 import shutil
 
@@ -9,7 +9,7 @@ from temper.ops.system import subprocesses
 
 
 def forget_checkpoints(project: Project, stage: str) -> None:
-    """Remove what a stage kept to go on from: its result is on record."""
+    """Remove a stage's checkpoints; call it after DVC has recorded the stage's result."""
     for folder in (project.hidden / "checkpoints").glob("*"):
         mark = folder / artifacts.STAGE_OF_CHECKPOINTS
         if mark.is_file() and mark.read_text(encoding="utf-8") == stage:
@@ -17,15 +17,16 @@ def forget_checkpoints(project: Project, stage: str) -> None:
 
 
 def end_orphans(project: Project) -> list[str]:
-    """End what an earlier run of this project left running when it was killed; call it while holding `alone`.
+    """End the processes that a killed run of this project left; call it while holding the project's lock.
 
-    Killing a run, or DVC, leaves the stage's process: it would go on training beside the next run, on the same files.
+    If a run or DVC is killed, the stage's process may survive. It would continue to train beside the next run
+    and write the same files.
 
     Returns:
         A line for each process that was ended.
     """
     orphans = subprocesses.marked(MARK, str(project.folder))
-    said = [f"ended process {process.pid}, left over from a run that was killed" for process in orphans]
+    messages = [f"ended process {process.pid}, left over from a run that was killed" for process in orphans]
     subprocesses.end(orphans)
     dvc_repair.release_dead(project)
-    return said
+    return messages

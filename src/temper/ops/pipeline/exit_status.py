@@ -1,4 +1,4 @@
-"""How a command ends: its exit status, and what a user can mend as a paragraph instead of a traceback."""
+"""How a command ends: its exit status and, for errors that a user can fix, a paragraph instead of a traceback."""
 
 import sys
 from collections.abc import Callable
@@ -7,16 +7,16 @@ from temper import artifacts
 from temper.ops.system import project_lock
 
 OK, STOPPED, USER_ERROR, SKIPPED, INTERRUPTED = 0, 1, 2, 75, 130
-GOES_ON = "run the same command again, it goes on where it was"
+GOES_ON = "run the same command again; it continues where it stopped"
 
 
 def run(act: Callable[[], int], *, skip: bool = False, interrupted: str = GOES_ON) -> int:
-    """Do what was asked; returns the exit status.
+    """Run a function and turn its errors into messages; returns the exit status.
 
     Args:
-        act: Does it, and returns the exit status.
-        skip: That another run holds the project is no error.
-        interrupted: What is said after Ctrl-C.
+        act: Function that does the work and returns the exit status.
+        skip: Treat it as a skipped run, not as an error, if another run holds the project.
+        interrupted: Message after Ctrl-C.
     """
     try:
         return act()
@@ -34,6 +34,6 @@ def run(act: Callable[[], int], *, skip: bool = False, interrupted: str = GOES_O
         return INTERRUPTED
 
 
-def _refuse(why: str) -> int:
-    print(f"error: {why}", file=sys.stderr)
+def _refuse(reason: str) -> int:
+    print(f"error: {reason}", file=sys.stderr)
     return USER_ERROR

@@ -1,4 +1,4 @@
-"""The state that all steps of one run share, and how a step reports and fails."""
+"""The state that all steps of one run share, and how a step reports progress and failure."""
 
 import sys
 from dataclasses import dataclass, field
@@ -25,10 +25,11 @@ class Run:
     force: tuple[str, ...] = ()
     """Stages that run even if nothing changed."""
     registered: Registered | None = None
+    """Model version that the run registered or found registered."""
     ran: set[str] = field(default_factory=set)
     """Steps that were executed, not skipped or restored."""
     why: str = ""
-    """Why the run trains or does not, where that was decided."""
+    """Reason for training or for not training, if the run decided that."""
     failure: str | None = None
     """The first failure, as a paragraph."""
 
@@ -38,12 +39,17 @@ class Run:
         print(f"[{names.index(step) + 1}/{len(names)}] {step}: {text}", flush=True)
 
     def skip(self, step: str) -> str:
-        """Report a step that was up to date when the plan was made; returns its message."""
+        """Report a step that was up to date when the plan was made; returns the step's message."""
         self.report(step, "up to date")
         return "up to date"
 
     def fail(self, message: str, *, printed: bool = False) -> StepFailed:
-        """Record why the run ends here, and print it unless the stage already did; returns the exception to raise."""
+        """Record why the run ends here; returns the exception to raise.
+
+        Args:
+            message: The failure, as a paragraph.
+            printed: The stage has printed the message already.
+        """
         self.failure = self.failure or message
         if not printed:
             print(f"error: {message}", file=sys.stderr, flush=True)

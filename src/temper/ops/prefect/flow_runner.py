@@ -1,6 +1,7 @@
-"""A flow under Prefect, recorded in MLflow: the server, the record, cancellation, and what is left of runs that were killed.
+"""Runs a flow under Prefect and records it in MLflow.
 
-What the flow does is handed in. Prefect and MLflow are imported only when one is begun.
+This includes the server, the record, cancellation, and closing the records of killed runs. The flow's
+function is an argument. Prefect and MLflow are imported only when a flow starts.
 """
 
 import time
@@ -21,34 +22,38 @@ if TYPE_CHECKING:
     from temper.ops.pipeline.run import Run
 
 PIPELINE, RETRAIN = FLOWS = ("pipeline", "retrain")
-"""The flows that hold a project: whoever holds it closes the records of those that died with it."""
+"""Names of the flows that lock a project. The holder of the lock closes the records of holders that died."""
 _NO_ANSWER = "Failed to reach API"
-"""How the RuntimeError begins that Prefect raises when its server does not answer a client's first question."""
+"""Beginning of the RuntimeError that Prefect raises if its server does not answer the first request."""
 
 
 @contextmanager
 def explain_failures(project: Project) -> Iterator[None]:
-    """Make a paragraph of what MLflow and Prefect raise; the stages' own failures never come this way."""
+    """Turn exceptions of MLflow and Prefect into a paragraph. Failures of stages do not pass through here.
+
+    Raises:
+        ValueError: If the body raises an exception of MLflow, its database, or Prefect.
+    """
     from httpx import HTTPError
     from mlflow.exceptions import MlflowException
     from prefect.exceptions import PrefectException
     from sqlalchemy.exc import SQLAlchemyError
 
-    kept = "what the stages made is kept; run the same command again"
+    again = "run the same command again; finished stages are kept"
     try:
         yield
-    except (MlflowException, SQLAlchemyError) as error:  # the second where MLflow makes its tables
-        words = str(error).splitlines()[0]
-        first = "free some space, " if words.endswith("is full") else ""
+    except (MlflowException, SQLAlchemyError) as error:  # the second while MLflow creates its tables
+        reason = str(error).splitlines()[0]
+        first = "free some disk space, then " if reason.endswith("is full") else ""
         raise ValueError(
-            f"MLflow could not read or write {project.store} ({words}); {first}{kept}"
+            f"MLflow could not read or write {project.store} ({reason}); {first}{again}"
         ) from error
     except (HTTPError, PrefectException, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not str(error).startswith(_NO_ANSWER):
             raise
-        words = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         log = project.hidden / "prefect-server.log"
-        raise ValueError(f"Prefect's server failed ({words}); {log} may say why; {kept}") from error
+        raise ValueError(f"Prefect's server failed ({reason}); see {log}; {again}") from error
 
 
 def run_flow(
@@ -64,14 +69,14 @@ def run_flow(
 
     Args:
         name: Name of the flow.
-        project: The project; the caller holds its lock.
-        params: The project's parameters.
-        steps: The plan.
-        body: The flow's function; returns the message of its last state, or raises `StepFailed`.
+        project: Project to run in; the caller holds its lock.
+        params: Parameters of the project.
+        steps: Steps of the plan.
+        body: Function of the flow; returns the message of the final state, or raises `StepFailed`.
         force: Stages that run even if nothing changed.
 
     Returns:
-        Prefect's last state, and the run as the tasks left it.
+        Prefect's final state, and the run after the last task.
     """
     title = time.strftime("%Y-%m-%d %H:%M:%S")
     with server.serve(project) as prefect_server, explain_failures(project):
@@ -92,7 +97,7 @@ def run_flow(
 
         @flow(name=name, flow_run_name=title, persist_result=False, validate_parameters=False)
         def recorded(project: str, process: str) -> Any:
-            signals.listen()  # Prefect has put its own handler in the place of ours
+            signals.listen()  # Prefect has replaced our signal handlers
             cancellations.append(signals.Cancellation(prefect_server.url, runtime.flow_run.id))
             with cancellations[0].watch():
                 try:
@@ -101,9 +106,8 @@ def run_flow(
                     return Failed(message=str(error))
 
         try:
-            with (
-                SyncClientContext.get_or_create()
-            ):  # a client that was answered once waits for a server that dies
+            # A client that has received one answer waits for a server that is being restarted.
+            with SyncClientContext.get_or_create():
                 state = cast("State[Any]", recorded(str(project.folder), str(Owner.me()), return_state=True))
         except BaseException:
             cancelled = [each for each in cancellations if each.asked]
@@ -119,7 +123,7 @@ def run_flow(
 
 
 def close_records(project: Project, params: Params) -> int:
-    """Close the records of runs that were killed; returns how many there were."""
+    """Close the records of runs that were killed; returns the number of such runs."""
     with server.serve(project) as prefect_server, explain_failures(project):
         from temper.ops.mlflow.run_logger import Record
         from temper.ops.prefect import run_records

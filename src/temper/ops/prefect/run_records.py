@@ -1,4 +1,4 @@
-"""Prefect's records of flow and task runs: end those whose process is dead."""
+"""Prefect's records of flow and task runs: closes those whose process is dead."""
 
 from typing import Any
 
@@ -10,21 +10,21 @@ from prefect.states import Completed, Crashed
 from temper.ops.system.process_identity import Owner
 
 _ALIVE = ["RUNNING", "PENDING", "SCHEDULED", "CANCELLING"]
-"""Prefect's types of states that are no end."""
+"""Prefect's state types of runs that have not ended."""
 
 
 def close_dead(flows: tuple[str, ...], *, begun: bool = False) -> int:
-    """Mark runs of flows that still say they are running, though their process is dead, as crashed.
+    """Mark flow runs as crashed that have not ended in Prefect although their process is dead.
 
     Args:
-        flows: Their names.
-        begun: Leave alone those that wait for their time.
+        flows: Names of the flows.
+        begun: Only close runs that have begun; runs that wait for their scheduled time stay as they are.
 
     Returns:
-        How many there were.
+        Number of closed records.
     """
     alive = {"state": {"type": {"any_": [state for state in _ALIVE if not (begun and state == "SCHEDULED")]}}}
-    crashed: State[Any] = Crashed(message="its process ended without a word")
+    crashed: State[Any] = Crashed(message="its process ended without reporting a final state")
     count = 0
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(
@@ -47,12 +47,13 @@ def close_dead(flows: tuple[str, ...], *, begun: bool = False) -> int:
 
 
 def reconcile(flows: tuple[str, ...]) -> int:
-    """Give task runs that still say they are running, though their flow run has ended, their end.
+    """Close task runs that have not ended in Prefect although their flow run has ended.
 
-    Flow runs are told of over the server's interface, task runs by events; those are lost with a server that is killed.
+    Flow runs report their states through the server's API. Task runs report theirs by events, which are lost
+    if the server is killed.
 
     Returns:
-        How many there were.
+        Number of closed task runs.
     """
     count = 0
     with get_client(sync_client=True) as client:
@@ -63,7 +64,7 @@ def reconcile(flows: tuple[str, ...]) -> int:
                 task_run_filter=TaskRunFilter.model_validate({"state": {"type": {"any_": _ALIVE}}}),
             )
             for found in runs:
-                lost = "Prefect's server was killed before it heard of the end"
+                lost = "Prefect's server was killed before it received the final state"
                 state: State[Any] = Completed(message=lost) if end == "COMPLETED" else Crashed(message=lost)
                 client.set_task_run_state(found.id, state, force=True)
                 count += 1

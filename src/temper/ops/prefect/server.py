@@ -1,11 +1,15 @@
-"""A Prefect server for the length of a run: bound to 127.0.0.1, on the project's own database, without its web pages.
+"""A Prefect server that runs as long as a flow.
 
-Prefect would start one itself (its "ephemeral" server), but only when the flow asks for it, with 20 s to make its database
-in (a slow machine needs more), and in our process group, so that Ctrl-C ends it before the run's last state is recorded.
-Started here it makes its database while MLflow is being imported. `make ui` starts the one with pages (`ui.py`).
+It listens on 127.0.0.1, uses the project's own database, and has no web pages.
 
-Should it die in mid-run it is started again at the same address; Prefect's client asks again for about a minute. Its database is a
-history that nothing depends on: a damaged one is put aside, and said.
+Prefect would start a server itself (its "ephemeral" server), but only when the flow first needs it. It would
+allow 20 s to create the database, and a slow machine needs more. It would also run in our process group, so
+that Ctrl-C ends it before the run's final state is recorded. Started here, the server creates its database
+while MLflow is being imported. `make ui` starts the server with pages (`ui.py`).
+
+If the server dies during a run, it is restarted at the same address; Prefect's client retries for about a
+minute. Nothing depends on the history in its database: a damaged database is moved away, which
+is printed.
 """
 
 import http.client
@@ -24,20 +28,20 @@ from temper.ops.project import Project
 from temper.ops.system import sqlite, subprocesses
 
 URL = "TEMPER_PREFECT_URL"
-"""Environment variable with the address of a server that runs already for this project (`make schedule`)."""
+"""Environment variable with the address of a server that already runs for this project (`make schedule`)."""
 START_S = 180.0
-"""The first start makes the database: 11 s on a quiet machine with two cores."""
+"""Seconds to wait for a start. The first one creates the database: 11 s on a quiet machine with two cores."""
 _DRAIN_S = 5.0
 _RESTARTS = 4
 
 
 class Server:
-    """A Prefect server that is starting up, and is started again if it dies.
+    """A Prefect server that is starting, and is restarted if it dies.
 
     Args:
-        project: Whose database it opens.
-        port: Where it listens; None takes any that is free.
-        services: With the pages, and what looks at the clock.
+        project: Project whose database the server opens.
+        port: Port on which it listens; None takes any free port.
+        services: Run the web pages and the scheduler, too.
     """
 
     def __init__(self, project: Project, *, port: int | None = None, services: bool = False) -> None:
@@ -47,22 +51,22 @@ class Server:
         self._log.write_bytes(b"")
         self._database = project.prefect_home / "prefect.db"
         if found := sqlite.damage(self._database):
-            self._put_aside(found)
+            self._move_database_away(found)
         with socket.socket() as free:
             free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 free.bind(("127.0.0.1", port or 0))
             except OSError:
                 raise ValueError(
-                    f"port {port} is in use; end what listens there, perhaps `make ui`"
+                    f"port {port} is in use; stop the process that listens there, perhaps `make ui`"
                 ) from None
             self.port = free.getsockname()[1]
         self._answered, self._stopping = threading.Event(), threading.Event()
         self.died = False
-        """It had to be started again, and may not have heard everything."""
+        """Whether the server had to be restarted and may have missed events."""
         self._process = self._start()
-        self._keeper = threading.Thread(target=self._keep, name="prefect server", daemon=True)
-        self._keeper.start()
+        self._supervisor = threading.Thread(target=self._supervise, name="prefect server", daemon=True)
+        self._supervisor.start()
 
     def _start(self) -> "subprocess.Popen[bytes]":
         arguments = [
@@ -73,7 +77,7 @@ class Server:
             "--port",
             str(self.port),
         ]
-        # Marked ephemeral and final, as Prefect marks its own: no background services, no writing of settings.
+        # Prefect marks its own server as ephemeral and final, too: no background services, no saved settings.
         marks = {"PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1", "PREFECT_UI_ENABLED": "0"}
         environment = self._project.child_environment()
         if self._services:
@@ -83,7 +87,8 @@ class Server:
                 "PREFECT_UI_API_URL": address,
                 "PREFECT_SERVER_UI_API_URL": address,
             }
-            # It stands beside the project's runs and holds nothing: none of them may take it for one that was left over.
+            # Without the project's mark: this server runs beside the project's runs, holds no lock, and none
+            # of the runs may end it as an orphan.
             environment = {**os.environ, **self._project.environment()}
         command = [sys.executable, "-m", "uvicorn", *arguments, "--log-level", "error", "--lifespan", "on"]
         with self._log.open("ab") as log:
@@ -96,41 +101,45 @@ class Server:
                 start_new_session=True,
             )
 
-    def _keep(self) -> None:
-        """Start it again when it dies; in this thread, which must outlive it: the leash is on the thread."""
+    def _supervise(self) -> None:
+        """Restart the server when it dies.
+
+        The thread that starts a server must outlive it: the kernel ends a child when its parent thread ends.
+        """
         for _ in range(_RESTARTS):
             self._process.wait()
             if self._stopping.is_set():
                 return
             if self._answered.is_set():
                 self.died = True
-                print("Prefect's server died; starting it again", file=sys.stderr, flush=True)
+                print("Prefect's server died and is being restarted", file=sys.stderr, flush=True)
             elif self._database.is_file():
-                self._put_aside(f"the server ended with status {self._process.returncode}")
+                self._move_database_away(f"the server ended with status {self._process.returncode}")
             self._process = self._start()
         self._process.wait()
 
-    def _put_aside(self, why: str) -> None:
-        kept = sqlite.move_away(self._database)
+    def _move_database_away(self, why: str) -> None:
+        target = sqlite.move_away(self._database)
         print(
-            f"{self._database} is unusable ({why}); kept as {kept.name}, Prefect's history begins anew",
+            f"{self._database} is unusable ({why}) and has been moved to {target.name}; "
+            "Prefect's history starts empty",
             file=sys.stderr,
         )
 
     @property
     def url(self) -> str:
-        """Address of its interface for programs."""
+        """Address of the server's API."""
         return f"http://127.0.0.1:{self.port}/api"
 
     def wait(self, timeout_s: float = START_S) -> None:
-        """Return when it answers.
+        """Wait until the server answers.
 
         Raises:
-            ValueError: If it ends or does not answer in time; names its log.
+            ValueError: If the server ends or does not answer in time; names its log.
         """
         until = time.monotonic() + timeout_s
         while time.monotonic() < until:
-            if not self._keeper.is_alive():
+            if not self._supervisor.is_alive():
                 raise ValueError(
                     f"Prefect's server ended with status {self._process.returncode}; see {self._log}"
                 )
@@ -143,28 +152,31 @@ class Server:
         raise ValueError(f"Prefect's server did not answer within {timeout_s:.0f} s; see {self._log}")
 
     def stop(self) -> None:
-        """End it."""
+        """End the server."""
         self._stopping.set()
         subprocesses.end_tree(self._process.pid, grace_s=3.0)
-        self._keeper.join(timeout=5.0)
+        self._supervisor.join(timeout=5.0)
 
 
 @dataclass(frozen=True)
 class Running:
-    """A server that somebody else started."""
+    """A server that another process started."""
 
     url: str
     died: bool = False
 
     def wait(self, timeout_s: float = START_S) -> None:
-        """It answers already."""
+        """Do nothing, since the server answers already."""
 
 
 @contextmanager
 def serve(
     project: Project, *, port: int | None = None, services: bool = False
 ) -> "Iterator[Server | Running]":
-    """A server that is starting, or the one that runs already; Prefect in this process will talk to it. Import Prefect only inside."""
+    """Start a server, or use the one that runs already, and make Prefect in this process use it.
+
+    Import Prefect only in the body.
+    """
     if not services and (url := os.environ.get(URL)):
         os.environ["PREFECT_API_URL"] = url
         try:
@@ -183,7 +195,10 @@ def serve(
 
 
 def flush() -> None:
-    """Send what Prefect still holds back, logs and events (its task runs are events), while there is someone to take it."""
+    """Send the logs and events that Prefect still buffers, while there is a server to receive them.
+
+    Prefect's task runs are events, too.
+    """
     if "prefect" in sys.modules:
         from prefect.events.worker import EventsWorker
         from prefect.logging.handlers import APILogWorker

@@ -1,7 +1,9 @@
-"""Whose run is it, and is that process still alive? What is written onto records of runs, so that a dead one is told from a live one.
+"""The identity of the process that owns a run.
 
-A process id alone comes back after a while; with the machine's boot and the kernel's tick at which the process started it
-does not. Ticks count from the boot, so a clock that is set changes nothing.
+It is stored with the run's record and shows whether the owner is still alive.
+
+The system reuses process ids. The process id, the machine's boot and the kernel's tick at which the process
+started are unique together. Ticks count from the boot, so setting the clock changes nothing.
 """
 
 import os
@@ -15,7 +17,7 @@ import psutil
 
 @dataclass(frozen=True)
 class Owner:
-    """A process of some machine."""
+    """A process on a machine."""
 
     host: str
     boot: str
@@ -29,7 +31,7 @@ class Owner:
 
     @classmethod
     def read(cls, text: str | None) -> "Owner | None":
-        """What `str` made of an owner; None if it is no such text."""
+        """Parse the text that `str` made of an owner; None if the text has another form."""
         parts = (text or "").split(" ")
         return (
             cls(parts[0], parts[1], int(parts[2]), parts[3])
@@ -42,14 +44,17 @@ class Owner:
 
     @property
     def dead(self) -> bool:
-        """Whether it has surely ended; of another machine's process nobody here can say, so it counts as alive."""
+        """Whether the process has certainly ended.
+
+        A process on another machine cannot be checked from here, so it counts as alive.
+        """
         if self.host != socket.gethostname():
             return False
         return self.boot != _boot() or _started(self.pid) != self.started
 
 
 def _boot() -> str:
-    """What names this boot of the machine."""
+    """Return the id of this boot of the machine."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -57,9 +62,10 @@ def _boot() -> str:
 
 
 def _started(pid: int) -> str | None:
-    """When a process started, as its system says it; None if there is none."""
+    """Return when a process started, as the system reports it; None if there is no such process."""
     try:
-        # After the name in parentheses, which may hold spaces; field 22 of proc(5), in ticks since boot.
+        # Fields after the name in parentheses, which may contain spaces. The start is field 22 of proc(5), in
+        # ticks since boot.
         fields = (
             Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
         )

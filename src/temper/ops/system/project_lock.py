@@ -14,13 +14,13 @@ class Busy(ValueError):
 
 @contextmanager
 def exclusive(project: Project, *, wait: bool = False) -> Iterator[None]:
-    """Hold the project: two runs in one folder would tear each other's files.
+    """Hold the project's lock, since two runs in one folder would corrupt each other's files.
 
-    The lock is the kernel's, so it ends with the process that holds it, however that ends.
+    It is a lock of the kernel, so it ends with the process that holds it, however that process ends.
 
     Args:
-        project: What is held.
-        wait: Until the other run ends, instead of failing.
+        project: Project to lock.
+        wait: Wait until the other run ends, instead of failing.
 
     Raises:
         Busy: If another run holds it.
@@ -34,7 +34,7 @@ def exclusive(project: Project, *, wait: bool = False) -> Iterator[None]:
             holder = f"another run is working on {project.folder} (process {stream.read() or 'unknown'})"
             if not wait:
                 raise Busy(
-                    f"{holder}; wait for it or end it, then run the same command again (BUSY=wait waits)"
+                    f"{holder}; wait for it or end it, then run the same command again (or use BUSY=wait)"
                 ) from None
             print(f"{holder}; waiting for it to end", flush=True)
             fcntl.flock(stream, fcntl.LOCK_EX)

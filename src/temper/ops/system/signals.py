@@ -1,6 +1,7 @@
-"""What ends a run from outside: Ctrl-C, SIGTERM, a closed terminal, and Cancel in Prefect's pages. All raise KeyboardInterrupt in the main thread.
+"""The ways to end a run from outside: Ctrl-C, SIGTERM, a closed terminal, and Cancel in Prefect's pages.
 
-The processes of the stage that runs are then ended by `terminal.run`, training after a last checkpoint, and the records are closed.
+All of them raise KeyboardInterrupt in the main thread. `subprocesses.run` then ends the processes of the
+current stage; training writes a last checkpoint first. Finally the run's records are closed.
 """
 
 import json
@@ -17,30 +18,30 @@ _STOP = (signal.SIGTERM, signal.SIGHUP)
 
 
 def listen() -> None:
-    """Take SIGTERM and SIGHUP for Ctrl-C. A SIGHUP that was ignored from the start (`nohup`) stays ignored."""
+    """Handle SIGTERM and SIGHUP like Ctrl-C. If SIGHUP is ignored at the start (`nohup`), it stays so."""
     for each in _STOP:
         if signal.getsignal(each) is not signal.SIG_IGN:
             signal.signal(each, _interrupt)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    for each in _STOP:  # once is enough: a second one must not break off the clearing up
+    for each in _STOP:  # a second signal must not interrupt the cleanup
         signal.signal(each, signal.SIG_IGN)
     if number == signal.SIGHUP:
-        _silence()
+        _discard_output()
     raise KeyboardInterrupt
 
 
-def _silence() -> None:
-    """The terminal is gone: writing to it would fail in the midst of the clearing up."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+def _discard_output() -> None:
+    """Send all output to /dev/null: the terminal is closed, and writing to it would fail in the cleanup."""
+    null = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
-        os.dup2(nowhere, stream)
-    os.close(nowhere)
+        os.dup2(null, stream)
+    os.close(null)
 
 
 class Cancellation:
-    """Whether somebody cancelled a flow run in Prefect's pages."""
+    """Watches whether a user cancels a flow run in Prefect's pages."""
 
     def __init__(self, url: str, flow_run: str) -> None:
         self.asked = False
@@ -48,7 +49,7 @@ class Cancellation:
 
     @contextmanager
     def watch(self) -> Iterator[None]:
-        """While the body runs, a cancel there interrupts it here."""
+        """Interrupt this process if the flow run is cancelled while the body runs."""
         done = threading.Event()
         thread = threading.Thread(target=self._poll, args=(done.wait,), name="cancellation", daemon=True)
         thread.start()
@@ -63,14 +64,14 @@ class Cancellation:
                 with urllib.request.urlopen(self._flow_run, timeout=5) as answer:
                     state = json.load(answer)["state_type"]
             except (OSError, ValueError):
-                continue  # the server is being started again
+                continue  # the server is being restarted
             if state in ("CANCELLING", "CANCELLED"):
                 self.asked = True
                 os.kill(os.getpid(), signal.SIGINT)
                 return
 
     def confirm(self) -> None:
-        """Say in Prefect that the run is cancelled: the engine would call it crashed."""
+        """Set the run's state in Prefect to cancelled; Prefect's engine would set it to crashed."""
         state = {"state": {"type": "CANCELLED", "message": "cancelled in Prefect"}, "force": True}
         request = urllib.request.Request(
             f"{self._flow_run}/set_state", json.dumps(state).encode(), {"Content-Type": "application/json"}

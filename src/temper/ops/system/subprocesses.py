@@ -1,8 +1,10 @@
-"""Run a command and let the terminal see it live, without the lines nobody needs.
+"""Run a command and show its output live in the terminal, without the lines that are not needed.
 
-The child gets a terminal of its own where we have one, so that its progress bars stay bars, and a session of its own, so
-that Ctrl-C reaches it through us. It is ended with everything it started: when we are interrupted, when it was killed and left
-children behind, and by the kernel when we are killed. What passes by is kept: the last lines of a failure are its message.
+If this process has a terminal, the child gets its own terminal, so that progress bars remain bars. The child
+gets its own session, so that Ctrl-C reaches it only through this process. The child and everything it started
+are ended when this process is interrupted, and when the child was killed and left children behind. If this
+process is killed, the kernel ends them. The last lines of output are stored, since the message of a failure
+is in them.
 """
 
 import codecs
@@ -28,10 +30,10 @@ import psutil
 from temper import parent_death
 
 GRACE_S = 8.0
-"""Between asking processes to end and ending them; training writes a last checkpoint meanwhile."""
-_LAST_WORDS_S = 1.0
+"""Seconds between asking processes to end and killing them, in which training writes a last checkpoint."""
+_DRAIN_S = 1.0
 _MARK = "TEMPER_COMMAND"
-"""Variable that a command and everything it starts carry: how they are found once their parents are gone."""
+"""Variable of a command and everything it starts; it identifies them even if their parents have ended."""
 _count = itertools.count(1)
 _KEPT_LINES = 400
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
@@ -39,28 +41,30 @@ _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended."""
+    """The exit status and the last output of a command."""
 
     code: int
     out: tuple[str, ...]
-    """Last complete lines of its standard output, the hidden ones included, without colours."""
+    """Last complete lines of standard output, including hidden ones, without colours."""
     err: tuple[str, ...]
+    """Last complete lines of standard error, likewise."""
 
 
 def run(command: list[str], *, cwd: Path, env: Mapping[str, str], hide: tuple[str, ...] = ()) -> Ended:
-    """Run a command to its end, passing on what it says as it says it.
+    """Run a command to its end and show its output as it comes.
 
     Args:
         command: Program and arguments.
-        cwd: Where it runs.
-        env: Its whole environment.
-        hide: Lines starting so are kept, but not shown.
+        cwd: Working directory.
+        env: Complete environment.
+        hide: Beginnings of lines that are stored but not shown.
 
     Raises:
-        KeyboardInterrupt: And whatever else interrupts this process, after the whole process tree was ended.
+        KeyboardInterrupt: If this process is interrupted; the whole process tree is ended first. The same is
+            true of any other exception.
     """
     out_read, out_write = os.pipe()
-    err_read, err_write = _like(sys.stderr)
+    err_read, err_write = _open_channel(sys.stderr)
     relays = {out_read: _Relay(sys.stdout, hide), err_read: _Relay(sys.stderr, hide)}
     mark = f"{os.getpid()}.{next(_count)}"
     try:
@@ -82,7 +86,7 @@ def run(command: list[str], *, cwd: Path, env: Mapping[str, str], hide: tuple[st
     finally:
         end(marked(_MARK, mark))
         process.wait()
-        _pump(process, relays)  # what was said meanwhile: at which step training stopped
+        _pump(process, relays)  # output of the shutdown, such as the step at which training stopped
         for relay in relays.values():
             relay.close()
         os.close(out_read)
@@ -91,12 +95,12 @@ def run(command: list[str], *, cwd: Path, env: Mapping[str, str], hide: tuple[st
 
 
 def tied(command: list[str]) -> list[str]:
-    """The command, run so that the kernel ends it when this process ends, however that happens."""
+    """Wrap a command so that the kernel ends it when this process ends, for whatever reason."""
     return [sys.executable, "-I", "-S", str(parent_death.__file__), str(os.getpid()), *command]
 
 
 def marked(name: str, value: str) -> list[psutil.Process]:
-    """Every living process but this one that carries a variable in its environment, whoever its parent is now."""
+    """Return all other live processes that have a variable in their environment, whatever their parent is."""
     return [
         process
         for process in psutil.process_iter()
@@ -121,7 +125,7 @@ def end_tree(pid: int, grace_s: float = GRACE_S) -> None:
 
 
 def end(processes: list[psutil.Process], grace_s: float = GRACE_S) -> None:
-    """End processes: ask, wait, insist."""
+    """End processes: terminate them, wait, and kill those that are left."""
     for process in processes:
         try:
             process.terminate()
@@ -138,8 +142,8 @@ def end(processes: list[psutil.Process], grace_s: float = GRACE_S) -> None:
             continue
 
 
-def _like(stream: TextIO) -> tuple[int, int]:
-    """A pipe, or, where the stream is a terminal, a terminal of the same size: (read end, write end)."""
+def _open_channel(stream: TextIO) -> tuple[int, int]:
+    """Open a pipe or, if the stream is a terminal, another terminal of its size: (read end, write end)."""
     if not stream.isatty():
         return os.pipe()
     ours, theirs = pty.openpty()
@@ -149,7 +153,10 @@ def _like(stream: TextIO) -> tuple[int, int]:
 
 
 def _pump(process: subprocess.Popen[bytes], relays: "Mapping[int, _Relay]") -> None:
-    """Pass on what comes until the command has ended; what it left behind may hold the pipes, and talk, for ever."""
+    """Pass output on until the command has ended.
+
+    Processes that the command left behind may hold the pipes open and write to them for ever.
+    """
     until: float | None = None
     with selectors.DefaultSelector() as selector:
         for source in relays:
@@ -157,13 +164,13 @@ def _pump(process: subprocess.Popen[bytes], relays: "Mapping[int, _Relay]") -> N
         while selector.get_map():
             ready = selector.select(timeout=0.2)
             if until is None and process.poll() is not None:
-                until = time.monotonic() + _LAST_WORDS_S
+                until = time.monotonic() + _DRAIN_S
             if until is not None and (not ready or time.monotonic() > until):
                 return
             for key, _ in ready:
                 try:
                     data = os.read(key.fd, 1 << 16)
-                except OSError:  # a terminal whose other end was closed
+                except OSError:  # raised by a terminal whose other end was closed
                     data = b""
                 if data:
                     relays[key.fd].feed(data)
@@ -172,21 +179,21 @@ def _pump(process: subprocess.Popen[bytes], relays: "Mapping[int, _Relay]") -> N
 
 
 class _Relay:
-    """Passes text on piece by piece; holds a line back only while it may still turn out to be a hidden one."""
+    """Passes text on piece by piece; holds a line back only while it may still turn out to be hidden."""
 
     def __init__(self, sink: TextIO, hide: tuple[str, ...]) -> None:
         self.lines: deque[str] = deque(maxlen=_KEPT_LINES)
         self._sink, self._hide = sink, hide
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._line, self._shown, self._deaf = "", 0, False
+        self._line, self._shown, self._closed = "", 0, False
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes."""
+        """Process the next bytes."""
         for piece in re.split(r"(?<=[\r\n])", self._decoder.decode(data)):
             self._line += piece
             clean = _ESCAPES.sub("", self._line).strip("\r\n")
             whole = self._line.endswith(("\n", "\r"))
-            # What is hidden stands among blank lines of its own.
+            # Hidden lines have blank lines around them, which are hidden, too.
             hidden = bool(self._hide) and (clean.startswith(self._hide) or (whole and not clean.strip()))
             if not hidden and (whole or not any(start.startswith(clean) for start in self._hide)):
                 self._show(self._line[self._shown :])
@@ -197,16 +204,15 @@ class _Relay:
                 self._line, self._shown = "", 0
 
     def _show(self, text: str) -> None:
-        if self._deaf:
+        if self._closed:
             return
         try:
             self._sink.write(text)
             self._sink.flush()
-        except (
-            OSError
-        ):  # the terminal was closed, or `| head` has seen enough: nobody reads, the work goes on
-            self._deaf = True
+        except OSError:
+            # The terminal was closed, or a reader such as `| head` has ended. The work continues silently.
+            self._closed = True
 
     def close(self) -> None:
-        """Show what was still held back."""
+        """Show the text that is still held back."""
         self.feed(b"\n" if self._line and not self._shown else b"")
