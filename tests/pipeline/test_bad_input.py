@@ -1,4 +1,4 @@
-"""What goes wrong at the door: one paragraph, no traceback, nothing half-written."""
+"""Errors in a user's input give one paragraph, no traceback and no half-written files."""
 
 import errno
 import io
@@ -24,7 +24,7 @@ Run = Callable[..., tuple[int, str]]
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Call the door as the command line does; gives the exit status and what was said on stderr."""
+    """Call `main` as the command line does; returns the exit status and the text on stderr."""
 
     def call(project: Path, *stages: str) -> tuple[int, str]:
         for stage in stages:
@@ -41,7 +41,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """A project whose images lie in class-named folders: grey and colour, PNG and JPEG, of different sizes."""
+    """A project with images in class folders: grey and colour, PNG and JPEG, of different sizes."""
     project = make_project(tmp_path / "project", "multiclass")
     text = (project / "params.yaml").read_text()
     start = text.index("ingest: {")
@@ -126,7 +126,7 @@ def spoil(name: str) -> bytes:
 @pytest.mark.parametrize("name", BAD)
 def test_bad_images_are_named_and_too_many_stop(images: Path, run: Run, name: str):
     (images / "images" / "cat" / "bad.png").write_bytes(spoil(name))
-    # One of 73 is more than the default 1 %.
+    # One bad image of 73 is more than the default limit of 1 %.
     assert_refused(
         images, run(images, "ingest", "prepare"), "prepare", " images/cat/bad.png: ", "max_bad_share"
     )
@@ -194,7 +194,10 @@ def test_a_batch_larger_than_an_epoch_names_its_key_and_the_way_out(images: Path
     params = getattr(load(images), stage)
     params = replace(params, fit=replace(params.fit, batch_size=512))
     drawn = inputs["prepare"].facts["examples"]["train"]
-    words = rf"{stage}.fit.batch_size = 512, but an epoch draws only {drawn} examples .* to {drawn} or less, or add images"
+    words = (
+        rf"{stage}.fit.batch_size = 512, but an epoch draws only {drawn} examples .* to {drawn} or less, "
+        "or add images"
+    )
     with pytest.raises(ValueError, match=words):
         train_network(
             stage,

@@ -1,4 +1,7 @@
-"""The whole chain for every kind of problem, stage by stage, as DVC runs it but without DVC, Prefect and MLflow."""
+"""All stages for every kind of problem, one after the other.
+
+They run as DVC runs them, but without DVC, Prefect and MLflow.
+"""
 
 import json
 import os
@@ -19,11 +22,13 @@ from temper.stages.source_deps import stage_sources
 from tests.project import KINDS, ROOT, make_project, run_stage
 
 CHANCE = {"multiclass": 0.4, "multilabel": 0.4, "segmentation": 0.25}
-"""What the teacher must exceed on the test split: a quarter is chance for four classes."""
+"""Score that the teacher must exceed on the test split; chance is a quarter with four classes."""
 AUGMENT = {
     "multiclass": "{balance: {method: oversample}}",
     "multilabel": "{balance: {method: weights}}",
-    "segmentation": "{views: 1, policy: [{name: HorizontalFlip, p: 1.0}, {name: GaussNoise, p: 0.5}], workers: 2}",
+    "segmentation": (
+        "{views: 1, policy: [{name: HorizontalFlip, p: 1.0}, {name: GaussNoise, p: 0.5}], workers: 2}"
+    ),
 }
 DOOR = {
     "temper.parent_death",
@@ -77,7 +82,7 @@ def test_the_chain(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch):
 
 
 def assert_watched(stage: str, reached: set[str]) -> None:
-    """Every module the interpreter loaded while the stage ran is among those that DVC watches."""
+    """Assert that DVC watches every module that the interpreter loaded while the stage ran."""
     watched = {
         ".".join(path.relative_to(ROOT / "src").with_suffix("").parts).removesuffix(".__init__")
         for path in stage_sources(stage)
@@ -87,7 +92,10 @@ def assert_watched(stage: str, reached: set[str]) -> None:
 
 
 def only_read_at_the_door(module: str) -> bool:
-    """params.py imports every section and every kind of problem to check what was written; DVC watches the values."""
+    """Return whether a module is needed only to check params.yaml.
+
+    `params.py` imports every section and every kind of problem for this check; DVC watches the values.
+    """
     package = ROOT / "src" / Path(*module.split(".")) / "__init__.py"
     empty = package.is_file() and not package.read_text().strip()
     named = (
@@ -128,7 +136,7 @@ def assert_contract(quantize: artifacts.Artifact, prepare: artifacts.Artifact) -
         assert deployed.metadata["temper.data"] == prepare.digest
         assert json.loads(deployed.metadata["temper.parents"])["train"] == quantize.made_from["train"]
         assert deployed.outputs in (("probabilities",), ("classes",))
-        # Any height and width, any batch: resizing is part of the graph.
+        # Resizing is part of the graph, so every height, width and batch size works.
         for shape in ((1, 16, 16, 3), (3, 33, 20, 3)):
             answer = deployed(np.zeros(shape, np.uint8))[deployed.outputs[0]]
             assert answer.shape[0] == shape[0]
@@ -142,7 +150,10 @@ def assert_contract(quantize: artifacts.Artifact, prepare: artifacts.Artifact) -
 
 
 def assert_same_again(project: Path, made: dict[str, artifacts.Artifact]) -> None:
-    """The same seed gives the same files, without the checkpoints that the stages left for the flow to remove."""
+    """Assert that the same seed gives the same files.
+
+    The checkpoints that the stages left, which the flow removes otherwise, are deleted first.
+    """
     kept = {path.read_text() for path in (project / ".temper" / "checkpoints").glob("*/stage")}
     assert kept == {stage.name for stage in STAGES if stage.resumes}
     for stage in STAGES:
@@ -155,7 +166,11 @@ def assert_same_again(project: Path, made: dict[str, artifacts.Artifact]) -> Non
 
 
 def assert_drift_ends_in_a_good_model(project: Path, made: dict[str, artifacts.Artifact]) -> None:
-    """A student whose logits shout (the softmax does not hear it, one int8 range does) ends as a model as good as itself."""
+    """Assert that a student with very large logits becomes a quantized model that is as good as the student.
+
+    All logits of an image get the same large offset. It does not change the softmax, but one int8 range does
+    not suffice for such logits.
+    """
     student = made["distill"]
     weights = load_file(student.path(artifacts.WEIGHTS))
     weights["head.weight"] += 300 * np.random.default_rng(0).normal(
@@ -176,9 +191,13 @@ def assert_drift_ends_in_a_good_model(project: Path, made: dict[str, artifacts.A
 
 
 def assert_test_split_untouched(project: Path, made: dict[str, artifacts.Artifact]) -> None:
-    """Nothing but evaluate needs the test images: without them augment runs, and evaluate says what is missing."""
+    """Assert that only evaluate needs the test images.
+
+    Without them the other splits can be opened, and evaluate reports what is missing.
+    """
     code = (
-        "import sys\nfrom pathlib import Path\nfrom temper import artifacts\nfrom temper.stages.fit_network import *\n"
+        "import sys\nfrom pathlib import Path\nfrom temper import artifacts\n"
+        "from temper.stages.fit_network import *\n"
         "from temper.data.dataset.packed import open_split, open_training\n"
         f"root = Path({str(project / 'artifacts')!r})\n"
         "prepare = artifacts.load('prepare', root / 'prepare', check_files=False)\n"

@@ -1,4 +1,4 @@
-"""The whole chain on training images that stay encoded."""
+"""All stages on training images that are stored encoded."""
 
 from pathlib import Path
 

@@ -1,4 +1,7 @@
-"""MLflow's pages in a real browser: what an engineer who compares models finds there. `TEMPER_SHOTS=folder` keeps screenshots."""
+"""MLflow's pages in a real browser, as an engineer sees them who compares models.
+
+`TEMPER_SHOTS=folder` saves screenshots.
+"""
 
 import os
 import shutil
@@ -29,13 +32,13 @@ pytestmark = [
 ]
 WAIT_S = 60
 UNFOLD = "//a[starts-with(normalize-space(), '20')]/ancestor::*[contains(@class, 'ag-cell-wrapper')]//button"
-"""Of the newest pipeline run."""
+"""XPath of the button that unfolds a pipeline run; the first match is the newest run."""
 NEWEST = "quantized, version 3"
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Three versions, by another number of calibration images each."""
+    """A project with three versions, each with a different number of calibration images."""
     folder = make_project(tmp_path_factory.mktemp("pages") / "project", "multiclass")
     text = (folder / "params.yaml").read_text()
     for images in (16, 32, 64):
@@ -74,7 +77,7 @@ def address(project: Project) -> Iterator[str]:
 
 
 class Reader:
-    """Somebody at a browser: opens pages, clicks what is there to click, and reads."""
+    """A user at a browser, who opens pages, clicks and reads."""
 
     def __init__(self, address: str) -> None:
         from selenium import webdriver
@@ -97,7 +100,7 @@ class Reader:
 
     @property
     def text(self) -> str:
-        """All that stands on the page; nothing while it is being drawn anew."""
+        """All text on the page; empty while the page is being redrawn."""
         from selenium.common.exceptions import WebDriverException
 
         try:
@@ -106,7 +109,7 @@ class Reader:
             return ""
 
     def read(self, *words: str, reload_s: float = WAIT_S) -> str:
-        """Wait until all the words stand on the page, which is loaded again after so many seconds."""
+        """Wait until the page contains all words; it is reloaded every `reload_s` seconds."""
         until, again = time.monotonic() + WAIT_S, time.monotonic() + reload_s
         while missing := [each for each in words if each not in (text := self.text)]:
             assert time.monotonic() < until, f"not on the page: {missing}; there is:\n{text}"
@@ -117,7 +120,7 @@ class Reader:
         return text
 
     def click(self, path: str, number: int = 0) -> None:
-        """Click what an XPath names, once it is there."""
+        """Click the element of an XPath as soon as it exists."""
         from selenium.common.exceptions import WebDriverException
 
         until = time.monotonic() + WAIT_S
@@ -130,12 +133,12 @@ class Reader:
                 time.sleep(0.3)
 
     def tick(self, number: int) -> None:
-        """Tick a box, which MLflow draws something else in the place of."""
+        """Tick a checkbox by script, since MLflow draws another element over it."""
         boxes = self.driver.find_elements("xpath", "//input[@type='checkbox']")
         self.driver.execute_script("arguments[0].click()", boxes[number])
 
     def newest(self) -> None:
-        """Turn to the page that was opened last."""
+        """Switch to the page that was opened last."""
         self.driver.switch_to.window(self.driver.window_handles[-1])
 
     def shoot(self, name: str) -> None:
@@ -158,7 +161,7 @@ def version(project: Project, number: int) -> Any:
 
 
 def unfold(reader: Reader) -> None:
-    """Show the newest pipeline run's candidates, which MLflow sometimes does by itself."""
+    """Show the candidates of the newest pipeline run, unless MLflow shows them already."""
     reader.read("12 matching runs")
     time.sleep(2)
     if NEWEST not in reader.text:
@@ -182,9 +185,9 @@ def test_three_versions_are_compared(reader: Reader):
     reader.read("Version 1", "Version 2", "Version 3", "@ champion", "@ challenger")
     reader.shoot("model")
     for number in range(1, 4):
-        reader.tick(number)  # the first one takes all
+        reader.tick(number)  # box 0 selects all
     reader.click("//button[@data-testid='compareButton']")
-    # MLflow draws the page before it has all runs, and calls those that are still on their way invalid.
+    # MLflow draws the page before it has loaded all runs, and calls the missing ones invalid.
     reader.read(
         "Comparing 3 Versions",
         "accuracy",

@@ -1,4 +1,4 @@
-"""Artifacts and DVC's remote in a store that speaks S3: moto's server, on loopback."""
+"""MLflow's artifacts and DVC's remote in an S3 store: moto's server on loopback."""
 
 import os
 import secrets
@@ -22,7 +22,7 @@ NAME = "toys-multiclass"
 
 @pytest.fixture
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
-    """A store with two empty buckets, and how to reach it."""
+    """The variables for reaching a store with two empty buckets."""
     import boto3
 
     with socket.socket() as free:
@@ -112,4 +112,4 @@ def test_models_and_data_in_a_store_elsewhere(environment: dict[str, str], tmp_p
     files = [path for path in project.rglob("*") if path.is_file() and path.stat().st_size < 50e6]
     for secret in (environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"]):
         assert secret not in said
-        assert not [path for path in files if secret.encode() in path.read_bytes()], "a key lies in a file"
+        assert not [path for path in files if secret.encode() in path.read_bytes()], "a file contains a key"

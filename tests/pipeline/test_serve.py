@@ -1,4 +1,7 @@
-"""`make serve` on a registered model: the same answers as MLflow's own server gives, from several processes that live and die as one."""
+"""`make serve` on a registered model.
+
+It gives the same answers as MLflow's own server. It has several processes, which start and end together.
+"""
 
 import json
 import os
@@ -133,15 +136,15 @@ def test_processes_live_and_die_as_one(project: Project, tmp_path: Path):
         wait("not two processes", lambda: len(workers(server)) == 2)
         for _ in range(40):
             predict()
-        assert counted() == 40, "what the processes count is added up"
+        assert counted() == 40, "the counts of the processes are added up"
         first = workers(server)[0]
         first.kill()
         wait("the killed one is not replaced", lambda: len({*workers(server)} - {first}) == 2)
         wait("the new one does not answer", lambda: [predict() for _ in range(40)])
-        assert counted() >= 80, "nothing that was counted is lost"
+        assert counted() >= 80, "no count is lost"
         left = workers(server)
         server.kill()
         wait("processes outlive their server", lambda: not any(map(lives, left)))
     assert log.read_text().count("serving version 1 of toys-multiclass") <= 2, (
-        "one voice, and one of who takes its place"
+        "one process prints the line, and after its death one more"
     )

@@ -1,4 +1,4 @@
-"""MLflow behind a server with passwords, and Prefect, both in a real PostgreSQL on loopback."""
+"""MLflow behind a server with passwords, and Prefect; both store in a real PostgreSQL on loopback."""
 
 import os
 import pwd
@@ -40,7 +40,7 @@ class Stores:
 
 
 def as_postgres(*command: str, **options: object) -> subprocess.CompletedProcess[str]:
-    """PostgreSQL refuses to run as root."""
+    """Run a command as the user postgres if this process is root, since PostgreSQL refuses to run as root."""
     user = (
         {"user": "postgres", "group": pwd.getpwnam("postgres").pw_gid, "extra_groups": []}
         if os.getuid() == 0
@@ -51,9 +51,8 @@ def as_postgres(*command: str, **options: object) -> subprocess.CompletedProcess
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
-    folder = (
-        Path("/tmp") / f"temper-postgres-{os.getpid()}"
-    )  # a socket's path must be short, and the folder is another user's
+    # The path of a socket must be short, and the folder belongs to another user.
+    folder = Path("/tmp") / f"temper-postgres-{os.getpid()}"
     folder.mkdir(mode=0o755)
     data, port, password, admin = folder / "data", free_port(), secrets.token_hex(12), secrets.token_hex(12)
     (folder / "password").write_text(password)
@@ -203,7 +202,7 @@ def test_a_chain_on_postgresql(stores: Stores, tmp_path: Path):
     for secret in stores.secrets:
         assert secret not in said + story
         assert not [path for path in files if secret.encode() in path.read_bytes()], (
-            "a password lies in a file of the project"
+            "a file of the project contains a password"
         )
 
 

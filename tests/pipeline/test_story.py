@@ -1,4 +1,7 @@
-"""A model's life, on handwritten digits: first champion, new images, a better model under load, poisoned labels, a rollback, and the story told."""
+"""The whole life of a model, on handwritten digits.
+
+A first champion, new images, a better model under load, wrong labels, a rollback, and the history of these.
+"""
 
 import json
 import os
@@ -72,7 +75,7 @@ def tell(project: Path, name: str, *arguments: str, code: int = 0) -> str:
 
 
 class Load:
-    """A client that asks all the time, and remembers what it was told."""
+    """A client that sends requests all the time and records the version of every answer."""
 
     def __init__(self, url: str, image: bytes) -> None:
         self.url, self.image = url, image
@@ -152,7 +155,7 @@ def test_a_life(tmp_path: Path):
     write(inbox, few, digits, truth)
     time.sleep(2.1)
     said = tell(project, "retrain", "--scheduled")
-    assert "took 40 new images from the inbox" in said
+    assert "40 new images from the inbox" in said
     assert re.search(r"not training: \d+ new examples, fewer than retrain.min_new = 100", said)
 
     image = next((folder / "test").glob("*/*.png")).read_bytes()
@@ -164,9 +167,8 @@ def test_a_life(tmp_path: Path):
         wait_for(load, 2)
 
         poisoned = range(few.stop + NEWS, len(digits.images))
-        write(
-            inbox, poisoned, digits, (truth + 1) % 10
-        )  # a slip in somebody's table: every label is the next one
+        # A mistake in a user's table: every label is replaced by the next one.
+        write(inbox, poisoned, digits, (truth + 1) % 10)
         time.sleep(2.1)
         said = tell(project, "retrain", "--scheduled")
         assert (
@@ -175,14 +177,14 @@ def test_a_life(tmp_path: Path):
         ), said[-3000:]
         assert "images gained" in said
 
-        assert "no to version 3" in tell(project, "promote", code=2)
+        assert "the gate rejects version 3" in tell(project, "promote", code=2)
         said = tell(project, "compare")
         assert "version 3 (challenger) against version 2 (champion)" in said and "worse" in said
         assert (project / "reports" / "compare-2-3" / "comparison.png").stat().st_size > 10_000
         assert load.versions[-1] == 2
 
         said = tell(project, "rollback", "--reason", "a customer complained")
-        assert "back to version 1 (champion before: 2): a customer complained" in said
+        assert "rolled back to version 1 (champion before: 2): a customer complained" in said
         wait_for(load, 1)
     assert not load.errors, load.errors[:3]
     assert len(load.versions) > 100 and [
@@ -194,7 +196,7 @@ def test_a_life(tmp_path: Path):
         "version 1 became champion",
         "version 2 became champion (champion before",
         "version 3 stayed challenger, champion is still 2",
-        "back to version 1 (champion before",
+        "rolled back to version 1 (champion before",
     ]
     assert "retrain: not training: nothing new" in tell(project, "retrain", "--scheduled")
     said = tell(project, "reproduce", "1")

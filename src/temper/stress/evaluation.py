@@ -74,7 +74,7 @@ class Evaluation:
     """Candidate -> error on each clean test image."""
     alone: Mapping[str, Float64[Tensor, "images"]]
     """Candidate -> headline of each clean test image by itself."""
-    subset: Int64[Tensor, "images"]
+    subset: Int64[Tensor, "stressed"]
     """Numbers of the images on which conditions were measured."""
     conditions: tuple[Condition, ...]
 
@@ -245,7 +245,7 @@ def _clean_cells(
     problem: Problem,
     tallies: Mapping[str, Float64[Tensor, "images counts"]],
     strata: Sequence[frozenset[str]],
-    subset: Int64[Tensor, "images"],
+    subset: Int64[Tensor, "stressed"],
     params: EvaluateParams,
     seed: int,
 ) -> list[Cell]:

@@ -80,21 +80,6 @@ def pack(folder: Path, **columns: np.ndarray) -> Path:
     return folder
 
 
-def test_boxes_move_too_and_lost_ones_are_not_valid(tmp_path: Path) -> None:
-    image = np.zeros((1, 20, 20, 3), np.uint8)
-    boxes = np.array([[[0, 0, 6, 6], [12, 12, 18, 19], [0, 0, 0, 0]]], np.float32)
-    source = pack(tmp_path / "train", image=image, boxes=boxes, boxes_valid=np.array([[True, True, False]]))
-    crop = [
-        {"name": "Crop", "x_min": 10, "y_min": 10, "x_max": 20, "y_max": 20},
-        {"name": "Resize", "height": 20, "width": 20},
-    ]
-    materialize(
-        source, tmp_path / "views", policy=crop, spatial=frozenset({"boxes"}), draws=[Draw(0, 1)], workers=1
-    )
-    assert np.load(tmp_path / "views/boxes_valid.npy").tolist() == [[False, True, False]]
-    np.testing.assert_allclose(np.load(tmp_path / "views/boxes.npy")[0, 1], [4, 4, 16, 18], atol=1e-4)
-
-
 def test_the_images_are_the_same_whatever_the_number_of_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

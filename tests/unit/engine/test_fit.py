@@ -59,9 +59,8 @@ def train(
     held, truth = TOY.batch(64, seed=99)
 
     def validate(network: nn.Module) -> dict[str, float]:
-        meter = TOY.problem.meter()
-        meter.update(TOY.problem.read(network(held)), truth)
-        return meter.compute()
+        totals = TOY.problem.tally(TOY.problem.read(network(held)), truth).double().sum(dim=0)
+        return {name: float(value) for name, value in TOY.problem.score(totals).items()}
 
     result = fit(
         network,

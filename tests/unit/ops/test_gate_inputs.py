@@ -1,4 +1,4 @@
-"""What the gate is asked with: the champion measured on the images of today, or why it cannot be."""
+"""The input of the gate: the champion measured on the current test images, or why it cannot be measured."""
 
 from pathlib import Path
 
@@ -56,7 +56,7 @@ def test_a_rating_that_is_kept_is_not_measured_again(project: Project, champion:
 def test_a_damaged_rating_is_measured_anew(
     project: Project, champion: Registered, capfd: pytest.CaptureFixture[str]
 ):
-    """The toy project has no images to measure on, and says so: the damaged rating was not believed."""
+    """Measuring fails, since the toy project has no test images; this shows that the rating was not used."""
     gate_inputs.result_file(project, champion).write_bytes(b"half")
     found = gate_inputs.measure_version(project, champion)
     assert isinstance(found, str) and "cannot be evaluated" in found

@@ -1,6 +1,7 @@
-"""New images: moved once, never lost, never taken twice."""
+"""New images are moved once, never lost and never imported twice."""
 
 import os
+import re
 import time
 from pathlib import Path
 
@@ -41,17 +42,17 @@ def test_new_images_move_into_the_data(project: Project):
     put(place / "cat" / "a.PNG", "new cat")
     for number in range(3):
         put(place / "emu" / f"{number}.png", f"emu {number}")
-    put(place / "emu" / ".hidden", "not yet there")
+    put(place / "emu" / ".hidden", "still being copied")
     taken = take(project)
     assert taken.moved == {"cat": 1, "emu": 3}
-    assert taken.words() == "took 4 new images from the inbox (1 cat, 3 emu)"
+    assert taken.words().endswith("4 new images from the inbox (1 cat, 3 emu)")
     found = sorted(
         path.relative_to(project.folder / "images").as_posix()
         for path in (project.folder / "images").rglob("*.png")
     )
     assert len(found) == 6 and found[0].startswith("cat/a-") and found[-1].startswith("emu/2-")
     assert [path.name for path in place.rglob("*") if path.is_file()] == [".hidden"]
-    assert take(project).words() == "the inbox holds no new images"
+    assert take(project).words().endswith("no new images")
 
 
 def test_a_class_that_nobody_knows_is_left_and_named(project: Project):
@@ -63,7 +64,7 @@ def test_a_class_that_nobody_knows_is_left_and_named(project: Project):
         and stray.is_file()
         and not (project.folder / "images" / "nosuchclass").exists()
     )
-    assert "left 1 nosuchclass: no class of the data, and a new one needs 3 images" in taken.words()
+    assert re.search("left 1 nosuchclass: .*no such class.*at least 3 images", taken.words())
 
 
 def test_a_source_with_official_splits_takes_them_as_training_images(project: Project):
@@ -86,9 +87,7 @@ def test_what_is_known_is_put_aside(project: Project):
     taken = take(project)
     assert (taken.moved, taken.known) == ({"cat": 1}, 2)
     assert taken.disputed == ["dog/a cat.png is cat/first.png"]
-    assert (
-        "put aside whose bytes are known under another class: dog/a cat.png is cat/first.png" in taken.words()
-    )
+    assert "another class: dog/a cat.png is cat/first.png" in taken.words()
     assert len([path for path in (place / "aside").rglob("*") if path.is_file()]) == 3
     assert not [path for path in (place / "labelled").rglob("*") if path.is_file()]
 
@@ -97,14 +96,16 @@ def test_what_may_still_be_being_copied_is_left(project: Project):
     fresh = put(project.folder / "inbox" / "labelled" / "cat" / "a.png", "half", age_s=0.1)
     taken = take(project)
     assert taken.fresh == 1 and not taken.moved and fresh.is_file()
-    assert "1 left, changed a moment ago" in taken.words()
+    assert "left 1 that changed within the last 2 s" in taken.words()
 
 
 def test_a_source_that_cannot_take_them_says_so(tmp_path: Path):
     project = Project.at(make_project(tmp_path / "toys", "multiclass"))
-    assert take(project).words() == "the inbox holds no new images"
+    assert take(project).words().endswith("no new images")
     put(project.folder / "inbox" / "labelled" / "cat" / "a.png", "cat")
-    with pytest.raises(ValueError, match=r"holds 1 files, but ingest\.source is toys: only a folder"):
+    with pytest.raises(
+        ValueError, match=r"ingest\.source = toys: .*imagefolder.* 1 files in .*inbox/labelled"
+    ):
         take(project)
 
 
@@ -123,5 +124,5 @@ def test_an_inbox_in_the_data_is_refused(project: Project):
     text = (project.folder / "params.yaml").read_text()
     (project.folder / "params.yaml").write_text(text + "retrain: {inbox: images}\n")
     put(project.folder / "images" / "labelled" / "cat" / "a.png", "new cat")
-    with pytest.raises(ValueError, match="lies in the data folder 'images'; name another"):
+    with pytest.raises(ValueError, match=r"retrain\.inbox = 'images': .*inside the data folder 'images'"):
         take(project)

@@ -1,4 +1,4 @@
-"""Why a stage would run, in words; DVC's answers as they really look."""
+"""The reasons to run a stage, from output of DVC in its real form."""
 
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ def project(tmp_path: Path) -> Project:
         ([{"changed outs": {"artifacts/quantize": "deleted"}}], ["artifacts/quantize missing"]),
         (
             [{"changed outs": {"artifacts/quantize": "modified"}}],
-            ["artifacts/quantize is not what quantize left (modified)"],
+            ["artifacts/quantize is not the output of quantize (modified)"],
         ),
         ([{"changed deps": {"artifacts/train": "deleted"}}], ["artifacts/train missing"]),
         (
@@ -85,8 +85,8 @@ def test_what_is_behind_a_stale_stage_is_stale(project: Project, monkeypatch: py
         "register",
     ]
     assert steps["distill"] == ("params seed 0 → 1", "artifacts/distill missing")
-    assert steps["quantize"] == ("made from distill, which will run",)
-    assert steps["evaluate"] == ("made from quantize, which will run",)
+    assert steps["quantize"] == ("depends on distill, which will run",)
+    assert steps["evaluate"] == ("depends on quantize, which will run",)
 
 
 def test_the_table_says_run_or_skip():

@@ -1,4 +1,4 @@
-"""Before a run, and after runs that died."""
+"""The checks before a run, and the cleanup after killed runs."""
 
 import errno
 import fcntl
@@ -28,7 +28,7 @@ def test_a_full_disk_is_said_before_anything_starts(project: Project):
 
 
 def test_a_folder_that_cannot_be_written(project: Project):
-    # Not even root makes files there, so this holds whoever runs the tests.
+    # Not even root can create files there, so the test does not depend on the user who runs it.
     (project.folder / "artifacts").symlink_to("/sys/kernel")
     with pytest.raises(ValueError, match=r"cannot write to .*artifacts: .*no permission"):
         preflight.check_writable(project)
@@ -52,7 +52,10 @@ def test_a_file_where_a_folder_belongs_has_its_way_out(tmp_path: Path):
 
 
 def test_two_runs_do_not_share_a_folder(project: Project):
-    holder = "import fcntl, sys, time; f = open(sys.argv[1], 'a+'); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); time.sleep(60)"
+    holder = (
+        "import fcntl, sys, time; f = open(sys.argv[1], 'a+'); fcntl.flock(f, fcntl.LOCK_EX); "
+        "print('held', flush=True); time.sleep(60)"
+    )
     project.hidden.mkdir()
     with subprocess.Popen(
         [sys.executable, "-c", holder, str(project.hidden / "lock")], stdout=subprocess.PIPE, text=True
@@ -61,7 +64,7 @@ def test_two_runs_do_not_share_a_folder(project: Project):
         with pytest.raises(ValueError, match="another run is working"), project_lock.exclusive(project):
             pass
         other.kill()
-    with project_lock.exclusive(project):  # the kernel gave the lock back with the process
+    with project_lock.exclusive(project):  # the kernel released the lock when the process ended
         assert (project.hidden / "lock").read_text() == str(os.getpid())
 
 

@@ -1,4 +1,8 @@
-"""Who is champion, and the log of it: nobody gets lost, whoever else promotes, is cut off, or moves the alias by hand."""
+"""The champion and the promotion log.
+
+No change gets lost when several processes promote, when a promotion is interrupted, or when a user moves the
+alias.
+"""
 
 import json
 from dataclasses import replace
@@ -20,7 +24,7 @@ MANY = 20
 
 @pytest.fixture
 def two(project: Project, tmp_path: Path) -> Project:
-    """Version 1 is champion; version 2 is as good, and took over."""
+    """A project whose version 1 was the champion; version 2 is as good and has replaced it."""
     run_once(project, load(project.folder))
     swap_model(project, tmp_path, accuracy=0.95, width=7)
     run_once(project, load(project.folder))
@@ -49,14 +53,14 @@ def test_promotions_leave_their_mark(two: Project):
 
 def test_back_and_forth(two: Project):
     client, params = tracking_store.connect(two), load(two.folder)
-    assert "back to version 1 (champion before: 2): it is slower" in promotion.roll_back(
+    assert "rolled back to version 1 (champion before: 2): it is slower" in promotion.roll_back(
         client, two, params, "it is slower"
     )
     assert aliases(two)["champion"] == 1
-    with pytest.raises(ValueError, match="has had no champion before this one"):
+    with pytest.raises(ValueError, match=r"no earlier champion.*`make history`.*make promote VERSION=n"):
         promotion.roll_back(client, two, params, "")
     assert "version 2 became champion" in promotion.promote(client, two, params, 2, "")
-    assert promotion.promote(client, two, params, 2, "") == "version 2 is the champion already"
+    assert promotion.promote(client, two, params, 2, "") == "version 2 is already the champion"
     assert aliases(two) == {"challenger": 2, "champion": 2, "previous": 1}
     with pytest.raises(ValueError, match="there is no version 9 of"):
         promotion.promote(client, two, params, 9, "")
@@ -75,7 +79,7 @@ def test_what_the_gate_refuses_needs_a_reason(project: Project, tmp_path: Path):
     run_once(project, params)
     client = tracking_store.connect(project)
     assert aliases(project) == {"challenger": 2, "champion": 1}
-    with pytest.raises(ValueError, match=r'the gate says no to version 2:\nfail\n.*FAILS.*\n.*REASON="..."'):
+    with pytest.raises(ValueError, match=r'version 2:\nfail\n.*FAILS.*\n.*VERSION=2 REASON="..."'):
         promotion.promote(client, project, params, None, "")
     promotion.promote(client, project, params, None, "the old one is too large")
     last = promotion_log.read(project)[-1]
@@ -100,7 +104,7 @@ def test_an_alias_moved_by_hand_is_put_on_record(two: Project):
     promotion.record_changes(two, name)
     assert promotion_log.read(two)[-1].action == "by hand"
     promotion.record_changes(two, name)
-    assert len(promotion_log.read(two)) == 3, "it is noticed once"
+    assert len(promotion_log.read(two)) == 3, "the change is logged once"
     assert aliases(two) == {"challenger": 2, "champion": 1, "previous": 2}
     client.delete_registered_model_alias(name, "champion")
     promotion.record_changes(two, name)
@@ -109,7 +113,7 @@ def test_an_alias_moved_by_hand_is_put_on_record(two: Project):
 
 
 def test_a_promotion_that_was_cut_off_is_finished(two: Project):
-    """The line is written, MLflow knows nothing yet."""
+    """The line is written, but MLflow has not changed yet."""
     client, name = tracking_store.connect(two), load(two.folder).project
     promotion_log.add(two, action="rolled back", version=1, before=2, digest="", why="cut off")
     with promotion_log.exclusive(two):
@@ -142,7 +146,7 @@ def test_a_line_that_was_changed_is_noticed(two: Project):
 
 
 def promote_one(folder: str, number: int) -> str:
-    """In a process of its own."""
+    """Promote a version in a separate process."""
     project = Project(Path(folder))
     return promotion.promote(
         tracking_store.connect(project), project, load(project.folder), number, f"promoter of {number}"
@@ -157,7 +161,7 @@ def test_twenty_at_once(two: Project):
             promote_one, [(str(two.folder), 1 + number % 2) for number in range(MANY)], chunksize=1
         )
     assert len(said) == MANY
-    entries = promotion_log.read(two)  # raises where a line does not follow from the one before
+    entries = promotion_log.read(two)  # raises an error if a line does not follow from the one before
     assert len(entries[2:]) == sum("became champion" in each for each in said)
     for before, after in pairwise(entries):
         assert after.before == before.champion and after.version != before.champion

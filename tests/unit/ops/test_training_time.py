@@ -1,4 +1,4 @@
-"""What is said before a run, and that an estimate never ends one."""
+"""The time that is reported before a run. An estimate that fails never ends a run."""
 
 from pathlib import Path
 
@@ -17,14 +17,14 @@ STEPS = tuple(plan.Step(name, (plan.NEVER,)) for name in ("ingest", "train", "di
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    """A project with so many draws that it is worth timing."""
+    """A project with so many draws that its trainings are timed."""
     folder = make_project(tmp_path / "project", "multiclass", count=80_000, epochs=4)
     return Project.at(folder)
 
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch, project: Project) -> list[list[str]]:
-    """Commands that were run; the estimates they leave are 50 minutes for each stage."""
+    """The stages of each command that was run; every command estimates 50 minutes for each stage."""
     commands: list[list[str]] = []
 
     def run(command: list[str], **_: object) -> Ended:
@@ -34,7 +34,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, project: Project) -> list[list[str]]:
         write_estimates(project.folder, params, measure_workload(project.folder, params), found)
         return Ended(0, (), ())
 
-    monkeypatch.setattr(training_time.terminal, "run", run)
+    monkeypatch.setattr(training_time.subprocesses, "run", run)
     return commands
 
 
@@ -52,7 +52,7 @@ def test_each_long_stage_has_a_line_and_a_very_long_training_a_warning(
     assert lines[-1].startswith("together about 2.5 h")
     assert asked == [["train", "distill", "evaluate"]]
     assert training_time.report_lines(project, params_of(project), STEPS) == lines
-    assert len(asked) == 1, "what was timed before is not timed again"
+    assert len(asked) == 1, "stages with an estimate are not timed again"
 
 
 def test_only_what_runs_is_timed(project: Project, asked: list[list[str]]):
@@ -81,10 +81,8 @@ def test_little_work_is_not_timed(tmp_path: Path, asked: list[list[str]]):
 
 def test_an_estimate_that_fails_is_a_line(project: Project, monkeypatch: pytest.MonkeyPatch):
     ended = Ended(2, (), ("chatter", "error: backbone: this network cannot take so small images"))
-    monkeypatch.setattr(training_time.terminal, "run", lambda *_, **__: ended)
-    said = training_time.report_lines(project, params_of(project), STEPS)
-    assert said == [
-        "what training will take could not be estimated: backbone: this network cannot take so small images"
-    ]
-    monkeypatch.setattr(training_time.terminal, "run", lambda *_, **__: Ended(-9, (), ()))
+    monkeypatch.setattr(training_time.subprocesses, "run", lambda *_, **__: ended)
+    [line] = training_time.report_lines(project, params_of(project), STEPS)
+    assert line.endswith("could not be estimated: backbone: this network cannot take so small images")
+    monkeypatch.setattr(training_time.subprocesses, "run", lambda *_, **__: Ended(-9, (), ()))
     assert "SIGKILL" in training_time.report_lines(project, params_of(project), STEPS)[0]

@@ -1,4 +1,4 @@
-"""Whether to train again, and why."""
+"""The decision whether to train again, and its reason."""
 
 import pytest
 
@@ -18,46 +18,46 @@ EAGER = RetrainParams(min_new=100, drift_trains=True)
             PARAMS,
             False,
             False,
-            "nothing new: data, code and parameters are those of the last training",
+            "nothing new: data, code and parameters are the same as in the last training",
         ),
         (
             Changes((), 0, 0, 1.0),
             PARAMS,
             True,
             False,
-            "nothing new: data, code and parameters are those of the last training",
+            "nothing new: data, code and parameters are the same as in the last training",
         ),
         (Changes((), 99, 0, 48.0), PARAMS, False, False, "99 new examples, fewer than retrain.min_new = 100"),
         (Changes((), 99, 0, 48.0), PARAMS, True, True, "99 new examples"),
-        (Changes((), 100, 3, 48.0), PARAMS, False, True, "100 new examples, 3 gone"),
+        (Changes((), 100, 3, 48.0), PARAMS, False, True, "100 new examples, 3 removed"),
         (
             Changes((), 100, 0, 5.0),
             PARAMS,
             False,
             False,
-            "100 new examples, but the last training was 5.0 h ago and retrain.cooldown_h is 24",
+            "100 new examples, but the last training was 5.0 h ago and retrain.cooldown_h = 24",
         ),
-        (Changes(("train",), 0, 0, 48.0), PARAMS, False, True, "train changed"),
+        (Changes(("train",), 0, 0, 48.0), PARAMS, False, True, "changed stages: train"),
         (
             Changes(("train",), 0, 0, 5.0),
             PARAMS,
             False,
             False,
-            "train changed, but the last training was 5.0 h ago and retrain.cooldown_h is 24",
+            "changed stages: train, but the last training was 5.0 h ago and retrain.cooldown_h = 24",
         ),
         (
             Changes(("train", "distill"), 5, 0, 48.0),
             PARAMS,
             False,
             True,
-            "5 new examples, train, distill changed",
+            "5 new examples, changed stages: train, distill",
         ),
         (
             Changes((), 5, 0, 48.0, ("brightness",)),
             PARAMS,
             False,
             False,
-            "5 new examples, fewer than retrain.min_new = 100 (drift in brightness: advice only)",
+            "5 new examples, fewer than retrain.min_new = 100 (drift in brightness: for information only)",
         ),
         (Changes((), 5, 0, 48.0, ("brightness",)), EAGER, False, True, "5 new examples, drift in brightness"),
         (
@@ -65,7 +65,7 @@ EAGER = RetrainParams(min_new=100, drift_trains=True)
             EAGER,
             False,
             False,
-            "nothing new: data, code and parameters are those of the last training",
+            "nothing new: data, code and parameters are the same as in the last training",
         ),
     ],
 )

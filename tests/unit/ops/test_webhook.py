@@ -1,4 +1,4 @@
-"""What a scheduled run tells: a line, and a signed POST that fails alone."""
+"""The report of a retraining: a line, and a signed POST whose failure does not make the run fail."""
 
 import hashlib
 import hmac
@@ -96,8 +96,8 @@ def test_a_refused_post_is_a_line(
     webhook.notify(
         project, told(project, f"http://127.0.0.1:{ear.server_port}/"), "x", trained=True, failed=False
     )
-    assert f"the webhook could not be told: HTTP Error {answer}" in capsys.readouterr().err
-    assert len(ear.heard) == 1, "what is signed goes nowhere else"  # type: ignore[attr-defined]
+    assert f"webhook could not be notified: HTTP Error {answer}" in capsys.readouterr().err
+    assert len(ear.heard) == 1, "the signed message goes to no other address"  # type: ignore[attr-defined]
 
 
 @pytest.mark.enable_socket
@@ -108,7 +108,7 @@ def test_an_answer_that_is_no_http_is_a_line(
     webhook.notify(
         project, told(project, f"http://127.0.0.1:{ear.server_port}/"), "x", trained=True, failed=False
     )
-    assert "the webhook could not be told: SSH-2.0-hello" in capsys.readouterr().err
+    assert "webhook could not be notified: SSH-2.0-hello" in capsys.readouterr().err
 
 
 @pytest.mark.enable_socket
@@ -124,7 +124,7 @@ def test_a_server_that_takes_its_time_does_not_hold_up_the_run(
             trained=True,
             failed=False,
         )
-    assert "the webhook could not be told: " in capsys.readouterr().err
+    assert "webhook could not be notified: " in capsys.readouterr().err
 
 
 @pytest.mark.enable_socket
@@ -134,7 +134,7 @@ def test_nobody_listens(project: Project, ear: HTTPServer, capsys: pytest.Captur
         project, told(project, f"http://127.0.0.1:{ear.server_port}/"), "x", trained=True, failed=False
     )
     out, err = capsys.readouterr()
-    assert out == "retrain of toys-multiclass: trained: x\n" and "the webhook could not be told" in err
+    assert out == "retrain of toys-multiclass: trained: x\n" and "webhook could not be notified" in err
 
 
 def test_without_a_webhook_it_is_a_line(project: Project, capsys: pytest.CaptureFixture[str]):

@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from temper.main import app, compute_as_ranks_do
-from temper.project_commands import init_project
 from typer.testing import CliRunner
 
 from temper.artifacts import load as load_artifact
+from temper.cli.main import app, compute_as_ranks_do
+from temper.cli.project_commands import init_project
 from temper.commands.time_estimates import read_estimates
 from temper.commands.workload import measure_workload
 from temper.config import load
@@ -113,7 +113,7 @@ def test_of_the_weights_on_this_machine_those_that_were_tried_are_taken(monkeypa
 
 def test_help_has_an_example():
     said = CliRunner().invoke(app, ["init", "--help"], env={"COLUMNS": "200", "TERM": "dumb"}).output
-    assert "python -m temper init ~/pets --project pets --minutes 10" in said
+    assert "temper init ~/pets --project pets --minutes 10" in said
 
 
 @pytest.mark.parametrize(("command", "again"), [("estimate", True), ("init", True), ("measure", False)])

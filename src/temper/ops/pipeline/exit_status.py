@@ -1,4 +1,4 @@
-"""How a command ends: its exit status and, for errors that a user can fix, a paragraph instead of a traceback."""
+"""How a command ends: its exit status, and a paragraph instead of a traceback if a user can fix the error."""
 
 import sys
 from collections.abc import Callable

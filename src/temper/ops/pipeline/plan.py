@@ -1,7 +1,8 @@
-"""Which stages would run, and why, in words.
+"""Which stages would run, and the reasons as text.
 
-DVC decides; the words come from holding what `dvc.lock` recorded against what lies there now. Two steps behind the last
-stage are not DVC's, since they touch the world: `measure` (latency depends on the machine) and `register`.
+DVC decides which stages are stale. The reasons come from a comparison of what `dvc.lock` recorded with the
+current files. The two steps after the last stage are not DVC stages, since they involve more than files:
+`measure` (latency depends on the machine) and `register` (it changes the registry).
 """
 
 import json
@@ -19,52 +20,52 @@ from temper.stages import BY_NAME, STAGES, Stage
 
 MEASURE, REGISTER = "measure", "register"
 NEVER = "never ran"
-"""Why a stage without a record runs."""
+"""Reason to run a stage that dvc.lock does not contain."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What would happen to one step of the chain."""
+    """One step of the pipeline, and whether it would run."""
 
     name: str
     reasons: tuple[str, ...]
-    """Why it would run; empty if it would not."""
+    """Why the step would run; empty if it would not."""
 
     @property
     def runs(self) -> bool:
-        """Whether it would run."""
+        """Whether the step would run."""
         return bool(self.reasons)
 
 
 def needs(step: str) -> tuple[str, ...]:
-    """The steps whose results a step reads."""
+    """Return the steps whose results a step reads."""
     behind = {MEASURE: ("evaluate",), REGISTER: (MEASURE,)}
     return behind[step] if step in behind else BY_NAME[step].inputs
 
 
 def make(project: Project, params: Params, force: tuple[str, ...] = ()) -> tuple[Step, ...]:
-    """The plan of a run, in order.
+    """Return the plan of a run: all steps, in order.
 
     Stages in `force` run whether or not anything changed.
 
-    A stage behind one that will run is planned to run too; if the earlier one leaves the same result as before, DVC will
-    find the later one up to date after all.
+    A stage that depends on a stage that will run is planned to run too. If the earlier stage makes the same
+    result as before, DVC will find the later one up to date after all.
     """
     changes, locked, current = dvc.status(project), dvc.recorded(project), dvc.current_params(project)
     steps: list[Step] = []
     for stage in STAGES:
         running = {step.name for step in steps if step.runs}
         reasons = explain(stage, changes.get(stage.name, []), locked.get(stage.name), current, project)
-        reasons = ["FORCE asks for it", *reasons] if stage.name in force else reasons
+        reasons = ["forced by FORCE", *reasons] if stage.name in force else reasons
         upstream = [name for name in stage.inputs if name in running]
-        # That an input will be made anew says it all; how it lies there now says nothing more.
+        # If an input will be made again, its current state does not matter.
         reasons = [
             reason
             for reason in reasons
             if not reason.startswith(tuple(f"artifacts/{name} " for name in upstream))
         ]
         if upstream and NEVER not in reasons:
-            reasons.append(f"made from {' and '.join(upstream)}, which will run")
+            reasons.append(f"depends on {' and '.join(upstream)}, which will run")
         steps.append(Step(stage.name, tuple(reasons)))
     measure = ("evaluate will run",) if steps[-1].runs else unmeasured(project)
     register = ("evaluate will run",) if steps[-1].runs else unregistered(project, params)
@@ -74,54 +75,55 @@ def make(project: Project, params: Params, force: tuple[str, ...] = ()) -> tuple
 def explain(
     stage: Stage, changes: list[Any], entry: dict[str, Any] | None, current: dict[str, Any], project: Project
 ) -> list[str]:
-    """Why DVC finds a stage stale, in words.
+    """Return why DVC finds a stage stale, as text.
 
     Args:
-        stage: Its row in the table.
-        changes: Its list in the answer of `dvc status --json`.
-        entry: Its entry in dvc.lock, or None.
-        current: params.yaml as it is written now.
-        project: Where paths are relative to.
+        stage: Row of the stage in the table of stages.
+        changes: List of the stage's changes in the output of `dvc status --json`.
+        entry: Entry of the stage in dvc.lock, or None.
+        current: Current content of params.yaml.
+        project: Project to whose folder paths are relative.
     """
     if not changes:
         return []
     if entry is None:
         return [NEVER]
-    words: list[str] = []
+    reasons: list[str] = []
     for change in changes:
         if not isinstance(change, dict):
-            words.append(
+            reasons.append(
                 f"the {change.removeprefix('changed ')} changed" if change != "always changed" else change
             )
             continue
         for path, how in change.get("changed deps", {}).items():
             if path == PARAMS_FILE:
-                words += _explain_params(how, dvc.recorded_params(entry), current)
+                reasons += _explain_params(how, dvc.recorded_params(entry), current)
             else:
-                words.append(_explain_path(path, how, project))
+                reasons.append(_explain_path(path, how, project))
         for path, how in change.get("changed outs", {}).items():
-            words.append(
-                f"{path} {'missing' if how == 'deleted' else f'is not what {stage.name} left ({how})'}"
+            reasons.append(
+                f"{path} {'missing' if how == 'deleted' else f'is not the output of {stage.name} ({how})'}"
             )
-    return words
+    return reasons
 
 
 def differences(old: Any, new: Any, where: str) -> list[str]:
-    """The leaves in which two values of params.yaml differ, as `name old → new`."""
+    """Return the leaves in which two values of params.yaml differ, as `params name old → new`."""
     if isinstance(old, dict) and isinstance(new, dict):
         names = [*old, *(name for name in new if name not in old)]
         return [
             line for name in names for line in differences(old.get(name), new.get(name), f"{where}.{name}")
         ]
-    return [] if old == new else [f"params {where} {_say(old)} → {_say(new)}"]
+    return [] if old == new else [f"params {where} {_format_value(old)} → {_format_value(new)}"]
 
 
 def format_plan(steps: tuple[Step, ...], seconds: Mapping[str, float] | None = None) -> str:
-    """The plan as a table for people.
+    """Format the plan as a table for the terminal.
 
     Args:
         steps: The plan.
-        seconds: What steps took when they last ran, by name; where nothing is known, there is no such column.
+        seconds: Seconds that each step took when it last ran, by name. If none is known, the table has no
+            column for them.
     """
     width = max(len(step.name) for step in steps)
     last = {name: f"last {value:.0f} s" for name, value in (seconds or {}).items()}
@@ -157,7 +159,7 @@ def _explain_path(path: str, how: str, project: Project) -> str:
     return f"data {path} {verb}"
 
 
-def _say(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return (
         "(not set)"
         if value is None
@@ -168,7 +170,7 @@ def _say(value: Any) -> str:
 
 
 def unmeasured(project: Project) -> tuple[str, ...]:
-    """Why the candidates must be timed; empty if the ones that lie there were timed."""
+    """Return why the candidates must be timed; empty if the current candidates were timed."""
     path = project.reports / "latency.json"
     if not path.is_file():
         return (f"{path.relative_to(project.folder)} missing",)
@@ -180,14 +182,14 @@ def unmeasured(project: Project) -> tuple[str, ...]:
     except (ValueError, KeyError, TypeError, AttributeError):
         return (f"{path.relative_to(project.folder)} is damaged",)
     if timed != {name: entry["digest"] for name, entry in candidates.read(project).items()}:
-        return ("the candidates are not the ones that were timed",)
+        return ("the candidates changed since they were timed",)
     if not (project.reports / "card.html").is_file():
         return ("reports/card.html missing",)
     return ()
 
 
 def unregistered(project: Project, params: Params) -> tuple[str, ...]:
-    """Why the model must be registered; empty if it is."""
+    """Return why the model must be registered; empty if it is registered."""
     digest = candidates.read(project)[candidates.CANDIDATE]["digest"]
     version = model_versions.find(project, params.project, digest)
     if version is None:

@@ -1,6 +1,7 @@
-"""Before a run: is everything in place; and after runs that died: clear away what they left.
+"""The checks before a run, and the repair of files that killed runs left damaged.
 
-All of it is quick and imports neither Prefect nor MLflow; what a user can mend is a ValueError of one paragraph.
+All of them are quick and import neither Prefect nor MLflow. An error that a user can fix is a ValueError with
+one paragraph.
 """
 
 import shutil
@@ -15,64 +16,69 @@ from temper.ops.mlflow import backup, model_versions
 from temper.ops.project import Project
 
 MIN_FREE_BYTES = 1 << 30
-"""Below this a run does not start: it would stop half-way, with the disk full for everyone else too."""
+"""Free disk space below which no run starts: it would fail half-way and fill the disk for others too."""
 
 
 def preflight(project: Project, *, look: bool = False) -> tuple[Params, list[str]]:
-    """Check a project before anything is started, and bring its dvc.yaml up to date.
+    """Check a project before anything starts, and bring its dvc.yaml up to date.
 
     Args:
-        project: Whose folder it is.
-        look: Nothing will run: leave out what only a run needs.
+        project: Project to check.
+        look: Nothing will run, so leave out the checks and repairs that only a run needs.
 
     Returns:
-        Its parameters, and a line for everything that was changed on the way.
+        The parameters, and a line for everything that was changed.
 
     Raises:
-        ValueError: If something must be mended first; names it, and the way out.
+        ValueError: If the user must fix something first; names the problem and the way out.
     """
     params = load_params(project.folder)
-    said = []
+    messages = []
     if not look:
         check_space(project)
         check_writable(project)
-        if healed := dvc_repair.repair_lock(project):
-            said.append(healed)
+        if repaired := dvc_repair.repair_lock(project):
+            messages.append(repaired)
     backup.check(project)
     if dvc.prepare(project):
-        said.append(f"{project.folder} lies in no DVC repository: made it one (.dvc)")
-    if not look and (healed := dvc_repair.repair_register(project)):
-        said.append(healed)
+        messages.append(f"{project.folder} was in no DVC repository; made it one (.dvc)")
+    if not look and (repaired := dvc_repair.repair_register(project)):
+        messages.append(repaired)
     if not look:
-        said += fetch_weights(project, params)
-    if wrote := dvc.write_dvc_yaml(project, params):
-        said.append(wrote)
-    return params, said
+        messages += fetch_weights(project, params)
+    if written := dvc.write_dvc_yaml(project, params):
+        messages.append(written)
+    return params, messages
 
 
 def changed_params(project: Project, params: Params) -> str | None:
-    """What to say if params.yaml is not what a run began with: DVC would run the next stage by it, and MLflow knows the old one.
+    """Return an error message if params.yaml no longer has the values with which the run started.
+
+    DVC would run the next stage with the new values, while MLflow recorded the old ones.
 
     Returns:
-        A paragraph; None if nothing that matters was changed.
+        A paragraph; None if no value changed.
     """
     try:
         if load_params(project.folder) == params:
             return None
-        changed = "was edited"
+        change = "changed during the run"
     except ValueError as error:
-        changed = f"was edited and is at fault ({error})"
+        change = f"changed during the run and is invalid now ({error})"
     return (
-        f"{project.folder / PARAMS_FILE} {changed} while this run went on; it ends here, since the stages left would follow the new file and the "
-        "records the old one. What was made is kept: run the same command again"
+        f"{project.folder / PARAMS_FILE} {change}, so the run was stopped: the remaining stages would use "
+        "the new values while MLflow recorded the old ones. Finished stages are kept; run the same command "
+        "again"
     )
 
 
 def check_rules(project: Project, params: Params) -> None:
-    """Refuse rules of the gate on classes or conditions that the data do not have; `prepare` must be up to date.
+    """Refuse gate rules on classes or conditions that the dataset does not have.
+
+    Call it when `prepare` is up to date.
 
     Raises:
-        ValueError: Names the rule, the value, and what there is.
+        ValueError: If there is such a rule; names the rule, the value and the possible values.
     """
     facts = artifacts.load("prepare", project.artifacts / "prepare", check_files=False).facts
     try:
@@ -83,14 +89,18 @@ def check_rules(project: Project, params: Params) -> None:
 
 
 def fetch_weights(project: Project, params: Params) -> list[str]:
-    """Lay what training starts from, where that is a version in MLflow, where DVC watches it and a stage reads it.
+    """Copy the initial weights of a training from MLflow, if they are those of a registered version.
 
-    An alias may have moved since, so it is looked up before every run; what it names now is in the file, whose digest DVC knows.
+    They are copied to the file that DVC watches and that a stage reads. An alias may have moved since the
+    last run, so it is resolved before every run. If it moved, the file changes and with it its digest in DVC.
 
     Returns:
-        A line for each file that is new.
+        A line for each new file.
+
+    Raises:
+        ValueError: If a file of the version is missing or damaged.
     """
-    said = []
+    messages = []
     for reference, name in registered_weights(params).items():
         source, sha256 = model_versions.locate(project, reference)
         target = project.folder / name
@@ -102,8 +112,8 @@ def fetch_weights(project: Project, params: Params) -> list[str]:
             )
         target.parent.mkdir(parents=True, exist_ok=True)
         artifacts.write_atomically(target, source.read_bytes())
-        said.append(f"fetched {reference} ({sha256[:12]})")
-    return said
+        messages.append(f"fetched {reference} ({sha256[:12]})")
+    return messages
 
 
 def check_space(project: Project, least_bytes: int = MIN_FREE_BYTES) -> None:
@@ -111,8 +121,8 @@ def check_space(project: Project, least_bytes: int = MIN_FREE_BYTES) -> None:
     free = shutil.disk_usage(project.folder).free
     if free < least_bytes:
         raise ValueError(
-            f"only {free / 2**30:.2f} GiB are free on the disk of {project.folder}, a run needs {least_bytes / 2**30:.1f}; "
-            "free some and run it again"
+            f"only {free / 2**30:.2f} GiB are free on the disk of {project.folder}, but a run needs "
+            f"{least_bytes / 2**30:.1f}; free some space and run the same command again"
         )
 
 

@@ -44,11 +44,11 @@ class Run:
         return "up to date"
 
     def fail(self, message: str, *, printed: bool = False) -> StepFailed:
-        """Record why the run ends here; returns the exception to raise.
+        """Record and print why the run ends here; returns the exception to raise.
 
         Args:
             message: The failure, as a paragraph.
-            printed: The stage has printed the message already.
+            printed: The stage has already printed the message, so it is not printed again.
         """
         self.failure = self.failure or message
         if not printed:

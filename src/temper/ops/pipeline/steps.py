@@ -1,6 +1,7 @@
-"""What each step of the pipeline does: run a stage through DVC, time the candidates, register the model.
+"""The steps of the pipeline: run a stage through DVC, time the candidates, register the model.
 
-Each function returns a message of one line, or raises `StepFailed`. Nothing here imports Prefect; `tasks` makes Prefect tasks of these functions.
+Each function returns a message of one line, or raises `StepFailed`. Nothing here imports Prefect; `tasks`
+makes Prefect tasks of these functions.
 """
 
 import sys
@@ -17,9 +18,9 @@ from temper.ops.system import failure_messages, subprocesses
 from temper.stages import BY_NAME
 
 _RECORDED = {*CANDIDATES.values(), "evaluate", MEASURE}
-"""Steps after which the candidates' runs in MLflow change."""
+"""Steps after which the candidates' runs in MLflow must be updated."""
 SPLITS = "prepare"
-"""The stage that splits the data set."""
+"""The stage that splits the dataset."""
 
 
 def run_stage(run: Run, name: str) -> str:
@@ -28,9 +29,9 @@ def run_stage(run: Run, name: str) -> str:
     if not planned.runs:
         return run.skip(name)
     run.record.begin()
-    if name == SPLITS and (kept := split_history.save_splits(run.project, run.params)):
-        run.report(name, kept)
-    if SPLITS in stage.inputs:  # hours of training may lead up to the gate
+    if name == SPLITS and (saved := split_history.save_splits(run.project, run.params)):
+        run.report(name, saved)
+    if SPLITS in stage.inputs:  # not only at the gate, after hours of training
         preflight.check_rules(run.project, run.params)
     run.report(name, f"{stage.summary} ({planned.reasons[0]})")
     with run.record.training(name):
@@ -45,7 +46,7 @@ def run_stage(run: Run, name: str) -> str:
         run.record.finish_child(name)
     messages = {
         "ran": f"done in {outcome.seconds:.0f} s",
-        "restored": "restored from DVC's cache: made before from the same inputs",
+        "restored": "restored from DVC's cache: an earlier run made it from the same inputs",
     }
     message = messages.get(outcome.state, outcome.state)
     run.report(name, message)
@@ -53,7 +54,7 @@ def run_stage(run: Run, name: str) -> str:
 
 
 def measure(run: Run) -> str:
-    """Time the candidates on this machine and write the model card, unless that is up to date."""
+    """Time the candidates on this machine and write the model card, unless both are up to date."""
     if not plan.unmeasured(run.project):
         return run.skip(MEASURE)
     run.report(MEASURE, "time the candidates on this machine")
@@ -61,8 +62,8 @@ def measure(run: Run) -> str:
     command = [sys.executable, "-m", "temper", MEASURE]
     ended = subprocesses.run(command, cwd=run.project.folder, env=run.project.child_environment())
     if ended.code:
-        message, told = failure_messages.read(MEASURE, ended)
-        raise run.fail(message, printed=told)
+        message, printed = failure_messages.read(MEASURE, ended)
+        raise run.fail(message, printed=printed)
     seconds = time.monotonic() - started
     run.ran.add(MEASURE)
     summary.note_seconds(run.project, MEASURE, seconds)

@@ -35,14 +35,17 @@ _SECONDS = "seconds.json"
 
 
 def note_seconds(project: Project, step: str, seconds: float) -> None:
-    """Remember how long a step took when it last really ran."""
+    """Store how many seconds a step took; call it only if the step ran, not if its result was restored."""
     known = known_seconds(project)
     project.hidden.mkdir(exist_ok=True)
     artifacts.write_sealed(project.hidden / _SECONDS, {**known, step: round(seconds, 1)})
 
 
 def known_seconds(project: Project) -> dict[str, float]:
-    """How long each step took when it last ran; nothing if that file is missing or damaged: no result hangs on it."""
+    """Return how many seconds each step took when it last ran.
+
+    The result is empty if the file is missing or damaged; no result depends on it.
+    """
     try:
         return dict(artifacts.read_sealed(project.hidden / _SECONDS))
     except ValueError:
@@ -50,7 +53,7 @@ def known_seconds(project: Project) -> dict[str, float]:
 
 
 def make(project: Project, params: Params, registered: Registered) -> dict[str, Any]:
-    """The summary, from the artifacts and reports that lie there now.
+    """Make the summary from the current artifacts and reports.
 
     Raises:
         ValueError: If an artifact is missing or unfinished.
@@ -85,7 +88,7 @@ def make(project: Project, params: Params, registered: Registered) -> dict[str, 
 
 
 def write(project: Project, summary: dict[str, Any]) -> None:
-    """Write reports/summary.json, whole or not at all."""
+    """Write reports/summary.json atomically."""
     artifacts.write_atomically(project.reports / FILE, json.dumps(summary, indent=2) + "\n")
 
 
@@ -103,7 +106,7 @@ def _candidate(headline: str, entry: dict[str, Any], timed: dict[str, Any]) -> d
 
 
 def show(project: Project, summary: dict[str, Any], console: Console) -> None:
-    """Print the table of candidates, what is registered and where to look next."""
+    """Print the table of candidates, the registered version and where to look next."""
     headline = summary["headline"]
     table = Table(title=f"{summary['project']}: candidates on the test split", box=None, title_justify="left")
     table.add_column("candidate", no_wrap=True)
@@ -138,14 +141,14 @@ def show(project: Project, summary: dict[str, Any], console: Console) -> None:
 
 
 def say_bytes(count: int) -> str:
-    """A size for people: 1,234,567 bytes are `1.2 MB`."""
+    """Format a number of bytes for people: 1,234,567 bytes are `1.2 MB`."""
     if count >= 1_000_000:
         return f"{count / 1e6:.1f} MB"
     return f"{count / 1e3:.1f} kB"
 
 
 def say_count(count: int) -> str:
-    """A count for people: 20,000,000 are `20.0 M`."""
+    """Format a count for people: 20,000,000 are `20.0 M`."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if count >= size:
             return f"{count / size:.1f} {letter}"

@@ -1,7 +1,7 @@
-"""What the trainings of a run will take, told before it begins; an estimate that fails never ends a run.
+"""Reports before a run how long its trainings will take. An estimate that fails never ends a run.
 
-The timing is done by a process of its own (`python -m temper estimate`): nothing here imports torch, and what it needs of memory is gone
-before training begins.
+A separate process does the timing (`python -m temper estimate`). So this module does not import torch, and
+the memory that the timing needs is free again before training starts.
 """
 
 import sys
@@ -23,13 +23,13 @@ from temper.ops.project import Project
 from temper.ops.system import failure_messages, subprocesses
 
 _ALL = ("",)
-"""Every line begins so: nothing of what it says is shown."""
+"""Beginning of every line, so that no output of the estimate is shown."""
 
 
 def report_lines(project: Project, params: Params, steps: tuple[plan.Step, ...]) -> list[str]:
-    """A line for each long stage that will run, and a warning where it is very long.
+    """Return a line for each long stage that will run, and a warning for each very long training.
 
-    Nothing is timed where no training will run, or where all of them take less than a minute.
+    Nothing is timed if no training will run, or if all trainings take less than a minute.
     """
     running = {step.name: step for step in steps if step.runs and step.name in TIMED}
     try:
@@ -44,8 +44,8 @@ def report_lines(project: Project, params: Params, steps: tuple[plan.Step, ...])
             _time(project, missing)
             found = read_estimates(project.folder, params, size)
     except (ValueError, OSError) as error:
-        why = artifacts.explain(error) if isinstance(error, OSError) else str(error)
-        return [f"what training will take could not be estimated: {why}"]
+        reason = artifacts.explain(error) if isinstance(error, OSError) else str(error)
+        return [f"the training time could not be estimated: {reason}"]
     lines = []
     for name, step in running.items():
         lines.append(f"{name}: {'at most ' if _may_be_less(project, step) else ''}{found[name]}")
@@ -53,32 +53,36 @@ def report_lines(project: Project, params: Params, steps: tuple[plan.Step, ...])
             lines.append(
                 f"warning: {advise(name, params, found[name], warn_minutes=params.plan.warn_minutes)}"
             )
-    return [*lines, *_sum([found[name] for name in running])]
+    return [*lines, *_format_total([found[name] for name in running])]
 
 
 def _time(project: Project, stages: list[str]) -> None:
-    """Have stages timed.
+    """Time stages in a separate process.
 
     Raises:
-        ValueError: If that failed; says why.
+        ValueError: If the timing failed; names the reason.
     """
     command = [sys.executable, "-m", "temper", "estimate", *stages]
-    print("estimating what training will take: a few steps are timed", file=sys.stderr, flush=True)
+    print("estimating the training time: timing a few steps", file=sys.stderr, flush=True)
     ended = subprocesses.run(command, cwd=project.folder, env=project.child_environment(), hide=_ALL)
     if ended.code:
         raise ValueError(failure_messages.read("estimate", ended)[0])
 
 
 def _may_be_less(project: Project, step: plan.Step) -> bool:
-    """Whether a stage may go on from a checkpoint, or come back from DVC's cache: it was begun, or ran, before."""
+    """Return whether a stage may take less time than estimated.
+
+    If it was started or ran before, it may continue from a checkpoint, or DVC may restore its result.
+    """
     marks = (project.hidden / "checkpoints").glob(f"*/{artifacts.STAGE_OF_CHECKPOINTS}")
-    begun = any(mark.read_text(encoding="utf-8") == step.name for mark in marks)
-    return begun or step.reasons[0] != plan.NEVER
+    started = any(mark.read_text(encoding="utf-8") == step.name for mark in marks)
+    return started or step.reasons[0] != plan.NEVER
 
 
-def _sum(estimates: list[Estimate]) -> list[str]:
+def _format_total(estimates: list[Estimate]) -> list[str]:
     if len(estimates) < 2:
         return []
     return [
-        f"together {say_seconds(sum(each.seconds for each in estimates))}; the other stages are short beside them"
+        f"together {say_seconds(sum(each.seconds for each in estimates))}; "
+        "the other stages take much less time"
     ]

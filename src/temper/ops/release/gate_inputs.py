@@ -1,4 +1,4 @@
-"""What the gate is asked with: ratings of this run's candidates, and the champion's on the same images."""
+"""The input of the gate: the ratings of this run's candidates, and the champion's on the same images."""
 
 import json
 import sys
@@ -20,12 +20,12 @@ FOLDER = "ratings"
 
 
 def judge_candidate(project: Project, params: Params, champion: Registered | None) -> Verdict:
-    """The gate's verdict on the quantized model that lies in the artifacts.
+    """Return the gate's verdict on the quantized model in the artifacts.
 
     Args:
-        project: Whose artifacts they are.
-        params: With the rules.
-        champion: The version it is held against; None if there is none.
+        project: Project with the artifacts.
+        params: Parameters of the project, with the rules.
+        champion: Version with which the model is compared; None if there is no champion.
     """
     evaluated = artifacts.load("evaluate", project.artifacts / "evaluate", check_files=False)
     if champion is not None and (leak := leaked(project, champion)):
@@ -43,7 +43,9 @@ def judge_candidate(project: Project, params: Params, champion: Registered | Non
 def judge_version(
     project: Project, params: Params, version: Registered, champion: Registered | None
 ) -> Verdict:
-    """The gate's verdict on any registered version; of rules that compare with the teacher or the student it knows nothing.
+    """Return the gate's verdict on any registered version.
+
+    No ratings of teacher and student and no speeds are available here, so a rule on them does not hold.
 
     Raises:
         ValueError: If the version cannot be measured.
@@ -64,7 +66,11 @@ def judge_version(
 
 
 def measure_version(project: Project, version: Registered) -> Rating | str:
-    """How a registered version does on the images of today; measured once. Text, if it cannot be measured: why, and the way out."""
+    """Return the rating of a registered version on the current test images. It is measured only once.
+
+    Returns:
+        The rating, or, if the version cannot be measured, a text with the reason and the way out.
+    """
     file = result_file(project, version)
     if file.is_file():
         try:
@@ -74,20 +80,24 @@ def measure_version(project: Project, version: Registered) -> Rating | str:
     name = f"version {version.version} of {version.name}"
     if not version.whole:
         return (
-            f"{name} cannot be evaluated: {version.file} is missing or damaged; put it back, or, if it is the champion, `make rollback`, "
-            'or make the new one champion all the same: make promote REASON="..."'
+            f"{name} cannot be evaluated: {version.file} is missing or damaged; restore the file, or, if the "
+            "version is the champion, run `make rollback`, or make the new version the champion anyway: "
+            'make promote REASON="..."'
         )
-    print(f"measuring {name} on the images of today", flush=True)
+    print(f"measuring {name} on the current test images", flush=True)
     command = [sys.executable, "-m", "temper", "rate", str(version.file), str(file)]
     ended = subprocesses.run(command, cwd=project.folder, env=project.child_environment())
     if ended.code:
         message, _ = failure_messages.read("rate", ended)
-        return f'{name} cannot be evaluated: {message}; if the new one is meant to take over: make promote REASON="..."'
+        return (
+            f"{name} cannot be evaluated: {message}; to make the new version the champion anyway: "
+            'make promote REASON="..."'
+        )
     return read_rating(file)
 
 
 def save_result(project: Project, version: Registered) -> None:
-    """Keep the rating of the version that was registered just now: evaluate made it, nobody need measure it again."""
+    """Store evaluate's rating of the version just registered, so that the version is not measured again."""
     evaluated = artifacts.load("evaluate", project.artifacts / "evaluate", check_files=False)
     file = result_file(project, version)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -95,19 +105,23 @@ def save_result(project: Project, version: Registered) -> None:
 
 
 def leaked(project: Project, version: Registered) -> str | None:
-    """What to say if a version was trained on images that it would be measured on; None if it was not."""
+    """Return an error message if a version was trained on current test images; None if it was not."""
     seen, total = split_history.count_seen(project, version)
     if not seen:
         return None
     return (
-        f"version {version.version} of {version.name} was trained on {seen} of today's {total} test images, so its score would be too good; "
-        f"put back the splits it was trained with ({project.folder / 'splits.parquet'} keeps them when images arrive by `make retrain` or "
-        '`make pipeline`), or make the new one champion by hand: make promote REASON="..."'
+        f"version {version.version} of {version.name} was trained on {seen} of the {total} current test "
+        "images, so its score would be too good; restore the splits with which it was trained "
+        f"({project.folder / 'splits.parquet'} stores them when `make retrain` or `make pipeline` reads new "
+        'images), or make the new version the champion anyway: make promote REASON="..."'
     )
 
 
 def result_file(project: Project, version: Registered) -> Path:
-    """Where a version's rating lies: named by the digests of the model and of all that decides what is measured."""
+    """Return the path of a version's rating.
+
+    Its name contains the digest of the model, and the digest of everything that affects the measurement.
+    """
     evaluated = artifacts.load("evaluate", project.artifacts / "evaluate", check_files=False)
     made_with = artifacts.digest_json([evaluated.made_from["prepare"], evaluated.params, evaluated.code])
     return project.hidden / FOLDER / f"{version.digest[:16]}-{made_with[:16]}.safetensors"

@@ -1,8 +1,9 @@
-"""Who is champion: the gate's word carried out, promotion and rollback by hand, and what somebody did in MLflow noticed.
+"""Changes of the champion: by the gate's verdict, by promotion and rollback, and by hand in MLflow.
 
-The log comes first (`ledger.py`): a line is written, then MLflow is brought to what it says, and last a tag of the registered model
-tells how far that went. So a promotion that was cut off is finished by whoever comes next, and an alias that is
-elsewhere though the tag is up to date was moved by hand: legal, put on record, never fought.
+The log comes first (`promotion_log.py`): a line is written, then MLflow is changed accordingly, and finally a
+tag of the registered model records up to which line this was done. So the next command completes an
+interrupted promotion. If the tag is up to date and the alias still differs, a user moved the alias in MLflow.
+This is allowed: it is logged and never undone.
 """
 
 import json
@@ -26,71 +27,82 @@ from temper.ops.release.promotion_log import Entry
 
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
 _DONE = "promotions"
-"""Tag of the registered model: up to which line of the log MLflow was brought."""
+"""Tag of the registered model: number of the last line of the log that was applied to MLflow."""
 _COPY, _FOLDER = "promotions.run", "promotion"
-"""Tag: the run that has the newest copy of the log, and the folder of its artifacts where it lies."""
+"""Tag with the run that has the newest copy of the log, and the folder of the copy in the run's artifacts."""
 _VERDICT = "Gate: "
-"""What stands before it in a version's description stays as it is."""
+"""Beginning of the verdict in a version's description; the text before it stays unchanged."""
 _GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
 def decide(client: MlflowClient, project: Project, params: Params, version: Registered) -> str:
-    """Ask the gate about the version just registered, and carry out what it says; returns the verdict in a sentence."""
+    """Ask the gate about the version just registered and apply its verdict; returns it in one line."""
     gate_inputs.save_result(project, version)
     with promotion_log.exclusive(project):
         reconcile(client, project, params.project)
         champion = model_versions.named(project, params.project, alias=CHAMPION)
         if champion is not None and champion.version == version.version:
-            about = [entry for entry in promotion_log.read(project) if entry.version == version.version]
-            _mark(client, version, about[-1].outcome or about[-1].action, about[-1].why)
-            return "it is the champion already"
+            entries = [entry for entry in promotion_log.read(project) if entry.version == version.version]
+            _mark(client, version, entries[-1].outcome or entries[-1].action, entries[-1].why)
+            return "it is already the champion"
         found = gate_inputs.judge_candidate(project, params, champion)
         action: promotion_log.Action = "promoted" if found.opens else "kept"
         _enact(client, project, version, action, champion, why=found.sentence, outcome=found.outcome)
-        _keep(client, version, found)
+        _store_verdict(client, version, found)
         return found.sentence
 
 
 def promote(client: MlflowClient, project: Project, params: Params, number: int | None, reason: str) -> str:
-    """Make a version champion, the challenger unless another is named; a reason makes up for a gate that says no.
+    """Make a version the champion; returns the log's line about it.
+
+    Args:
+        client: MLflow client of the project's store.
+        project: Project whose champion changes.
+        params: Parameters of the project.
+        number: Number of the version; None stands for the challenger.
+        reason: Reason, which is recorded. If the gate rejects the version, a reason is required and overrides
+            the gate.
 
     Raises:
-        ValueError: If there is no such version, its file is not what was registered, or the gate says no and no reason was given.
+        ValueError: If there is no such version, its file is not the one that was registered, or the gate
+            rejects it and there is no reason.
     """
     with promotion_log.exclusive(project):
         reconcile(client, project, params.project)
         version = _find(project, params.project, number, CHALLENGER)
         champion = model_versions.named(project, params.project, alias=CHAMPION)
         if champion is not None and champion.version == version.version:
-            return f"version {version.version} is the champion already"
+            return f"version {version.version} is already the champion"
         found = _judge(project, params, version, champion)
         if not found.opens and not reason:
             raise ValueError(
-                f"the gate says no to version {version.version}:\n{found.words()}\nIf it shall be champion all the same: "
-                f'make promote VERSION={version.version} REASON="..."; the reason is put on record'
+                f"the gate rejects version {version.version}:\n{found.words()}\n"
+                f'To make it the champion anyway: make promote VERSION={version.version} REASON="..."; '
+                "the reason is recorded"
             )
         forced = not found.opens
         why = f"{reason} (the gate: {found.sentence})" if reason else found.sentence
         entry = _enact(
             client, project, version, "promoted", champion, why=why, outcome=found.outcome, forced=forced
         )
-        _keep(client, version, found)
+        _store_verdict(client, version, found)
         return promotion_log.line(entry)
 
 
 def roll_back(client: MlflowClient, project: Project, params: Params, reason: str) -> str:
-    """Make the champion before this one champion again.
+    """Make the previous champion the champion again; returns the log's line about it.
 
     Raises:
-        ValueError: If there was none, or its file is not what was registered.
+        ValueError: If there is none, or its file is not the one that was registered.
     """
     with promotion_log.exclusive(project):
         reconcile(client, project, params.project)
         before = previous(promotion_log.read(project))
         if before is None:
             raise ValueError(
-                f"{params.project} has had no champion before this one that was not rolled back; `make history` shows what there was, and make promote VERSION=n "
-                "makes any version champion"
+                f"{params.project} has no earlier champion to roll back to; champions that were rolled back "
+                "do not count. `make history` lists all champions, and make promote VERSION=n makes any "
+                "version the champion"
             )
         version = _find(project, params.project, before, PREVIOUS)
         champion = model_versions.named(project, params.project, alias=CHAMPION)
@@ -99,7 +111,10 @@ def roll_back(client: MlflowClient, project: Project, params: Params, reason: st
 
 
 def previous(entries: list[Entry]) -> int | None:
-    """The champion that a rollback goes to: the one before this one, those that were rolled back left out."""
+    """Return the version to which a rollback goes, or None.
+
+    It is the champion before the current one. Champions that were rolled back do not count.
+    """
     champions: list[int] = []
     for entry in entries:
         if entry.action == "rolled back":
@@ -111,7 +126,10 @@ def previous(entries: list[Entry]) -> int | None:
 
 
 def reconcile(client: MlflowClient, project: Project, name: str) -> None:
-    """Finish a promotion that was cut off, and put on record what was done by hand; call it while holding the champion."""
+    """Complete an interrupted promotion, and log a change made by hand.
+
+    Call it while holding `promotion_log.exclusive`.
+    """
     try:
         tags = client.get_registered_model(name).tags
     except MlflowException as error:
@@ -121,12 +139,12 @@ def reconcile(client: MlflowClient, project: Project, name: str) -> None:
     done = int(tags.get(_DONE, "0"))
     entries = promotion_log.read(project)
     if len(entries) < done and _COPY in tags:
-        _bring_back(client, project, tags[_COPY])
+        _restore_log(client, project, tags[_COPY])
         entries = promotion_log.read(project)
     if len(entries) < done:
         client.set_registered_model_tag(name, _DONE, str(done := len(entries)))
     if entries and done < entries[-1].number:
-        _carry_out(client, project, name, entries[-1])
+        _apply(client, project, name, entries[-1])
     champion = model_versions.named(project, name, alias=CHAMPION)
     now, before = champion.version if champion else None, entries[-1].champion if entries else None
     if now != before:
@@ -139,11 +157,14 @@ def reconcile(client: MlflowClient, project: Project, name: str) -> None:
             digest=digest,
             why="the alias was moved in MLflow",
         )
-        _carry_out(client, project, name, entry)
+        _apply(client, project, name, entry)
 
 
 def record_changes(project: Project, name: str) -> None:
-    """Put on record what was done by hand, if anything was; MLflow is only asked where something is amiss."""
+    """Log a change that was made by hand, if there is one.
+
+    MLflow's client is used only if alias and log differ.
+    """
     champion, entries = model_versions.named(project, name, alias=CHAMPION), promotion_log.read(project)
     if (champion.version if champion else None) == (entries[-1].champion if entries else None):
         return
@@ -151,31 +172,38 @@ def record_changes(project: Project, name: str) -> None:
         reconcile(tracking_store.connect(project), project, name)
 
 
-def _bring_back(client: MlflowClient, project: Project, run: str) -> None:
-    """The log was lost, or an old one put in its place: the copy that MLflow has knows more."""
+def _restore_log(client: MlflowClient, project: Project, run: str) -> None:
+    """Restore a log that is missing or was replaced by an older one, from the longer copy in MLflow."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             found = Path(client.download_artifacts(run, f"{_FOLDER}/{promotion_log.FILE}", folder))
         except (MlflowException, OSError):
-            return  # the copy is lost too: the log begins anew
+            return  # the copy is lost too, so a new log starts
         artifacts.write_atomically(promotion_log.path(project), found.read_bytes())
-    print(f"{promotion_log.path(project)} was lost; it is back from MLflow's copy", file=sys.stderr)
+    print(
+        f"{promotion_log.path(project)} was missing or outdated and has been restored from MLflow's copy",
+        file=sys.stderr,
+    )
 
 
 def _find(project: Project, name: str, number: int | None, alias: str) -> Registered:
     version = model_versions.named(project, name, version=number, alias=None if number else alias)
     if version is None:
-        asked = f"version {number} of {name}" if number else f"version of {name} with the alias {alias}"
-        raise ValueError(f"there is no {asked}; `make history` and `make ui` show what there is")
+        wanted = f"version {number} of {name}" if number else f"version of {name} with the alias {alias}"
+        raise ValueError(f"there is no {wanted}; `make history` and `make ui` show what exists")
     if not version.whole:
         raise ValueError(
-            f"{version.file} is missing or is not the file that was registered (SHA-256 {version.digest[:12]}...); it is not made champion"
+            f"{version.file} is missing or is not the file that was registered "
+            f"(SHA-256 {version.digest[:12]}...), so version {version.version} cannot become the champion"
         )
     return version
 
 
 def _judge(project: Project, params: Params, version: Registered, champion: Registered | None) -> Verdict:
-    """The gate's verdict on a version: with all that is known about this run's candidates, if it is of these."""
+    """Return the gate's verdict on a version.
+
+    If the version is the current run's candidate, its teacher, student and speeds are compared, too.
+    """
     if candidates.read(project)[CANDIDATE]["digest"] == version.digest:
         return gate_inputs.judge_candidate(project, params, champion)
     return gate_inputs.judge_version(project, params, version, champion)
@@ -202,12 +230,12 @@ def _enact(
         outcome=outcome,
         forced=forced,
     )
-    _carry_out(client, project, version.name, entry)
+    _apply(client, project, version.name, entry)
     return entry
 
 
-def _carry_out(client: MlflowClient, project: Project, name: str, entry: Entry) -> None:
-    """Bring MLflow to what a line says; doing it twice changes nothing."""
+def _apply(client: MlflowClient, project: Project, name: str, entry: Entry) -> None:
+    """Change MLflow as a line of the log says; a second call changes nothing."""
     if entry.action in ("promoted", "rolled back"):
         client.set_registered_model_alias(name, CHAMPION, str(entry.version))
     if entry.action != "kept" and (before := previous(promotion_log.read(project))) is not None:
@@ -223,11 +251,11 @@ def _carry_out(client: MlflowClient, project: Project, name: str, entry: Entry) 
     client.set_registered_model_tag(name, _DONE, str(entry.number))
 
 
-def _keep(client: MlflowClient, version: Registered, found: Verdict) -> None:
-    """The verdict, onto the version and its run."""
+def _store_verdict(client: MlflowClient, version: Registered, found: Verdict) -> None:
+    """Store the verdict with the version and with its run."""
     known = client.get_model_version(version.name, str(version.version))
-    words = (known.description or "").partition(_VERDICT)[0].rstrip()
-    client.update_model_version(version.name, str(version.version), f"{words}\n\n{_VERDICT}{found.sentence}")
+    text = (known.description or "").partition(_VERDICT)[0].rstrip()
+    client.update_model_version(version.name, str(version.version), f"{text}\n\n{_VERDICT}{found.sentence}")
     if run := known.run_id:
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "verdict.json").write_text(
@@ -239,6 +267,6 @@ def _keep(client: MlflowClient, version: Registered, found: Verdict) -> None:
 
 
 def _mark(client: MlflowClient, version: Registered, outcome: str, why: str) -> None:
-    """The tags that say that nothing is left to do about a version; last of all."""
+    """Set the tags that mark a version's registration as finished; they must be set last."""
     client.set_model_version_tag(version.name, str(version.version), "gate.why", why[:4000])
     client.set_model_version_tag(version.name, str(version.version), "gate", outcome)

@@ -1,7 +1,8 @@
-"""The promotion log: who made which version champion, when and why. Lines are only ever added.
+"""The promotion log: who made which version the champion, when and why. Lines are only appended.
 
-It lies in `mlruns/promotions.jsonl`; each line holds the digest of the one before, so that a line that was changed or taken out is
-noticed. A copy goes with every promotion to MLflow (`promotion.py`), from which a lost file comes back. No MLflow is imported here.
+The log is `mlruns/promotions.jsonl`. Each line contains the digest of the line before it, so a line that was
+changed or removed is noticed. Every promotion stores a copy of the log in MLflow (`promotion.py`), from which
+a lost file is restored. This module does not import MLflow.
 """
 
 import fcntl
@@ -20,42 +21,46 @@ from temper.ops.project import Project
 
 FILE = "promotions.jsonl"
 Action = Literal["promoted", "rolled back", "kept", "by hand"]
-"""`kept`: the gate left the champion where it was. `by hand`: somebody moved the alias in MLflow."""
+"""`kept`: the gate did not change the champion. `by hand`: a user moved the alias in MLflow."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A line of the log."""
+    """One line of the log."""
 
     number: int
     action: Action
     version: int | None
-    """The version it is about: the new champion, or, where the champion was kept, the challenger; None: the alias was removed."""
+    """The new champion or, if the champion was kept, the challenger; None if the alias was removed."""
     before: int | None
-    """The champion before it."""
+    """The champion before this entry."""
     digest: str | None
     """SHA-256 of the version's file."""
     why: str
-    """The gate's verdict in a sentence, or a person's reason."""
+    """The gate's verdict in one line, or a user's reason."""
     outcome: str | None = None
-    """The gate's verdict: pass, fail, bootstrap, incomparable; None where it was not asked."""
+    """The gate's verdict: pass, fail, bootstrap or incomparable; None if the gate was not asked."""
     forced: bool = False
-    """The gate said no, and a person said yes."""
+    """Whether a user promoted the version although the gate rejected it."""
     who: str = ""
+    """User and host that made the entry."""
     when: str = ""
-    """UTC, to the second."""
+    """Time of the entry in UTC, to the second."""
     last: str = ""
-    """Digest of the line before."""
+    """Digest of the line before this one; empty in the first line."""
 
     @property
     def champion(self) -> int | None:
-        """The champion after it."""
+        """The champion after this entry."""
         return self.before if self.action == "kept" else self.version
 
 
 @contextmanager
 def exclusive(project: Project) -> Iterator[None]:
-    """Hold the champion: nobody else promotes or rolls back meanwhile; the kernel lets go of what a dead process held."""
+    """Hold the lock on the champion, so that no other process promotes or rolls back at the same time.
+
+    It is a lock of the kernel, which releases it when the process that holds it ends.
+    """
     project.hidden.mkdir(parents=True, exist_ok=True)
     with (project.hidden / "promotion.lock").open("a+", encoding="utf-8") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
@@ -63,15 +68,15 @@ def exclusive(project: Project) -> Iterator[None]:
 
 
 def path(project: Project) -> Path:
-    """Where the log lies."""
+    """Return the path of the log."""
     return project.runs / FILE
 
 
 def read(project: Project) -> list[Entry]:
-    """The log from its beginning; empty if there is none.
+    """Return all entries of the log, the oldest first; empty if there is no log.
 
     Raises:
-        ValueError: If a line was changed or taken out; names it.
+        ValueError: If a line was changed or removed; names the line.
     """
     if not path(project).is_file():
         return []
@@ -83,7 +88,7 @@ def read(project: Project) -> list[Entry]:
             value = json.loads(line)
             entry = Entry(**value)
         except (ValueError, TypeError) as error:
-            raise _damaged(project, number, "it is no line of this log") from error
+            raise _damaged(project, number, "it is not an entry of this log") from error
         if entry.last != last or entry.number != number:
             raise _damaged(project, number, "it does not follow from the line before")
         entries.append(entry)
@@ -92,7 +97,10 @@ def read(project: Project) -> list[Entry]:
 
 
 def add(project: Project, **what: Any) -> Entry:
-    """Add a line; call it while holding `alone`. Number, time, person and the digest of the line before are filled in."""
+    """Append a line; call it while holding `exclusive`.
+
+    Number, time, user and the digest of the line before are filled in.
+    """
     entries = read(project)
     entry = Entry(
         number=len(entries) + 1,
@@ -106,7 +114,7 @@ def add(project: Project, **what: Any) -> Entry:
 
 
 def write(project: Project, entries: list[Entry]) -> None:
-    """Write the log as a whole, or not at all: a line that is half there would spoil the next."""
+    """Write the log atomically, since half a line would damage the next one."""
     project.runs.mkdir(parents=True, exist_ok=True)
     write_atomically(
         path(project), "".join(json.dumps(asdict(entry), ensure_ascii=False) + "\n" for entry in entries)
@@ -114,21 +122,21 @@ def write(project: Project, entries: list[Entry]) -> None:
 
 
 def format_log(entries: list[Entry]) -> str:
-    """The log as lines for people, the newest last."""
+    """Format the log for the terminal, one line for each entry, the newest last."""
     return "\n".join(line(entry) for entry in entries)
 
 
 def line(entry: Entry) -> str:
-    """An entry in a line."""
+    """Format an entry as one line."""
     version = f"version {entry.version}" if entry.version is not None else "no version"
     moved = (
         f" (champion before: {entry.before})"
         if entry.before not in (None, entry.version) and entry.action != "kept"
         else ""
     )
-    said = {
+    text = {
         "promoted": f"{version} became champion{moved}",
-        "rolled back": f"back to {version}{moved}",
+        "rolled back": f"rolled back to {version}{moved}",
         "kept": f"{version} stayed challenger, champion is still {entry.before}"
         if entry.before
         else f"{version} stayed challenger; no champion",
@@ -137,11 +145,12 @@ def line(entry: Entry) -> str:
         else f"the alias champion was removed by hand{moved}",
     }[entry.action]
     forced = " FORCED" if entry.forced else ""
-    return f"{entry.when}  {entry.who}  {said}{forced}: {entry.why}"
+    return f"{entry.when}  {entry.who}  {text}{forced}: {entry.why}"
 
 
 def _damaged(project: Project, number: int, why: str) -> ValueError:
     return ValueError(
-        f"{path(project)}, line {number}: {why}. The log only ever grows, so somebody changed it; put back a copy (every promotion laid "
-        "one beside its run in MLflow), or move the file away, and the log begins anew"
+        f"{path(project)}, line {number}: {why}. Lines are only appended, so the file was damaged or edited; "
+        "restore a copy (every promotion stored one with its run in MLflow), or move the file away to start "
+        "a new log"
     )

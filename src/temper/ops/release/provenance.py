@@ -1,7 +1,8 @@
-"""From what exactly a version was made, kept with its run; and the way back: make it again in a folder of its own.
+"""Stores the exact inputs of a version with its run, and makes the version again from them in another folder.
 
-Kept are dvc.lock, params.yaml, the kept splits, the revision of the code and what was not committed. DVC's cache has the data under the digests that
-dvc.lock names. Nothing of the user's git is touched: the code is taken out of its history into the other folder.
+Stored are dvc.lock, params.yaml, the splits, the revision of the code and the uncommitted changes. DVC's
+cache has the data under the digests that dvc.lock names. The user's git repository is only read: the code of
+the revision is unpacked into the other folder.
 """
 
 import io
@@ -29,11 +30,11 @@ from temper.ops.system import failure_messages, subprocesses
 FOLDER, CODE, CHANGES = "made-from", "code.json", "uncommitted.diff"
 _SOURCES = ("src", "flows", "tasks")
 _KEPT = ("ingest",)
-"""Stages whose result is taken from DVC's cache; the others run again."""
+"""Stages whose results come from DVC's cache; the other stages run again."""
 
 
 def keep(client: MlflowClient, project: Project, params: Params, run: str) -> None:
-    """Keep what the model that lies in the artifacts was made from, with a run."""
+    """Store the inputs of the model in the artifacts with an MLflow run."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for file in (dvc.LOCK_FILE, PARAMS_FILE, params.prepare.splits):
@@ -48,15 +49,15 @@ def keep(client: MlflowClient, project: Project, params: Params, run: str) -> No
 
 
 def reproduce(client: MlflowClient, project: Project, params: Params, number: int) -> str:
-    """Make a version again from what is kept of it, in `.temper/reproduced/VERSION`; returns what came of it.
+    """Make a version again from its stored inputs, in `.temper/reproduced/VERSION`; returns a message.
 
     Raises:
-        ValueError: If what it was made from is not all there, a stage fails, or another model comes out.
+        ValueError: If an input is missing, a stage fails, or the result is another model.
     """
     version = model_versions.named(project, params.project, version=number)
     if version is None:
         raise ValueError(
-            f"{params.project} has no version {number}; `make history` and `make ui` show what there is"
+            f"{params.project} has no version {number}; `make history` and `make ui` show what exists"
         )
     run = client.get_model_version(params.project, str(number)).run_id
     scratch = project.hidden / "reproduced" / str(number)
@@ -64,12 +65,12 @@ def reproduce(client: MlflowClient, project: Project, params: Params, number: in
     scratch.mkdir(parents=True)
     try:
         kept = Path(download_artifacts(run_id=run, artifact_path=FOLDER, dst_path=str(scratch / "kept")))
-    except Exception as error:  # MLflow's and the file system's own
+    except Exception as error:  # MLflow raises its own errors and those of the file system
         raise ValueError(
-            f"version {number} was registered without a record of what it was made from ({error})"
+            f"version {number} cannot be made again: its run has no readable record of its inputs ({error})"
         ) from error
     code, place = scratch / "code", Project(scratch / "project")
-    _take_out(json.loads((kept / CODE).read_text(encoding="utf-8"))["revision"], kept / CHANGES, code)
+    _unpack_code(json.loads((kept / CODE).read_text(encoding="utf-8"))["revision"], kept / CHANGES, code)
     place.folder.mkdir()
     for path in kept.iterdir():
         if path.name not in (CODE, CHANGES):
@@ -90,8 +91,9 @@ def reproduce(client: MlflowClient, project: Project, params: Params, number: in
     digests = {digest_file(made.path(name)) for name in made.files}
     if version.digest not in digests:
         raise ValueError(
-            f"another model came out than version {number} ({version.digest[:12]}): see {place.artifacts / 'quantize'}. The same machine and the same "
-            "packages (requirements.lock) give the same digest; others need not"
+            f"the new model is not version {number} ({version.digest[:12]}): see "
+            f"{place.artifacts / 'quantize'}. Only the same machine with the same packages "
+            "(requirements.lock) is certain to give the same digest"
         )
     return f"version {number} was made again in {place.folder}: the same digest, {version.digest[:12]}"
 
@@ -102,16 +104,16 @@ def _run(command: list[str], code: Path, environment: dict[str, str]) -> None:
         raise ValueError(f"{command[3]}: {failure_messages.read(command[3], ended)[0]}")
 
 
-def _take_out(revision: str | None, changes: Path, target: Path) -> None:
-    """The code of a revision with changes that were not committed, in another folder."""
+def _unpack_code(revision: str | None, changes: Path, target: Path) -> None:
+    """Unpack the code of a revision into another folder and apply the uncommitted changes to it."""
     if revision is None:
         raise ValueError(
-            "the code was in no git repository when the version was made, so it cannot be taken out again"
+            "the code was in no git repository when the version was made, so it cannot be restored"
         )
     packed = _git("archive", "--format=tar", revision, "src", "pyproject.toml")
     if not packed:
         raise ValueError(
-            f"git has no revision {revision[:12]} any more; fetch it, and run the same command again"
+            f"git does not have revision {revision[:12]} any more; fetch it and run the same command again"
         )
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         archive.extractall(target, filter="data")
@@ -133,19 +135,20 @@ def _take_out(revision: str | None, changes: Path, target: Path) -> None:
         )
         if done.returncode:
             raise ValueError(
-                f"the changes that were not committed could not be put on top of {revision[:12]}: {done.stderr.strip()}"
+                f"the uncommitted changes could not be applied to revision {revision[:12]}: "
+                f"{done.stderr.strip()}"
             )
 
 
 def _changes() -> bytes:
-    """What is not committed of the code, new files included, as a patch."""
+    """Return the uncommitted changes of the code, including new files, as a patch."""
     known = _git("diff", "HEAD", "--", *_SOURCES)
     new = _git("ls-files", "--others", "--exclude-standard", "-z", "--", *_SOURCES).decode().split("\0")
     return known + b"".join(_git("diff", "--no-index", "--", os.devnull, name) for name in new if name)
 
 
 def _git(*arguments: str) -> bytes:
-    """What git answers; nothing outside git."""
+    """Return git's output; empty if git fails, as it does outside a repository."""
     done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, check=False)
-    # A difference without an index ends with 1 where there is one.
+    # `git diff --no-index` ends with status 1 if there is a difference.
     return done.stdout if done.returncode in (0, 1) else b""

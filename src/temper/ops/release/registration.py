@@ -1,7 +1,7 @@
-"""The door to MLflow's registry: the quantized model becomes a version; the gate decides about the champion (`promotion.py`).
+"""Registers the quantized model in MLflow as a version; the gate decides about the champion (`promotion.py`).
 
-Idempotent by the SHA-256 of the ONNX file: a model that is registered is left alone; one whose registration was cut off
-is finished. The bytes that lie in the registry are the bytes that were measured.
+Registration is idempotent by the SHA-256 of the ONNX file: a model that is already registered is not changed,
+and an interrupted registration is completed. The registry stores exactly the bytes that were measured.
 """
 
 import json
@@ -32,32 +32,32 @@ from temper.ops.release import promotion, provenance, split_history
 _REQUIREMENTS = ("onnx", "onnxruntime", "numpy")
 _FILE = "model.onnx"
 _NOTE = "registered_model_meta"
-"""MLflow writes it anew whenever somebody loads the version."""
+"""File that MLflow writes again whenever the version is loaded, so its digest is not checked."""
 
 
 def register(client: MlflowClient, project: Project, params: Params, run: str) -> tuple[Registered, str]:
     """Make the quantized model a version of the registered model, with its aliases.
 
     Args:
-        client: MLflow on the project's store.
-        project: Whose artifacts are registered.
-        params: `project` names the registered model; `gate` holds the rules.
-        run: The child run of the quantized candidate.
+        client: MLflow client of the project's store.
+        project: Project whose model is registered.
+        params: Parameters of the project: `project` is the registered model's name, `gate` has the rules.
+        run: Id of the quantized candidate's child run.
 
     Returns:
-        The version, and the gate's sentence.
+        The version, and the gate's verdict in one line.
 
     Raises:
-        ValueError: If the file that lies there is not the one that was evaluated.
+        ValueError: If the file in the artifacts is not the one that was evaluated.
     """
     evaluated = artifacts.load("evaluate", project.artifacts / "evaluate", check_files=False)
     facts = evaluated.facts["candidates"][CANDIDATE]
     name, digest = params.project, facts["digest"]
     found = model_versions.find(project, name, digest)
     if found is not None and not found.loadable:
-        found = None  # what MLflow wrote about it is lost: a new version of the same bytes takes its place
+        found = None  # MLflow's files of the version are damaged, so a new version gets the same bytes
     if found is not None and not found.whole:
-        _put_back(found, project)
+        _restore_file(found, project)
     if found is not None and found.finished:
         return found, "it was registered before"
     if found is None:
@@ -72,8 +72,8 @@ def register(client: MlflowClient, project: Project, params: Params, run: str) -
     return done or found, sentence
 
 
-def _put_back(version: Registered, project: Project) -> None:
-    """A version's file was lost or damaged: the same bytes lie in the artifact of quantize."""
+def _restore_file(version: Registered, project: Project) -> None:
+    """Restore a version's missing or damaged ONNX file from quantize's artifact, which has the same bytes."""
     quantized = artifacts.load("quantize", project.artifacts / "quantize", check_files=False)
     for name in quantized.files:
         if digest_file(quantized.path(name)) == version.digest:
@@ -83,7 +83,8 @@ def _put_back(version: Registered, project: Project) -> None:
             temporary.replace(version.file)
             return
     raise ValueError(
-        f"{version.file} is missing or damaged, and artifacts/quantize does not hold it; delete it and run `make pipeline`"
+        f"{version.file} is missing or damaged, and artifacts/quantize does not contain it; delete "
+        "artifacts/quantize and run `make pipeline`"
     )
 
 
@@ -114,26 +115,27 @@ def _create(
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     experiment = client.get_run(run).info.experiment_id
-    words = (
-        f"{headline} {score['value']:.4f} ({100 * params.evaluate.confidence:g} % interval {score['low']:.4f} to {score['high']:.4f}) on the test split, "
-        f"{facts['bytes']:,} bytes, {facts['macs']:,} multiply-adds. [Model card](#/experiments/{experiment}/runs/{run}/artifacts/card.html). "
+    description = (
+        f"{headline} {score['value']:.4f} ({100 * params.evaluate.confidence:g} % interval "
+        f"{score['low']:.4f} to {score['high']:.4f}) on the test split, {facts['bytes']:,} bytes, "
+        f"{facts['macs']:,} multiply-adds. "
+        f"[Model card](#/experiments/{experiment}/runs/{run}/artifacts/card.html). "
         "Input `image`: uint8 pixels [N, H, W, C]."
     )
     source = f"models:/{model_id}"
     made = client.create_model_version(
-        params.project, source, run, tags=tags, description=words, model_id=model_id
+        params.project, source, run, tags=tags, description=description, model_id=model_id
     )
-    client.update_run(
-        run, name=f"{CANDIDATE}, version {made.version}"
-    )  # several side by side must be told apart
+    # The version's number distinguishes the candidates of several pipeline runs in MLflow's lists.
+    client.update_run(run, name=f"{CANDIDATE}, version {made.version}")
     return made
 
 
 def _log_model(client: MlflowClient, project: Project, file: Path, run: str) -> tuple[str, dict[str, str]]:
-    """Log an ONNX file as a model of a run, byte for byte, with the weights of the networks that it was made from.
+    """Log an ONNX file, byte for byte, as a model of a run, with the weights of the networks behind it.
 
     Returns:
-        The model's id, and the files that MLflow laid beside it with their SHA-256.
+        The model's id, and the other files of the stored model with their SHA-256.
     """
     network = onnx.load(file)
     info = mlflow.onnx.log_model(
@@ -148,10 +150,10 @@ def _log_model(client: MlflowClient, project: Project, file: Path, run: str) -> 
         model_type=CANDIDATE,
     )
     with tempfile.TemporaryDirectory() as name:
-        # MLflow parses and writes the network anew; what is released must be what was measured.
+        # MLflow parses the network and writes it again, but the released bytes must be the measured ones.
         shutil.copyfile(file, Path(name) / _FILE)
         for candidate, stage in CANDIDATES.items():
-            # What others may start from: the float networks behind the model.
+            # The float networks behind the model, from which another training may start.
             made = artifacts.load(stage, project.artifacts / stage, check_files=False)
             if artifacts.WEIGHTS in made.files:
                 shutil.copyfile(made.path(artifacts.WEIGHTS), Path(name) / f"{candidate}.safetensors")
@@ -163,7 +165,7 @@ def _log_model(client: MlflowClient, project: Project, file: Path, run: str) -> 
 
 
 def read_signature(network: onnx.ModelProto) -> ModelSignature:
-    """The tensors a network takes and gives, dynamic axes as -1."""
+    """Return the input and output tensors of a network; dynamic axes are -1."""
     return ModelSignature(
         inputs=Schema([_spec(value) for value in network.graph.input]),
         outputs=Schema([_spec(value) for value in network.graph.output]),
@@ -180,7 +182,7 @@ def _shape(tensor: Any, dynamic: int) -> tuple[int, ...]:
 
 
 def _example(network: onnx.ModelProto) -> dict[str, np.ndarray]:
-    """A grey image for every input: valid for the signature, and nobody's data."""
+    """Return a grey image for every input; it fits the signature and contains no user's data."""
     example = {}
     for value in network.graph.input:
         shape = _shape(value.type.tensor_type, 32)

@@ -18,14 +18,14 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 
 
 def compare(project: Project, params: Params, first: str, second: str, console: Console) -> None:
-    """Measure two versions on the current test images, print their differences, write a plot.
+    """Measure two versions on the current test images, print their differences, and write a plot.
 
     Args:
-        project: The project.
-        params: Its parameters.
-        first: Number or alias of a version.
-        second: Number or alias of the other.
-        console: Where the table goes.
+        project: Project of the versions.
+        params: Parameters of the project.
+        first: Number or alias of one version.
+        second: Number or alias of the other version.
+        console: Console on which the table is printed.
 
     Raises:
         ValueError: If a version does not exist or cannot be measured, or both are the same.
@@ -33,7 +33,8 @@ def compare(project: Project, params: Params, first: str, second: str, console: 
     versions = [find(project, params, asked) for asked in (first, second)]
     if versions[0].digest == versions[1].digest:
         raise ValueError(
-            f"{first} and {second} are the same model ({versions[0].digest[:12]}); name two with FIRST= and SECOND="
+            f"{first} and {second} are the same model ({versions[0].digest[:12]}); name two versions with "
+            "FIRST= and SECOND="
         )
     for version in versions:
         if isinstance(rating := gate_inputs.measure_version(project, version), str):
@@ -62,7 +63,7 @@ def find(project: Project, params: Params, asked: str) -> Registered:
     found = model_versions.named(project, params.project, version=number, alias=alias)
     if found is None:
         raise ValueError(
-            f"{params.project} has no version {asked}; `make history` and `make ui` show what there is"
+            f"{params.project} has no version {asked}; `make history` and `make ui` show what exists"
         )
     return found
 
@@ -94,8 +95,8 @@ def show(found: dict[str, Any], console: Console) -> None:
     shown = [row for row in found["cells"] if row["word"] != "no difference shown"]
     worse = sum(row["word"] == "worse" for row in shown)
     console.print(
-        f"under stress: of {len(found['cells'])} cells {worse} worse, {len(shown) - worse} better by their own intervals; "
-        f"decisions that changed: {100 * found['changed']:.2f} %"
+        f"under stress: of {len(found['cells'])} cells, {worse} are worse and {len(shown) - worse} better, "
+        f"each by its own interval; changed decisions: {100 * found['changed']:.2f} %"
         + (
             ""
             if found["gained"] is None

@@ -1,7 +1,8 @@
-"""Which images were in which split, and which a model was trained on: by their content, whatever they are called now.
+"""Which images were in which split, and on which images a version was trained.
 
-New data must not move an image that one model was measured on into what another is trained on. So splits are kept when images
-arrive (`splits.parquet`, read by prepare), and every registered version keeps what it was trained on.
+Images are identified by their content, since their names may change. New data must not move an image on which
+one model was measured into the training split of another. So the splits are stored when images arrive
+(`splits.parquet`, which prepare reads), and every registered version stores its training images.
 """
 
 import hashlib
@@ -19,12 +20,15 @@ from temper.ops.mlflow.model_versions import Registered
 from temper.ops.project import Project
 
 TRAINED = "trained.npy"
-"""Beside a model: 64 bits of the digest, and of the id, of every image it was trained on, sorted."""
+"""File beside a model, with one row for each of its training images, sorted.
+
+A row has 64 bits of the image's digest and 64 bits of the digest of its id.
+"""
 _TABLE = "rows.parquet"
 
 
 def save_splits(project: Project, params: Params) -> str | None:
-    """Keep the splits of what prepare split last, if other data are about to be split; returns what was done.
+    """Store the last splits if prepare is about to split other data; returns a message, or None.
 
     Call it between ingest and prepare.
     """
@@ -32,7 +36,7 @@ def save_splits(project: Project, params: Params) -> str | None:
     try:
         made_from = json.loads(record.read_text(encoding="utf-8"))["made_from"]["ingest"]
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # nothing was split before, or nobody can tell any more
+        return None  # nothing was split before, or the record is unreadable
     table = record.with_name(_TABLE)
     if (
         not table.is_file()
@@ -46,7 +50,7 @@ def save_splits(project: Project, params: Params) -> str | None:
     target = project.folder / params.prepare.splits
     now = _read(table)
     if target.is_file():
-        # Images that are gone for the moment may come back.
+        # Images that are missing now may come back later.
         before = _read(target)
         now = pa.concat_tables(
             [now, before.filter(pa.compute.invert(pa.compute.is_in(before["id"], now["id"])))]
@@ -55,24 +59,28 @@ def save_splits(project: Project, params: Params) -> str | None:
     pq.write_table(now.sort_by("id"), temporary, compression="zstd")
     temporary.replace(target)
     dvc.write_dvc_yaml(project, params)  # DVC watches the file from now on
-    return f"kept the splits of {now.num_rows} images in {params.prepare.splits}: each stays where it was"
+    return (
+        f"stored the splits of {now.num_rows} images in {params.prepare.splits}: each image stays in its "
+        "split"
+    )
 
 
 def write_trained(project: Project, target: Path) -> None:
-    """Write down what the model in the artifacts was trained on."""
+    """Write the digests of the images on which the model in the artifacts was trained."""
     prepared = artifacts.load("prepare", project.artifacts / "prepare", check_files=False)
-    np.save(target, _short(_read(prepared.path(_TABLE)), "train"))
+    np.save(target, _shorten(_read(prepared.path(_TABLE)), "train"))
 
 
 def count_seen(project: Project, version: Registered) -> tuple[int, int]:
-    """How many of today's test images a version was trained on, and how many test images there are.
+    """Return on how many of the current test images a version was trained, and the number of test images.
 
-    Told by their pixels; where no image of today has any of the version's (another size), by their ids. Of a version that did
-    not keep what it was trained on, nobody can tell: 0.
+    Images are compared by their pixels. If no current image has the pixels of any training image, for example
+    because prepare's image size changed, they are compared by their ids. The count is 0 for a version without
+    an intact list of its training images.
     """
     prepared = artifacts.load("prepare", project.artifacts / "prepare", check_files=False)
     table = _read(prepared.path(_TABLE))
-    test = _short(table, "test")
+    test = _shorten(table, "test")
     path = version.file.with_name(TRAINED)
     if (
         TRAINED not in version.beside
@@ -81,9 +89,9 @@ def count_seen(project: Project, version: Registered) -> tuple[int, int]:
     ):
         return 0, len(test)
     trained = np.load(path, allow_pickle=False)
-    same_size = np.isin(_short(table, None)[:, 0], trained[:, 0]).any()
-    told_by = 0 if same_size else 1
-    return int(np.isin(test[:, told_by], trained[:, told_by]).sum()), len(test)
+    same_size = np.isin(_shorten(table, None)[:, 0], trained[:, 0]).any()
+    column = 0 if same_size else 1
+    return int(np.isin(test[:, column], trained[:, column]).sum()), len(test)
 
 
 def _read(table: Path) -> Any:
@@ -92,8 +100,13 @@ def _read(table: Path) -> Any:
     return pq.ParquetFile(table).read(columns=["id", "digest", "split"])
 
 
-def _short(table: Any, split: str | None) -> np.ndarray:
-    """64 bits of the digest and of the id of the images of a split, [images, 2]."""
+def _shorten(table: Any, split: str | None) -> np.ndarray:
+    """Return 64 bits of the digest of each image and of its id, sorted: [images, 2].
+
+    Args:
+        table: Table of the images.
+        split: Split whose images are returned; None stands for all splits.
+    """
     columns = (table[name].to_pylist() for name in ("digest", "id", "split"))
     pairs = [
         (int(digest[:16], 16), int(hashlib.blake2b(name.encode(), digest_size=8).hexdigest(), 16))

@@ -1,4 +1,4 @@
-"""The look at drift: recent images without labels against what the champion was trained for."""
+"""The drift check: compare recent images without labels with those that the champion was trained for."""
 
 import json
 import sys
@@ -16,20 +16,20 @@ FOLDER, NUMBERS, PLOT = "drift", "drift.json", "drift.png"
 
 
 def check(project: Project, params: Params) -> dict[str, Any] | str:
-    """What `drift.json` holds; text, if nobody can tell: why.
+    """Return the content of `drift.json`, or, if drift cannot be tested, a text with the reason.
 
-    The same images and the same champion are looked at once.
+    The same images are compared with the same champion only once.
 
     Raises:
-        ValueError: If the look fails.
+        ValueError: If the test fails to run.
     """
     champion = model_versions.named(project, params.project, alias="champion")
     if champion is None or not champion.whole:
-        return "there is no champion to look with"
+        return "there is no intact champion to compare with"
     images = inbox.unlabelled(project, params)
     if len(images) < LEAST_RECENT:
         place = project.folder / params.retrain.inbox / inbox.UNLABELLED
-        return f"{len(images)} recent images in {place}, {LEAST_RECENT} are needed to tell anything"
+        return f"there are {len(images)} recent images in {place}, and the test needs {LEAST_RECENT}"
     out = project.reports / FOLDER
     asked = artifacts.digest_json(
         [
@@ -53,13 +53,16 @@ def check(project: Project, params: Params) -> dict[str, Any] | str:
 
 
 def format_result(found: dict[str, Any] | str) -> str:
-    """A look in a line."""
+    """Format the result of a check as one line."""
     if isinstance(found, str):
         return f"drift: {found}"
-    said = f"drift in {', '.join(found['alarms'])}" if found["alarms"] else "no drift shown"
-    return f"drift: {said} ({found['images']} recent images, false alarms at most {100 * found['false_alarms']:g} %)"
+    text = f"drift in {', '.join(found['alarms'])}" if found["alarms"] else "no drift shown"
+    return (
+        f"drift: {text} ({found['images']} recent images, false alarm rate at most "
+        f"{100 * found['false_alarms']:g} %)"
+    )
 
 
 def plot_file(project: Project) -> Path:
-    """Where the image of the last look lies."""
+    """Return the path of the plot of the last check."""
     return project.reports / FOLDER / PLOT

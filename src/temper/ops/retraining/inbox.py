@@ -1,8 +1,9 @@
-"""New images dropped into the inbox become part of the data folder: `inbox/labelled/CLASS/FILE`.
+"""Moves new images from the inbox, `inbox/labelled/CLASS/FILE`, into the data folder.
 
-They are moved, one rename each, under a name that holds their content, so that nothing is lost or taken twice whenever this is cut off.
-An image that lies in the data already, byte for byte, is put aside; so is one whose bytes are known under another class:
-somebody must say which is right. Nothing is decoded here: prepare refuses what is no image, and says so.
+Each image is moved by one rename to a name that contains its digest, so an interruption at any time neither
+loses an image nor imports it twice. An image that the dataset already contains, byte for byte, is moved to
+`inbox/aside`. An image that the dataset contains under another class is moved there too, and a user must
+decide which class is right. Nothing is decoded here: prepare refuses and reports files that are not images.
 """
 
 import time
@@ -17,57 +18,60 @@ from temper.ops.project import Project
 
 LABELLED, UNLABELLED, ASIDE = "labelled", "unlabelled", "aside"
 _SETTLED_S = 2.0
-"""A file that changed within this time may still be being copied."""
-_LEAST = 3
-"""Images of a new class: each split needs one."""
+"""Seconds since the last change of a file within which it may still be being copied."""
+_MIN_IMAGES = 3
+"""Minimum number of images of a new class, since each split needs one."""
 _SPLITS = ("train", "validation", "test")
 
 
 @dataclass
 class Taken:
-    """What became of the inbox."""
+    """The result of importing the inbox."""
 
     moved: Counter[str] = field(default_factory=Counter)
-    """New images by class."""
+    """Number of imported images by class."""
     known: int = 0
-    """Put aside: the data hold them already."""
+    """Number of images moved aside because the dataset already contains them."""
     disputed: list[str] = field(default_factory=list)
-    """Put aside: the data hold them under another class."""
+    """Images moved aside because the dataset contains them under another class, as `image is other image`."""
     fresh: int = 0
-    """Left for the next time: they may still be being copied."""
+    """Number of files left in the inbox because they may still be being copied."""
     strange: Counter[str] = field(default_factory=Counter)
-    """Left, by class: the data know no such class, and too few came to make one."""
+    """Number of images left in the inbox, by class: the class is new and has too few images."""
 
     def words(self) -> str:
-        """In a line."""
+        """Return the result as one line."""
         parts = [f"{count} {name}" for name, count in sorted(self.moved.items())]
-        said = [
-            f"took {self.moved.total()} new images from the inbox ({', '.join(parts)})"
+        messages = [
+            f"imported {self.moved.total()} new images from the inbox ({', '.join(parts)})"
             if parts
-            else "the inbox holds no new images"
+            else "the inbox contains no new images"
         ]
         if self.known:
-            said.append(f"{self.known} known ones put aside")
+            messages.append(f"moved {self.known} to aside/ in the inbox: the dataset already contains them")
         if self.disputed:
-            said.append(
-                f"{len(self.disputed)} put aside whose bytes are known under another class: {', '.join(self.disputed[:3])}"
+            messages.append(
+                f"moved {len(self.disputed)} to aside/ in the inbox that the dataset contains under another "
+                f"class: {', '.join(self.disputed[:3])}"
             )
         if self.fresh:
-            said.append(f"{self.fresh} left, changed a moment ago")
+            messages.append(f"left {self.fresh} that changed within the last {_SETTLED_S:g} s")
         if self.strange:
             names = ", ".join(f"{count} {name}" for name, count in sorted(self.strange.items()))
-            said.append(
-                f"left {names}: no class of the data, and a new one needs {_LEAST} images, or, where the data come in splits, to be laid "
-                "into each of them by hand"
+            messages.append(
+                f"left {names}: the dataset has no such class. A new class needs at least {_MIN_IMAGES} "
+                "images; if the data folder has one folder per split, add the new class to each of them "
+                "yourself"
             )
-        return "; ".join(said)
+        return "; ".join(messages)
 
 
 def import_new(project: Project, params: Params) -> Taken:
-    """Move what lies in the inbox into the data folder; call it while holding the project.
+    """Move the images in the inbox into the data folder; call it while holding the project's lock.
 
     Raises:
-        ValueError: If there is something, and the source is no folder of images it could go to.
+        ValueError: If there are images and the source is not a folder of images that can take them, or if the
+            inbox is inside the data folder.
     """
     inbox, taken = project.folder / params.retrain.inbox, Taken()
     found = list(_files(inbox / LABELLED))
@@ -76,19 +80,20 @@ def import_new(project: Project, params: Params) -> Taken:
     folder = getattr(params.ingest, "folder", None)
     if params.ingest.source != "imagefolder" or folder is None:
         raise ValueError(
-            f"{inbox / LABELLED} holds {len(found)} files, but ingest.source is {params.ingest.source}: only a folder of images "
-            "(imagefolder) can take them in; empty the inbox, or change the source"
+            f"ingest.source = {params.ingest.source}: only a folder of images (imagefolder) can take the "
+            f"{len(found)} files in {inbox / LABELLED}; empty the inbox or change the source"
         )
     target = project.folder / folder
     if inbox.resolve().is_relative_to(target.resolve()):
         raise ValueError(
-            f"retrain.inbox = {params.retrain.inbox!r} lies in the data folder {folder!r}; name another"
+            f"retrain.inbox = {params.retrain.inbox!r}: the inbox must not be inside the data folder "
+            f"{folder!r}; name another folder"
         )
     split = (target / _SPLITS[0]).is_dir()
     target = target / _SPLITS[0] if split else target
     now, sizes, counts = time.time(), _by_size(target), Counter(path.parent.name for path in found)
     for path in found:
-        if not (target / path.parent.name).is_dir() and (split or counts[path.parent.name] < _LEAST):
+        if not (target / path.parent.name).is_dir() and (split or counts[path.parent.name] < _MIN_IMAGES):
             taken.strange[path.parent.name] += 1
             continue
         if abs(now - path.stat().st_mtime) < _SETTLED_S:
@@ -115,13 +120,16 @@ def import_new(project: Project, params: Params) -> Taken:
 
 
 def unlabelled(project: Project, params: Params) -> list[Path]:
-    """Recent images without labels, the newest last."""
+    """Return the recent images without labels, the newest last."""
     found = list(_files(project.folder / params.retrain.inbox / UNLABELLED, deep=False))
     return sorted(found, key=lambda path: (path.stat().st_mtime, path.name))
 
 
 def _files(folder: Path, *, deep: bool = True) -> Iterator[Path]:
-    """Files directly below the folders of a folder (of the folder itself); hidden ones are left out, they are unfinished."""
+    """Yield the files of a folder's subfolders or, if not `deep`, the files of the folder itself.
+
+    Hidden files are left out, since they are unfinished.
+    """
     if not folder.is_dir():
         return
     for path in sorted(folder.glob("*/*" if deep else "*")):
@@ -130,7 +138,10 @@ def _files(folder: Path, *, deep: bool = True) -> Iterator[Path]:
 
 
 def _by_size(folder: Path) -> dict[int, list[Path]]:
-    """Files by their size: only those of one size can be alike, and hashing a million files would take minutes."""
+    """Return the files below a folder by their size.
+
+    Only files of the same size can be equal, and hashing a million files would take minutes.
+    """
     found: dict[int, list[Path]] = {}
     for path in folder.rglob("*"):
         if path.is_file():

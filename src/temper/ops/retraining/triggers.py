@@ -1,6 +1,7 @@
-"""Is there reason to train again? Decided from what was trained on last and what lies there now, and said in a line.
+"""Decides whether to train again: compares the current data, code and parameters with the last training.
 
-What was trained on last is kept in `.temper/retrain.json`: the digests of its training images, so that it can be told how many are new.
+The reason is given in one line. `.temper/retrain.json` stores the digests of the last training's images, so
+that new images can be counted.
 """
 
 import time
@@ -19,70 +20,71 @@ FILE = "retrain.json"
 
 @dataclass(frozen=True)
 class Changes:
-    """What is known when it is decided."""
+    """The facts on which the decision is based."""
 
     stale: tuple[str, ...]
-    """Stages that would run, and why, the one that reads the data left out."""
+    """Stages that would run because they never ran or their code or parameters changed."""
     new: int
-    """Examples in today's training split that the last training did not see."""
+    """Number of examples in the current training split that the last training did not use."""
     gone: int
-    """Examples that it saw and that are not there any more."""
+    """Number of examples that the last training used and that are no longer in the training split."""
     since_h: float | None
-    """Hours since the last training; None if there was none."""
+    """Hours since the last training; None if nothing was trained yet."""
     alarms: tuple[str, ...] = ()
-    """What the look at drift found."""
+    """Names of the drift tests that raised an alarm."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether to train, and why, in a line."""
+    """Whether to train, and the reason as one line."""
 
     train: bool
     why: str
 
 
 def decide(news: Changes, params: RetrainParams, *, force: bool = False) -> Decision:
-    """The rules, in the order in which they are asked.
+    """Apply the rules; the first one that fits decides.
 
     Args:
-        news: What is known.
-        params: Thresholds.
-        force: A person asked for it: only unchanged inputs hold it back.
+        news: The facts.
+        params: The thresholds.
+        force: A user asked for the training, so only unchanged inputs prevent it.
     """
     if news.since_h is None:
         return Decision(True, "nothing was trained yet")
     changed = bool(news.new or news.gone)
     drifted = f"drift in {', '.join(news.alarms)}" if news.alarms else ""
-    advice = f" ({drifted}: advice only)" if drifted and not params.drift_trains else ""
+    advice = f" ({drifted}: for information only)" if drifted and not params.drift_trains else ""
     if not changed and not news.stale:
         return Decision(
-            False, f"nothing new: data, code and parameters are those of the last training{advice}"
+            False, f"nothing new: data, code and parameters are the same as in the last training{advice}"
         )
     if force:
-        return Decision(True, _say(news))
+        return Decision(True, _describe(news))
     if news.since_h < params.cooldown_h:
         return Decision(
             False,
-            f"{_say(news)}, but the last training was {news.since_h:.1f} h ago and retrain.cooldown_h is {params.cooldown_h:g}{advice}",
+            f"{_describe(news)}, but the last training was {news.since_h:.1f} h ago and "
+            f"retrain.cooldown_h = {params.cooldown_h:g}{advice}",
         )
     if news.stale:
-        return Decision(True, _say(news))
+        return Decision(True, _describe(news))
     if drifted and params.drift_trains:
-        return Decision(True, f"{_say(news)}, {drifted}")
+        return Decision(True, f"{_describe(news)}, {drifted}")
     if news.new < params.min_new:
-        return Decision(False, f"{_say(news)}, fewer than retrain.min_new = {params.min_new}{advice}")
-    return Decision(True, f"{_say(news)}{advice}")
+        return Decision(False, f"{_describe(news)}, fewer than retrain.min_new = {params.min_new}{advice}")
+    return Decision(True, f"{_describe(news)}{advice}")
 
 
-def _say(news: Changes) -> str:
+def _describe(news: Changes) -> str:
     parts = [f"{news.new} new examples"] if news.new or not news.stale else []
-    parts += [f"{news.gone} gone"] if news.gone else []
-    parts += [f"{', '.join(news.stale)} changed"] if news.stale else []
+    parts += [f"{news.gone} removed"] if news.gone else []
+    parts += [f"changed stages: {', '.join(news.stale)}"] if news.stale else []
     return ", ".join(parts)
 
 
 def record_training(project: Project) -> None:
-    """Remember what the artifacts were trained on, once their model is registered."""
+    """Record the images on which the artifacts were trained; call it after their model was registered."""
     prepared = artifacts.load("prepare", project.artifacts / "prepare", check_files=False)
     trained = sorted(set(_digests(prepared.path("rows.parquet"), "train")))
     artifacts.write_sealed(
@@ -91,12 +93,12 @@ def record_training(project: Project) -> None:
 
 
 def collect(project: Project, params: Params, steps: tuple[plan.Step, ...]) -> Changes:
-    """What is known now; `prepare` must be up to date.
+    """Return what changed since the last training; `prepare` must be up to date.
 
     Args:
-        project: Whose data they are.
-        params: Of the project.
-        steps: The plan of a run, made after `prepare` ran.
+        project: Project whose data are examined.
+        params: Parameters of the project.
+        steps: Plan of a run, made after `prepare` ran.
     """
     try:
         last: dict[str, Any] = artifacts.read_sealed(project.hidden / FILE)
@@ -109,7 +111,7 @@ def collect(project: Project, params: Params, steps: tuple[plan.Step, ...]) -> C
         else set(last["trained"])
     )
     before = set(last["trained"])
-    # A stage that is stale through its data alone says nothing beyond what the digests say.
+    # Stages that are stale only because of their data are left out: the digests show changes of the data.
     stale = tuple(
         step.name
         for step in steps
@@ -119,13 +121,13 @@ def collect(project: Project, params: Params, steps: tuple[plan.Step, ...]) -> C
 
 
 def check_reasons(project: Project, params: Params, steps: tuple[plan.Step, ...], *, force: bool) -> Decision:
-    """Decide whether there is a reason to train, drift included, and print what drift says.
+    """Decide whether there is a reason to train, and print the result of the drift check.
 
     Args:
-        project: Whose data they are.
-        params: Of the project.
-        steps: The plan of a run, made after `prepare` ran.
-        force: A person asked for it.
+        project: Project whose data are examined.
+        params: Parameters of the project.
+        steps: Plan of a run, made after `prepare` ran.
+        force: A user asked for the training.
     """
     drift = drift_check.check(project, params)
     print(drift_check.format_result(drift), flush=True)

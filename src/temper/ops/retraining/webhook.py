@@ -1,4 +1,4 @@
-"""Tell what came of a scheduled run: a line in the terminal, and, if an address is set, a signed POST."""
+"""Reports the result of a retraining: a line in the terminal and, if an address is set, a signed POST."""
 
 import hashlib
 import hmac
@@ -16,12 +16,25 @@ from temper.ops.mlflow import model_versions
 from temper.ops.project import Project
 
 SECRET = "TEMPER_WEBHOOK_SECRET"
-"""Environment variable with the secret that both sides know; with it `X-Temper-Signature` is sha256=HMAC of the body."""
+"""Environment variable with the secret that both sides know.
+
+If it is set, the header `X-Temper-Signature` is `sha256=` and the HMAC of the body.
+"""
 _TIMEOUT_S = 10.0
 
 
 def notify(project: Project, params: Params, message: str, *, trained: bool, failed: bool) -> None:
-    """Say what came of it; a webhook that cannot be reached is a line on standard error, and nothing else fails."""
+    """Report the result of a retraining.
+
+    If the webhook cannot be reached, only a line on standard error reports that; the run does not fail.
+
+    Args:
+        project: Project that was retrained.
+        params: Parameters of the project.
+        message: Result of the run, or its error.
+        trained: A model was trained and registered.
+        failed: The run failed.
+    """
     outcome = "failed" if failed else "trained" if trained else "not trained"
     print(f"retrain of {params.project}: {outcome}: {message}", flush=True)
     if params.retrain.webhook is None:
@@ -41,25 +54,26 @@ def notify(project: Project, params: Params, message: str, *, trained: bool, fai
         headers["X-Temper-Signature"] = (
             f"sha256={hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()}"
         )
-    # A thread that nobody waits for longer: a server that sends a byte a second would hold up the run.
-    said: list[str] = []
+    # The thread limits the total time. The timeout of the request does not: a server that sends one byte per
+    # second would delay the run.
+    errors: list[str] = []
     request = urllib.request.Request(params.retrain.webhook, body, headers)
-    post = threading.Thread(target=lambda: said.extend(_post(request)), name="webhook", daemon=True)
+    post = threading.Thread(target=lambda: errors.extend(_post(request)), name="webhook", daemon=True)
     post.start()
     post.join(_TIMEOUT_S)
-    for why in [f"it did not answer within {_TIMEOUT_S:g} s"] if post.is_alive() else said:
-        print(f"the webhook could not be told: {why}", file=sys.stderr)
+    for reason in [f"it did not answer within {_TIMEOUT_S:g} s"] if post.is_alive() else errors:
+        print(f"the webhook could not be notified: {reason}", file=sys.stderr)
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """What is signed is meant for one address."""
+    """Refuses redirections, since the signed message is meant for one address only."""
 
     def redirect_request(self, *_: Any) -> None:
-        """Leaves the redirection as the error that it is here."""
+        """Return None, so that a redirection becomes an error."""
 
 
 def _post(request: urllib.request.Request) -> list[str]:
-    """Send it; returns why it failed, if it did."""
+    """Send a request; returns the error as a list of one text, or an empty list."""
     try:
         with urllib.request.build_opener(_NoRedirects).open(request, timeout=_TIMEOUT_S):
             return []
