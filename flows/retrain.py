@@ -34,7 +34,6 @@ def _retrain(run: Run, *, force: bool) -> str:
     steps = plan.make(run.project, run.params)
     run.plan = {step.name: step for step in steps}
     decision = triggers.check_reasons(run.project, run.params, steps, force=force)
-    run.why = decision.why
     print(f"retrain: {'training' if decision.train else 'not training'}: {decision.why}", flush=True)
     run.record.add_note(f"Retrain: {decision.why}.")
     if not decision.train:

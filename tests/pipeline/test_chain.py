@@ -35,7 +35,7 @@ DOOR = {
     "temper",
     "temper.__main__",
     "temper.cli",
-    "temper.cli.app",
+    "temper.cli.application",
     "temper.cli.main",
     "temper.cli.project_commands",
     "temper.cli.model_commands",

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from temper.cli.app import HERE, Folder
+from temper.cli.application import HERE, Folder
 from temper.config import load
 
 commands = typer.Typer()

@@ -5,7 +5,7 @@ import sys
 
 from temper import artifacts
 from temper.cli import internal_commands, model_commands, project_commands
-from temper.cli.app import app
+from temper.cli.application import app
 from temper.parent_death import end_with_parent
 
 _TIMES_STEPS = ("estimate", "init")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from temper.cli.app import HERE, Folder, operate
+from temper.cli.application import HERE, Folder, operate
 from temper.config import Params
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from temper import artifacts
-from temper.cli.app import HERE, Folder, check_stages, operate
+from temper.cli.application import HERE, Folder, check_stages, operate
 from temper.config import FILE, HOST, Params, check_ranks, load
 from temper.stages import BY_NAME, STAGES
 

@@ -1,4 +1,4 @@
-"""Parameters of the data room: where images come from, how they are checked, split, rebalanced and augmented."""
+"""Parameters of the data: where images come from, how they are checked, split, rebalanced and augmented."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ Transforms = tuple[dict[str, Any], ...]
 
 def _known_transforms(where: str) -> Callable[[Transforms], Transforms]:
     def check(policy: Transforms) -> Transforms:
-        # Late: albumentations takes seconds to import, and most projects have no policy.
+        # Imported late: albumentations takes seconds to import, and most projects have no policy.
         if policy:
             from temper.data.augmentation.albumentations_policy import build
 
@@ -33,23 +33,23 @@ class FashionMnist:
 
     source: Literal["fashion-mnist"]
     folder: str | None = None
-    """Folder with the four gzipped IDX files; tried first."""
+    """Folder with the four gzipped IDX files. It is tried before the other ways to get the dataset."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Digits:
-    """scikit-learn's 1,797 grey handwritten digits, 8x8; needs no network."""
+    """scikit-learn's 1,797 grey handwritten digits, 8x8. They need no network."""
 
     source: Literal["digits"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFolder:
-    """A folder of class-named folders of images, optionally under `train/`, `validation/` and `test/`."""
+    """A folder with a subfolder of images per class, optionally below `train/`, `validation/` and `test/`."""
 
     source: Literal["imagefolder"]
     folder: str
-    """Relative to the project, or absolute."""
+    """Path of the folder, relative to the project or absolute."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,26 +58,28 @@ class Table:
 
     source: Literal["table"]
     file: str
-    """Relative to the project, or absolute; its images' paths are relative to its folder."""
+    """Path of the table, relative to the project or absolute. Image paths in the table are relative to the
+    table's folder."""
     path: str = "path"
-    """Name of the column of images' paths."""
+    """Name of the column with the paths of the images."""
     labels: str | None = "labels"
-    """Name of the column of labels (several joined by `;`), or null."""
+    """Name of the column with the labels (several labels are joined by `;`), or null."""
     mask: str | None = None
-    """Name of the column of masks' paths, or null."""
+    """Name of the column with the paths of the masks, or null."""
     split: str | None = None
-    """Name of the column of splits (train, validation, test), or null."""
+    """Name of the column with the splits (train, validation, test), or null."""
     group: str | None = None
-    """Name of the column of groups that never cross splits, or null."""
+    """Name of the column with the groups, or null. All images of a group are in the same split."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Toys:
-    """Generated images of simple shapes, made to try the machinery without data."""
+    """Generated images of simple shapes, for trying the pipeline without data."""
 
     source: Literal["toys"]
     truth: Literal["class", "labels", "mask"] = "class"
-    """What is told about each image: its one shape, all its shapes, or a mask of them."""
+    """Ground truth of each image: its only shape (`class`), all its shapes (`labels`), or a mask of them
+    (`mask`)."""
     count: Annotated[int, Field(ge=20)] = 300
     size_px: Annotated[int, Field(ge=12)] = 24
     channels: Literal[1, 3] = 3
@@ -89,116 +91,127 @@ AnySource = Annotated[FashionMnist | Digits | ImageFolder | Table | Toys, Field(
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareParams:
-    """How images are checked, unified and split."""
+    """Settings for checking, resizing and splitting the images."""
 
     height_px: Annotated[int, Field(ge=8)]
     width_px: Annotated[int, Field(ge=8)]
     mode: Literal["auto", "grey", "colour"] = "auto"
-    """`auto` keeps grey only where every image is grey."""
+    """Colour mode of the stored images. `auto` is grey if every image is grey, otherwise colour."""
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share of the training examples that serves every choice, where the source fixes no validation split."""
+    """Share of the training examples that is used for validation, that is, for every choice between models,
+    if the source fixes no validation split."""
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Share of all examples kept for the last measurement, where the source fixes no test split."""
+    """Share of all examples that is reserved for the final evaluation, if the source fixes no test split."""
     splits: str = "splits.parquet"
-    """File, relative to the project, with the splits of images that were split before (`digest`, `split`): they stay as they are. Where
-    there is none, all are drawn. A run keeps it when new images arrive; delete it to draw anew."""
+    """File with the splits of known images (columns `id`, `digest` and `split`), relative to the project.
+    These images stay in their split. If the file does not exist, all images are split at random. A run
+    writes it when new images arrive; delete it to split all images again."""
     max_bad_share: Share = 0.01
-    """More unreadable images than this stop the chain."""
+    """Largest allowed share of images that cannot be used. Above it, the pipeline stops."""
     max_pixels: Annotated[int, Field(ge=1)] = 50_000_000
-    """An image with more pixels is refused unread."""
+    """Largest number of pixels of an image. Larger images are rejected without being decoded."""
     max_side_px: Annotated[int, Field(ge=1)] = 20_000
-    """An image wider or higher than this is refused unread."""
+    """Largest width or height of an image. Larger images are rejected without being decoded."""
     keep: Literal["pixels", "encoded"] = "pixels"
-    """Training images as `pixels` of one size in one array, or `encoded` (JPEG, PNG) in their own sizes, decoded while training."""
+    """How training images are stored: as `pixels` of one size in one array, or `encoded` (JPEG, PNG) in their
+    own sizes and decoded during training."""
     shrink_px: Count = 0
-    """With `keep: encoded`, images whose longer side exceeds this are shrunk to it, once; 0 keeps every size."""
+    """With `keep: encoded`, images whose longer side exceeds this are shrunk to it, once. 0 keeps every
+    size."""
 
     def __post_init__(self) -> None:
         if self.shrink_px and self.keep == "pixels":
             raise ValueError(
-                f"shrink_px = {self.shrink_px}, but prepare.keep is pixels, which brings every image to height_px x width_px "
-                "anyway; set prepare.keep to encoded or shrink_px to 0"
+                f"shrink_px = {self.shrink_px}, but prepare.keep = pixels brings every image to height_px x "
+                "width_px anyway; set prepare.keep to encoded or shrink_px to 0"
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class BalanceParams:
-    """What is done about classes of unlike size."""
+    """Settings for balancing classes of different size."""
 
     method: Literal["none", "oversample", "undersample", "weights", "costs", "logit-adjustment"] = "none"
     strength: Share = 1.0
-    """0 leaves the counts as they are, 1 makes them equal (oversample, undersample); scales offsets (logit-adjustment)."""
+    """For `oversample` and `undersample`: 0 leaves the counts as they are, 1 makes them equal. For
+    `logit-adjustment`: factor of the offsets."""
     beta: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    """Of the effective number (1 - beta^n) / (1 - beta), for `weights`."""
+    """For `weights`: beta in the effective number (1 - beta^n) / (1 - beta) of a class with n examples."""
     costs: dict[str, dict[str, float]] = field(default_factory=dict)
-    """`{true class: {said class: cost}}`, for `costs`; what is not named costs 0."""
+    """For `costs`: `{true class: {predicted class: cost}}`. Pairs that are not named cost 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentParams:
-    """Rebalancing, and images made from the training images before training starts."""
+    """Rebalancing of classes, and augmented images that are made before training starts."""
 
     balance: BalanceParams = field(default_factory=BalanceParams)
     views: Count = 0
-    """Augmented images materialised per training image."""
+    """Number of augmented images to make and store per training image."""
     policy: Annotated[Transforms, AfterValidator(_known_transforms("augment.policy"))] = ()
     """albumentations transforms in order, each `{name: ..., <argument>: ...}`."""
     workers: Count = 0
-    """Worker processes; 0 takes one per core. The images are the same whatever it is."""
+    """Number of worker processes; 0 means one per core. The images do not depend on it."""
 
     def __post_init__(self) -> None:
         if self.views and not self.policy:
             raise ValueError(
-                f"views = {self.views}, but the policy is empty: the views would be plain copies; "
+                f"views = {self.views}, but the policy is empty, so the views would be plain copies; "
                 "name transforms in augment.policy or set augment.views to 0"
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingParams:
-    """How the batches of a training are made up; what augment.balance repeats or weighs is repeated and weighed besides."""
+    """Choice of the examples of each batch. The repeats and weights of augment.balance apply as well."""
 
     method: Literal["shuffle", "oversample", "undersample", "class-aware", "weighted"] = "shuffle"
-    """`shuffle`: every example in a new order. `oversample`, `undersample`: as many of each stratum as of the largest, the
-    smallest; undersampling takes others in every epoch. `class-aware`: every batch holds its strata evenly. `weighted`: drawn with
-    replacement, in proportion to augment's weights, which then leave the loss alone."""
+    """`shuffle`: every example, in a new order per epoch. `oversample`: as many examples of each stratum as
+    of the largest one. `undersample`: as many examples of each stratum as of the smallest one, other
+    examples in every epoch. `class-aware`: every batch has equally many examples of each of its strata.
+    `weighted`: examples are drawn with replacement, in proportion to augment's weights, which then do not
+    affect the loss."""
     strength: Share = 1.0
-    """0 leaves the counts as they are, 1 makes them equal (oversample, undersample)."""
+    """For `oversample` and `undersample`: 0 leaves the counts as they are, 1 makes them equal."""
     classes: Count = 0
-    """Strata in a batch, for `class-aware`, each with batch_size / classes examples; 0 takes all."""
+    """For `class-aware`: number of strata in a batch, each with batch_size / classes examples; 0 means
+    all."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ViewParams:
-    """Augmentation while training, fresh in every epoch."""
+    """Augmentation during training, different in every epoch."""
 
     flip: bool = False
-    """Mirror left-right: each image in every other epoch."""
+    """Whether to mirror images left to right: each image in every other epoch."""
     crop_px: Count = 0
-    """Shift by up to so many pixels in both directions."""
+    """Largest random shift in pixels, vertically and horizontally."""
     cutout_px: Count = 0
-    """Side of the square that is wiped out."""
+    """Side in pixels of the square that cutout erases; 0 turns cutout off."""
     mixup: Annotated[float, Field(ge=0)] = 0.0
-    """Beta-distribution parameter; 0 turns mixup off."""
+    """Parameter of mixup's beta distribution; 0 turns mixup off."""
     cutmix: Annotated[float, Field(ge=0)] = 0.0
-    """Beta-distribution parameter; 0 turns cutmix off."""
+    """Parameter of CutMix's beta distribution; 0 turns CutMix off."""
     mix_share: Share = 0.5
-    """Share of the batches that are mixed, where mixup or cutmix is on."""
+    """Share of the batches that are mixed, if mixup or CutMix is on."""
     crop_scale: tuple[Fraction, Fraction] | None = None
-    """Random resized crop: least and largest share of the image's area, e.g. [0.25, 1]; null takes the whole image."""
+    """Random resized crop: smallest and largest share of the image's area, e.g. [0.25, 1]. null uses the
+    whole image."""
     crop_ratio: tuple[Ratio, Ratio] = (0.75, 4 / 3)
-    """Random resized crop: least and largest width / height of the part."""
+    """Random resized crop: smallest and largest width / height of the crop."""
     policy: Annotated[Transforms, AfterValidator(_known_transforms("views.policy"))] = ()
-    """albumentations transforms in order, as in `augment.policy`; drawn anew for every image in every epoch."""
+    """albumentations transforms in order, as in `augment.policy`. Their random numbers are drawn again for
+    every image in every epoch."""
     workers: Count = 0
-    """Threads (processes where there is a policy) that decode ahead of training; 0 takes one per core. Batches do not depend on it."""
+    """Number of threads (processes if there is a policy) that decode images ahead of training; 0 means one
+    per core. Batches do not depend on it."""
 
     def __post_init__(self) -> None:
         for name, pair in (("crop_scale", self.crop_scale), ("crop_ratio", self.crop_ratio)):
             if pair is not None and pair[0] > pair[1]:
-                raise ValueError(f"{name} = {list(pair)}: the least comes first")
+                raise ValueError(f"{name} = {list(pair)}: write the smaller number first")
 
     @property
     def per_image(self) -> bool:
-        """Whether some view is made image by image, by workers, not of whole batches."""
+        """Whether workers make some of the views image by image, instead of whole batches at once."""
         return self.crop_scale is not None or bool(self.policy)

@@ -18,7 +18,8 @@ from temper.networks.onnx_model import PART, Deployed
 from temper.problem import Problem
 from temper.stages.holdout import make_ratings, open_test
 from temper.stress.card import CLASSES, STRATA, Card, Plot, write_card, write_record
-from temper.stress.evaluation import STRATUM, Evaluation, evaluate, find_worst
+from temper.stress.cells import STRATUM
+from temper.stress.evaluation import Evaluation, evaluate, find_worst
 from temper.stress.image_pool import ImagePool
 from temper.stress.scores import Score, figures, pick, tabulate, write
 

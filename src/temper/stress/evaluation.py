@@ -11,21 +11,21 @@ files.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from statistics import fmean
 from typing import TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64, UInt8
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from temper.maths.random import derive, permutation
-from temper.maths.statistics import draw, resample
+from temper.maths.statistics import draw
 from temper.problem import Answer, Problem, Targets
 from temper.progress import Bar
+from temper.stress.cells import CLEAN, Cell, clean_cells, means, score_all, stressed_cells
 from temper.stress.conditions import SEVERITIES, Condition, applicable, stress
 from temper.stress.image_pool import ImagePool, as_served
 from temper.stress.params import EvaluateParams
@@ -34,33 +34,8 @@ from temper.stress.partial_results import Pieces, Tensors
 Candidate: TypeAlias = Callable[[np.ndarray], Answer]
 """A network under test: takes uint8 images [batch, height, width, channels] as a deployed file does."""
 
-CLEAN = "clean"
-"""Family and condition of all test images, unchanged."""
-SUBSET = "clean, stressed images only"
-"""Condition of the unchanged test images on which conditions are measured: severity 0 of every curve."""
-MEAN = "mean"
-"""Condition of a mean over the conditions of a family."""
-STRATUM = "stratum"
-"""Family of the clean scores of each stratum; its conditions are the names of the strata."""
 _CLEAN_RESULTS = ("tallies", "errors", "confusion")
 """Names of the results of a candidate on clean images."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """The scores of one candidate in one situation."""
-
-    candidate: str
-    family: str
-    condition: str
-    severity: int | None
-    """0 for clean images, 1 to 5 under stress, None for a mean over severities."""
-    images: int
-    """Number of source images behind the scores."""
-    values: Mapping[str, float]
-    """Scores by name."""
-    samples: Mapping[str, Float64[Tensor, "resamples"]]
-    """The same scores under each draw of source images; cells with equally many images share the draws."""
 
 
 @dataclass(frozen=True)
@@ -152,9 +127,9 @@ def evaluate(
         alone = {
             name: problem.score(found)[problem.headline.name].double() for name, found in tallies.items()
         }
-        cells = _clean_cells(problem, tallies, strata, subset, params, seed)
+        cells = clean_cells(problem, tallies, strata, subset, params, seed)
         score = partial(
-            _score_all, problem, draw(len(subset), resamples=params.bootstrap, seed=derive(seed, "bootstrap"))
+            score_all, problem, draw(len(subset), resamples=params.bootstrap, seed=derive(seed, "bootstrap"))
         )
         for condition in conditions:
             for severity in SEVERITIES:
@@ -162,11 +137,9 @@ def evaluate(
                     _measure_stressed, problem, candidates, pool, targets, condition, severity, seed
                 )
                 scored = pieces.measure(f"{condition.name} {severity}", some, shown, score, bar)
-                cells += _stressed_cells(scored, condition, severity, len(subset))
+                cells += stressed_cells(scored, condition, severity, len(subset))
         pieces.write()
-    return Evaluation(
-        (*cells, *_means(cells, params.families)), confusions, errors, alone, subset, conditions
-    )
+    return Evaluation((*cells, *means(cells, params.families)), confusions, errors, alone, subset, conditions)
 
 
 def _measure_clean(
@@ -209,91 +182,6 @@ def _measure_stressed(
     shown = as_served(stress(condition, images, keys=keys, severity=severity, seed=seed, pool=pool))
     truth = condition.retarget({name: column[keys] for name, column in targets.items()})
     return {name: problem.tally(candidate(shown), truth).double() for name, candidate in candidates.items()}
-
-
-def _score_all(
-    problem: Problem, draws: UInt8[Tensor, "resamples images"], parts: Sequence[Tensors]
-) -> Tensors:
-    """Score each candidate from the tallies of all batches.
-
-    Returns:
-        `<candidate>/<score>`: the value, followed by its samples.
-    """
-    found = {}
-    for name in parts[0]:
-        values, samples = _score(problem, torch.cat([part[name] for part in parts]), draws)
-        for metric, drawn in samples.items():
-            found[f"{name}/{metric}"] = torch.cat([torch.tensor([values[metric]], dtype=drawn.dtype), drawn])
-    return found
-
-
-def _stressed_cells(scored: Tensors, condition: Condition, severity: int, images: int) -> list[Cell]:
-    """Make one cell per candidate from the result of `_score_all`."""
-    by_candidate: dict[str, dict[str, Tensor]] = {}
-    for key, found in scored.items():
-        name, metric = key.split("/")
-        by_candidate.setdefault(name, {})[metric] = found
-    cells = []
-    for name, scores in by_candidate.items():
-        values = {metric: float(found[0]) for metric, found in scores.items()}
-        samples = {metric: found[1:] for metric, found in scores.items()}
-        cells.append(Cell(name, condition.family, condition.name, severity, images, values, samples))
-    return cells
-
-
-def _clean_cells(
-    problem: Problem,
-    tallies: Mapping[str, Float64[Tensor, "images counts"]],
-    strata: Sequence[frozenset[str]],
-    subset: Int64[Tensor, "stressed"],
-    params: EvaluateParams,
-    seed: int,
-) -> list[Cell]:
-    """Score all clean images, the subset that will be stressed, and each stratum (only the headline)."""
-    members: dict[str, list[int]] = {}
-    for number, names in enumerate(strata):
-        for name in names:
-            members.setdefault(name, []).append(number)
-    situations = [(CLEAN, CLEAN, torch.arange(len(strata))), (CLEAN, SUBSET, subset)]
-    situations += [(STRATUM, name, torch.tensor(members[name])) for name in sorted(members)]
-    headline = problem.headline.name
-    cells = []
-    for family, condition, keys in situations:
-        draws = draw(len(keys), resamples=params.bootstrap, seed=derive(seed, "bootstrap"))
-        for name, found in tallies.items():
-            values, samples = _score(problem, found[keys], draws)
-            if family == STRATUM:
-                values, samples = {headline: values[headline]}, {headline: samples[headline]}
-            cells.append(Cell(name, family, condition, 0, len(keys), values, samples))
-    return cells
-
-
-def _score(
-    problem: Problem, tallies: Float64[Tensor, "images counts"], draws: UInt8[Tensor, "resamples images"]
-) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """Return the scores of some images, and the same scores under each draw of them."""
-    values = {name: float(value) for name, value in problem.score(tallies.sum(dim=0)).items()}
-    return values, dict(problem.score(resample(draws, tallies)))
-
-
-def _means(cells: Sequence[Cell], families: Sequence[str]) -> list[Cell]:
-    """Average over the conditions of a family: at each severity, and over all severities (severity None)."""
-    means = []
-    for candidate in dict.fromkeys(cell.candidate for cell in cells):
-        for family in families:
-            ours = [cell for cell in cells if cell.candidate == candidate and cell.family == family]
-            for severity in (*SEVERITIES, None):
-                if group := [cell for cell in ours if severity in (None, cell.severity)]:
-                    values = {name: fmean(cell.values[name] for cell in group) for name in group[0].values}
-                    samples = {
-                        name: torch.stack([cell.samples[name] for cell in group]).mean(dim=0)
-                        for name in values
-                    }
-                    named = replace(
-                        group[0], condition=MEAN, severity=severity, values=values, samples=samples
-                    )
-                    means.append(named)
-    return means
 
 
 def find_worst(

@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from temper.stress.cells import CLEAN, MEAN, SUBSET
 from temper.stress.conditions import SEVERITIES, Condition
-from temper.stress.evaluation import CLEAN, MEAN, SUBSET
 from temper.stress.scores import Score, pick
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

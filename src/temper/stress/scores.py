@@ -9,7 +9,7 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from temper.maths.statistics import interval
-from temper.stress.evaluation import CLEAN, MEAN, Cell
+from temper.stress.cells import CLEAN, MEAN, Cell
 
 
 @dataclass(frozen=True)

@@ -151,16 +151,16 @@ class Died(BaseException):
 
 def test_a_training_killed_in_its_validation_still_validates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     whole, result = train(tmp_path / "whole", FIT)
-    meter = TOY.problem.meter
+    tally = TOY.problem.tally
 
-    def die(_: object) -> object:
+    def die(*_: object) -> object:
         raise Died
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(TOY.problem), "meter", die)
+        patch.setattr(type(TOY.problem), "tally", die)
         with pytest.raises(Died):
             train(tmp_path / "cut", FIT)
-    assert TOY.problem.meter == meter
+    assert TOY.problem.tally == tally
     resumed, again = train(tmp_path / "cut", FIT)
     assert again == result and same(whole, resumed)
     assert [step for step, _ in values(tmp_path / "cut", "validation/accuracy")] == [5, 10, 15, 20]

@@ -1,6 +1,8 @@
 """The reasons to run a stage, from output of DVC in its real form."""
 
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -94,11 +96,24 @@ def test_the_table_says_run_or_skip():
     assert plan.format_plan(steps) == "ingest   skip  up to date\nprepare  run   never ran"
 
 
-def test_every_step_needs_earlier_ones():
-    done: set[str] = set()
+def test_the_flow_hands_each_step_what_its_stage_reads(monkeypatch: pytest.MonkeyPatch):
+    """`flows/pipeline.py` shows the same arrows as the table of stages."""
+    from flows import pipeline
+
+    seen: dict[str, tuple[str, ...]] = {}
+
+    def fake(name: str) -> Callable[..., object]:
+        def step(_: object, *needed: SimpleNamespace) -> SimpleNamespace:
+            seen[name] = tuple(each.message for each in needed)
+            return SimpleNamespace(message=name)
+
+        return step
+
     for name in (*BY_NAME, plan.MEASURE, plan.REGISTER):
-        assert set(plan.needs(name)) <= done
-        done.add(name)
+        monkeypatch.setattr(pipeline, name, fake(name))
+    assert pipeline.pipeline(SimpleNamespace()) == plan.REGISTER  # type: ignore[arg-type]
+    assert tuple(seen) == (*BY_NAME, plan.MEASURE, plan.REGISTER), "in this order"
+    assert {name: seen[name] for name in BY_NAME} == {name: stage.inputs for name, stage in BY_NAME.items()}
 
 
 def test_what_a_step_took_last_stands_in_a_column_where_anything_is_known():

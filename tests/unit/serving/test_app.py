@@ -193,7 +193,7 @@ def bomb() -> bytes:
         (b"x", b"", {}, 415, "content-type '' is not supported"),
         (b"x", b"", {"content-type": "multipart/form-data"}, 400, "form"),
         (b"x", b"", {"content-type": "multipart/form-data; boundary=xyz"}, 400, "form"),
-        (*form(png(PIXELS), name="image")[:1], b"", form()[1], 422, "named `image`"),
+        (*form(png(PIXELS), name="photo")[:1], b"", form()[1], 422, "named `image`"),
         (*form(*[png(PIXELS)] * 9)[:1], b"", form()[1], 400, "form"),
     ],
 )

@@ -10,7 +10,8 @@ import torch
 from pyarrow import parquet
 
 from temper.problems.multiclass import Multiclass
-from temper.stress.evaluation import CLEAN, MEAN, STRATUM, SUBSET, choose, evaluate, find_worst
+from temper.stress.cells import CLEAN, MEAN, STRATUM, SUBSET
+from temper.stress.evaluation import choose, evaluate, find_worst
 from temper.stress.image_pool import ImagePool
 from temper.stress.params import EvaluateParams
 from temper.stress.scores import figures, pick, tabulate, write

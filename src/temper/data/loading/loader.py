@@ -1,7 +1,8 @@
-"""Whole batches of a training split that lies as tensors on the training device, or mapped from its files.
+"""Batches of a training split whose columns are tensors on the training device, or mapped from their files.
 
-There is no per-example Python object and no worker process: a batch is a handful of whole-tensor operations. Order,
-views and mixing depend on the seed and the step alone; each rank cuts its part out of the same global batch.
+There is no Python object per example and no worker process: a batch takes a few operations on whole
+tensors. Order, views and mixing depend only on the seed and the step. Each rank takes its part of the same
+global batch.
 """
 
 import itertools
@@ -24,28 +25,28 @@ from temper.problem import Batch, Inputs, Targets
 _SHARE_OF_MEMORY = 0.5
 _SHUFFLE = SamplingParams()
 _PLANNED_AT_ONCE = 32
-"""Batches whose moves are drawn together."""
+"""Number of batches whose moves are drawn together."""
 
 
 def to_tensors(columns: Mapping[str, np.ndarray], device: torch.device) -> dict[str, Tensor]:
-    """Packed columns as tensors, types as packed: on the device where they fit, else mapped from their files.
+    """Return packed columns as tensors of the same types: on the device if they fit, else mapped from files.
 
-    They fit if they take up to half of what is free there; the network needs the rest.
+    They fit if they need at most half of the device's free memory; the network needs the rest.
     """
     size = sum(column.nbytes for column in columns.values())
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     if size <= free * _SHARE_OF_MEMORY:
         return {name: torch.from_numpy(np.array(column)).to(device) for name, column in columns.items()}
     with warnings.catch_warnings():
-        # The files are mapped read-only; nothing here writes to a column.
+        # The files are mapped read-only, and no code here writes to a column.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return {name: torch.from_numpy(column) for name, column in columns.items()}
 
 
 def as_batch(columns: Mapping[str, Tensor]) -> tuple[Inputs, Targets]:
-    """Columns [batch, ...] as what the network sees and what is true.
+    """Return columns [batch, ...] as the network's inputs and targets.
 
-    Images become [batch, channels, height, width]; among the targets whole numbers become int64, the rest float32.
+    Images become [batch, channels, height, width]. Integer targets become int64, the others float32.
     """
     inputs = {"image": columns["image"].permute(0, 3, 1, 2)}
     rest = {name: value for name, value in columns.items() if name != "image"}
@@ -56,20 +57,20 @@ def as_batch(columns: Mapping[str, Tensor]) -> tuple[Inputs, Targets]:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a rank's part of a batch is made of."""
+    """The plan of a rank's part of a batch: its examples, and how they are mixed."""
 
     rows: Tensor
-    """Numbers of its examples; where batches are mixed, one more: everybody is mixed with the next one."""
+    """Row numbers of the examples. A mixed batch has one more: each example is mixed with the next one."""
     draws: Tensor
-    """The number of each draw over the whole training: what its views depend on."""
+    """Number of each draw, counted over the whole training. The random views depend on it."""
     kind: str
-    """`none`, `mixup` or `cutmix`."""
+    """How the batch is mixed: `none`, `mixup` or `cutmix`."""
     shares: Tensor
-    """Each example's share of itself, [batch]."""
+    """Share that each example keeps when it is mixed, [batch]."""
 
 
 class Ahead(Protocol):
-    """Makes the images of coming batches while training is busy with others."""
+    """Makes the images of the next batches while the training works on earlier ones."""
 
     def ahead(self, plans: Iterable[Plan], epoch: int) -> Iterator[tuple[Plan, dict[str, Tensor]]]: ...
 
@@ -79,24 +80,26 @@ class TrainLoader:
     """Batches of a training split.
 
     Args:
-        columns: The split, from `to_tensors`; without the columns that `stream` makes.
+        columns: Columns of the split, from `to_tensors`, without the columns that `stream` makes.
         repeats: How often each example is drawn in an epoch, [examples].
-        weights: How much each example counts, [examples].
-        batch_size: Examples of a global batch, over all ranks; a last smaller one is left out.
-        device: Where batches are needed.
+        weights: Weight of each example in the loss, [examples].
+        batch_size: Number of examples of a global batch, over all ranks. A last incomplete batch is left out.
+        device: Device on which batches are needed.
         views: Augmentation.
-        spatial: Columns that move along with the image.
-        mean: Mean of the pixels per channel, 0..255; what cutout fills with.
-        seed: Of the training.
-        rank: This process's number.
-        num_ranks: How many processes share a global batch.
-        ids: Ids of the split's examples; asked for only where something went wrong.
-        sampling: How batches are made up.
-        strata: Of the split's examples; asked for only by a sampling that reads them.
-        stream: Makes images (and what moves along) that are not whole columns in memory.
+        spatial: Names of the columns that move with the image.
+        mean: Mean of the pixels per channel, 0..255. Cutout fills its square with it.
+        seed: Seed of the training.
+        rank: Number of this process.
+        num_ranks: Number of processes that share a global batch.
+        ids: Returns the ids of the split's examples. Called only for error messages.
+        sampling: How examples are chosen for batches.
+        strata: Returns the strata of the split's examples. Called only by sampling methods that need them.
+        stream: Makes the images (and the columns that move with them) if they are not whole columns in
+            memory.
 
     Raises:
-        ValueError: If there are fewer examples than one batch, or a batch has fewer than there are ranks.
+        ValueError: If an epoch has fewer examples than a batch, or a batch has fewer examples than there are
+            ranks.
     """
 
     def __init__(
@@ -120,7 +123,8 @@ class TrainLoader:
     ) -> None:
         if batch_size < num_ranks:
             raise ValueError(
-                f"fit.batch_size = {batch_size} cannot be shared by {num_ranks} ranks; make it {num_ranks} or more"
+                f"fit.batch_size = {batch_size} cannot be shared by {num_ranks} ranks; "
+                f"set it to {num_ranks} or more"
             )
         self.sampler = Sampler(repeats, weights, sampling, strata=strata, batch_size=batch_size, seed=seed)
         if sampling.method == "weighted":
@@ -134,7 +138,7 @@ class TrainLoader:
         self._ids, self._stream = ids, stream
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """This rank's parts of an epoch's batches, from batch number `start` on."""
+        """Yield this rank's parts of an epoch's batches, from batch number `start` on."""
         order = self.sampler.epoch(epoch)
         plans = (self._plan(order, epoch, number) for number in range(start, self.num_batches))
         if self._stream is not None:
@@ -150,7 +154,7 @@ class TrainLoader:
                 yield self._batch(plan, shift_and_flip(moving, plan.rows, own, self.views))
 
     def ids(self, epoch: int, number: int) -> list[str]:
-        """Ids of the examples of a global batch, in its order."""
+        """Return the ids of the examples of a global batch, in its order."""
         rows = self.sampler.epoch(epoch)[number * self.batch_size : (number + 1) * self.batch_size]
         ids = self._ids()
         return [ids[row] for row in rows.tolist()]
@@ -158,7 +162,7 @@ class TrainLoader:
     def _plan(self, order: Tensor, epoch: int, number: int) -> Plan:
         step = epoch * self.num_batches + number
         kind, shares = mix_plan(self.views, step, self.batch_size, seed=self.seed)
-        # Everybody is mixed with the next one of the global batch.
+        # Each example is mixed with the next one of the global batch.
         places = torch.arange(self.mine.start, self.mine.stop + (kind != "none")) % self.batch_size
         return Plan(
             rows=order[number * self.batch_size + places],
@@ -192,7 +196,7 @@ class TrainLoader:
     def _blend(
         self, columns: dict[str, Tensor], others: dict[str, Tensor], share: Tensor, draws: Tensor
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
-        """Mixup (Zhang et al. 2018, arXiv:1710.09412): each pixel a weighted mean of two images."""
+        """Apply mixup (Zhang et al. 2018, arXiv:1710.09412): each pixel is a weighted mean of two images."""
         mine = share.view(-1, 1, 1, 1)
         image = columns["image"].float() * mine + others["image"].float() * (1 - mine)
         return {**columns, "image": image}, others, share
@@ -200,7 +204,7 @@ class TrainLoader:
     def _paste(
         self, columns: dict[str, Tensor], others: dict[str, Tensor], share: Tensor, draws: Tensor
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
-        """CutMix (Yun et al. 2019, arXiv:1905.04899): a box of another image, with all that is laid out like it."""
+        """Apply CutMix (Yun et al. 2019, arXiv:1905.04899): paste a box of another image and its masks."""
         height, width = columns["image"].shape[1:3]
         sides = (1 - share).sqrt()[:, None].cpu() * torch.tensor([height, width])
         inside = boxes(
@@ -218,7 +222,7 @@ class TrainLoader:
 def whole_batches(
     columns: Mapping[str, Tensor], size: int, device: torch.device, rank: int = 0, num_ranks: int = 1
 ) -> Iterator[tuple[Inputs, Targets]]:
-    """A split in order, as batches without views; with several ranks each gets every `num_ranks`-th batch."""
+    """Yield a split in order, in batches without views; each rank gets every `num_ranks`-th batch."""
     total = len(columns["image"])
     for start in range(rank * size, total, size * num_ranks):
         yield as_batch({name: value[start : start + size].to(device) for name, value in columns.items()})

@@ -1,13 +1,14 @@
-"""Images made one by one, ahead of training: decoded, cropped and sent through a policy by workers, handed out in order.
+"""Images made one by one, ahead of training: workers decode, crop and augment them, and they arrive in order.
 
-A worker makes the images of a whole batch. Threads do where only OpenCV works (it lets go of Python's lock); a policy of
-albumentations is Python, so there processes do. Only a few batches are on their way at any time, whatever the epoch's
-length. What an image looks like depends on the seed and on the number of its draw alone, never on who makes it or when:
-batches are the same for any number of workers and ranks, and from wherever an epoch is resumed.
+A worker makes the images of a whole batch. Workers are threads if only OpenCV works, because it releases
+Python's lock. A policy of albumentations runs in Python, so its workers are processes. Only a few batches
+are in progress at any time, whatever the epoch's length. An image depends only on the seed and on the
+number of its draw, not on the worker or the time. So batches are the same for any number of workers and
+ranks, and for a resumed epoch.
 
-The order is the loader's: a random permutation of the whole epoch, not of blocks. Bytes are read by position, which a local
-disk or page cache answers in microseconds; where they lie on a spinning disk or behind a network, copy `encoded/` to a
-local one first.
+The order is the loader's: a random permutation of the whole epoch, not of blocks. Bytes are read by
+position, which a local disk or the page cache answers in microseconds. If they are on a spinning disk or a
+network drive, copy `encoded/` to a local disk first.
 """
 
 import os
@@ -33,7 +34,7 @@ from temper.data.params import ViewParams
 from temper.maths.random import hashes
 
 _SPARE = 2
-"""Finished batches that may wait for training, besides one on each worker's bench."""
+"""Number of batches that may wait for the training, in addition to one per worker."""
 
 
 @final
@@ -41,13 +42,13 @@ class Stream:
     """The images of a training split, made ahead of training.
 
     Args:
-        images: Encoded, or uint8 [examples, height, width, channels].
-        masks: Columns that move along with the images, [examples, height, width].
+        images: Encoded images, or pixels: uint8 [examples, height, width, channels].
+        masks: Columns that move with the images, [examples, height, width].
         views: Augmentation.
-        seed: Of the training.
-        workers: Threads or processes.
-        ids: Ids of the examples; asked for only where something went wrong.
-        pinned: Whether batches go to a GPU, and so are put where it can fetch them itself.
+        seed: Seed of the training.
+        workers: Number of threads or processes.
+        ids: Returns the ids of the examples. Called only for error messages.
+        pinned: Whether to put batches into pinned memory, from which a GPU can copy them directly.
     """
 
     def __init__(
@@ -69,10 +70,11 @@ class Stream:
         self._pool: Executor | None = None
 
     def ahead(self, plans: Iterable[Plan], epoch: int) -> Iterator[tuple[Plan, dict[str, Tensor]]]:
-        """The columns of each plan that move, in the order of the plans.
+        """Yield each plan with its images and masks, in the order of the plans.
 
         Raises:
-            ValueError: If an image cannot be read (names it), a policy fails, or a worker was killed.
+            ValueError: If an image cannot be read (the message names it), a policy fails, or a worker was
+                killed.
         """
         waiting: deque[tuple[Plan, Future[dict[str, np.ndarray] | tuple[int, str]]]] = deque()
         coming = iter(plans)
@@ -105,7 +107,7 @@ class Stream:
     def _submit(self, order: Order) -> "Future[dict[str, np.ndarray] | tuple[int, str]]":
         if self._pool is None:
             if self._maker.policy:
-                # Spawned, not forked: a fork would copy threads' locks along.
+                # Spawned, not forked: a fork would also copy the locks that threads hold.
                 self._pool = ProcessPoolExecutor(self._workers, get_context("spawn"), begin, (self._maker,))
             else:
                 self._pool = ThreadPoolExecutor(self._workers, "stream")
@@ -117,21 +119,22 @@ class Stream:
             made = future.result()
         except BrokenProcessPool as error:
             raise ValueError(
-                "a worker process of views.policy was killed, most likely for lack of memory; set views.workers to 1"
+                "a worker process of views.policy was killed, most likely because memory ran out; "
+                "set views.workers to 1"
             ) from error
         if isinstance(made, tuple):
             number, reason = made
             ids = self._ids()
             name = repr(ids[number]) if number < len(ids) else f"number {number}"
             raise ValueError(
-                f"the training image {name} cannot be read any more: {reason}. prepare could read it, so its files changed "
-                "since, or the disk fails; delete artifacts/prepare and run `make pipeline`"
+                f"the training image {name} cannot be read any more: {reason}. prepare could read it, so its "
+                "file has changed or the disk is failing; delete artifacts/prepare and run `make pipeline`"
             )
         tensors = {name: torch.from_numpy(value) for name, value in made.items()}
         return {name: value.pin_memory() for name, value in tensors.items()} if self._pinned else tensors
 
     def _view(self, plan: Plan, columns: dict[str, Tensor], epoch: int) -> dict[str, Tensor]:
-        """The views of whole batches, as in memory."""
+        """Shift and flip a whole batch, as `TrainLoader` does with columns in memory."""
         if self.views.crop_px:
             only_shift = replace(self.views, flip=False)
             moves = draw_moves(plan.rows, plan.draws, only_shift, seed=self.seed, epoch=epoch)
@@ -144,5 +147,5 @@ class Stream:
 
 
 def count_workers(asked: int, num_ranks: int) -> int:
-    """How many workers a rank takes: as asked, or its share of the cores, at least one."""
+    """Return the number of workers of a rank: `asked`, or if that is 0 its share of the cores, at least 1."""
     return asked or max(1, len(os.sched_getaffinity(0)) // num_ranks)

@@ -1,18 +1,24 @@
-"""Which examples make up each batch: one sampler for one rank or many, a pure function of the seed and the step.
+"""The choice of examples for each batch: one sampler for any number of ranks, a function of the seed and step.
 
-It has no state: any batch of any epoch can be asked for, so a training resumes anywhere, and every rank cuts its part (`part`)
-out of the same batch. Together the ranks draw what one would, in its order.
+The sampler has no state: it can compute any batch of any epoch. So a training can resume anywhere, and
+every rank takes its part (`part`) of the same batch. All ranks together draw the same examples as one rank
+would, in the same order.
 
-| method | an epoch draws | each example |
+| method | draws in an epoch | draws of one example |
 |---|---|---|
-| shuffle | every example, as often as augment's repeats say | exactly so often |
-| oversample, undersample | of each stratum as many as of the largest, the smallest (by `strength`) | as often as any other of its stratum, within one, over the whole training |
-| class-aware | as many as shuffle; every batch holds its strata evenly | the same |
-| weighted | as many as shuffle, with replacement | in proportion to its weight, on average; its loss then counts as 1 |
+| shuffle | every example, repeated as augment says | exactly its repeats |
+| oversample | as many of each stratum as of the largest one (by `strength`) | see below |
+| undersample | as many of each stratum as of the smallest one (by `strength`) | see below |
+| class-aware | as many as shuffle; every batch has equally many of each of its strata | see below |
+| weighted | as many as shuffle, with replacement | on average in proportion to its weight |
 
-Strata are walked through in laps: all examples of one in a random order, then all again in another. So undersampling takes the next
-examples in every epoch instead of losing the same ones for ever, and oversampling repeats none before all were drawn.
-Rows with repeats count as so many examples; an example with several strata follows its rarest one, as in `balance`.
+With oversample, undersample and class-aware, the numbers of draws of two examples of a stratum differ by at
+most one over the whole training. With weighted, every example has weight 1 in the loss.
+
+Each stratum is drawn in laps: all its examples in a random order, then all of them again in another order. So
+undersampling takes the next examples in every epoch, instead of leaving out the same ones forever, and
+oversampling repeats no example before all of them were drawn. A row with n repeats counts as n examples. An
+example with several strata counts as its rarest one, as in `class_balance`.
 """
 
 import math
@@ -33,7 +39,7 @@ Strata = Sequence[frozenset[str]]
 
 
 def part(size: int, rank: int, num_ranks: int) -> slice:
-    """Which examples of a batch are a rank's: as many as any other's, or one more.
+    """Return which examples of a batch belong to a rank. The parts of two ranks differ by at most one example.
 
     Example:
         >>> [part(8, rank, 3) for rank in range(3)]
@@ -47,15 +53,15 @@ class Sampler:
     """The rows of every batch of a training.
 
     Args:
-        repeats: How often augment has each example drawn in an epoch, [examples]; one with 0 is never drawn.
-        weights: How much each example counts, [examples]; read by `weighted` only.
-        params: How batches are made up.
-        strata: Of each example; asked for only by methods that read them.
-        batch_size: Examples of a global batch; what does not fill a last one is left out of an epoch.
-        seed: Of the training.
+        repeats: Augment's number of draws of each example in an epoch, [examples]. 0 means never.
+        weights: Weight of each example, [examples]. Only `weighted` reads them.
+        params: How examples are chosen for batches.
+        strata: Returns the strata of each example. Called only by methods that need them.
+        batch_size: Number of examples of a global batch. A last incomplete batch of an epoch is left out.
+        seed: Seed of the training.
 
     Raises:
-        ValueError: If an epoch has no whole batch, or a batch cannot hold its strata evenly.
+        ValueError: If an epoch has no complete batch, or a batch cannot be divided evenly among its strata.
     """
 
     def __init__(
@@ -78,10 +84,10 @@ class Sampler:
             self._members = [each for each in members if len(each)]
         self._quotas = self._quotas_of_epoch()
         self.num_batches = sum(self._quotas) // batch_size
-        """Of an epoch."""
+        """Number of batches in an epoch."""
         if not self.num_batches:
             raise ValueError(
-                f"fit.batch_size is {batch_size}, but an epoch has {sum(self._quotas)} examples; make it smaller"
+                f"fit.batch_size = {batch_size}, but an epoch has {sum(self._quotas)} examples; make it smaller"
             )
         if params.method == "class-aware":
             self._check_classes()
@@ -89,7 +95,7 @@ class Sampler:
             self._cumulated = torch.from_numpy(np.cumsum(weights.astype(np.float64)[self._entries.numpy()]))
 
     def epoch(self, epoch: int) -> Int64[Tensor, "draws"]:
-        """The rows of an epoch's whole batches, one batch after the other."""
+        """Return the rows of an epoch's complete batches, one batch after the other."""
         if self.params.method == "weighted":
             return self._weighted(epoch)
         if self.params.method == "class-aware":
@@ -105,7 +111,7 @@ class Sampler:
         return rows[: self.num_batches * self.batch_size]
 
     def _quotas_of_epoch(self) -> list[int]:
-        """How many an epoch draws of each stratum; of all together where strata do not matter."""
+        """Return the number of draws of each stratum in an epoch, or one total if the method ignores strata."""
         sizes = [len(each) for each in self._members]
         if self.params.method not in ("oversample", "undersample"):
             return sizes
@@ -113,7 +119,7 @@ class Sampler:
         return [int(size + self.params.strength * (end - size) + 0.5) for size in sizes]
 
     def _walk(self, stratum: int, start: int, count: int, stream: str) -> Tensor:
-        """`count` draws from a stratum, from its draw number `start` on, in laps over all its members."""
+        """Return `count` draws from a stratum, from its draw number `start` on, in laps over all its members."""
         members = self._members[stratum]
         first, last = start // len(members), (start + count - 1) // len(members)
         laps = [
@@ -125,14 +131,17 @@ class Sampler:
     def _weighted(self, epoch: int) -> Tensor:
         count = self.num_batches * self.batch_size
         draws = torch.arange(epoch * count, (epoch + 1) * count)
-        # As many random bits as float64 holds: float32's 24 would favour some of a million examples.
+        # Use as many random bits as float64 holds: float32's 24 bits would favour some of a million examples.
         bits = hashes(draws, 1, seed=self._seed, stream="weighted")[:, 0] >> (64 - _DOUBLE_BITS)
         chances = (bits & ((1 << _DOUBLE_BITS) - 1)).double() * 2.0**-_DOUBLE_BITS
         places = torch.searchsorted(self._cumulated, chances * self._cumulated[-1], right=True)
         return self._entries[places.clamp(max=len(self._entries) - 1)]
 
     def _class_aware(self, epoch: int) -> Tensor:
-        """Batches of `classes` strata with as many of each; what is over, where all strata are in, goes round among them."""
+        """Return the rows of batches of `classes` strata with equally many examples of each.
+
+        If a batch contains all strata, the rest of the division by their number is given to them in turn.
+        """
         first, num_strata = epoch * self.num_batches, len(self._members)
         width = self.params.classes or num_strata
         each, over = divmod(self.batch_size, width)
@@ -150,7 +159,7 @@ class Sampler:
         ]
         rows = torch.empty_like(flat)
         rows[torch.argsort(flat, stable=True)] = torch.cat(walks)
-        # Mixed within the batch: ranks cut slices, and mixup pairs neighbours.
+        # Shuffle within the batch, because ranks take slices of it and mixup mixes neighbours.
         keys = torch.arange(len(flat)) + first * self.batch_size
         places = torch.argsort(
             hashes(keys, 1, seed=self._seed, stream="place").view(wanted.shape), dim=1, stable=True
@@ -158,10 +167,10 @@ class Sampler:
         return rows.view(wanted.shape).gather(1, places).flatten()
 
     def _windows(self, start: int, stop: int, width: int, stream: str) -> Tensor:
-        """Which strata have a turn in each of some steps, [steps, width].
+        """Return which strata have a turn in the steps from `start` to `stop`, [steps, width].
 
-        Windows of `width` go round a circle of the strata, so that none is twice in one; each time they have closed, the
-        circle is shuffled.
+        Windows of `width` strata move along a circle of all strata, so no stratum occurs twice in a window.
+        Each time the windows are back at the start of the circle, the circle is shuffled.
         """
         num = len(self._members)
         if not width:
@@ -177,7 +186,7 @@ class Sampler:
         return circles[lap - first].gather(1, turns)
 
     def _counts(self, step: int, width: int, stream: str) -> Tensor:
-        """How often each stratum had a turn before a step."""
+        """Return how often each stratum had a turn before a step."""
         num = len(self._members)
         if not width:
             return torch.zeros(num, dtype=torch.int64)
@@ -194,21 +203,24 @@ class Sampler:
         num, classes = len(self._members), self.params.classes
         if classes > num:
             raise ValueError(
-                f"sampling.classes = {classes}, but the training split has {num} strata; name {num} or fewer"
+                f"sampling.classes = {classes}, but the training split has {num} strata; set it to {num} or less"
             )
         if self.batch_size < (classes or num):
             raise ValueError(
-                f"fit.batch_size = {self.batch_size} cannot hold {classes or num} strata; make it larger, or name fewer in "
-                "sampling.classes"
+                f"fit.batch_size = {self.batch_size} cannot hold {classes or num} strata; make it larger, "
+                "or lower sampling.classes"
             )
         if classes and classes < num and self.batch_size % classes:
             raise ValueError(
-                f"fit.batch_size = {self.batch_size} cannot hold {classes} strata evenly (sampling.classes); make it a multiple"
+                f"fit.batch_size = {self.batch_size} cannot hold sampling.classes = {classes} strata evenly; "
+                f"set it to a multiple of {classes}"
             )
 
 
 def rarest(strata: Strata) -> Int64[np.ndarray, "examples"]:
-    """The number of each example's stratum, in the order of their names; of several the one with the fewest examples.
+    """Return the number of each example's stratum: its rarest stratum, if it has several.
+
+    Strata are numbered in the order of their names.
 
     Example:
         >>> rarest([frozenset({"cat"}), frozenset({"cat", "hat"}), frozenset({"cat"})])
@@ -216,6 +228,6 @@ def rarest(strata: Strata) -> Int64[np.ndarray, "examples"]:
     """
     counts = class_balance.count(strata)
     numbers = {name: number for number, name in enumerate(sorted(counts))}
-    # Most examples share their strata with many others.
+    # Computed once per set of strata: most examples share their set with many others.
     chosen = {each: numbers[min(sorted(each), key=counts.__getitem__)] for each in set(strata)}
     return np.array([chosen[each] for each in strata], np.int64)

@@ -1,6 +1,6 @@
-"""What a worker does for training: the images of one batch, decoded, cropped and sent through a policy.
+"""The work of a worker for training: decode, crop and augment the images of one batch.
 
-Without torch, whose import would cost every worker process seconds and memory.
+This module does not import torch: the import would cost every worker process seconds and memory.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,32 +19,34 @@ _WHERE = "views.policy"
 
 @dataclass(frozen=True)
 class Order:
-    """The images of a batch, as a worker is asked for them; picklable."""
+    """A request to a worker for the images of a batch; picklable."""
 
     numbers: Sequence[int]
+    """Numbers of the images."""
     boxes: Sequence[Sequence[int]]
-    """The part of each: top, left, height, width, in its own pixels."""
+    """Crop of each image: top, left, height, width, in pixels of that image."""
     seeds: Sequence[int]
-    """Of the policy."""
+    """Seed of the policy for each image."""
     pixels: np.ndarray | None
-    """The images themselves, where they are not encoded."""
+    """Pixels of the images; None if the images are encoded."""
     masks: Mapping[str, np.ndarray]
-    """What moves along with them, [batch, height, width], whole."""
+    """Whole masks that move with the images, [batch, height, width]."""
 
 
 @dataclass(frozen=True)
 class Maker:
-    """How workers make images; picklable."""
+    """Settings with which workers make images; picklable."""
 
     images: Encoded | None
+    """The encoded images; None if requests contain pixels."""
     shape: tuple[int, int, int]
-    """Height, width and channels of what is made."""
+    """Height, width and channels of the images to make."""
     policy: Sequence[Mapping[str, Any]]
     spatial: frozenset[str]
     """Names of the masks."""
 
     def make(self, order: Order, transform: Any = None) -> dict[str, np.ndarray] | tuple[int, str]:
-        """The columns of a batch; or the number of an image that cannot be read, and why."""
+        """Return the columns of a batch; or the number of an image that cannot be read, and the reason."""
         made = {"image": np.empty((len(order.numbers), *self.shape), np.uint8)}
         made |= {
             name: np.empty((len(mask), *self.shape[:2]), mask.dtype) for name, mask in order.masks.items()
@@ -65,7 +67,7 @@ class Maker:
     def _fill(
         self, made: Mapping[str, np.ndarray], order: Order, place: int, number: int, box: Sequence[int]
     ) -> None:
-        """Make one image, with its masks, where it belongs."""
+        """Write one image and its masks to their place in the batch."""
         top, left, height, width = box
         if order.pixels is None:
             assert self.images is not None
@@ -88,16 +90,16 @@ class Maker:
 
 
 _WORKER: dict[str, Any] = {}
-"""What a worker process keeps from order to order."""
+"""State of a worker process: the maker and the transform of its policy."""
 
 
 def begin(maker: Maker) -> None:
-    """Prepare a worker process."""
+    """Set up a worker process."""
     end_with_parent()
     _WORKER.update(maker=maker, transform=compose(maker.policy, maker.spatial, _WHERE))
 
 
 def make(order: Order) -> dict[str, np.ndarray] | tuple[int, str]:
-    """What a worker process does with an order."""
+    """Make the images of an order in a worker process."""
     found: dict[str, np.ndarray] | tuple[int, str] = _WORKER["maker"].make(order, _WORKER["transform"])
     return found

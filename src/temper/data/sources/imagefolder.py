@@ -98,7 +98,7 @@ def _images(folder: Path) -> list[str]:
         found += [prefix + name for name in files if not name.startswith(".")]
     return sorted(
         (name for name in found if os.path.isfile(f"{folder}/{name}")), key=lambda name: name.split("/")
-    )  # noqa: PTH113
+    )
 
 
 def _folders(folder: Path) -> list[Path]:

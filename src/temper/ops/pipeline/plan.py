@@ -16,7 +16,7 @@ from temper.config import Params
 from temper.ops import candidates, dvc
 from temper.ops.mlflow import model_versions
 from temper.ops.project import ROOT, Project
-from temper.stages import BY_NAME, STAGES, Stage
+from temper.stages import STAGES, Stage
 
 MEASURE, REGISTER = "measure", "register"
 NEVER = "never ran"
@@ -35,12 +35,6 @@ class Step:
     def runs(self) -> bool:
         """Whether the step would run."""
         return bool(self.reasons)
-
-
-def needs(step: str) -> tuple[str, ...]:
-    """Return the steps whose results a step reads."""
-    behind = {MEASURE: ("evaluate",), REGISTER: (MEASURE,)}
-    return behind[step] if step in behind else BY_NAME[step].inputs
 
 
 def make(project: Project, params: Params, force: tuple[str, ...] = ()) -> tuple[Step, ...]:

@@ -28,8 +28,6 @@ class Run:
     """Model version that the run registered or found registered."""
     ran: set[str] = field(default_factory=set)
     """Steps that were executed, not skipped or restored."""
-    why: str = ""
-    """Reason for training or for not training, if the run decided that."""
     failure: str | None = None
     """The first failure, as a paragraph."""
 
