@@ -1,24 +1,24 @@
-"""The STAGES table: what runs after what, on which parameters. dvc.yaml is generated from it."""
+"""The STAGES table: the stages in order, with their inputs and parameters. dvc.yaml is generated from it."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A step of the chain that DVC runs; its code is `temper.stages.<name>.run`."""
+    """A step of the pipeline that DVC runs. Its code is `temper.stages.<name>.run`."""
 
     name: str
     inputs: tuple[str, ...]
-    """Stages whose artifacts it reads."""
+    """Stages whose artifacts this stage reads."""
     params: tuple[str, ...]
-    """Sections of params.yaml it may read; it is handed no other."""
+    """Sections of params.yaml that the stage may read. It receives no others."""
     summary: str
     ranked: bool = False
-    """Runs through torchrun, one process per rank."""
+    """Whether the stage runs through torchrun, with one process per rank."""
     resumes: bool = False
-    """Keeps half-finished work in a folder of checkpoints, and goes on from there."""
+    """Whether the stage saves unfinished work in a folder of checkpoints and resumes from there."""
     external: tuple[str, ...] = ()
-    """Parameters (dotted) that name files or folders of the user's; DVC watches them where they are set."""
+    """Dotted names of parameters that name files or folders of the user. DVC tracks those that are set."""
 
 
 STAGES = (

@@ -1,4 +1,4 @@
-"""Rebalance the training split and make views of it, before training starts."""
+"""augment: rebalance the training split and write augmented views of it, before training starts."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,10 +24,16 @@ _SHEET_VIEWS = 8
 def run(
     params: SimpleNamespace, inputs: Mapping[str, Artifact], out: Path, *, project: Path, work: Path
 ) -> dict[str, Any]:
-    """Write `rows.parquet` (an entry per example and per view) and, where views are wanted, `views/` and `sheet.png`.
+    """Write `rows.parquet` (one entry per example and per view).
+
+    If views are wanted, also write `views/` and `sheet.png`.
 
     Returns:
-        Emphasis for the loss, counts per stratum before and after (as an epoch draws them), and views per example.
+        The emphasis for the loss, the counts per stratum before and after (as one epoch draws them), and the
+        number of views per example.
+
+    Raises:
+        ValueError: If views are wanted but prepare stores encoded images.
     """
     prepare = inputs["prepare"]
     problem = load(prepare.facts["problem"])
@@ -38,8 +44,9 @@ def run(
     num_views = params.augment.views
     if num_views and open_encoded(prepare) is not None:
         raise ValueError(
-            f"augment.views = {num_views} makes copies of packed pixels, but prepare.keep is encoded; set augment.views to 0 and "
-            "name the transforms in train.views.policy, which are drawn anew in every epoch, or set prepare.keep to pixels"
+            f"augment.views = {num_views}: views are copies of packed pixels, but prepare.keep = encoded "
+            "packs none; set prepare.keep to pixels, or set augment.views to 0 and name the transforms in "
+            "train.views.policy, which draws them for every image in every epoch"
         )
     # Examples that are never drawn need no views.
     drawn = [i for i in range(len(strata)) if repeats[i]] if num_views else []
@@ -67,7 +74,7 @@ def run(
 
 
 def _sum(strata: Sequence[frozenset[str]], values: np.ndarray) -> Counter[str]:
-    """Sums of the examples' values, by stratum."""
+    """Return the sum of the examples' values by stratum."""
     totals: Counter[str] = Counter()
     for each, value in zip(strata, values.tolist(), strict=True):
         for name in each:
@@ -84,7 +91,7 @@ def _write_rows(
     repeats: np.ndarray,
     weights: np.ndarray,
 ) -> None:
-    """An entry per example, then per view; a view is drawn as often, and counts as much, as its original."""
+    """Write one entry per example, then one per view with the repeats and the weight of its original."""
     sources = [*range(len(repeats)), *(i for i, _ in plan)]
     lists = {each: sorted(each) for each in set(strata)}
     columns: dict[str, list[Any]] = {
@@ -106,7 +113,7 @@ def _write_sheet(
     plan: Sequence[tuple[int, int]],
     problem: Problem,
 ) -> None:
-    """Lines of an original and its views, spread over the training split."""
+    """Write lines of an original and its views. The originals are spread over the training split."""
     views = {path.stem: np.load(path, mmap_mode="r") for path in sorted((out / "views").glob("*.npy"))}
     places: dict[int, list[int]] = {}
     for place, (i, _) in enumerate(plan):

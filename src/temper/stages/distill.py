@@ -1,4 +1,4 @@
-"""distill: the student, by the same loop as the teacher with another objective."""
+"""distill: train the student with the teacher's training loop and a distillation objective."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +25,7 @@ def run(
     work: Path,
     checkpoints: Path,
 ) -> dict[str, Any]:
-    """Train the student to say what the calibrated teacher says of the same views."""
+    """Train the student to give the calibrated teacher's answers on the same views."""
     teacher = read_network(inputs["train"], inputs["prepare"])
     make_objective = learn_from(
         teacher, params.distill.terms, temperature=inputs["train"].facts["temperature"]
@@ -45,12 +45,12 @@ def run(
 
 
 def learn_from(teacher: nn.Module, terms: DistillationTerms, *, temperature: float) -> MakeObjective:
-    """How the student's objective is made.
+    """Return the function that makes the student's objective.
 
     Args:
-        teacher: Frozen, in evaluation mode.
-        terms: What the student is asked for.
-        temperature: The teacher's own calibration.
+        teacher: Frozen teacher in evaluation mode.
+        terms: Terms of the student's loss.
+        temperature: Temperature that calibrates the teacher.
     """
 
     def make_objective(problem: Problem, emphasis: Emphasis, ranks: Ranks) -> Objective:

@@ -1,7 +1,8 @@
-"""evaluate: every candidate, from the file that would be deployed, on the test split: clean, under stress, by stratum.
+"""evaluate: measure every candidate on the test split: clean, under stress and by stratum.
 
-The only stage that opens the test split. What it leaves holds no time and no machine: equal files, equal artifact. Speed is
-measured by `temper.commands.latency`, which writes the card again with it.
+Each candidate is measured from the file that would be deployed. No other stage opens the test split. The
+artifact contains no times and no facts about the machine, so equal files give equal artifacts.
+`temper.commands.latency` measures the speed and writes the model card again with it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DEPLOYED = "quantized"
-"""The candidate that is registered; the others are its references."""
+"""Name of the candidate that is registered. The other candidates are its references."""
 _SPLITS = ("train", "validation", "test")
 _WORST = 24
 RATINGS = "ratings"
-"""Folder of the candidates' ratings, which the gate compares."""
+"""Folder with the ratings of the candidates, which the gate compares."""
 _SAMPLE_FROM = 64
 
 
@@ -44,7 +45,7 @@ def run(
     work: Path,
     checkpoints: Path,
 ) -> dict[str, Any]:
-    """Measure all candidates; leave the long table, plots and the model card.
+    """Measure all candidates; write the long table of scores, the plots and the model card.
 
     Raises:
         ValueError: If the test split is empty.
@@ -112,7 +113,7 @@ def _draw(
     *,
     seed: int,
 ) -> tuple[Plot, ...]:
-    """Write the plots; those without anything to show are left out."""
+    """Write the plots and return those written. Plots without anything to show are left out."""
     from temper.stress import plots, sheets
 
     (out / "plots").mkdir()
@@ -149,13 +150,16 @@ def _draw(
             "samples",
             figure,
             "What the stress looks like",
-            "One test image; under each, the condition's strength.",
+            "One test image under every condition; below each variant is the condition's strength.",
         )
     return tuple(written)
 
 
 def _richest(images: ImagePool, evaluation: Evaluation) -> int:
-    """Of the first stressed images, the one whose shades are spread most evenly: it shows best what conditions do."""
+    """Return the key of the image, among the first stressed ones, whose shades are spread most evenly.
+
+    Such an image shows best what the conditions do.
+    """
     keys = evaluation.subset[:_SAMPLE_FROM]
     shades = torch.stack([torch.bincount(image.flatten() // 16, minlength=16) for image in images.take(keys)])
     return int(keys[torch.special.entr(shades / shades.sum(dim=1, keepdim=True)).sum(dim=1).argmax()])
@@ -174,6 +178,7 @@ def _fill_card(
     prepare, quantize = inputs["prepare"], inputs["quantize"]
     headline, names = problem.headline, list(facts["candidates"])
     found, examples, counts = (prepare.facts[key] for key in ("facts", "examples", "counts"))
+    colours = "grey" if found["channels"] == 1 else "colour"
     return Card(
         kind=problem.kind,
         headline=headline.name,
@@ -182,7 +187,7 @@ def _fill_card(
         images=facts["images"],
         data={
             "digest": prepare.digest,
-            "size": f"{found['height_px']} x {found['width_px']} px in {'grey' if found['channels'] == 1 else 'colour'}",
+            "size": f"{found['height_px']} x {found['width_px']} px in {colours}",
             "splits": {split: examples[split] for split in _SPLITS},
             "classes": len(problem.classes),
             "strata": {
@@ -204,13 +209,13 @@ def _fill_card(
             quantize.path(facts["candidates"][DEPLOYED]["file"]), facts["candidates"][DEPLOYED]
         ),
         lineage={**dict(sorted(quantize.made_from.items())), "quantize": quantize.digest},
-        training={**quantize.facts.get("training", {}), **_say_precision(quantize)},
+        training={**quantize.facts.get("training", {}), **_describe_precision(quantize)},
         plots=plots,
     )
 
 
-def _say_precision(quantize: Artifact) -> dict[str, Any]:
-    """In which numbers the quantized model computes, and why in these."""
+def _describe_precision(quantize: Artifact) -> dict[str, Any]:
+    """Return the number format in which the quantized model computes, and the reason for it."""
     found = quantize.facts.get("quantization", {})
     return {DEPLOYED: {key: found[key] for key in ("precision", "why")}} if found else {}
 
@@ -221,7 +226,7 @@ def _stratum(scores: Sequence[Score], candidate: str, headline: str, name: str) 
 
 
 def _read_contract(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What the deployed file itself says goes in and comes out."""
+    """Read the inputs, outputs and metadata that the deployed file declares."""
     deployed = Deployed(path)
 
     def describe(values: Sequence[Any]) -> list[dict[str, Any]]:

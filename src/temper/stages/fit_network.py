@@ -1,4 +1,4 @@
-"""What the two training stages share: from prepared artifacts to a fitted, calibrated network."""
+"""The code that the two training stages share: from prepared artifacts to a fitted, calibrated network."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -63,19 +63,22 @@ def train_network(
     checkpoints: Path,
     teacher: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """Train a network on every rank; the first one writes it, its curves and its facts into `out`.
+    """Train a network on every rank. The first rank writes the network and its curves into `out`.
 
     Args:
-        what: Which stage's: `train` or `distill`.
-        params: Its section.
-        make_objective: What the network is trained for.
-        inputs: Artifacts of the stages before.
-        out: Folder for what it leaves.
-        seed: Of the project.
+        what: Name of the stage: `train` or `distill`.
+        params: The stage's section of params.yaml.
+        make_objective: Makes the objective of the training.
+        inputs: Artifacts of the earlier stages.
+        out: Folder for the network and its curves.
+        seed: Seed of the project.
         project: Folder of the project.
-        work: Folder for what others look at meanwhile.
-        checkpoints: Folder of half-finished training.
-        teacher: Validation scores of the network that it learns from, if there is one.
+        work: Folder for the journal, which other processes read during the training.
+        checkpoints: Folder with the checkpoints of an unfinished training.
+        teacher: Validation scores of the network that this one learns from, if there is one.
+
+    Returns:
+        The facts of the training on the first rank; nothing on the other ranks.
     """
     ranks = join_ranks()
     with stopping(first=ranks.first, num=ranks.num) as stop:
@@ -114,10 +117,12 @@ def train_network(
 
 
 def try_section(name: str, section: "TrainParams | DistillParams", prepare: Artifact) -> None:
-    """Build the network that a later stage will train and find its weights, so that what is wrong is told before hours of training.
+    """Build the network of a later stage and find its weights.
+
+    Errors then appear before hours of training instead of after them.
 
     Raises:
-        ValueError: Names the section and what is wrong with it.
+        ValueError: If the section is wrong; names the section and the error.
     """
     try:
         build_network(
@@ -129,7 +134,8 @@ def try_section(name: str, section: "TrainParams | DistillParams", prepare: Arti
         )
         weights = section.transfer.weights
         if weights is not None and watched_file(weights) is None:
-            # A package, or the hub: what is missing is told, or fetched, while somebody may still be watching.
+            # The weights come from a package or the hub. A missing package is reported, and weights of the
+            # hub are downloaded, while the user may still be watching.
             read_weights(weights, Path(), section.backbone)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
@@ -144,12 +150,13 @@ def _emphasis(params: "TrainParams | DistillParams", augment: Artifact) -> Empha
 def transfer(
     network: nn.Module, params: "TrainParams | DistillParams", project: Path, ranks: Ranks
 ) -> dict[str, Any]:
-    """Start a network from pretrained weights, where some are named; says what became of them, for the terminal and the facts."""
+    """Start a network from pretrained weights if any are named. Print a report and return its facts."""
     reference = params.transfer.weights
     if reference is None:
         return {}
     weights = read_weights(reference, project, params.backbone) if ranks.first else None
-    # Each host has its own cache of the hub: all ranks take the revision that the first one found, which alone may fetch it for its host.
+    # Each host has its own cache of the hub, so all ranks take the revision that the first rank found. On the
+    # first host, only the first rank may download it.
     pinned = ranks.agree(pin(reference, weights) if weights else None)
     weights = weights or read_weights(str(pinned), project, params.backbone)
     report = start_from(network, weights, params.transfer)
@@ -168,7 +175,10 @@ def make_loader(
     seed: int,
     what: str,
 ) -> TrainLoader:
-    """Batches from memory, or of images made ahead where they are encoded or viewed one by one."""
+    """Return a loader of the training batches.
+
+    Batches come from memory. If images are encoded or viewed one by one, workers prepare them ahead.
+    """
     columns, repeats, weights = open_training(inputs["prepare"], inputs["augment"])
     check_batch(params.fit.batch_size, repeats, key=f"{what}.fit.batch_size", num_ranks=ranks.num)
     encoded = open_encoded(inputs["prepare"])
@@ -205,24 +215,25 @@ def make_loader(
 def validate(
     network: nn.Module, problem: Problem, held: Mapping[str, Tensor], ranks: Ranks, *, seed: int
 ) -> dict[str, float]:
-    """Scores on the validation split, shared out over the ranks; the same on every rank.
+    """Return the scores on the validation split. The ranks share the work, and all ranks get the same scores.
 
-    Beside them, under `CHANCE`, the headline of the same answers held against the truth of other images of their batch: what they are
-    worth by chance, whatever the problem, the balance of its classes and the network's habits.
+    The key `CHANCE` holds another headline score, for which the same answers are compared with the truth of
+    other images of their batch. It is the score that the answers reach by chance, whatever the problem, the
+    balance of its classes and the network's habits.
 
     Args:
-        network: Ready to answer.
-        problem: What is asked.
-        held: The split.
-        ranks: Those that take part.
-        seed: Of the order of other images.
+        network: Network in evaluation mode.
+        problem: Problem that the network answers.
+        held: Columns of the validation split.
+        ranks: Ranks that share the work.
+        seed: Seed for the order of the other images.
     """
     totals: Tensor | None = None
     for inputs, targets in whole_batches(held, _VALIDATION_BATCH, ranks.device, ranks.rank, ranks.num):
         tally = _tally(network, problem, inputs, targets, seed).sum(dim=1)
         totals = tally if totals is None else totals + tally
     if totals is None:
-        # More ranks than batches: this one has nothing to count, but must take part in the sum.
+        # With more ranks than batches, this rank has nothing to count but must take part in the sum.
         inputs, targets = as_batch({name: value[:1].to(ranks.device) for name, value in held.items()})
         totals = torch.zeros_like(_tally(network, problem, inputs, targets, seed)[:, 0])
     own, others = ranks.sum(totals)
@@ -231,7 +242,7 @@ def validate(
 
 
 def _tally(network: nn.Module, problem: Problem, inputs: Inputs, targets: Targets, seed: int) -> Tensor:
-    """What each answer adds to the scores by its own truth, and by another image's, [2, batch, counts]."""
+    """Return each answer's tally by its own truth and by that of another image, [2, batch, counts]."""
     answer = problem.read(network(inputs))
     places = torch.arange(len(inputs["image"]))
     order = hashes(places, 1, seed=seed, stream="chance")[:, 0].argsort().to(inputs["image"].device)
@@ -240,7 +251,7 @@ def _tally(network: nn.Module, problem: Problem, inputs: Inputs, targets: Target
 
 
 def _ids(augment: Artifact) -> list[str]:
-    """Ids of all that training draws from, in the order of the packed files; a view has its image's."""
+    """Return the ids of all examples and views in the order of the packed files. Views have their image's id."""
     table = read_table(augment.path(TABLE), ["index", "id"])
     return [name for _, name in sorted(zip(table["index"], table["id"], strict=True))]
 
@@ -272,7 +283,7 @@ def _facts(
     }
     if params.head != PLAIN_HEAD:
         found["head"] = asdict(params.head)
-    # Said only where something happened: facts of a good run stay as they were.
+    # Recorded only if it happened, so that the facts of a good run do not change.
     if result.accumulation > 1:
         found["accumulation"] = result.accumulation
     if result.num_skipped:
@@ -281,7 +292,7 @@ def _facts(
 
 
 def _notes(result: FitResult, course: Course, teacher: Mapping[str, float] | None) -> dict[str, Any]:
-    """What there is to say of a training, said on the terminal and for the facts; nothing of a good one."""
+    """Print the notes on a training and return them for the facts. A good training has none."""
     epochs = read_epochs(result.entries, course.headline)
     notes = of_training(course, epochs, result.clipped_share)
     if teacher is not None and epochs:

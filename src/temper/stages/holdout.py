@@ -1,4 +1,4 @@
-"""Ratings of what was measured on the test split: what the gate compares."""
+"""The test split, and the ratings of candidates on it, which the gate compares."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -18,7 +18,7 @@ from temper.stress.params import EvaluateParams
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What candidates are measured on."""
+    """The test images with their truth, on which candidates are measured."""
 
     problem: Problem
     images: ImagePool
@@ -27,7 +27,7 @@ class HeldOut:
 
 
 def open_test(prepare: Artifact) -> HeldOut:
-    """The test split, which only measuring opens."""
+    """Open the test split. Only measurements do this."""
     columns = held_out(prepare)
     images = ImagePool(np.asarray(columns["image"]))
     return HeldOut(
@@ -44,15 +44,15 @@ def make_ratings(
     seed: int,
     costs: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Rating]:
-    """The rating of every candidate of an evaluation.
+    """Return the rating of every candidate of an evaluation.
 
     Args:
-        evaluation: Of `prepare`'s test split.
-        problem: What was asked.
-        prepare: Artifact of the images.
-        params: With which was measured.
-        seed: With which was measured.
-        costs: By candidate: `digest`, and whatever else is a number.
+        evaluation: Evaluation on the test split of `prepare`.
+        problem: Problem that the candidates answer.
+        prepare: Artifact with the images.
+        params: Parameters of the evaluation.
+        seed: Seed of the evaluation.
+        costs: By candidate: `digest`, and further values, of which the rating takes the numbers.
     """
     headline = problem.headline
     question = Question(problem.kind, problem.classes, headline.name, headline.greater_is_better)

@@ -1,4 +1,4 @@
-"""Fetch the raw data and describe each image by a row; nothing is decoded or changed."""
+"""ingest: fetch the raw data and describe each image in a row. No image is decoded or changed."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -17,7 +17,8 @@ def run(
     """Write the source's files and `rows.parquet`.
 
     Returns:
-        The source's name, the user's folder it read, how many examples, examples per label and per official split, and the files' digests.
+        The source's name, the folder of the user that was read, the number of examples, the examples per
+        label and per official split, and the files' digests.
     """
     rows = SOURCES[params.ingest.source](params.ingest, project, out)
     files = {path.name: digest_file(path) for path in sorted(out.iterdir())}

@@ -1,7 +1,8 @@
-"""Is an int8 network as good as its float parent? Asked of the validation split, by the gate's own non-inferiority.
+"""Test whether an int8 network is as good as its float parent, on the validation split.
 
-Two things must hold, each with a one-sided bound over draws of images: the headline score, and the mean error of the answers. The score is
-what people read, but on few images it moves in steps; the error moves with every probability and sees drift much earlier.
+The test is the gate's non-inferiority test. Two values must hold, each with a one-sided bound over resampled
+images: the headline score and the mean error of the answers. People read the score, but on few images it
+moves in steps. The error moves with every probability and shows drift much earlier.
 """
 
 import math
@@ -23,44 +24,46 @@ from temper.problem import Answer, Problem
 _BATCH = 512
 _RESAMPLES = 1000
 _RULE_OF_THREE = 3
-"""Images: where none of n was lost, as many as 3 / n may still be, with 95 % confidence; no split can show less."""
+"""Number of images in the smallest margin: if none of n images gets worse, a share of up to 3 / n may still
+do so, with 95 % confidence. No split of n images can show less."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a file answered on the validation split."""
+    """The answers of a file on the validation split."""
 
     answers: list[dict[str, Tensor]]
-    """Batch by batch; whole numbers as int16."""
+    """Answers of each batch; whole numbers as int16."""
     tallies: Tensor
-    """[images, counts]"""
+    """Counts that each image adds to the scores, [images, counts]."""
     errors: Tensor
-    """[images], 0 to 1"""
+    """Error of each answer, 0 to 1, [images]."""
 
 
 @dataclass(frozen=True)
 class Held:
-    """How an int8 file did against its float parent."""
+    """Result of comparing an int8 file with its float parent."""
 
     score: Difference
     error: Difference
-    """Of 1 minus the mean error."""
+    """Difference of 1 minus the mean error."""
     values: tuple[float, float]
-    """Headline of the parent and of the int8 file."""
+    """Headline score of the parent and of the int8 file."""
     gap: float
-    """Mean over images of the largest difference of an answer."""
+    """Mean over the images of the largest difference between the two files' answers."""
     margin: float
+    """Largest allowed loss, of the score and of 1 minus the mean error."""
 
     @property
     def holds(self) -> bool:
-        """Whether it was shown to lose no more than the margin."""
-        # What is not a number compares with nothing: answers that hold any are no better than none.
+        """Whether the int8 file was shown to lose no more than the margin."""
+        # Comparisons with NaN say nothing about quality, so answers that are not finite never hold.
         if not math.isfinite(self.error.value):
             return False
         return self.score.low >= -self.margin and self.error.low >= -self.margin
 
     def describe(self, headline: str) -> str:
-        """What was measured, in words."""
+        """Return the measured values as text."""
         return (
             f"{headline} {self.values[0]:.4f} -> {self.values[1]:.4f} (at least {self.score.low:+.4f}), "
             f"mean error {-self.error.value:+.4f} (at most {-self.error.low:+.4f}), allowed {self.margin:.4f}"
@@ -71,11 +74,11 @@ class Comparison:
     """Compares int8 files with one float parent.
 
     Args:
-        parent: The float student's file.
-        problem: What is asked.
-        columns: The validation split, truth and images.
-        params: How many images, which margin.
-        seed: Of the draws.
+        parent: File of the float student.
+        problem: Problem that the files answer.
+        columns: Truth and images of the validation split.
+        params: Parameters with the number of images, the margin and the confidence.
+        seed: Seed for choosing and resampling the images.
     """
 
     def __init__(
@@ -99,7 +102,7 @@ class Comparison:
         return len(self._images)
 
     def ask(self, file: Path) -> Held:
-        """Measure a file against the parent."""
+        """Compare a file with the parent."""
         params, headline = self._params, self._problem.headline
         ours = self._measure(file)
         scores = [self._score(measured.tallies) for measured in (ours, self._parent)]
@@ -115,7 +118,7 @@ class Comparison:
         )
 
     def drift(self, file: Path, images: int) -> float:
-        """Mean difference of a file's answers from the parent's, on the first images."""
+        """Return the mean difference of a file's answers from the parent's, on the first images."""
         deployed, found = Deployed(file, part=PART), []
         for number, start in enumerate(range(0, min(images, len(self)), _BATCH)):
             stop = min(start + _BATCH, images, len(self))
@@ -125,7 +128,7 @@ class Comparison:
         return float(torch.cat(found).mean())
 
     def gap(self, measured: Measured) -> float:
-        """Mean over images of the largest difference of an answer."""
+        """Return the mean over the images of the largest difference of an answer from the parent's."""
         pairs = zip(measured.answers, self._parent.answers, strict=True)
         return float(torch.cat([differences(ours, theirs) for ours, theirs in pairs]).mean())
 
@@ -153,7 +156,11 @@ class Comparison:
 
 
 def differences(said: Answer, wanted: Answer) -> Tensor:
-    """Per image: the largest difference of a probability; for whole numbers (classes of pixels) the share that differs."""
+    """Return the difference of two answers for each image.
+
+    This is the largest difference of a probability; for whole numbers (classes of pixels), the share that
+    differs.
+    """
     found = []
     for name, value in wanted.items():
         if value.is_floating_point():
@@ -164,7 +171,7 @@ def differences(said: Answer, wanted: Answer) -> Tensor:
 
 
 def _compact(answer: Answer) -> dict[str, Tensor]:
-    """Whole numbers in two bytes: a split's maps of classes are kept for every comparison."""
+    """Store whole numbers in two bytes: the class maps of a whole split are kept for every comparison."""
     return {
         name: value if value.is_floating_point() else value.to(torch.int16) for name, value in answer.items()
     }

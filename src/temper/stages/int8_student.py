@@ -1,4 +1,4 @@
-"""The int8 student: the search at work on files, and what it came to, in words."""
+"""Search for an int8 student that holds, write its file, and describe the result."""
 
 import sys
 import time
@@ -16,11 +16,11 @@ from temper.compress.search import Search, Tried, search
 from temper.stages.int8_comparison import Comparison, Held
 
 PRECISION = "temper.precision"
-"""Key of a file's metadata: in which numbers it computes."""
+"""Key of a file's metadata for the number format in which it computes."""
 _DRIFT_IMAGES = 256
-"""Validation images on which single layers are tried: enough to order them."""
+"""Validation images on which single layers are tried. They are enough to rank the layers."""
 _SLOW_S = 60
-"""A search that may take longer than this says so before it begins."""
+"""A search that may take longer than this many seconds is announced before it begins."""
 
 
 def quantize_student(
@@ -32,18 +32,21 @@ def quantize_student(
     headline: str,
     metadata: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Write `quantized.onnx` from `student.onnx`: int8 where a setting holds, else fp16 weights; says which, and why.
+    """Write `quantized.onnx` from `student.onnx`: int8 if a setting holds, otherwise fp16 weights.
+
+    Prints which of them was written, and why.
 
     Args:
         out: Folder with `student.onnx`.
         images: Calibration images.
-        comparison: With the float student, on the validation split.
-        params: What may be tried.
-        headline: Name of the score that is compared.
-        metadata: What the file shall say about itself.
+        comparison: Comparison with the float student on the validation split.
+        params: Parameters that limit the search.
+        headline: Name of the headline score.
+        metadata: Metadata for the file.
 
     Returns:
-        JSON values for the artifact: `precision`, `why`, the setting, every trial, and the gap to the float student's answers.
+        JSON values for the artifact: `precision`, `why`, the `gap` to the float student's answers, the `drop`
+        of the headline score, the number of `images` compared, the layers left in float, and every trial.
     """
     target, student = out / "quantized.onnx", out / "student.onnx"
     quantizer = Quantizer(student, images, out)
@@ -51,8 +54,7 @@ def quantize_student(
     started = time.monotonic()
 
     def write(setting: Setting) -> None:
-        words = describe(setting, quantizer.layers)
-        quantizer.make(setting, target, {**metadata, PRECISION: words})
+        quantizer.make(setting, target, {**metadata, PRECISION: describe(setting, quantizer.layers)})
 
     def attempt(setting: Setting) -> Tried:
         write(setting)
@@ -92,7 +94,7 @@ def quantize_student(
 
 
 def _record(found: Search, layers: tuple[str, ...]) -> dict[str, Any]:
-    """Which layers stayed in float, and every trial, as JSON values."""
+    """Return the layers that stayed in float, and every trial, as JSON values."""
     floats = range(len(layers)) if found.chosen is None else sorted(found.chosen.setting.floats)
     return {
         "layers": len(layers),
@@ -105,31 +107,33 @@ def _record(found: Search, layers: tuple[str, ...]) -> dict[str, Any]:
 
 
 def describe(setting: Setting, layers: tuple[str, ...]) -> str:
-    """A setting in words."""
-    words = f"int8, ranges {setting.ranges}" + (", channels equalised" if setting.equalized else "")
+    """Return a setting as text."""
+    text = f"int8, ranges {setting.ranges}" + (", channels equalised" if setting.equalized else "")
     if setting.floats:
         named = ", ".join(layers[number] for number in sorted(setting.floats))
-        words += f", in float: layer{'s' if len(setting.floats) > 1 else ''} {named}"
-    return words
+        text += f", in float: layer{'s' if len(setting.floats) > 1 else ''} {named}"
+    return text
 
 
 def _announce(max_trials: int, seconds: float) -> None:
     if max_trials * seconds > _SLOW_S:
         print(
-            f"int8 drifts from the float student; looking for a setting that holds: at most {max_trials - 1} more, about {seconds:.1f} s each "
-            "(quantize.max_trials)",
+            "the first int8 setting loses too much against the float student; trying others: at most "
+            f"{max_trials - 1} more (quantize.max_trials), about {seconds:.1f} s each",
             flush=True,
         )
 
 
-def _explain(found: Search, precision: str, words: str, images: int) -> str:
+def _explain(found: Search, precision: str, result: str, images: int) -> str:
     tries = f"{len(found.tried)} setting{'s' if len(found.tried) > 1 else ''} tried"
     if found.chosen is not None:
-        return f"{precision}: {words} on {images} validation images; {tries}"
+        return f"{precision}: {result} on {images} validation images; {tries}"
     best = min(found.tried, key=lambda each: each.drift)
     return (
-        f"WARNING: no int8 student is as good as the float one ({tries}; the nearest: {best.found}). The float student with fp16 weights is "
-        f"the candidate: {words}. It is half the size of the float file and no faster. Likely causes: logits or activations without a "
-        "bound (train longer or at a lower distill.fit.lr, distill.terms.share below 1), too few quantize.calibration_images; "
-        "quantize.max_drop and quantize.max_trials say what holds and how much is tried"
+        f"WARNING: no int8 student is as good as the float one ({tries}; the best one: {best.found}). "
+        f"The float student with fp16 weights is the candidate: {result}. "
+        "Its file has half the size of the float file and is no faster. "
+        "Likely causes: unbounded logits or activations (train longer, lower distill.fit.lr, or set "
+        "distill.terms.share below 1), or too few quantize.calibration_images. "
+        "quantize.max_drop sets the allowed loss, quantize.max_trials the number of settings to try"
     )

@@ -1,4 +1,7 @@
-"""What the training stages left behind, read by the stages after them; apart from training, so that these do not depend on it."""
+"""Read the results of the training stages for later stages.
+
+This is separate from the training code, so that the later stages do not depend on it.
+"""
 
 from pydantic import TypeAdapter
 from torch import nn
@@ -11,13 +14,13 @@ from temper.problems import load as load_problem
 
 
 def read_facts(prepare: Artifact) -> Facts:
-    """What the images are like, as prepare found them."""
+    """Return the facts about the images that prepare measured."""
     found = dict(prepare.facts["facts"])
     return Facts(**{**found, "mean": tuple(found["mean"]), "std": tuple(found["std"])})
 
 
 def read_network(artifact: Artifact, prepare: Artifact) -> nn.Module:
-    """The frozen network that a training stage left behind."""
+    """Return the frozen network that a training stage stored."""
     backbone = TypeAdapter(AnyBackbone).validate_python(artifact.facts["backbone"])
     problem = load_problem(prepare.facts["problem"])
     head = HeadParams(**artifact.facts.get("head", {}))

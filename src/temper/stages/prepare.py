@@ -1,4 +1,4 @@
-"""Check, split and pack the images: from raw files to a few large arrays and a readable table of rows."""
+"""prepare: check, split and pack the images: from raw files to a few large arrays and a table of rows."""
 
 import sys
 from collections import Counter
@@ -35,11 +35,11 @@ _SHEET_LINES = 40
 def run(
     params: SimpleNamespace, inputs: Mapping[str, Artifact], out: Path, *, project: Path, work: Path
 ) -> dict[str, Any]:
-    """Write `train/`, `validation/` and `test/`, the tables of rows and of what was dropped, and a data report.
+    """Write `train/`, `validation/` and `test/`, the tables of rows and of dropped images, and a data report.
 
     Returns:
-        The bound problem, facts of the training images, examples per split, counts per split and stratum, and how many were
-        dropped for which reason.
+        The bound problem, the facts of the training images, the examples per split, the counts per split and
+        stratum, and the number of dropped images by reason.
     """
     ingest = inputs["ingest"]
     rows = read_rows(ingest.path(FILE))
@@ -68,7 +68,7 @@ def run(
     _write_rows(out / TABLE, rows, kept, splits, survey)
     write_dropped(rows, dropped, out / DROPPED)
     if dropped:
-        text = f"{len(dropped)} of {len(rows)} images were dropped; artifacts/prepare/{DROPPED} says which, and why"
+        text = f"{len(dropped)} of {len(rows)} images were dropped; artifacts/prepare/{DROPPED} lists the reasons"
         print(text, file=sys.stderr)
     in_training = [each for each, split in zip(strata, splits, strict=True) if split == "train"]
     _write_sheet(out, facts, in_training, problem)
@@ -96,7 +96,7 @@ def run(
 
 
 def _require_space(rows: Rows, ingest: Artifact, params: PrepareParams, out: Path) -> None:
-    """Room for what will be written, as far as it can be told: the splits are not known yet."""
+    """Check that the disk has room for the output, as far as it is known before the splits are."""
     pixels = params.height_px * params.width_px * (4 if has_masks(rows) else 3)
     if params.keep == "encoded":
         held_share = params.validation_share + params.test_share
@@ -105,7 +105,7 @@ def _require_space(rows: Rows, ingest: Artifact, params: PrepareParams, out: Pat
         )
         require_space(out, needed, f"{len(rows)} images")
     else:
-        # Twice: once in `work` while the splits are not known yet, once packed.
+        # The images are written twice: to `work` while the splits are not known yet, then packed.
         require_space(out, 2 * len(rows) * pixels, f"{len(rows)} unified images")
 
 
@@ -118,7 +118,7 @@ def _write_splits(
     survey: Survey,
     params: PrepareParams,
 ) -> Facts:
-    """Write images and truth of each split; returns the facts of the training images."""
+    """Write images and truth of each split; return the facts of the training images."""
     members = {name: kept[[split == name for split in splits]] for name in SPLITS}
     columns = {} if survey.images is None else {"image": survey.images}
     for name in SPLITS:
@@ -133,9 +133,12 @@ def _write_splits(
 
 
 def _kept(path: Path, rows: Rows, digests: np.ndarray) -> list[str | None] | None:
-    """The splits that images were in before: by their pixels, or, where these were of another size, by their ids.
+    """Return the split that each image was in before, or None if no splits are recorded.
 
-    None where no splits are on record.
+    An image is found by its pixels or, if these had another size, by its id.
+
+    Raises:
+        ValueError: If the file of splits is damaged.
     """
     if not path.is_file():
         return None
@@ -145,7 +148,7 @@ def _kept(path: Path, rows: Rows, digests: np.ndarray) -> list[str | None] | Non
         found = pq.ParquetFile(path).read(columns=["id", "digest", "split"])
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(
-            f"{path} is damaged ({error}); put it back, or delete it, and the splits are drawn anew"
+            f"{path} is damaged ({error}); restore it, or delete it to split all images again"
         ) from error
     splits = found["split"].to_pylist()
     by_digest = dict(zip(found["digest"].to_pylist(), splits, strict=True))
@@ -155,10 +158,10 @@ def _kept(path: Path, rows: Rows, digests: np.ndarray) -> list[str | None] | Non
 
 
 def _dropped(rows: Rows, survey: Survey) -> dict[int, str]:
-    """Numbers of the rows that are left out -> why, in order."""
+    """Return the numbers of the rows that are left out, in order, each with the reason."""
     digests = survey.digests.copy()
     for i in survey.bad:
-        digests[i] = f"bad {i}"  # equal to no other
+        digests[i] = f"bad {i}"  # Unique, so that an unusable image has no duplicate.
     return dict(sorted({**find_duplicates(rows, digests, survey.truth.digests), **survey.bad}.items()))
 
 
@@ -167,7 +170,7 @@ def _summary(number: int, reason: str, survey: Survey) -> str:
 
 
 def _check_classes(problem: Problem, strata: Sequence[frozenset[str]], dropped: Mapping[int, str]) -> None:
-    """Every class has an example left.
+    """Check that every class has an example left.
 
     Raises:
         ValueError: Names the first class that has none.
@@ -176,8 +179,9 @@ def _check_classes(problem: Problem, strata: Sequence[frozenset[str]], dropped: 
     for name in problem.classes:
         if name not in left:
             raise ValueError(
-                f"class {name!r} has no example among the {len(strata)} usable ones ({len(dropped)} were dropped, because they "
-                "are damaged or because equal images carry different labels); add images of it, or remove the class"
+                f"class {name!r} has no example among the {len(strata)} usable ones ({len(dropped)} were "
+                "dropped, because they are damaged or because equal images have different labels); add "
+                "images of it, or remove the class"
             )
 
 
@@ -210,7 +214,7 @@ def _write_rows(
 
 
 def _write_sheet(out: Path, facts: Facts, strata: Sequence[frozenset[str]], problem: Problem) -> None:
-    """A line of images per class, evenly picked from the training split."""
+    """Write one line of images per class, picked evenly from the training split."""
     columns = open_columns(out, facts)
     lines = []
     for name in sorted({name for each in strata for name in each})[:_SHEET_LINES]:

@@ -1,4 +1,7 @@
-"""quantize: teacher and student as fp32 ONNX files, compared with torch; the student as an int8 one, compared with the float one."""
+"""quantize: export teacher and student as fp32 ONNX files, and the student as an int8 file.
+
+The fp32 files are compared with torch, the int8 file with the float student.
+"""
 
 import json
 from collections.abc import Mapping
@@ -29,9 +32,10 @@ _PARENTS = {"teacher": ("train",), "student": ("train", "distill"), "quantized":
 def run(
     params: SimpleNamespace, inputs: Mapping[str, Artifact], out: Path, *, project: Path, work: Path
 ) -> dict[str, Any]:
-    """Export the float networks and look for an int8 student that is no worse than the float one.
+    """Export the float networks and search for an int8 student that is no worse than the float one.
 
-    Drift never ends the stage and is never published: where no int8 network holds, the float student with fp16 weights is the candidate.
+    An int8 student that is worse neither stops the stage nor is published. If no int8 network holds, the
+    float student with fp16 weights is the candidate.
 
     Raises:
         ValueError: If a float file's answers differ from torch's by more than the parameters allow.
@@ -86,7 +90,7 @@ def _deployable(
 def _metadata(
     name: str, problem: Problem, facts: Facts, inputs: Mapping[str, Artifact], features: tuple[str, ...]
 ) -> dict[str, str]:
-    # A network that was started from others' weights normalises pixels as those are used to.
+    # A network that started from pretrained weights normalises pixels with the mean and std of those weights.
     started = inputs[_PARENTS[name][-1]].facts.get("transfer", {})
     return {
         "temper.candidate": name,
@@ -103,11 +107,11 @@ def _metadata(
 
 
 def _gap(path: Path, deployable: Deployable, images: np.ndarray) -> float:
-    """The largest difference of a file's answers from torch's."""
-    # A copy: the packed images are mapped read-only, and torch wants to own what it is given.
+    """Return the largest difference of a file's answers from torch's."""
+    # torch needs writable memory, so the packed images, which are mapped read-only, are copied.
     deployed, batch = Deployed(path), np.array(images)
     with torch.inference_mode():
-        # Features come after the answers; what is registered is what is answered.
+        # The deployable returns features after the answers. `outputs` names answers only, so zip drops them.
         wanted = dict(zip(deployed.outputs, deployable(torch.from_numpy(batch)), strict=False))
     return float(differences(deployed(batch), wanted).max())
 
@@ -115,6 +119,6 @@ def _gap(path: Path, deployable: Deployable, images: np.ndarray) -> float:
 def _check(name: str, gap: float, most: float) -> None:
     if not gap <= most:
         raise ValueError(
-            f"{name}.onnx answers other than torch does: the gap is {gap:.2g}, quantize.max_parity_gap allows {most:.2g}; "
-            "nothing was published. Raise quantize.max_parity_gap if you accept that"
+            f"quantize.max_parity_gap = {most:.2g}: the answers of {name}.onnx differ from torch's by "
+            f"{gap:.2g}; nothing was published. If you accept this difference, raise quantize.max_parity_gap"
         )

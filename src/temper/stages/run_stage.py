@@ -1,9 +1,12 @@
 """Runs one stage: DVC calls it as `python -m temper stage NAME`.
 
-Reads params.yaml, gives the stage only the sections and artifacts that its row in the table names, lets it write into a
-partial folder, and publishes that folder in one rename. Training stages run through torchrun, one process per rank.
-Checkpoints are removed by the pipeline once the result is on record (`src/temper/ops/pipeline/preflight.py`): a stage that is killed between
-publishing and DVC's record of it starts again from its last checkpoint.
+It reads params.yaml, gives the stage only the sections and artifacts that its row in the STAGES table names,
+lets it write into a partial folder, and publishes that folder in one rename. Training stages run through
+torchrun, with one process per rank.
+
+The pipeline removes checkpoints only after DVC has recorded the result
+(`src/temper/ops/pipeline/cleanup.py`). So a stage that is killed between publishing and that record resumes
+from its last checkpoint.
 """
 
 import os
@@ -26,9 +29,8 @@ def run_stage(stage: Stage, project: Path) -> None:
     record = record_inputs(stage, params, inputs)
     work = project / ".temper" / "work" / stage.name
     checkpoints = project / ".temper" / "checkpoints" / _fingerprint(stage, params, record)
-    rank = (
-        os.environ.get("RANK") if "TORCHELASTIC_RUN_ID" in os.environ else None
-    )  # else it is another launcher's
+    # Without torchrun's variable, RANK belongs to another launcher.
+    rank = os.environ.get("RANK") if "TORCHELASTIC_RUN_ID" in os.environ else None
     if rank is None:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -60,7 +62,10 @@ def run_stage(stage: Stage, project: Path) -> None:
 
 
 def _launch(stage: Stage, project: Path, params: Params, record: dict[str, Any]) -> None:
-    """Run a stage as the ranks of one training, through torchrun's agent; on several hosts if the parameters say so."""
+    """Run a stage as the ranks of one training, through torchrun's agent.
+
+    The training uses several hosts if the parameters say so.
+    """
     from temper.engine.distributed.launch_spec import ALONE, LOOPBACK
     from temper.engine.distributed.launcher import start_ranks
     from temper.engine.distributed.ranks import count_ranks
@@ -82,7 +87,7 @@ def _launch(stage: Stage, project: Path, params: Params, record: dict[str, Any])
 
 
 def record_inputs(stage: Stage, params: Params, inputs: dict[str, artifacts.Artifact]) -> dict[str, Any]:
-    """Digests of what an artifact is made from, as its record holds them."""
+    """Return the digests of everything that an artifact is made from, as its record holds them."""
     return {
         "made_from": {name: artifact.digest for name, artifact in inputs.items()},
         "params": artifacts.digest_json(digest_value(params, stage.params)),
@@ -91,7 +96,10 @@ def record_inputs(stage: Stage, params: Params, inputs: dict[str, artifacts.Arti
 
 
 def digest_inputs(stage: Stage, params: Params, record: dict[str, Any]) -> dict[str, str]:
-    """Digests of all that decides what a stage comes to: code, inputs and parameters, but not how many train it."""
+    """Return the digests of everything that decides a stage's result: code, inputs and parameters.
+
+    The numbers of ranks and hosts are left out.
+    """
     sections = digest_value(params, stage.params)
     sections[stage.name] = {
         key: value for key, value in sections[stage.name].items() if key not in ("ranks", "hosts")
@@ -100,5 +108,5 @@ def digest_inputs(stage: Stage, params: Params, record: dict[str, Any]) -> dict[
 
 
 def _fingerprint(stage: Stage, params: Params, record: dict[str, Any]) -> str:
-    """What a checkpoint belongs to."""
+    """Return the name of the checkpoint folder for a stage and everything that decides its result."""
     return artifacts.digest_json([stage.name, digest_inputs(stage, params, record)])[:16]

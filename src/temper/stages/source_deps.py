@@ -1,8 +1,8 @@
-"""Which source files a stage runs, found by following its imports; DVC watches exactly these.
+"""Find the source files that a stage runs by following its imports. DVC tracks exactly these files.
 
-Imports inside functions count. Imports under `if TYPE_CHECKING:` do not: they never run. The door (`__main__`), the
-table of contents (`params.py`) and the words of its errors (`mistakes.py`) are left out on purpose: they only hand values down, and DVC
-watches the values.
+Imports inside functions count. Imports under `if TYPE_CHECKING:` do not count, since they never run. The
+entry point (`__main__.py`), the parser of params.yaml (`config.py`) and its error messages
+(`config_errors.py`) are left out on purpose: they only pass values on, and DVC tracks the values.
 """
 
 import ast
@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1]
 
 
 def stage_sources(stage: str) -> tuple[Path, ...]:
-    """Every file of the package that `temper.stages.<stage>` can reach, sorted."""
+    """Return every file of the package that `temper.stages.<stage>` can reach, sorted."""
     found: set[Path] = set()
     todo = [PACKAGE / "stages" / f"{stage}.py"]
     while todo:
@@ -22,7 +22,7 @@ def stage_sources(stage: str) -> tuple[Path, ...]:
             continue
         found.add(path)
         todo += _imports(path)
-    # The packages on the way run too; the one of the stages is only the table.
+    # The `__init__.py` of each package on the way runs too. That of `stages` only holds the table.
     found |= {
         folder / "__init__.py"
         for path in list(found)

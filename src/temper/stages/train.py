@@ -1,4 +1,4 @@
-"""train: the teacher."""
+"""train: train the teacher."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +19,7 @@ def run(
     work: Path,
     checkpoints: Path,
 ) -> dict[str, Any]:
-    """Train the teacher on the rebalanced training split; leaves weights, curves and validation scores."""
+    """Train the teacher on the rebalanced training split; store its weights, curves and validation scores."""
     return train_network(
         "train",
         params.train,

@@ -24,7 +24,7 @@ PICS = ImageFolder(source="imagefolder", folder="pics")
 
 
 def image(seed: int, size: tuple[int, int]) -> Image.Image:
-    """Something with structure, as images have it: a few waves."""
+    """Return an image with structure: a few waves."""
     across, down = np.meshgrid(np.linspace(0, 6, size[0]), np.linspace(0, 6, size[1]))
     phases = np.random.default_rng(seed).uniform(0, 6, (3, 2))
     waves = [np.sin(across + first) * np.cos(down * 0.7 + second) for first, second in phases]
@@ -33,7 +33,7 @@ def image(seed: int, size: tuple[int, int]) -> Image.Image:
 
 @pytest.fixture
 def pics(tmp_path: Path) -> Path:
-    """Two classes of images of many sizes, formats and modes."""
+    """Write two classes of images of many sizes, formats and modes."""
     for number in range(12):
         size = (18 + 3 * number, 40 - 2 * number)
         for folder, seed in (("cat", number), ("dog", 100 + number)):
@@ -118,7 +118,7 @@ def test_whole_training_images_look_like_the_unified_ones(pics: Path, run_chain:
     numbers = np.arange(len(expected))
     difference = np.abs(found[numbers].astype(int) - np.asarray(expected[numbers]))
     assert found[numbers].shape == expected.shape
-    assert difference.mean() < 4, "two antialiasing filters"
+    assert difference.mean() < 4, "the two antialiasing filters differ slightly"
 
 
 def test_large_images_are_shrunk_once(pics: Path, run_chain: Run) -> None:
@@ -128,7 +128,7 @@ def test_large_images_are_shrunk_once(pics: Path, run_chain: Run) -> None:
     assert kept.sizes.max() == 30 and kept.sizes.min() < 30
     for number in range(len(kept)):
         assert decode(kept.read(number), 3).shape[:2] == tuple(kept.sizes[number])
-    with pytest.raises(ValueError, match=r"set prepare\.keep to encoded or shrink_px to 0"):
+    with pytest.raises(ValueError, match=r"shrink_px = 100, .*prepare\.keep to encoded or shrink_px to 0"):
         PrepareParams(height_px=8, width_px=8, shrink_px=100)
 
 
@@ -184,7 +184,7 @@ def test_what_cannot_be_decoded_says_so() -> None:
             decode(content, 3)
     target = io.BytesIO()
     image(1, (20, 10)).save(target, "PNG")
-    with pytest.raises(Undecodable, match="20x10 px at 1/1, not of 10x10 px"):
+    with pytest.raises(Undecodable, match=r"20x10 px .*1/1, .*10x10 px"):
         decode_part(target.getvalue(), (10, 10), (0, 0, 10, 10), height_px=5, width_px=5, channels=3)
 
 
@@ -205,6 +205,6 @@ def test_an_image_is_stretched_into_its_place(size: tuple[int, int], channels: i
     places = np.full((3, 8, 8, channels), 77, np.uint8)
     assert np.array_equal(stretch(pixels, 8, 8, places[1]), stretch(pixels, 8, 8))
     assert np.array_equal(places[1], stretch(pixels, 8, 8)), (
-        "the place is filled, not only something returned"
+        "`out` itself must be filled"
     )
     assert (places[[0, 2]] == 77).all()

@@ -173,11 +173,9 @@ def test_mixing_is_as_frequent_as_asked():
 
 
 def test_too_few_examples_for_a_batch_or_for_the_ranks_are_refused():
-    with pytest.raises(ValueError, match="an epoch has 4 examples; make it smaller"):
+    with pytest.raises(ValueError, match=r"fit\.batch_size = 8, .*4 examples; .*smaller"):
         loader(repeats=np.repeat([1, 0], [4, NUM - 4]))
-    with pytest.raises(
-        ValueError, match=r"fit\.batch_size = 8 cannot be shared by 9 ranks; make it 9 or more"
-    ):
+    with pytest.raises(ValueError, match=r"fit\.batch_size = 8 .*9 ranks; .*9 or more"):
         loader(num_ranks=9)
 
 

@@ -1,9 +1,10 @@
-"""Encoded images as pixels of one size: decoding for training, where every microsecond counts.
+"""Decoding of encoded images to pixels of one size during training, where every microsecond counts.
 
-OpenCV reads JPEG and PNG without Python's lock, so threads decode side by side, and lets libjpeg halve, quarter or eighth a
-image while it decodes. prepare keeps only bytes that OpenCV reads exactly as Pillow does (`data/encoded.py`).
+OpenCV reads JPEG and PNG without Python's lock, so threads decode in parallel. It also lets libjpeg reduce an
+image to 1/2, 1/4 or 1/8 of its size during decoding. prepare stores only bytes that OpenCV decodes exactly as
+Pillow does (`data/images/encoded.py`).
 
-A part of an image is a box: top, left, height, width, whole pixels of the full-size image.
+A part of an image is a box: top, left, height and width, in whole pixels of the full-size image.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import cv2
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
-cv2.setNumThreads(1)  # images are decoded side by side already
+cv2.setNumThreads(1)  # images are already decoded in parallel
 Box = tuple[int, int, int, int]
 _COLOUR = {
     1: cv2.IMREAD_COLOR_RGB,
@@ -20,24 +21,24 @@ _COLOUR = {
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
-"""Read in colour at 1/factor of the size."""
+"""Factor -> OpenCV's flag to read an image in colour at 1/factor of its size."""
 _AS_IT_IS = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 class Undecodable(Exception):
-    """Bytes that are no image (any more)."""
+    """Raised for bytes that are not an image, or a damaged one."""
 
 
 def decode(raw: bytes, channels: int, factor: int = 1) -> UInt8[np.ndarray, "height width channels"]:
-    """Pixels of a JPEG or PNG as it lies in the file, grey or RGB.
+    """Return the pixels of a JPEG or PNG as stored (no EXIF rotation), grey or RGB.
 
     Args:
-        raw: The file's bytes.
+        raw: Bytes of the file.
         channels: 1 for grey, 3 for RGB.
-        factor: 1, 2, 4 or 8: divides height and width, rounded up; cheap for JPEG.
+        factor: 1, 2, 4 or 8. Height and width are divided by it and rounded up, which is cheap for JPEG.
 
     Raises:
-        Undecodable: If they cannot be decoded.
+        Undecodable: If the bytes cannot be decoded.
     """
     content = np.frombuffer(raw, np.uint8)
     try:
@@ -66,21 +67,21 @@ def decode_part(
     channels: int,
     out: UInt8[np.ndarray, "height width channels"] | None = None,
 ) -> UInt8[np.ndarray, "height width channels"]:
-    """A part of an image, stretched to `height_px` by `width_px`.
+    """Return a part of an image, resized to `height_px` by `width_px`.
 
-    JPEGs are decoded at the smallest scale that still has a pixel for each wanted one.
+    JPEGs are decoded at the smallest scale that still has one pixel for each wanted pixel.
 
     Args:
-        raw: The file's bytes.
+        raw: Bytes of the file.
         size: Height and width of the whole image.
-        box: The part.
+        box: Part of the image.
         height_px: Wanted height.
         width_px: Wanted width.
         channels: 1 for grey, 3 for RGB.
-        out: Where it goes, of that size; None makes a place.
+        out: Array of the wanted size for the result; None creates one.
 
     Raises:
-        Undecodable: If it cannot be decoded, or is of another size than it should be.
+        Undecodable: If the image cannot be decoded, or does not have the given size.
     """
     factor = 1
     if channels == 3 and raw[:2] == b"\xff\xd8":
@@ -88,7 +89,8 @@ def decode_part(
     pixels = decode(raw, channels, factor)
     if pixels.shape[:2] != tuple(-(-side // factor) for side in size):
         raise Undecodable(
-            f"it is {pixels.shape[1]}x{pixels.shape[0]} px at 1/{factor}, not of {size[1]}x{size[0]} px"
+            f"it has {pixels.shape[1]}x{pixels.shape[0]} px at scale 1/{factor}, but {size[1]}x{size[0]} px are "
+            "expected at full size"
         )
     top, left, height, width = (side // factor for side in box)
     return stretch(pixels[top : top + height, left : left + width], height_px, width_px, out)
@@ -100,7 +102,7 @@ def stretch(
     width_px: int,
     out: UInt8[np.ndarray, "tall wide channels"] | None = None,
 ) -> UInt8[np.ndarray, "tall wide channels"]:
-    """Bring to a size: by the mean over areas where a side shrinks, else bilinear; into `out`, if there is one."""
+    """Resize pixels, into `out` if it is given: area average if a side shrinks, otherwise bilinear."""
     height, width = pixels.shape[:2]
     if (height, width) == (height_px, width_px):
         made = pixels
@@ -117,14 +119,17 @@ def stretch(
 
 
 def mirror(images: Shaped[np.ndarray, "batch height width *channels"], numbers: Sequence[int]) -> None:
-    """Mirror some images, or masks, left to right where they lie."""
-    quick = images.dtype == np.uint8  # OpenCV's, a tenth of numpy's time
+    """Mirror some images or masks left to right, in place."""
+    quick = images.dtype == np.uint8  # OpenCV takes a tenth of numpy's time
     for number in numbers:
         one = images[number]
         images[number] = cv2.flip(one, 1).reshape(one.shape) if quick else one[:, ::-1].copy()
 
 
 def to_grey(pixels: UInt8[np.ndarray, "*shape 3"]) -> UInt8[np.ndarray, "*shape 1"]:
-    """Pillow's weights of red, green and blue (ITU-R 601-2), in its integer arithmetic; equal channels stay as they are."""
+    """Return grey pixels, with Pillow's weights of red, green and blue (ITU-R 601-2) and integer arithmetic.
+
+    If the three channels are equal, the grey value is equal to them.
+    """
     red, green, blue = (pixels[..., i].astype(np.uint32) for i in range(3))
     return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).astype(np.uint8)[..., None]

@@ -1,11 +1,12 @@
-"""Images kept encoded, in their own sizes: one file of all their bytes, and two arrays that say where and how large each is.
+"""Images stored encoded, in their own sizes: one file with all bytes, and two arrays with positions and sizes.
 
-`images.bin` holds the files end to end; `offsets.npy` (int64 [images + 1]) where each begins; `sizes.npy`
-(int32 [images, 2]) their heights and widths. Bytes are read by position (`pread`), not mapped, so that what was read does
-not count as memory of the process.
+`images.bin` contains the files one after another. `offsets.npy` (int64 [images + 1]) contains the position
+of each file, and `sizes.npy` (int32 [images, 2]) the heights and widths. Bytes are read by position
+(`pread`), not mapped, so that they do not count as memory of the process.
 
-A file (JPEG, PNG and the like) is kept as it came where the decoder of training makes the same pixels of it as prepare did.
-Anything else (turned by EXIF, transparent, of 16 bits, out of an array) is kept as PNG of its upright 8-bit pixels.
+A file (JPEG, PNG and the like) is stored unchanged if the decoder of training makes the same pixels from it
+as prepare. Any other image (rotated by EXIF, transparent, of 16 bits, from an array) is stored as PNG of
+its upright 8-bit pixels.
 """
 
 import io
@@ -25,12 +26,12 @@ from temper.data.images.reading import Raw
 FOLDER = "encoded"
 BYTES, OFFSETS, SIZES = "images.bin", "offsets.npy", "sizes.npy"
 _QUALITY = 95
-"""Of JPEGs that were shrunk; Pillow's highest without waste, by its documentation."""
+"""Quality of JPEGs that were shrunk: the highest one that Pillow's documentation recommends."""
 
 
 @final
 class EncodedWriter:
-    """Writes a folder of encoded images, one after another; use as a context manager."""
+    """Writes encoded images to a folder, one after another; use it as a context manager."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True)
@@ -49,7 +50,7 @@ class EncodedWriter:
             np.save(self._folder / SIZES, np.frombuffer(self._sizes, np.int32).reshape(-1, 2))
 
     def add(self, content: bytes, size: tuple[int, int]) -> None:
-        """Append an image's bytes; `size` is its height and width."""
+        """Append the bytes of an image; `size` is its height and width."""
         self._stream.write(content)
         self._offsets.append(self._offsets[-1] + len(content))
         self._sizes.extend(size)
@@ -57,12 +58,12 @@ class EncodedWriter:
 
 @final
 class Encoded:
-    """A folder of encoded images, read image by image; threads may share it.
+    """A folder of encoded images, read image by image; several threads may share it.
 
     Args:
-        folder: Where `EncodedWriter` wrote.
-        height_px: Of the images it gives out.
-        width_px: Of the images it gives out.
+        folder: Folder that `EncodedWriter` wrote.
+        height_px: Height of the returned images.
+        width_px: Width of the returned images.
         channels: 1 for grey, 3 for RGB.
     """
 
@@ -74,7 +75,7 @@ class Encoded:
         self._file = os.open(folder / BYTES, os.O_RDONLY | os.O_CLOEXEC)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Another process opens the files anew."""
+        """Pickle the arguments only: another process opens the files itself."""
         return _open_encoded, (self._folder, *self.shape)
 
     def __del__(self) -> None:
@@ -85,7 +86,7 @@ class Encoded:
         return len(self.sizes)
 
     def __getitem__(self, numbers: Any) -> UInt8[np.ndarray, "... height width channels"]:
-        """Whole images, stretched to the size, by number or by an array of numbers."""
+        """Return whole images resized to the size, by number or by an array of numbers."""
         if np.ndim(numbers):
             return np.stack([self[number] for number in numbers])
         height, width = self.sizes[numbers].tolist()
@@ -97,7 +98,12 @@ class Encoded:
         box: tuple[int, int, int, int],
         out: UInt8[np.ndarray, "height width channels"] | None = None,
     ) -> UInt8[np.ndarray, "height width channels"]:
-        """A part of an image (top, left, height, width in its own pixels), stretched to the size; into `out`, if there is one.
+        """Return a part of an image, resized to the size.
+
+        Args:
+            number: Number of the image.
+            box: Top, left, height and width of the part, in pixels of the image itself.
+            out: Array for the result; None creates one.
 
         Raises:
             Undecodable: If the image cannot be read.
@@ -109,10 +115,10 @@ class Encoded:
         )
 
     def read(self, number: int) -> bytes:
-        """The bytes of an image.
+        """Return the bytes of an image.
 
         Raises:
-            Undecodable: If the file ends before.
+            Undecodable: If the file ends before the image does.
         """
         start, end = int(self._offsets[number]), int(self._offsets[number + 1])
         content = os.pread(self._file, end - start, start)
@@ -128,7 +134,7 @@ def _open_encoded(folder: Path, height_px: int, width_px: int, channels: int) ->
 
 
 def reads_the_same(raw: Raw, image: Image.Image) -> bool:
-    """Whether the decoder of training makes of a file the pixels that prepare made of it."""
+    """Return whether the decoder of training makes the same pixels from a file as prepare did."""
     if isinstance(raw, np.ndarray):
         return False
     try:
@@ -142,12 +148,12 @@ def reads_the_same(raw: Raw, image: Image.Image) -> bool:
 
 
 def encode(image: Image.Image, *, lossy: bool, shrink_px: int) -> tuple[bytes, tuple[int, int]]:
-    """An image as JPEG (if `lossy`) or PNG, with its height and width.
+    """Encode an image as JPEG (if `lossy`) or PNG; return the bytes, and height and width.
 
     Args:
-        image: Grey or RGB.
-        lossy: Whether it came as JPEG.
-        shrink_px: Its longer side is shrunk to this; 0 keeps its size.
+        image: Grey or RGB image.
+        lossy: Whether to encode it as JPEG.
+        shrink_px: Largest length of the longer side; a larger image is shrunk. 0 keeps the size.
     """
     if shrink_px and max(image.size) > shrink_px:
         share = shrink_px / max(image.size)

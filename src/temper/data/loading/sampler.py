@@ -1,4 +1,4 @@
-"""The choice of examples for each batch: one sampler for any number of ranks, a function of the seed and step.
+"""The choice of examples for each batch: one sampler for any number of ranks, a function of seed and step.
 
 The sampler has no state: it can compute any batch of any epoch. So a training can resume anywhere, and
 every rank takes its part (`part`) of the same batch. All ranks together draw the same examples as one rank
@@ -39,7 +39,7 @@ Strata = Sequence[frozenset[str]]
 
 
 def part(size: int, rank: int, num_ranks: int) -> slice:
-    """Return which examples of a batch belong to a rank. The parts of two ranks differ by at most one example.
+    """Return which examples of a batch belong to a rank. The sizes of the parts differ by at most one.
 
     Example:
         >>> [part(8, rank, 3) for rank in range(3)]
@@ -87,7 +87,8 @@ class Sampler:
         """Number of batches in an epoch."""
         if not self.num_batches:
             raise ValueError(
-                f"fit.batch_size = {batch_size}, but an epoch has {sum(self._quotas)} examples; make it smaller"
+                f"fit.batch_size = {batch_size}, but an epoch has {sum(self._quotas)} examples; "
+                "make it smaller"
             )
         if params.method == "class-aware":
             self._check_classes()
@@ -111,7 +112,7 @@ class Sampler:
         return rows[: self.num_batches * self.batch_size]
 
     def _quotas_of_epoch(self) -> list[int]:
-        """Return the number of draws of each stratum in an epoch, or one total if the method ignores strata."""
+        """Return the draws of each stratum in an epoch, or a single total if the method ignores strata."""
         sizes = [len(each) for each in self._members]
         if self.params.method not in ("oversample", "undersample"):
             return sizes
@@ -119,7 +120,7 @@ class Sampler:
         return [int(size + self.params.strength * (end - size) + 0.5) for size in sizes]
 
     def _walk(self, stratum: int, start: int, count: int, stream: str) -> Tensor:
-        """Return `count` draws from a stratum, from its draw number `start` on, in laps over all its members."""
+        """Return `count` draws from a stratum, from its draw number `start` on, in laps over its members."""
         members = self._members[stratum]
         first, last = start // len(members), (start + count - 1) // len(members)
         laps = [
@@ -140,7 +141,8 @@ class Sampler:
     def _class_aware(self, epoch: int) -> Tensor:
         """Return the rows of batches of `classes` strata with equally many examples of each.
 
-        If a batch contains all strata, the rest of the division by their number is given to them in turn.
+        If a batch contains all strata and its size is no multiple of their number, the strata take turns in
+        filling the remaining places.
         """
         first, num_strata = epoch * self.num_batches, len(self._members)
         width = self.params.classes or num_strata
@@ -203,7 +205,8 @@ class Sampler:
         num, classes = len(self._members), self.params.classes
         if classes > num:
             raise ValueError(
-                f"sampling.classes = {classes}, but the training split has {num} strata; set it to {num} or less"
+                f"sampling.classes = {classes}, but the training split has {num} strata; "
+                f"set it to {num} or less"
             )
         if self.batch_size < (classes or num):
             raise ValueError(
