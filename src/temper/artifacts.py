@@ -1,8 +1,9 @@
-"""Hand-overs between stages: a folder of files plus one frozen record, written last.
+"""Artifacts, which stages pass to each other: a folder of files plus one frozen record, written last.
 
-`artifact.json` says which stage made the folder, from what, and what every file in it must hash to. It is written into
-a temporary name and renamed, so a folder without it is an unfinished one. `load` believes nothing: it checks the stage, the
-digests of the files and that the inputs it was made from are the ones that lie there now.
+`artifact.json` records which stage made the folder, from which inputs, and the digest of every file in it. It
+is written under a temporary name and renamed, so a folder without it is unfinished. `load` trusts nothing: it
+checks the stage, the digests of the files, and that the inputs from which the artifact was made are those
+that are there now.
 """
 
 import errno
@@ -17,36 +18,36 @@ from typing import Any
 
 RECORD = "artifact.json"
 WEIGHTS = "network.safetensors"
-"""File in which a training stage leaves its network."""
+"""File in which a training stage stores its network."""
 STAGE_OF_CHECKPOINTS = "stage"
-"""File in a folder of checkpoints that names the stage they are of."""
+"""File in a folder of checkpoints that names their stage."""
 _CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """What a stage left behind."""
+    """The output of a stage."""
 
     stage: str
     digest: str
-    """Over the stage's name and the digests of its files: equal contents have equal digests."""
+    """Digest of the stage's name, facts and file digests: equal contents have equal digests."""
     made_from: Mapping[str, str]
     """Input stage -> digest of its artifact."""
     params: str
-    """Digest of the parameters it was made with."""
+    """Digest of the parameters with which it was made."""
     code: str
-    """Digest of the source files it was made with."""
+    """Digest of the source files with which it was made."""
     files: Mapping[str, str]
     """Relative path -> SHA-256."""
     facts: Mapping[str, Any]
-    """The stage's own: JSON values only."""
+    """Facts that the stage recorded: JSON values only."""
     folder: Path = field(default=Path(), compare=False)
 
     def path(self, name: str) -> Path:
-        """Where one of its files lies.
+        """Return the path of one of the artifact's files.
 
         Raises:
-            ValueError: If the artifact holds no such file.
+            ValueError: If the artifact has no such file.
         """
         if name not in self.files:
             raise ValueError(
@@ -56,7 +57,7 @@ class Artifact:
 
 
 def digest_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
     sha = hashlib.sha256()
     with path.open("rb") as stream:
         while chunk := stream.read(_CHUNK_BYTES):
@@ -65,20 +66,20 @@ def digest_file(path: Path) -> str:
 
 
 def digest_json(value: Any) -> str:
-    """SHA-256 of a JSON value, whatever the order of its keys."""
+    """Return the SHA-256 of a JSON value, independent of the order of its keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def digest_files(paths: Iterable[Path], root: Path) -> str:
-    """SHA-256 over names (relative to `root`) and contents of files."""
+    """Return the SHA-256 over names (relative to `root`) and contents of files."""
     return digest_json({path.relative_to(root).as_posix(): digest_file(path) for path in paths})
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader, also after a power cut, finds the old one or the new one, never a part.
+    """Write a file so that a reader finds the old or the new content, never a part, even after a power cut.
 
     Raises:
-        OSError: If it cannot be written; it names the file.
+        OSError: If the file cannot be written; names the file.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -88,14 +89,14 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             os.fsync(stream.fileno())
         temporary.replace(path)
         flush(path.parent)
-    except OSError as error:  # writing, unlike opening, does not say which file it was
+    except OSError as error:  # An error of writing, unlike one of opening, does not name the file.
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def forget_unfinished(folder: Path) -> None:
-    """Remove what `write_atomically` left in a folder when its process was killed."""
+    """Remove the temporary files that killed calls of `write_atomically` left in a folder."""
     for part in folder.glob(".*"):
         part.unlink(missing_ok=True)
 
@@ -106,10 +107,10 @@ def write_sealed(path: Path, value: Any) -> None:
 
 
 def read_sealed(path: Path) -> Any:
-    """What `write_sealed` wrote.
+    """Read a value that `write_sealed` wrote.
 
     Raises:
-        ValueError: If it is missing or damaged.
+        ValueError: If the file is missing or damaged.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -121,7 +122,7 @@ def read_sealed(path: Path) -> Any:
 
 
 def flush(path: Path) -> None:
-    """Have the kernel put a file, or the list of names in a folder, onto the disk."""
+    """Make the kernel write a file, or the list of names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -130,14 +131,20 @@ def flush(path: Path) -> None:
 
 
 def explain(error: OSError) -> str:
-    """What the file system complains about, as a paragraph with a way out."""
+    """Return an error of the file system as text with a way out."""
     where = f" at {error.filename}" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"no space left on the disk{where}; free some and run the same command again"
     if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST):
-        return f"{error.strerror}{where}: something else lies where a file or folder of ours belongs; remove it and run the same command again"
+        return (
+            f"{error.strerror}{where}: something else is in the place of a file or folder of the pipeline; "
+            "remove it and run the same command again"
+        )
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-        return f"no permission{where}: {error.strerror}; mend that (`ls -ld` shows whose it is) and run the same command again"
+        return (
+            f"no permission{where}: {error.strerror}; change the permissions (`ls -ld` shows the owner) and "
+            "run the same command again"
+        )
     return f"{error.strerror or error}{where}"
 
 
@@ -171,7 +178,7 @@ def write(
 
 
 def publish(partial: Path, final: Path) -> None:
-    """Put a sealed folder where everybody looks for it, in one rename; the one that lay there goes."""
+    """Move a sealed folder to its final place in one rename. The folder that was there is removed."""
     old = partial.with_name(f"{partial.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -186,12 +193,13 @@ def load(stage: str, folder: Path, *, check_files: bool = True) -> Artifact:
     """Read an artifact's record and check that the folder is what the record says.
 
     Args:
-        stage: The stage that must have made it.
-        folder: Where it lies.
-        check_files: Hash every file again; False trusts names and sizes to be as they were.
+        stage: Name of the stage that must have made the artifact.
+        folder: Folder of the artifact.
+        check_files: Whether to hash every file again. If False, it is only checked that the files exist.
 
     Raises:
-        ValueError: If it is missing, unfinished, of another stage, damaged, or made from inputs other than those beside it.
+        ValueError: If the artifact is missing, unfinished, of another stage, damaged, or made from inputs
+            other than those beside it.
     """
     remedy = "run `make pipeline`"
     path = folder / RECORD
@@ -225,6 +233,7 @@ def load(stage: str, folder: Path, *, check_files: bool = True) -> Artifact:
                 ) from error
             if found != expected:
                 raise ValueError(
-                    f"{folder} was made from {name} {expected[:12]}, but {parent.parent} is {found[:12]}; {remedy}"
+                    f"{folder} was made from {name} {expected[:12]}, but {parent.parent} is {found[:12]}; "
+                    f"{remedy}"
                 )
     return artifact

@@ -1,7 +1,8 @@
-"""Table of contents of params.yaml: parsed once, frozen, handed down.
+"""The sections of params.yaml: parsed once, frozen, and passed on.
 
-Each section is a frozen dataclass beside the code that reads it, in the room's own `params.py`, which imports no torch;
-so the flow and the stages that only move files can read parameters without waiting for it.
+Each section is a frozen dataclass beside the code that reads it, in the `params.py` of that package. These
+modules do not import torch, so the flow and the stages that only move files can read parameters without
+waiting for torch.
 """
 
 import difflib
@@ -35,20 +36,22 @@ FILE = "params.yaml"
 _EXAMPLE = "examples/digits/params.yaml"
 _GPUS = Path("/proc/driver/nvidia/gpus")
 HOST = "TEMPER_HOST"
-"""Environment variable with the address of the first of several hosts (`make ... HOST=`): of the machines, not of the project."""
+"""Environment variable with the address of the first of several hosts (`make ... HOST=`). The address belongs
+to the machines, not to the project."""
 LEAST_RECENT = 30
-"""Fewer recent images than this say nothing about drift."""
+"""Smallest number of recent images that says anything about drift."""
 Ranks = Literal["auto"] | Annotated[int, Field(ge=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainParams:
-    """The teacher."""
+    """How the teacher is trained."""
 
     ranks: Ranks = "auto"
-    """Processes that train together, on each host; `auto` takes one per GPU, else 1."""
+    """Number of processes per host that train together; `auto` is one per GPU, or 1 without a GPU."""
     hosts: HostsParams | None = None
-    """Machines that train together (`docs/scale.md`); none: this one alone, which does not go on by itself after a loss."""
+    """Hosts that train together (`docs/scale.md`). By default this host trains alone, and its training does
+    not restart by itself after a rank is lost."""
     backbone: AnyBackbone
     head: HeadParams = field(default_factory=HeadParams)
     sampling: SamplingParams = field(default_factory=SamplingParams)
@@ -62,7 +65,7 @@ class TrainParams:
 
 @dataclass(frozen=True, kw_only=True)
 class DistillParams(TrainParams):
-    """The student: everything that the teacher has, and what it learns from the teacher."""
+    """How the student is trained: all settings of the teacher, and the terms of distillation."""
 
     terms: DistillationTerms
 
@@ -74,74 +77,79 @@ class RetrainParams:
     cron: str = "0 3 * * 1"
     """When `make schedule` looks for new images: minute, hour, day of the month, month, day of the week."""
     timezone: str = "UTC"
-    """Of `cron`, e.g. `Europe/Berlin`."""
+    """Time zone of `cron`, e.g. `Europe/Berlin`."""
     inbox: str = "inbox"
-    """Folder, relative to the project: `labelled/CLASS/` for new images, `unlabelled/` for the look at drift."""
+    """Folder in the project with `labelled/CLASS/` for new images and `unlabelled/` for the drift check."""
     min_new: Annotated[int, Field(ge=1)] = 1
-    """Fewer new training examples than this wait."""
+    """Smallest number of new training examples that starts a training. Fewer examples wait."""
     cooldown_h: Annotated[float, Field(ge=0)] = 0.0
-    """Hours after a training in which no other begins."""
+    """Number of hours after a training in which no other training starts."""
     false_alarms: Annotated[float, Field(gt=0, lt=1)] = 0.01
-    """How often the look at drift may cry wolf."""
+    """Largest allowed probability that a drift check raises a false alarm."""
     drift_trains: bool = False
-    """Drift makes even a few new examples enough; else it is advice."""
+    """Whether drift starts a training even with fewer than `min_new` new examples. Otherwise drift is only
+    reported."""
     webhook: str | None = None
-    """Address that is told what came of a scheduled run, by POST; signed with the secret in TEMPER_WEBHOOK_SECRET."""
+    """Address that receives the result of a scheduled run by POST, signed with the secret in
+    TEMPER_WEBHOOK_SECRET."""
 
     def __post_init__(self) -> None:
         try:
             CronSim(self.cron, datetime.now(UTC))
         except CronSimError as error:
             raise ValueError(
-                f"cron = {self.cron!r}: {str(error).lower()}; '0 3 * * 1' is Mondays at three"
+                f"cron = {self.cron!r}: {str(error).lower()}; for example, '0 3 * * 1' is Mondays at 03:00"
             ) from None
         if self.timezone not in available_timezones():
             near = difflib.get_close_matches(self.timezone, available_timezones(), 1)
-            raise ValueError(
-                f"timezone = {self.timezone!r} is no time zone; one is {near[0] if near else 'Europe/Berlin'}"
-            )
+            example = near[0] if near else "Europe/Berlin"
+            raise ValueError(f"timezone = {self.timezone!r}: must be a known time zone, e.g. {example}")
         if Path(self.inbox).is_absolute() or ".." in Path(self.inbox).parts or not Path(self.inbox).parts:
-            raise ValueError(f"inbox = {self.inbox!r} must be a folder inside the project, relative to it")
+            raise ValueError(
+                f"inbox = {self.inbox!r}: must be a relative path of a folder inside the project"
+            )
         if self.webhook is not None and not self.webhook.startswith(("http://", "https://")):
-            raise ValueError(f"webhook = {self.webhook!r} must begin with https:// or http://")
+            raise ValueError(f"webhook = {self.webhook!r}: must start with https:// or http://")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanParams:
-    """What is said before a run; apart from `fit`, where a change would make a finished training stale."""
+    """What is printed before a run; not part of `fit`, where a change makes a finished training stale."""
 
     warn_minutes: Annotated[float, Field(gt=0)] = 30.0
-    """A training that is estimated to take longer is warned of, with what would shorten it."""
+    """If the estimate of a training is longer than this, a warning says what would shorten it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServeParams:
-    """What the server takes, and how much of it at once."""
+    """Port, processes and limits of the server."""
 
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
     workers: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
-    """Processes that answer; auto: one a core."""
+    """Number of processes that answer requests; `auto` is one per core."""
     max_bytes: Annotated[int, Field(ge=1)] = 16 * 1024 * 1024
-    """Of a request; more is answered with 413, unread."""
+    """Largest size of a request, in bytes. A larger one is answered with 413 and not read."""
     max_pixels: Annotated[int, Field(ge=1)] = 40_000_000
-    """Of an image, read from its header before it is decoded."""
+    """Largest number of pixels of an image, read from its header before it is decoded."""
     max_side_px: Annotated[int, Field(ge=1)] = 20_000
+    """Largest width or height of an image."""
     max_images: Annotated[int, Field(ge=1)] = 256
-    """Of a request."""
+    """Largest number of images in a request."""
     max_queue: Annotated[int, Field(ge=1)] = 1024
-    """Images that wait; more are answered with 503."""
+    """Largest number of waiting images. Further ones are answered with 503."""
     timeout_s: Annotated[float, Field(gt=0)] = 10.0
-    """From a request's arrival to its answer; later it is 503. A connection that is so long without a request, or within the head of one, is closed."""
+    """Seconds from the arrival of a request to its answer; a later answer is 503. A connection that stays
+    this long without a request, or within the head of one, is closed."""
     max_batch: Annotated[int, Field(ge=1)] = 64
-    """Images that are answered at once; whatever waits is taken together, nothing waits for more to come."""
+    """Largest number of images in a batch. Waiting images form the next batch; there is no batching delay."""
     sample_share: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the images that are laid into the inbox, unlabelled, for the look at drift; 0 keeps nothing."""
+    """Share of the images that are stored in the inbox, unlabelled, for the drift check; 0 stores none."""
     sample_mb: Annotated[float, Field(gt=0)] = 200.0
-    """The inbox takes no more samples beyond this."""
+    """Largest size of the samples in the inbox, in MB. Beyond it no more are stored."""
 
 
 class Params(BaseModel):
-    """Everything a project decides."""
+    """All parameters of a project."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -167,14 +175,14 @@ class Params(BaseModel):
         return self
 
     def check_rules(self, *, strata: Collection[str] | None = None, channels: int = 3) -> None:
-        """Refuse rules of the gate on what will not be measured, before hours of training lead up to them.
+        """Refuse gate rules on something that will not be measured, before hours of training.
 
         Args:
-            strata: Of the test images; None while nobody knows them.
-            channels: Of the images: some conditions need colour.
+            strata: Strata of the test images; None while they are not known.
+            channels: Channels of the images, since some conditions need colour.
 
         Raises:
-            ValueError: Names the rule, the value, and what there is.
+            ValueError: Names the rule, its value and the possible values.
         """
         self.gate.check(
             headline=self.problem.headline.name,
@@ -188,7 +196,7 @@ def load(project: Path) -> Params:
     """Read a project's params.yaml.
 
     Raises:
-        ValueError: If the file is missing, is no YAML, or breaks a rule; names the key, the value and the rule.
+        ValueError: If the file is missing, is not YAML, or breaks a rule; names key, value and rule.
     """
     path = project / FILE
     if not path.is_file():
@@ -206,7 +214,11 @@ def load(project: Path) -> Params:
 
 
 def parse(text: str) -> Params:
-    """Parse the text of a params.yaml; errors name the key, the value and the rule."""
+    """Parse the text of a params.yaml.
+
+    Raises:
+        ValueError: Names the key, the value and the rule.
+    """
     tree = YAML(typ="safe", pure=True).load(io.StringIO(text))
     if tree is None:
         sections = ", ".join(Params.model_fields)
@@ -218,32 +230,37 @@ def parse(text: str) -> Params:
     if infinite := find_infinite(tree):
         raise ValueError(f"{infinite}: must be a finite number")
     try:
-        # As JSON: strict mode refuses YAML's lists for tuples, but takes JSON's.
+        # Parsed as JSON: for tuples, strict mode refuses lists from YAML but accepts those from JSON.
         return Params.model_validate_json(json.dumps(tree, allow_nan=False))
     except ValidationError as error:
         raise ValueError(explain(error, known_keys(Params))) from None
     except TypeError as error:
-        raise ValueError(f"holds a value that is no text, number, list or mapping: {error}") from error
+        raise ValueError(f"a value is not a text, number, list or mapping: {error}") from error
 
 
 def check_ranks(params: Params, stage: str) -> None:
-    """Refuse more processes than this machine can let train together; apart from `parse`, since other machines may plan.
+    """Refuse more ranks than this machine can train with.
+
+    This is not part of `parse`, since a plan may be made on another machine.
 
     Raises:
-        ValueError: If there are fewer GPUs than ranks, or where there is no GPU fewer cores.
+        ValueError: If there are fewer GPUs than ranks or, without a GPU, fewer cores.
     """
     asked = getattr(params, stage).ranks
     num_gpus = len(list(_GPUS.iterdir())) if _GPUS.is_dir() else 0
     most, thing = (num_gpus, "GPU") if num_gpus else (os.cpu_count() or 1, "core")
     if asked != "auto" and asked > most:
         raise ValueError(
-            f"{stage}.ranks = {asked}: each rank needs a {thing} of its own, and this machine has {most}; "
+            f"{stage}.ranks = {asked}: each rank needs its own {thing}, and this machine has {most}; "
             f"set it to {most} or less, or to auto (one per GPU, else 1)"
         )
 
 
 def registered_weights(params: Params) -> dict[str, str]:
-    """Where training starts from versions in MLflow: reference -> the file, in the project, from which stages read it."""
+    """Return the MLflow versions from which trainings start.
+
+    The keys are the references, the values the files in the project from which the stages read them.
+    """
     named = [stage.transfer.weights for stage in (params.train, params.distill)]
     found = [weights for weights in named if weights is not None and weights.startswith(MLFLOW)]
     return {weights: str(watched_file(weights)) for weights in found}
@@ -253,27 +270,31 @@ def check_hosts(params: Params, stage: str, address: str | None) -> None:
     """Refuse several hosts without the address where they meet.
 
     Args:
-        params: Of the project.
-        stage: A stage that runs as ranks.
-        address: Of the first host, as the user named it.
+        params: Parameters of the project.
+        stage: Name of a stage that runs as ranks.
+        address: Address of the first host, as the user named it.
 
     Raises:
-        ValueError: If it is needed and missing.
+        ValueError: If the address is needed but missing.
     """
     hosts = getattr(params, stage).hosts
     if hosts is not None and hosts.most > 1 and not address:
         raise ValueError(
-            f"{stage}.hosts.most = {hosts.most}, but where do they meet? Run `make pipeline HOST=address` on the first one, with an "
-            "address of its own that the others reach, and `make join HOST=address` on each of these (docs/scale.md)"
+            f"{stage}.hosts.most = {hosts.most}: several hosts need an address where they meet; run "
+            "`make pipeline HOST=address` on the first host, with an address that the other hosts can reach, "
+            "and `make join HOST=address` on each of the others (docs/scale.md)"
         )
 
 
 def digest_value(params: Params, sections: tuple[str, ...]) -> dict[str, Any]:
-    """The JSON value of some sections, for digests and records."""
+    """Return the JSON value of some sections, for digests and records."""
     tree = params.model_dump(mode="json")
     return {name: tree[name] for name in sections}
 
 
 def select(params: Params, sections: tuple[str, ...]) -> SimpleNamespace:
-    """Only the sections a stage declared, so that reading another one fails instead of escaping the cache."""
+    """Return only the sections that a stage declares.
+
+    Reading another section then fails, so that no parameter escapes DVC's cache.
+    """
     return SimpleNamespace(**{name: getattr(params, name) for name in sections})

@@ -1,4 +1,4 @@
-"""What is wrong with a params.yaml, in words: the key, the value, the rule, and the nearest thing that is known."""
+"""Explain the errors in a params.yaml: the key, the value, the rule, and the nearest known key or value."""
 
 import difflib
 import math
@@ -10,21 +10,21 @@ from typing import Any, get_args, get_type_hints
 from pydantic import BaseModel, ValidationError
 
 _BRANCH = re.compile(r"literal\[.*\]|constrained-\w+")
-"""What pydantic calls the members of a union like `auto` or a whole number, as if they were keys."""
+"""Names that pydantic gives to members of a union, like `auto` or a whole number, as if they were keys."""
 
 
 def explain(error: ValidationError, known: Sequence[str]) -> str:
-    """All that pydantic found, a clause each.
+    """Describe all errors that pydantic found, in one clause each.
 
     Args:
-        error: Its error.
-        known: Every key that may stand somewhere.
+        error: Pydantic's error.
+        known: All keys that are valid somewhere in the file.
     """
     clauses: dict[str, str] = {}
     for found in error.errors():
         detail: dict[str, Any] = {**found}
         where = [str(part) for part in detail["loc"]]
-        if where and _BRANCH.fullmatch(where[-1]):  # what one of several may be
+        if where and _BRANCH.fullmatch(where[-1]):  # one member of a union
             begin = f"{'.'.join(where[:-1])} = {detail['input']!r}: input should be "
             rule = detail["msg"].removeprefix("Input should be ")
             clauses[begin] = f"{clauses[begin]}, or {rule}" if begin in clauses else f"{begin}{rule}"
@@ -51,13 +51,14 @@ def _explain(detail: dict[str, Any], where: Sequence[str], known: Sequence[str])
         hint = f"; the nearest is {near[0]!r}" if near else ""
         return f"{'.'.join(where)}.{key} = {found!r}: must be one of {', '.join(tags)}{hint}"
     if detail["type"] == "value_error":
-        said = detail["msg"].removeprefix("Value error, ")
-        return f"{'.'.join(where)}: {said}" if where else said  # of the whole: it names its keys itself
+        message = detail["msg"].removeprefix("Value error, ")
+        # An error of the whole file names its keys itself.
+        return f"{'.'.join(where)}: {message}" if where else message
     return f"{'.'.join(where)} = {detail['input']!r}: {detail['msg'][0].lower()}{detail['msg'][1:]}"
 
 
 def find_infinite(value: Any, where: str = "") -> str | None:
-    """The first number that is infinite or none at all, as `key = value`."""
+    """Return the first number that is infinite or NaN, as `key = value`; None if there is none."""
     if isinstance(value, float):
         return None if math.isfinite(value) else f"{where} = {value}"
     named = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
@@ -66,7 +67,7 @@ def find_infinite(value: Any, where: str = "") -> str | None:
 
 
 def known_keys(model: type[BaseModel]) -> list[str]:
-    """Every key that may stand somewhere in what a model parses."""
+    """Return every key that is valid somewhere in what a model parses."""
     known: dict[str, None] = {}
 
     def visit(kind: Any) -> None:

@@ -1,7 +1,8 @@
-"""A process that ends with the one that started it, so that killing a parent leaves no child.
+"""End a process together with its parent, so that killing a parent leaves no child.
 
-The kernel sends SIGTERM to a process when its parent ends (Linux; elsewhere nothing happens, and the next run clears up
-what was left). As a script, `leash.py PARENT COMMAND...` becomes that command on such a leash.
+The kernel sends SIGTERM to a process when its parent ends. This works only on Linux; elsewhere nothing
+happens, and the next run cleans up. As a script, `parent_death.py PARENT COMMAND...` becomes that command and
+ends with its parent.
 """
 
 import ctypes
@@ -13,10 +14,10 @@ _PR_SET_PDEATHSIG = 1
 
 
 def end_with_parent(parent: int | None = None) -> None:
-    """Ask the kernel to send this process SIGTERM when its parent ends; if it has ended already, end now.
+    """Ask the kernel to send this process SIGTERM when its parent ends. If it has already ended, end now.
 
     Args:
-        parent: Process id of the one to end with; by default whoever is the parent now.
+        parent: Process id of the parent with which to end; by default the current parent.
     """
     if not sys.platform.startswith("linux"):
         return

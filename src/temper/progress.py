@@ -1,4 +1,4 @@
-"""Progress with time left: a bar on a terminal, a line now and then in a log."""
+"""Show progress and the time left: a bar on a terminal, a line every ten seconds in a log."""
 
 import sys
 import time
@@ -15,8 +15,8 @@ class Bar:
     """Progress of a known number of steps; use as a context manager and call `advance`.
 
     Args:
-        what: A few words, e.g. `train`.
-        total: How many steps.
+        what: Short label, e.g. `train`.
+        total: Number of steps.
     """
 
     def __init__(self, what: str, total: int) -> None:
@@ -46,14 +46,14 @@ class Bar:
             self._rich.stop()
 
     def skip(self, steps: int) -> None:
-        """Count steps that were done before this process started (a resumed run); they tell nothing about speed."""
+        """Count steps that a run did before it was resumed. They do not count in the speed."""
         self._skipped += steps
         self.done += steps
         if self._rich:
             self._rich.update(self._task, completed=self.done)
 
     def advance(self, steps: int = 1, note: str | None = None) -> None:
-        """Count finished steps; `note` is shown beside the bar until the next one."""
+        """Count finished steps. `note` is shown beside the bar until the next note."""
         self.done += steps
         self.note = self.note if note is None else note
         if self._rich:
@@ -72,7 +72,7 @@ class Bar:
 
 
 def track(items: Iterable[T], what: str, total: int) -> Iterator[T]:
-    """Yield the items and show how far along they are."""
+    """Yield the items and show the progress."""
     with Bar(what, total) as bar:
         for item in items:
             yield item

@@ -47,7 +47,7 @@ def change(old: str, new: str) -> str:
             "ranks: -1",
             r"train.ranks = -1: input should be 'auto', or greater than or equal to 1$",
         ),
-        ("seed: 0", "seed: 2026-01-01", r"no text, number, list or mapping"),
+        ("seed: 0", "seed: 2026-01-01", r"not a text, number, list or mapping: .*date"),
     ],
 )
 def test_a_mistake_names_the_key_the_value_and_the_rule(old: str, new: str, message: str):
@@ -82,7 +82,8 @@ def test_the_example_that_an_empty_file_is_sent_to_exists():
 def test_several_hosts_need_an_address_to_meet_at():
     params = parse(change("ranks: auto", "hosts: {most: 2}"))
     with pytest.raises(
-        ValueError, match=r"train\.hosts\.most = 2, but where do they meet\? Run `make pipeline HOST=address`"
+        ValueError,
+        match=r"train\.hosts\.most = 2: .*`make pipeline HOST=address`.*`make join HOST=address`",
     ):
         check_hosts(params, "train", "")
     check_hosts(params, "train", "10.0.0.1")
@@ -93,9 +94,10 @@ def test_several_hosts_need_an_address_to_meet_at():
 def test_more_ranks_than_the_machine_holds_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("temper.config._GPUS", tmp_path / "gpus")
     monkeypatch.setattr("os.cpu_count", lambda: 2)
-    params = parse(change("ranks: auto", "ranks: 99"))  # Another machine may plan with it.
+    # `parse` accepts it: a plan may be made on another machine.
+    params = parse(change("ranks: auto", "ranks: 99"))
     with pytest.raises(
-        ValueError, match=r"train.ranks = 99: .* a core of its own, .* has 2; set it to 2 or less, or to auto"
+        ValueError, match=r"train.ranks = 99: .* own core, .* has 2; set it to 2 or less, or to auto"
     ):
         check_ranks(params, "train")
     check_ranks(params, "distill")
@@ -104,7 +106,7 @@ def test_more_ranks_than_the_machine_holds_are_refused(tmp_path: Path, monkeypat
     for gpu in ("0000:00:01.0", "0000:00:02.0", "0000:00:03.0"):
         (tmp_path / "gpus" / gpu).mkdir(parents=True)
     check_ranks(parse(change("ranks: auto", "ranks: 3")), "train")
-    with pytest.raises(ValueError, match=r"a GPU of its own, and this machine has 3"):
+    with pytest.raises(ValueError, match=r"train.ranks = 99: .* own GPU, .* has 3; set it to 3"):
         check_ranks(params, "train")
 
 
@@ -136,15 +138,15 @@ def test_a_network_has_stages():
     [
         (
             "cron: every monday",
-            r"cron = 'every monday': wrong number of fields; '0 3 \* \* 1' is Mondays at three",
+            r"cron = 'every monday': wrong number of fields; .*'0 3 \* \* 1'",
         ),
         ("cron: 99 * * * *", r"cron = '99 \* \* \* \*': bad minute"),
-        ("timezone: Europe/Berln", r"timezone = 'Europe/Berln' is no time zone; one is Europe/Berlin"),
-        ("inbox: ../../etc", r"inbox = '../../etc' must be a folder inside the project"),
-        ("inbox: /etc", r"inbox = '/etc' must be a folder inside the project"),
+        ("timezone: Europe/Berln", r"timezone = 'Europe/Berln': .*time zone, e\.g\. Europe/Berlin"),
+        ("inbox: ../../etc", r"inbox = '../../etc': must .*inside the project"),
+        ("inbox: /etc", r"inbox = '/etc': must .*inside the project"),
         (
             "webhook: file:///etc/passwd",
-            r"webhook = 'file:///etc/passwd' must begin with https:// or http://",
+            r"webhook = 'file:///etc/passwd': must .*https:// or http://",
         ),
     ],
 )
@@ -167,7 +169,8 @@ def test_a_schedule_that_cannot_be_kept_is_told_early(section: str, message: str
         ("metric: macro_f1, min: 0.9", r"gate.rules.0.metric = 'macro_f1': must be one of accuracy"),
         (
             "metric: accuracy, max_drop: 0.1, on: {condition: gaussian noise}",
-            r"gate.rules.0.on.condition = 'gaussian noise': must be one of patch, .*; the nearest is 'gaussian'",
+            r"gate.rules.0.on.condition = 'gaussian noise': must be one of patch, .*; "
+            "the nearest is 'gaussian'",
         ),
         (
             "metric: balanced_accuracy, min: 0.5, on: {stratum: Shirt}",

@@ -1,6 +1,6 @@
-"""Two registered models side by side, on the images of today: numbers, and a plot of them.
+"""Compare two registered models on the current test images: numbers, and a plot of them.
 
-No DVC stage: which models are compared is not the files' to say.
+This is no DVC stage, because the project's files do not determine which models are compared.
 """
 
 import json
@@ -37,13 +37,13 @@ def compare_models(
 
     Args:
         project: Folder with params.yaml and the artifact of prepare.
-        files: The two models.
-        ratings: What was measured of each, on the same images.
-        names: What to call them.
-        out: Folder.
+        files: Files of the two models.
+        ratings: Files with the ratings of the two models on the same images.
+        names: Names of the two models in the results.
+        out: Folder for the results.
 
     Raises:
-        ValueError: If they answer different questions.
+        ValueError: If the models answer different questions.
     """
     from temper.stress.plots import save
 
@@ -67,7 +67,7 @@ def compare_models(
 
 
 def changed(test: HeldOut, models: tuple[Deployed, Deployed]) -> float:
-    """Share of the decisions on clean test images that the second model takes otherwise than the first."""
+    """Return the share of decisions on clean test images in which the second model differs from the first."""
     different, total = 0, 0
     batches = torch.arange(len(test.images)).split(_BATCH)
     with Bar("compare", len(batches)) as bar:
@@ -83,13 +83,13 @@ def changed(test: HeldOut, models: tuple[Deployed, Deployed]) -> float:
 def _as_json(found: Comparison) -> dict[str, Any]:
     value = asdict(found)
     for part in ("scores", "strata", "cells"):
-        for row, told in zip(getattr(found, part), value[part], strict=True):
-            told["word"] = row.word
+        for row, entry in zip(getattr(found, part), value[part], strict=True):
+            entry["word"] = row.word
     return value
 
 
 def draw_comparison(found: Comparison, *, names: tuple[str, str]) -> "Figure":
-    """Differences with their intervals: scores, strata, and every condition at every severity."""
+    """Draw the differences with their intervals: scores, strata, and every condition at every severity."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -104,7 +104,7 @@ def draw_comparison(found: Comparison, *, names: tuple[str, str]) -> "Figure":
             1, 2 if conditions else 1, squeeze=False, width_ratios=[3, 2] if conditions else None
         )[0]
         _draw_forest(axes[0], rows)
-        axes[0].set_title(f"{names[1]} against {names[0]}: right of 0 is better")
+        axes[0].set_title(f"{names[1]} compared with {names[0]}: right of 0 is better")
         if conditions:
             _draw_cells(axes[1], found.cells, conditions)
             axes[1].set_title(f"{found.headline} under stress")
@@ -139,4 +139,4 @@ def _draw_cells(axis: "Axes", cells: tuple[Row, ...], conditions: list[str]) -> 
     axis.grid(visible=False)
     axis.set_yticks(range(len(conditions)), conditions)
     axis.set_xticks(range(len(severities)), [str(each) for each in severities])
-    axis.set_xlabel("severity; points, * where the interval leaves out 0")
+    axis.set_xlabel("severity; differences in points, * if the interval excludes 0")

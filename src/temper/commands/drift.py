@@ -1,8 +1,9 @@
-"""Are recent images still like those that the champion was trained for? Tests with a stated rate of false alarms, and a plot.
+"""Test whether recent images are still like those that the champion was trained for, and draw a plot.
 
-The reference is the validation split: like the training images, but nothing was fitted to it. Held against each other are what the
-pixels are like (brightness, contrast, sharpness, colourfulness), how sure the champion is, and its answers as vectors (with them its
-embeddings, where the file gives any). All tests together raise a false alarm with at most `false_alarms`: Holm's correction.
+The reference is the validation split: it is like the training images, but nothing was fitted to it. The tests
+compare properties of the pixels (brightness, contrast, sharpness, colourfulness), the confidence of the
+champion, and its answers as vectors. If the model's file also outputs embeddings, they are compared, too. The
+probability that any of the tests raises a false alarm is at most `false_alarms` (Holm's correction).
 """
 
 import json
@@ -33,32 +34,33 @@ _MAX_PIXELS, _MAX_SIDE_PX = 100_000_000, 50_000
 
 @dataclass(frozen=True)
 class Finding:
-    """One test."""
+    """Result of one test."""
 
     name: str
     statistic: float
     p: float
     adjusted: float
-    """After Holm's correction: below `false_alarms` it is an alarm."""
+    """p-value after Holm's correction. If it is at most `false_alarms`, it is an alarm."""
     reference: float | None
-    """Median of the reference; None for vectors."""
+    """Median of the reference images; None for vectors."""
     recent: float | None
+    """Median of the recent images; None for vectors."""
 
 
 def measure_drift(
     project: Path, model: Path, files: Sequence[Path], out: Path, *, false_alarms: float
 ) -> dict[str, Any]:
-    """Hold recent images against the reference; leaves `drift.json` and `drift.png`.
+    """Compare recent images with the reference; write `drift.json` and `drift.png`.
 
     Args:
         project: Folder with params.yaml and the artifact of prepare.
-        model: The champion's file.
-        files: Recent images, the newest last; the newest 500 count.
-        out: Folder for what is found.
-        false_alarms: How often all tests together may cry wolf.
+        model: File of the champion.
+        files: Recent images, the newest last; the newest 500 are used.
+        out: Folder for the results.
+        false_alarms: Largest allowed probability of a false alarm in all tests together.
 
     Returns:
-        What `drift.json` holds.
+        The content of `drift.json`.
 
     Raises:
         ValueError: If fewer than 30 of the images can be read.
@@ -71,7 +73,7 @@ def measure_drift(
     recent, unreadable = read_images(files[-_MOST_RECENT:], *size)
     if len(recent) < LEAST_RECENT:
         raise ValueError(
-            f"{len(recent)} recent images can be read, {LEAST_RECENT} are needed to tell anything"
+            f"{len(recent)} recent images can be read, at least {LEAST_RECENT} are needed; add recent images"
         )
     held = np.asarray(open_split(prepare, "validation")["image"])
     rng = np.random.default_rng(load(project).seed)
@@ -98,7 +100,11 @@ def measure_drift(
 def read_images(
     paths: Sequence[Path], height_px: int, width_px: int, channels: int
 ) -> tuple[np.ndarray, int]:
-    """Images as the model sees them, uint8 [images, height, width, channels], and how many could not be read."""
+    """Read images as the model sees them.
+
+    Returns:
+        The images, uint8 [images, height, width, channels], and the number of files that cannot be read.
+    """
     found, unreadable = [], 0
     for path in paths:
         try:
@@ -118,7 +124,7 @@ def read_images(
 
 
 def describe(images: np.ndarray, model: Deployed) -> dict[str, Tensor]:
-    """What is tested of images: numbers [images] and vectors [images, features], by name."""
+    """Return the tested properties of images by name: numbers [images] and vectors [images, features]."""
     pixels = torch.from_numpy(np.array(images)).double() / 255
     grey = pixels.mean(dim=3)
     edges = (
@@ -153,7 +159,7 @@ def describe(images: np.ndarray, model: Deployed) -> dict[str, Tensor]:
 
 
 def run_tests(reference: Mapping[str, Tensor], recent: Mapping[str, Tensor]) -> list[Finding]:
-    """Every test, with p-values as they are and corrected for how many there are."""
+    """Run every test; return the p-values, both raw and corrected for the number of tests."""
     generator = torch.Generator().manual_seed(0)
     raw: list[tuple[str, float, float, float | None, float | None]] = []
     for name, ours in reference.items():
@@ -161,7 +167,8 @@ def run_tests(reference: Mapping[str, Tensor], recent: Mapping[str, Tensor]) -> 
         if ours.dim() == 1:
             raw.append((name, *ks_test(ours, theirs), float(ours.median()), float(theirs.median())))
         else:
-            # By the deviation over both, which no permutation changes: no direction drowns the others, and the level stays exact.
+            # Vectors are divided by the standard deviation over both samples, which no permutation changes:
+            # no direction dominates the others, and the level of the test stays exact.
             scale = torch.cat([ours, theirs]).std(dim=0).clamp(min=1e-9)
             raw.append((name, *energy_test(ours / scale, theirs / scale, generator=generator), None, None))
     adjusted = holm([p for _, _, p, _, _ in raw])
@@ -177,7 +184,7 @@ def draw(
     findings: Sequence[Finding],
     false_alarms: float,
 ) -> "Figure":
-    """A panel for each number: both distributions; vectors as their first two principal directions."""
+    """Draw one panel per test: both distributions of a number, or two principal directions of vectors."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 

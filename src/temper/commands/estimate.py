@@ -1,10 +1,11 @@
-"""estimate: time a few real steps on this machine, and say what training and evaluating will take; no DVC stage.
+"""estimate: time a few real steps on this machine and estimate the duration of training and evaluation.
 
-The network, the views, the optimiser and the precision are those of the training itself; the images are prepare's where they are there,
-else a few of the source's. The whole is start-up + epochs x (steps x seconds a step + images x seconds an image), where the
-images are those of validation and those that statistics are taken anew over.
+This is no DVC stage. The network, the views, the optimiser and the precision are those of the training
+itself. The images are prepare's if its artifact is there, otherwise a few of the source. The total is
+start-up + epochs x (steps x seconds per step + images x seconds per image). These images are those of
+validation and those over which batch norm statistics are computed again.
 
-Left out: what DVC itself takes, and other work on the machine.
+The time that DVC takes and other work on the machine are left out.
 """
 
 import os
@@ -43,34 +44,34 @@ from temper.stress.conditions import SEVERITIES, applicable, stress
 from temper.stress.image_pool import ImagePool, as_served
 
 _HELD = 64
-"""Images of a timed batch of validation or evaluation."""
+"""Number of images in a timed batch of validation or evaluation."""
 _CANDIDATES_OF_STUDENT = 2
-"""The float one and the int8 one, taken for as slow: what is faster depends on the processor."""
+"""The float and the int8 student, taken as equally slow: which one is faster depends on the processor."""
 _DRAWN_EPOCHS = 16
-"""Batches that a sampled training split is repeated for."""
+"""Least number of batches that an epoch of a sample has: its images are repeated to fill them."""
 
 
 @dataclass(frozen=True)
 class Material:
-    """What is timed on: prepared images, or a sample."""
+    """The images on which steps are timed: prepared images, or a sample."""
 
     problem: Problem
     facts: Facts
     held: Mapping[str, np.ndarray]
-    """Columns of a few whole images."""
+    """Columns of a few whole examples: images and truth."""
     images: np.ndarray
-    """A few images in the size the network sees."""
+    """A few images in the size that the network sees."""
     open_loader: Callable[[TrainParams | DistillParams, str, Ranks], TrainLoader]
-    """Batches of a section as one of so many ranks gets them."""
+    """Opens the loader of a section, by its name, as one of the ranks uses it."""
 
 
 def estimate(project: Path, params: Params, stages: Sequence[str]) -> dict[str, Estimate]:
-    """Time the named stages, and store what they will take in `.temper/estimate.json`.
+    """Time the named stages and store their estimates in `.temper/estimate.json`.
 
     Args:
         project: Folder with params.yaml.
-        params: Of the project.
-        stages: Of `forecast.TIMED`.
+        params: Parameters of the project.
+        stages: Stages from `time_estimates.TIMED`.
 
     Raises:
         ValueError: If the source, the network or the machine's memory does not allow it.
@@ -89,7 +90,10 @@ def estimate(project: Path, params: Params, stages: Sequence[str]) -> dict[str, 
 
 
 def open_material(project: Path, params: Params, work: Path) -> Material:
-    """The prepared images where both artifacts are of the parameters of now; else a sample of the source."""
+    """Open the prepared images if both artifacts were made with the current parameters.
+
+    Otherwise take a sample of the source.
+    """
     prepare, augment = (find_made(name, project, params) for name in ("prepare", "augment"))
     if prepare is None or augment is None:
         return use_sample(
@@ -108,7 +112,7 @@ def open_material(project: Path, params: Params, work: Path) -> Material:
 
 
 def use_sample(sample: Sample, *, seed: int) -> Material:
-    """A sample, shown again and again as if it were a whole training split."""
+    """Use a sample as if it were a whole training split, by repeating its images."""
     encoded = sample.encoded
     images = sample.columns["image"] if encoded is None else np.asarray(encoded[np.arange(len(encoded))])
 
@@ -145,13 +149,13 @@ def use_sample(sample: Sample, *, seed: int) -> Material:
 
 
 def time_training(name: str, params: Params, size: Size, material: Material) -> Estimate:
-    """What a training stage will take.
+    """Estimate the duration of a training stage.
 
     Args:
-        name: `train` or `distill`.
-        params: Of the project.
-        size: Of the data.
-        material: What is timed on.
+        name: Name of the stage: `train` or `distill`.
+        params: Parameters of the project.
+        size: Size of the data.
+        material: Images on which steps are timed.
     """
     section: TrainParams | DistillParams = getattr(params, name)
     num_ranks = count_ranks(section.ranks) * (section.hosts.most if section.hosts else 1)
@@ -162,31 +166,31 @@ def time_training(name: str, params: Params, size: Size, material: Material) -> 
 def sum_up(
     section: TrainParams | DistillParams, size: Size, times: "NetworkTimes", *, num_ranks: int = 1
 ) -> Estimate:
-    """What a training comes to in all its steps."""
+    """Estimate the duration of a training from the times of its steps and images."""
     num_batches = times.num_batches if size.exact else max(1, size.draws // section.fit.batch_size)
     epochs, steps = section.fit.epochs, section.fit.epochs * num_batches
-    # Once more at the end: the temperature is fitted on the same images.
+    # The validation images are read once more at the end, when the temperature is fitted on them.
     looked_at = (epochs + 1) * size.validation
     batch_size, averaged = section.fit.batch_size, section.fit.average_decay > 0
     looked_at += epochs * batch_size * count_batches(num_batches, batch_size, averaged=averaged)
     seconds = start_s() + steps * times.step_s + looked_at * times.image_s / num_ranks
     words = f"{steps:,} steps of {say_step(times.step_s)}"
     if num_ranks > 1:
-        words += f", timed on one of {num_ranks} ranks, without what they tell each other"
+        words += f", timed on one of {num_ranks} ranks, without the communication between them"
     return Estimate(seconds=seconds, words=words, device=times.device)
 
 
 @dataclass(frozen=True)
 class NetworkTimes:
-    """How fast a network is."""
+    """Measured speed of a network."""
 
     step_s: float
-    """Of a training step, of one rank's part of the batch."""
+    """Seconds of a training step on one rank's part of the batch."""
     image_s: float
-    """Of a validation image."""
+    """Seconds of a validation image."""
     device: str
     num_batches: int
-    """Of an epoch of the material."""
+    """Number of batches in an epoch of the material."""
 
 
 def time_network(
@@ -198,15 +202,15 @@ def time_network(
     num_ranks: int = 1,
     longest_s: float = LONGEST_S,
 ) -> NetworkTimes:
-    """Time a section's network, learning and answering.
+    """Time the network of a section in training and in validation.
 
     Args:
-        name: Of the section.
-        section: Of params.yaml.
-        objective_of: What it is trained for.
-        material: What is timed on.
-        num_ranks: How many share a batch; one of them is timed.
-        longest_s: Time spent on steps, about.
+        name: Name of the section.
+        section: Section of params.yaml.
+        objective_of: Makes the objective of the training.
+        material: Images on which steps are timed.
+        num_ranks: Number of ranks that share a batch; one of them is timed.
+        longest_s: Approximate limit on the time of the steps, in seconds.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu" and num_ranks > 1:
@@ -229,7 +233,10 @@ def time_network(
 
 
 def time_evaluation(params: Params, size: Size, material: Material) -> Estimate:
-    """What evaluating will take, at most: the float networks stand for the files that will be deployed, on the processor."""
+    """Estimate the longest duration of the evaluation.
+
+    The float networks, on the processor, stand for the files that will be deployed.
+    """
     conditions = applicable(params.evaluate.families, channels=material.facts.channels)
     stressed = min(params.evaluate.stress_images, size.test) * len(conditions) * len(SEVERITIES)
     held = {name: torch.from_numpy(np.array(column)) for name, column in material.held.items()}
@@ -250,7 +257,7 @@ def time_evaluation(params: Params, size: Size, material: Material) -> Estimate:
     stress_s = time_calls(disturb, cpu) / count / max(1, len(conditions))
     images = size.test + stressed
     total = start_s() + images * answer_s + stressed * stress_s
-    words = f"{images:,} images, clean and disturbed, by three candidates of {say_step(answer_s)} together"
+    words = f"{images:,} images, clean and under stress, {say_step(answer_s)} each for all three candidates"
     return Estimate(seconds=total, words=words)
 
 
@@ -259,12 +266,12 @@ def _build(section: TrainParams | DistillParams, material: Material) -> nn.Modul
 
 
 def learn_truth(problem: Problem, emphasis: Emphasis, ranks: Ranks) -> Objective:
-    """The teacher's objective."""
+    """Return the teacher's objective."""
     return supervised(problem, emphasis)
 
 
 def make_objective(name: str, params: Params, material: Material) -> MakeObjective:
-    """What a training stage's network is trained for."""
+    """Return the function that makes the objective of a training stage."""
     if name == "train":
         return learn_truth
     teacher = _build(params.train, material).eval().requires_grad_(False)
@@ -280,9 +287,12 @@ def _forward_s(network: nn.Module, held: Mapping[str, Tensor]) -> float:
 
 
 def start_s() -> float:
-    """What a stage takes before its first step: this process's own start, twice where an agent starts another, and DVC's."""
+    """Return the seconds that a stage takes before its first step.
+
+    This is twice the start of this process: an agent may start another process, and DVC takes time to start.
+    """
     return _STARTED_S * 2
 
 
 _STARTED_S = time.time() - psutil.Process().create_time()
-"""Seconds from the start of this process until everything was imported that a training imports."""
+"""Seconds from the start of this process until all modules of a training were imported."""

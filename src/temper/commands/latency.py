@@ -1,7 +1,9 @@
-"""How fast each candidate is on this machine; no DVC stage, since the answer belongs to the machine and not to the files.
+"""Measure how fast each candidate is on this machine.
 
-Candidates take turns in short bursts, so that a busy moment of the machine hits all of them. What was measured is kept in
-`reports/latency.json` with the digest of its file, and not measured again while file and machine are the same.
+This is no DVC stage, because the result belongs to the machine and not to the files. Candidates take turns in
+short bursts, so that a busy moment of the machine affects all of them. Results are stored in
+`reports/latency.json` with the digests of the candidates' files. A candidate is not measured again while its
+file and the machine are the same.
 """
 
 import json
@@ -24,25 +26,25 @@ BATCH = 256
 _WARM_UP = 20
 _BURST = 25
 _BURSTS = 8
-"""200 runs of batch 1."""
+"""Number of bursts; together they are 200 runs of batch 1."""
 _LONGEST_S = 2.0
-"""Time spent on one candidate's batch 1; slow ones are timed less often."""
+"""Limit on the seconds spent on one candidate's batch 1. Slow candidates are timed less often."""
 _ROUNDS = 5
 
 
 def measure(project: Path, *, name: str | None = None) -> dict[str, Any]:
-    """Time every candidate and write the reports: `latency.json`, and the model card with it.
+    """Time every candidate and write the reports: `latency.json`, and the model card with the latencies.
 
     Args:
         project: Folder with `artifacts/`.
-        name: Of the model, for the card's title.
+        name: Name of the model for the title of the card.
 
     Returns:
-        What `reports/latency.json` holds: `candidates` (name -> `digest`, `latency_ms` at batch 1, `images_per_s` at batch
-        256) and `machine`.
+        The content of `reports/latency.json`: `candidates` (name -> `digest`, `latency_ms` at batch 1,
+        `images_per_s` at batch 256) and `machine`.
 
     Raises:
-        ValueError: If quantize's or evaluate's artifact is missing, damaged or out of step.
+        ValueError: If quantize's or evaluate's artifact is missing, damaged or made from other inputs.
     """
     quantize = artifacts.load("quantize", project / "artifacts" / "quantize")
     evaluation = artifacts.load("evaluate", project / "artifacts" / "evaluate")
@@ -71,14 +73,14 @@ def measure(project: Path, *, name: str | None = None) -> dict[str, Any]:
 
 
 def describe_machine() -> dict[str, Any]:
-    """What latencies depend on: processor, cores this process may use, runtime."""
+    """Return what latencies depend on: processor, cores that this process may use, ONNX Runtime."""
     import onnxruntime
 
     return {**describe_processor(), "onnxruntime": onnxruntime.__version__}
 
 
 def time_candidates(files: Mapping[str, Path], size: list[int]) -> dict[str, dict[str, Any]]:
-    """Latency at batch 1 and throughput at batch 256 of each file, all cores, on random pixels.
+    """Measure latency at batch 1 and throughput at batch 256 of each file, on all cores with random pixels.
 
     Args:
         files: Candidate -> ONNX file.
@@ -110,7 +112,7 @@ def time_candidates(files: Mapping[str, Path], size: list[int]) -> dict[str, dic
 
 
 def _time(call: Callable[[], object], *, runs: int, warm_up: int) -> list[float]:
-    """Seconds of each run; stops early where runs are slow."""
+    """Return the seconds of each run; stop early if runs are slow."""
     for _ in range(warm_up):
         call()
     seconds: list[float] = []
@@ -135,7 +137,7 @@ def _throughput(seconds: list[float]) -> dict[str, float]:
 def _read_known(
     path: Path, machine: Mapping[str, Any], digests: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
-    """What was measured before on this machine for the same files; nothing where the file cannot be read."""
+    """Return earlier results for the same files on this machine; nothing if the file cannot be read."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         if found["machine"] != machine:

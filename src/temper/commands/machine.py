@@ -1,4 +1,4 @@
-"""What times depend on: the machine, as far as it can be told without importing anything large."""
+"""Describe the machine, on which all times depend, without importing anything large."""
 
 import os
 import platform
@@ -11,7 +11,7 @@ _GPUS = Path("/proc/driver/nvidia/gpus")
 
 
 def describe_processor() -> dict[str, Any]:
-    """Name of the processor, and the cores this process may use."""
+    """Return the name of the processor and the number of cores that this process may use."""
     lines = _CPUINFO.read_text(encoding="utf-8").splitlines() if _CPUINFO.is_file() else []
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     cpu = models[0] if models else platform.processor() or platform.machine()
@@ -19,7 +19,7 @@ def describe_processor() -> dict[str, Any]:
 
 
 def describe_trainer() -> dict[str, Any]:
-    """What the time of a training step depends on: processor, GPUs, torch."""
+    """Return what the time of a training step depends on: processor, GPUs, version of torch."""
     gpus = [path.read_text(encoding="utf-8") for path in sorted(_GPUS.glob("*/information"))]
     models = [
         line.split(":", 1)[1].strip()

@@ -1,7 +1,8 @@
-"""A registered model on the images of today, by the code that measures a run's own candidates.
+"""Measure a registered model on the current test images, with the code that measures a run's own candidates.
 
-No DVC stage: which models are registered is not the files' to say. It is done once: whoever asks keeps the rating by the digests of
-the model and of all that decides what is measured.
+This is no DVC stage, because the project's files do not determine which models are registered. A model is
+measured once: the caller stores the rating under the digests of the model and of everything that decides what
+is measured.
 """
 
 import json
@@ -22,15 +23,15 @@ _MODEL = "model"
 
 
 def rate(project: Path, file: Path, out: Path) -> None:
-    """Measure a registered model on the project's test split of today, under the conditions of today.
+    """Measure a registered model on the project's current test split, under the current conditions.
 
     Args:
         project: Folder with params.yaml and the artifact of prepare.
-        file: The model, as it was registered.
-        out: Where its rating goes.
+        file: File of the registered model.
+        out: File for the rating.
 
     Raises:
-        ValueError: If the model answers another question than the project asks; names the difference.
+        ValueError: If the model does not answer the question that the project asks; names the difference.
     """
     params, prepare = load(project), artifacts.load("prepare", project / "artifacts" / "prepare")
     test, model = open_test(prepare), Deployed(file, part=PART)
@@ -54,26 +55,23 @@ def rate(project: Path, file: Path, out: Path) -> None:
 
 
 def check_question(metadata: Mapping[str, str], problem: Problem, channels: int) -> None:
-    """Refuse a model that answers another question than is asked.
+    """Refuse a model that does not answer the question that the project asks.
 
     Raises:
-        ValueError: Names the difference.
+        ValueError: If kinds, classes or channels differ; names the difference.
     """
     asked, answered = problem.kind, metadata.get("temper.kind")
     if answered != asked:
         raise ValueError(f"the model answers {answered}, the project asks {asked}")
     classes = json.loads(metadata.get("temper.classes", "[]"))
     if tuple(classes) != problem.classes:
-        gone = [name for name in classes if name not in problem.classes]
-        new = [name for name in problem.classes if name not in classes]
-        words = [
-            f"{word} {', '.join(names)}"
-            for word, names in (("it alone knows", gone), ("it does not know", new))
-            if names
+        missing = [name for name in problem.classes if name not in classes]
+        extra = [name for name in classes if name not in problem.classes]
+        parts = [
+            f"{verb} {', '.join(names)}" for verb, names in (("lacks", missing), ("adds", extra)) if names
         ]
-        raise ValueError(
-            f"the model's classes are not the project's: {'; '.join(words) or 'they are in another order'}"
-        )
+        difference = " and ".join(parts) or "has the same classes in another order"
+        raise ValueError(f"class lists differ: the model {difference}")
     takes = json.loads(metadata.get("temper.input", "[null]"))[-1]
     if takes != channels:
-        raise ValueError(f"the model takes images of {takes} channels, the project's have {channels}")
+        raise ValueError(f"image channels differ: the model takes {takes}, the project has {channels}")

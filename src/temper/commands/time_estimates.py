@@ -1,7 +1,7 @@
-"""What the long stages will take on this machine: the record of an estimate, how long it holds, and how people are told.
+"""Estimated durations of the long stages on this machine: storage, validity, and text for people.
 
-No torch here: whoever asks again for what was timed before is answered from `.temper/estimate.json`. The timing itself is in
-`temper.commands.estimate`.
+This module does not import torch, so that a stored estimate is read from `.temper/estimate.json` without
+delay. The timing itself is in `temper.commands.estimate`.
 """
 
 from collections.abc import Mapping
@@ -17,22 +17,22 @@ from temper.networks.params import SmallVGG
 
 FILE = Path(".temper") / "estimate.json"
 TIMED = ("train", "distill", "evaluate")
-"""The stages whose time grows with the data, the network and the epochs."""
+"""Stages whose time grows with the data, the network and the epochs."""
 TRAININGS = TIMED[:2]
 _SECTIONS = ("seed", "problem", "ingest", "prepare", "augment")
 _LARGE_PX = 48
-"""Sides from which on an early stride is usual."""
+"""Image sides from which an early stride is usual."""
 _STEP_PX = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What a stage will take."""
+    """Estimated duration of a stage."""
 
     seconds: float
-    """In all, from its start to its end."""
+    """Total time from the start of the stage to its end."""
     words: str
-    """What that is made of."""
+    """Text with the parts of the total."""
     device: str = "cpu"
 
     def __str__(self) -> str:
@@ -40,18 +40,21 @@ class Estimate:
 
 
 def is_little(stage: str, params: Params, size: Size) -> bool:
-    """Whether a training is over before it was timed."""
+    """Whether a training would end before its timing does."""
     return params.prepare.keep == "pixels" and size.pixels(params, stage) < LITTLE
 
 
 def key_of(stage: str, params: Params, size: Size) -> str:
-    """What an estimate hangs on."""
+    """Return a digest of everything that an estimate depends on."""
     sections = (*_SECTIONS, *TIMED[: TIMED.index(stage) + 1])
     return digest_json([digest_value(params, sections), size.data, describe_trainer()])
 
 
 def read_estimates(project: Path, params: Params, size: Size) -> dict[str, Estimate]:
-    """The estimates that still hold, by stage; none where the file is missing or damaged: no result hangs on it."""
+    """Return the estimates that are still valid, by stage.
+
+    If the file is missing or damaged, there are none. This is no error, since no result depends on them.
+    """
     try:
         found: Mapping[str, Any] = read_sealed(project / FILE)
         return {
@@ -64,7 +67,7 @@ def read_estimates(project: Path, params: Params, size: Size) -> dict[str, Estim
 
 
 def write_estimates(project: Path, params: Params, size: Size, estimates: Mapping[str, Estimate]) -> None:
-    """Store estimates beside those of other stages that still hold."""
+    """Store estimates together with those of other stages that are still valid."""
     path = project / FILE
     path.parent.mkdir(exist_ok=True)
     kept = {**read_estimates(project, params, size), **estimates}
@@ -75,7 +78,7 @@ def write_estimates(project: Path, params: Params, size: Size, estimates: Mappin
 
 
 def say_seconds(seconds: float) -> str:
-    """A time for people, not more exact than an estimate is.
+    """Format a time for people, no more exactly than an estimate is.
 
     Example:
         >>> say_seconds(4.2), say_seconds(85), say_seconds(1500), say_seconds(20_000)
@@ -87,7 +90,7 @@ def say_seconds(seconds: float) -> str:
 
 
 def say_step(seconds: float) -> str:
-    """The time of one step or one image.
+    """Format the time of one step or one image.
 
     Example:
         >>> say_step(0.6512), say_step(0.0123)
@@ -97,7 +100,7 @@ def say_step(seconds: float) -> str:
 
 
 def advise(stage: str, params: Params, estimate: Estimate, *, warn_minutes: float) -> str:
-    """What would shorten a training that takes longer than a user is ready to wait unasked, with figures."""
+    """Return text with figures that says what would shorten a training longer than `plan.warn_minutes`."""
     section, prepare = getattr(params, stage), params.prepare
     share = 60 * warn_minutes / estimate.seconds
     ways = []
@@ -108,8 +111,8 @@ def advise(stage: str, params: Params, estimate: Estimate, *, warn_minutes: floa
     if min(sides) >= 2 * _STEP_PX:
         part = sides[0] * sides[1] / (prepare.height_px * prepare.width_px)
         ways.append(
-            f"smaller images (prepare.height_px x width_px {prepare.height_px}x{prepare.width_px} → {sides[0]}x{sides[1]}: "
-            f"{say_seconds(estimate.seconds * part)}, since time goes with the area)"
+            f"smaller images (prepare.height_px x width_px {prepare.height_px}x{prepare.width_px} → "
+            f"{sides[0]}x{sides[1]}: {say_seconds(estimate.seconds * part)}, since time grows with the area)"
         )
     if min(prepare.height_px, prepare.width_px) >= _LARGE_PX:
         ways += _stride(stage, section.backbone)
@@ -119,16 +122,21 @@ def advise(stage: str, params: Params, estimate: Estimate, *, warn_minutes: floa
         ways.append(
             f"larger batches ({stage}.fit.batch_size {section.fit.batch_size}), as long as they fit the GPU"
         )
-    return f"{stage} takes more than plan.warn_minutes = {warn_minutes:g}. What would shorten it: {'; '.join(ways)}"
+    text = f"{stage} takes more than plan.warn_minutes = {warn_minutes:g}."
+    return f"{text} What would shorten it: {'; '.join(ways)}"
 
 
 def _stride(stage: str, backbone: Any) -> list[str]:
-    """An early stride, where the network is one of ours and has none. Shares: of training steps at 96 px on a processor."""
+    """Suggest an early stride or a faster network if the network is one of ours.
+
+    The shares in the text were measured on training steps at 96 px on a processor.
+    """
     if isinstance(backbone, SmallVGG):
-        early = backbone.stem.stride > 1
-        return [] if early else [f"an early stride ({stage}.backbone.stem.stride: 2, about a third less)"]
+        advice = f"an early stride ({stage}.backbone.stem.stride: 2, about a third less time)"
+        return [] if backbone.stem.stride > 1 else [advice]
     if backbone.family != "timm":
         return [
-            f"a quicker network ({stage}.backbone: a small-vgg with stem: {{stride: 2}}, about a third of the time)"
+            f"a faster network ({stage}.backbone: a small-vgg with stem: {{stride: 2}}, "
+            "about a third of the time)"
         ]
     return []

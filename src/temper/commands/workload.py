@@ -1,7 +1,7 @@
-"""How much a project asks of its trainings, counted without decoding an image or importing torch.
+"""Count the examples that a project's trainings process, without decoding an image or importing torch.
 
-From what prepare and augment left, where that was made with the parameters of now; else from the source as ingest would list it, by the
-shares of the splits.
+The counts come from the artifacts of prepare and augment if these were made with the current parameters.
+Otherwise they come from the source, as ingest would list it, and from the shares of the splits.
 """
 
 from collections import Counter
@@ -20,30 +20,33 @@ from temper.problem import Row
 from temper.stages import BY_NAME
 
 _OFFICIAL = {"fashion-mnist": (60_000, 10_000), "digits": (1_797, None)}
-"""Sources of which every image is known beforehand: those to train with, and those of an official test split."""
+"""Sources whose counts are known beforehand: images for training, and images of an official test split."""
 LITTLE = 20_000_000
-"""Pixels, over all draws of a training: below this it takes less than a minute on any machine that was tried (2 cores without matrix units
-draw a million and more a second), and timing it would cost more than it tells."""
+"""Pixels over all draws of a training. Below this number, the training takes less than a minute on any
+machine that was tried (2 cores without matrix units process a million and more per second), and timing it
+would cost more than the estimate is worth."""
 _UNLABELLED = frozenset({"(none)"})
 
 
 @dataclass(frozen=True)
 class Size:
-    """What the trainings of a project go through."""
+    """Number of examples that the trainings of a project process."""
 
     train: int
-    """Examples of the splits."""
+    """Examples of the training split."""
     validation: int
+    """Examples of the validation split."""
     test: int
+    """Examples of the test split."""
     draws: int
-    """Examples that an epoch draws: rebalanced, views included."""
+    """Examples that an epoch draws after rebalancing, including views."""
     data: str
-    """Digest of the data, as far as they were looked at."""
+    """Digest of the data, as far as they were read."""
     exact: bool
-    """Whether prepare has counted them; else the shares of the splits were taken."""
+    """Whether prepare counted the examples. Otherwise they follow from the shares of the splits."""
 
     def pixels(self, params: Params, section: str) -> int:
-        """Pixels that a training draws in all its epochs."""
+        """Return the number of pixels that a training draws in all its epochs."""
         return (
             self.draws
             * params.prepare.height_px
@@ -53,10 +56,10 @@ class Size:
 
 
 def measure_workload(project: Path, params: Params) -> Size:
-    """Count what the trainings will go through.
+    """Count the examples that the trainings will process.
 
     Raises:
-        ValueError: If the source is not as it should be.
+        ValueError: If the source cannot be listed.
     """
     prepare = find_made("prepare", project, params)
     if prepare is None:
@@ -72,7 +75,10 @@ def measure_workload(project: Path, params: Params) -> Size:
 
 
 def find_made(stage: str, project: Path, params: Params) -> Artifact | None:
-    """What a stage left, if it is whole and was made with the parameters of now."""
+    """Return the artifact of a stage; None if it or one of its inputs is not usable.
+
+    A usable artifact is complete and was made with the current parameters.
+    """
     try:
         found = artifacts.load(stage, project / "artifacts" / stage, check_files=False)
     except ValueError:
@@ -96,16 +102,19 @@ def _by_source(project: Path, params: Params) -> Size:
         official, strata = Counter({"train": train} | ({"test": test} if test else {})), []
         data = digest_json([source.source, train])
     train, validation, test = split_counts(official, params.prepare)
-    # Strata of all rows stand for those of the training split, which is drawn evenly from them.
+    # The strata of all rows stand for those of the training split, which is drawn evenly from all strata.
     share = _draws(strata, params.augment) / len(strata) if strata else 1 + params.augment.views
     return Size(train, validation, test, round(train * share), data, False)
 
 
 def split_counts(official: Counter[str], params: PrepareParams) -> tuple[int, int, int]:
-    """Examples of train, validation and test as `assign_splits` comes to, but for rounding by stratum.
+    """Return the examples of train, validation and test as `assign_splits` makes them.
+
+    `assign_splits` also rounds in each stratum, which is left out here.
 
     Example:
-        >>> split_counts(Counter(train=1000), PrepareParams(height_px=8, width_px=8, test_share=0.2, validation_share=0.1))
+        >>> params = PrepareParams(height_px=8, width_px=8, test_share=0.2, validation_share=0.1)
+        >>> split_counts(Counter(train=1000), params)
         (720, 80, 200)
     """
     rest, validation, test = (official.get(name, 0) for name in ("train", "validation", "test"))

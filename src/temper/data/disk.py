@@ -1,21 +1,22 @@
-"""Is there room on the disk, asked before the first byte is written."""
+"""Check of the free disk space, made before the first byte is written."""
 
 import shutil
 from pathlib import Path
 
 _MARGIN_BYTES = 64 << 20
-"""Left free for everything small that is written besides."""
+"""Space that must stay free for small files."""
 
 
 def require_space(folder: Path, needed_bytes: int, what: str) -> None:
-    """Stop early where a large file cannot fit.
+    """Stop early if large files do not fit on the disk.
 
     Raises:
-        ValueError: If the disk under `folder` has less free than is needed and a margin.
+        ValueError: If the disk of `folder` has less free space than the needed bytes plus a margin.
     """
     free = shutil.disk_usage(folder).free
     if needed_bytes + _MARGIN_BYTES > free:
         raise ValueError(
-            f"no room for {what}: {folder} has {free / 1e9:.2f} GB free, {(needed_bytes + _MARGIN_BYTES) / 1e9:.2f} GB "
-            "are needed; free some, or make the images smaller (prepare.height_px, prepare.width_px)"
+            f"too little disk space for {what}: {folder} has {free / 1e9:.2f} GB free, "
+            f"{(needed_bytes + _MARGIN_BYTES) / 1e9:.2f} GB are needed; free some, "
+            "or make the images smaller (prepare.height_px, prepare.width_px)"
         )

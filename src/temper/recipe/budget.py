@@ -1,4 +1,4 @@
-"""How minutes become epochs and an image size: pure arithmetic on measured speeds."""
+"""Turn minutes into epochs and an image size: pure arithmetic on measured speeds."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -9,57 +9,60 @@ from temper.recipe.fitting import choose_batch
 from temper.recipe.networks import SMALL_PX, WEIGHTS_PX
 
 TEACHER_SHARE, STUDENT_SHARE = 0.45, 0.40
-"""Of the minutes; the rest is for the other stages: start-up, prepare, quantize, evaluate."""
+"""Shares of the minutes for the two trainings. The rest is for start-up, prepare, quantize and evaluate."""
 EVALUATE_SHARE = 0.05
-"""Of the minutes, for conditions of stress."""
+"""Share of the minutes for the stress conditions."""
 MOST_TEACHER, MOST_STUDENT, MOST_PRETRAINED = 60, 100, 20
-"""Epochs beyond which nothing was gained: teacher and student from scratch, and a teacher that starts from pretrained weights."""
+"""Numbers of epochs beyond which nothing was gained: for teacher and student from scratch, and for a teacher
+that starts from pretrained weights."""
 WANTED_EPOCHS, WANTED_DRAWS = 12, 15_000
-"""A size is small enough if so many epochs, or images drawn, whichever is more, fit into the time."""
+"""An image size is small enough if this many epochs or drawn images, whichever is more, fit into the time."""
 LEAST_EPOCHS = 3
-"""With fewer a schedule has no shape; they are written even where the time does not allow them."""
+"""With fewer epochs a schedule has no shape. This many are written even if the time does not allow them."""
 MOST_PX, MOST_PRETRAINED_PX = 128, 160
-"""Short sides: more costs time with the square, and brought nothing in minutes."""
+"""Largest short sides of the images. Larger ones cost time with the square of the side, and in minutes of
+training they gained nothing."""
 LEAST_PX = 48
 _STEP_PX, _STEP_TIMM_PX = 16, 32
-"""Sides divide by what networks halve them by."""
+"""Sides are multiples of these, because the networks halve the sides several times."""
 _LONG_ASPECT, _MOST_ASPECT = 1.25, 2.0
-"""Long side over short one: up to the first a square does; beyond the second the long side is squeezed."""
+"""Ratios of the long side to the short side. Up to the first, images become squares; beyond the second, the
+long side is squeezed."""
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast a network is at some size of images."""
+    """Speed of a network at one image size."""
 
     height_px: int
     width_px: int
     step_s: float
-    """Of a training step, per image."""
+    """Seconds of a training step per image."""
     answer_s: float
-    """Without learning, per image."""
+    """Seconds of an answer, without learning, per image."""
 
     def scale(self, size: tuple[int, int]) -> float:
-        """By how much longer images of another size take: time goes with the area."""
+        """Return by what factor images of another size take longer: time grows with the area."""
         return size[0] * size[1] / (self.height_px * self.width_px)
 
 
 @dataclass(frozen=True)
 class Speeds:
-    """What was timed on this machine."""
+    """Speeds measured on this machine."""
 
     teacher: Pace
-    """Of a plain one, from scratch."""
+    """Speed of a plain teacher, trained from scratch."""
     student: Pace
-    """Alone."""
+    """Speed of the student alone, without its teacher."""
     pretrained: Pace | None
-    """Of a teacher from the weights that are there; None without any."""
+    """Speed of a teacher that starts from weights on this machine; None without such weights."""
     start_s: float
-    """Of a stage."""
+    """Seconds that a stage takes to start."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What fits the time."""
+    """Image size and epochs, chosen to fit the time."""
 
     size: tuple[int, int]
     """Height and width, px."""
@@ -67,20 +70,21 @@ class Plan:
     teacher_epochs: int
     student_epochs: int
     teacher_s: float
-    """Of all its epochs."""
+    """Seconds of all epochs of the teacher."""
     student_s: float
+    """Seconds of all epochs of the student."""
     fits: bool
     """Whether the wanted number of epochs is reached."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What the time is for.
+    """The time, and the number of images that it must suffice for.
 
     Attributes:
-        minutes: For everything.
-        draws: Images of an epoch.
-        validation: Images looked at after each.
+        minutes: Minutes for the whole pipeline.
+        draws: Images that an epoch draws.
+        validation: Images on which the network is validated after each epoch.
     """
 
     minutes: float
@@ -88,7 +92,7 @@ class Budget:
     validation: int
 
     def plan(self, size: tuple[int, int], speeds: Speeds, *, pretrained: bool) -> Plan:
-        """Epochs of teacher and student at a size."""
+        """Plan the epochs of teacher and student at one image size."""
         teacher = speeds.pretrained if pretrained else speeds.teacher
         assert teacher is not None
         student, scale = speeds.student, teacher.scale(size)
@@ -105,7 +109,7 @@ class Budget:
         ]
         epochs = min(fit[0], MOST_PRETRAINED if pretrained else MOST_TEACHER), min(fit[1], MOST_STUDENT)
         wanted = max(WANTED_EPOCHS, math.ceil(WANTED_DRAWS / self.draws))
-        # Nobody wants more epochs than are ever taken.
+        # The wanted number never exceeds the largest number that is allowed.
         enough = [
             min(wanted, most) for most in (MOST_PRETRAINED if pretrained else MOST_TEACHER, MOST_STUDENT)
         ]
@@ -114,7 +118,7 @@ class Budget:
 
 
 def candidate_sizes(height_px: int, width_px: int, *, pretrained: bool) -> Iterator[tuple[int, int]]:
-    """Sizes that may be taken, largest first, none larger than images are.
+    """Yield the sizes that may be chosen, largest first. None is larger than the images.
 
     Example:
         >>> list(candidate_sizes(28, 28, pretrained=False)), list(candidate_sizes(300, 310, pretrained=True))
@@ -139,6 +143,13 @@ def candidate_sizes(height_px: int, width_px: int, *, pretrained: bool) -> Itera
 def plan_trainings(
     budget: Budget, speeds: Speeds, sizes: Iterable[tuple[int, int]], *, pretrained: bool
 ) -> Plan:
-    """The first of some sizes, largest first, at which enough epochs fit the time; the last one where none does."""
+    """Return the plan for the first size at which enough epochs fit the time; for the last size if none fits.
+
+    Args:
+        budget: The time and the number of images.
+        speeds: Speeds measured on this machine.
+        sizes: Heights and widths, largest first.
+        pretrained: Whether the teacher starts from pretrained weights.
+    """
     plans = [budget.plan(size, speeds, pretrained=pretrained) for size in sizes]
     return next((plan for plan in plans if plan.fits), plans[-1])

@@ -1,4 +1,4 @@
-"""How fast candidates of a new project are on this machine, by the estimate's own functions: a few steps of each."""
+"""Time a few steps of each candidate of a new project on this machine, with the functions of the estimate."""
 
 import tempfile
 from collections.abc import Mapping
@@ -30,22 +30,22 @@ from temper.recipe.looking import Findings
 from temper.recipe.networks import Available, plain_backbone, pretrained_backbone
 
 _ROUGHLY_S = 2.0
-"""Spent on the steps of a candidate: it decides on the size only."""
+"""Seconds spent on the steps of a candidate. Rough times suffice: they decide only on the image size."""
 _BACKBONE: TypeAdapter[Any] = TypeAdapter(AnyBackbone)
 
 
 def time_candidates(found: Findings, *, draws: int, available: Available | None) -> Speeds:
-    """Time a plain teacher, a student, and a teacher from the weights that are there, on sampled images.
+    """Time a plain teacher, a student, and a teacher with pretrained weights, on sampled images.
 
     Args:
-        found: What the data are like; with an absolute path.
-        draws: Images of an epoch, by which batches are chosen.
-        available: The pretrained weights that would be taken; None if there are none, or they would not help.
+        found: Findings about the data, with an absolute path.
+        draws: Images that an epoch draws; they determine the batch size.
+        available: The pretrained weights that would be used; None if there are none or they would not help.
     """
     with tempfile.TemporaryDirectory(prefix="temper-") as folder:
 
         def sample(*, pretrained: bool) -> Material:
-            # The largest size: what fits is found by the area.
+            # Timed at the largest size; the times at smaller sizes follow from the area.
             size = next(candidate_sizes(found.height_px, found.width_px, pretrained=pretrained))
             work = Path(folder) / str(pretrained)
             work.mkdir()
@@ -67,23 +67,24 @@ def time_candidates(found: Findings, *, draws: int, available: Available | None)
 
 @dataclass(frozen=True)
 class Timed:
-    """What was timed of a chosen recipe."""
+    """Times of a chosen recipe."""
 
     speeds: Speeds
-    """At the size it chose."""
+    """Speeds at the image size of the recipe."""
     material: Material
+    """Images on which the recipe was timed."""
     times: Mapping[str, NetworkTimes]
-    """Of its two trainings."""
+    """Times of the two trainings by stage."""
 
 
 def time_chosen(found: Findings, params: Params, rough: Speeds, work: Path) -> Timed:
-    """Time teacher and student as they were chosen: what decides on the epochs, and what people are told.
+    """Time teacher and student as they were chosen. These times decide on the epochs and are printed.
 
     Args:
-        found: What the data are like; with an absolute path.
-        params: As chosen by rough speeds.
-        rough: These.
-        work: An empty folder for what is written.
+        found: Findings about the data, with an absolute path.
+        params: Parameters that were chosen by rough speeds.
+        rough: The rough speeds.
+        work: Empty folder for temporary files.
     """
     sample = take_sample(
         found.source, load_problem({"classes": (), **found.problem}), params.prepare, Path(), work
@@ -98,7 +99,7 @@ def time_chosen(found: Findings, params: Params, rough: Speeds, work: Path) -> T
         step_s = times[name].step_s / getattr(params, name).fit.batch_size
         paces.append(Pace(facts.height_px, facts.width_px, step_s, times[name].image_s))
     teacher, student = paces
-    # A step of the student asks the teacher, too.
+    # A step of the student includes an answer of the teacher, which is subtracted here.
     student = replace(student, step_s=max(student.answer_s, student.step_s - teacher.answer_s))
     pretrained = teacher if params.train.transfer.weights is not None else None
     speeds = Speeds(teacher, student, pretrained, rough.start_s)

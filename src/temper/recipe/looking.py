@@ -1,6 +1,6 @@
-"""What a folder or table of images is like, seen through the source that ingest will read it with.
+"""Inspect a folder or table of images through the source with which ingest will read it.
 
-Names, labels and splits are those of all examples; sizes, colour and damage those of a sample. Nothing is copied.
+Names, labels and splits are read for all examples; sizes, colour and damage for a sample. Nothing is copied.
 """
 
 import os
@@ -26,13 +26,14 @@ from temper.problems.suggesting import suggest_problem
 MOST_SAMPLED = 500
 _LEAST_SAMPLED = 50
 _SAMPLED_BYTES = 300_000_000
-"""Files of so many bytes, together, are decoded at most: a minute on two cores."""
+"""Largest total size of the files that are decoded: this takes a minute on two cores."""
 _MOST_UP = 2
-"""Folders up from the project that a relative path may climb."""
+"""Largest number of folders that a relative path may climb up from the project."""
 LEAST_IN_ALL = 60
-"""Images: 36 to train, a batch of 32 and few more; with less nothing can be measured either."""
+"""Smallest number of images. 36 of them are for training: one batch of 32 and a few more. With fewer images,
+nothing can be measured either."""
 LEAST_OF_CLASS = 6
-"""Images: two in each split."""
+"""Smallest number of images of a class: two in each split."""
 _COLUMNS = {
     "path": ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img"),
     "labels": ("labels", "label", "class", "classes", "target", "category", "tags"),
@@ -40,28 +41,29 @@ _COLUMNS = {
     "split": ("split", "subset", "set", "partition"),
     "group": ("group", "group_id", "patient", "patient_id", "subject", "subject_id", "scene"),
 }
-"""Usual names of a table's columns, by what they hold."""
+"""Usual names of a table's columns, by their content."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """What a data set is like."""
+    """Properties of a dataset."""
 
     source: ImageFolder | Table
     problem: Mapping[str, Any]
-    """As params.yaml has it; classes only where the data cannot tell them."""
+    """The problem as params.yaml has it, with classes only if the data do not contain their names."""
     num_classes: int
     maps: bool
-    """Whether the answer is a map like the image, and not one for the whole image."""
+    """Whether the answer is a map with the size of the image, not one answer for the whole image."""
     num_examples: int
     counts: Mapping[str, int]
-    """Examples by label; empty where only masks tell."""
+    """Examples by label; empty if there are only masks."""
     official: Mapping[str, int]
-    """Examples by split, where the source fixes any."""
+    """Examples by split; empty if the source fixes no split."""
     num_groups: int
     height_px: int
-    """Median of the sample, as are the next ones."""
+    """Median height of the sampled images."""
     width_px: int
+    """Median width of the sampled images."""
     least_px: int
     """Shortest side of all sampled images."""
     most_px: int
@@ -70,7 +72,7 @@ class Findings:
     """Share of the sampled images without colour."""
     num_sampled: int
     unreadable: tuple[str, ...]
-    """Of the sampled images: name and reason."""
+    """Name and reason of each sampled image that cannot be read."""
 
     @property
     def channels(self) -> int:
@@ -84,10 +86,11 @@ class Findings:
 
 
 def inspect_data(data: Path) -> Findings:
-    """Look at a folder of class folders, or at a CSV or Parquet table; the path of its source is absolute.
+    """Inspect a folder of class folders, or a CSV or Parquet table. The path of the found source is absolute.
 
     Raises:
-        ValueError: If there is nothing to learn from: no images, no classes or one only, too few, none that can be read.
+        ValueError: If training is impossible: no images, no classes or only one, too few images, or none that
+            can be read.
     """
     source = _name_source(data)
     listing = LISTED[source.source](source, Path())
@@ -98,7 +101,8 @@ def inspect_data(data: Path) -> Findings:
     readable = [each for each in seen if each.reason is None]
     if not readable:
         raise ValueError(
-            f"none of {len(seen)} sampled files of {data} is an image that can be read: {seen[0].name}: {seen[0].reason}"
+            f"none of {len(seen)} sampled files of {data} can be read as an image, "
+            f"e.g. {seen[0].name}: {seen[0].reason}"
         )
     problem = suggest_problem(rows, numbers=sorted({number for each in readable for number in each.numbers}))
     return Findings(
@@ -123,7 +127,7 @@ def inspect_data(data: Path) -> Findings:
 
 
 def _without_labels(problem: Problem, counts: Mapping[str, int]) -> dict[str, Any]:
-    """A problem as params.yaml has it: classes that the labels tell are left out."""
+    """Return a problem as params.yaml has it. Classes are left out if the labels name them."""
     found = dump(problem)
     return {
         name: value for name, value in found.items() if name == "kind" or (name == "classes" and not counts)
@@ -137,12 +141,15 @@ def _name_source(data: Path) -> ImageFolder | Table:
     if not data.exists():
         raise ValueError(f"FOLDER = {str(data)!r} does not exist; name {rule}")
     if data.is_file():
-        raise ValueError(f"FOLDER = {str(data)!r} is a file, but no .csv or .parquet table; name {rule}")
+        raise ValueError(f"FOLDER = {str(data)!r} is a file, but not a .csv or .parquet table; name {rule}")
     return ImageFolder(source="imagefolder", folder=str(data.resolve()))
 
 
 def seen_from(found: Findings, project: Path) -> Findings:
-    """The same with the path of the source as the project writes it: relative where both lie near each other, so that they can be moved together."""
+    """Return the findings with the source's path as the project writes it.
+
+    The path is relative if source and project are near each other, so that they can be moved together.
+    """
     source = found.source
     path = Path(source.folder if isinstance(source, ImageFolder) else source.file)
     relative = os.path.relpath(path, project.resolve())
@@ -156,7 +163,7 @@ def seen_from(found: Findings, project: Path) -> Findings:
 
 
 def _name_columns(data: Path) -> Table:
-    """Guess which column is which, by its name."""
+    """Guess the content of each column from its name."""
     header = list(table.read_columns(data))
     by_name = {name.lower().strip(): name for name in reversed(header)}
     found = {
@@ -165,11 +172,13 @@ def _name_columns(data: Path) -> Table:
     }
     if found["path"] is None:
         raise ValueError(
-            f"{data} has the columns {', '.join(header)}, none of images' paths; call that one `path`"
+            f"{data} has the columns {', '.join(header)}; none has a usual name for image paths: rename that "
+            "column to `path`"
         )
     if found["labels"] is None and found["mask"] is None:
         raise ValueError(
-            f"{data} has the columns {', '.join(header)}, none of labels or masks; call that one `labels` or `mask`"
+            f"{data} has the columns {', '.join(header)}; none has a usual name for labels or masks: rename "
+            "that column to `labels` or `mask`"
         )
     return Table(
         source="table",
@@ -182,34 +191,34 @@ def _name_columns(data: Path) -> Table:
 def _check_counts(data: Path, total: int, counts: Mapping[str, int]) -> None:
     if total < LEAST_IN_ALL:
         raise ValueError(
-            f"{data} holds {total} images; at least {LEAST_IN_ALL} are needed to train, choose and measure, and some hundred of each class to "
-            "learn much; add images"
+            f"{data} holds {total} images; at least {LEAST_IN_ALL} are needed for training, validation and "
+            "test, and a few hundred of each class for a good model; add images"
         )
     few = {name: count for name, count in counts.items() if count < LEAST_OF_CLASS}
     if few:
         name, count = min(few.items(), key=lambda item: item[1])
         raise ValueError(
-            f"class {name!r} has {count} images ({len(few)} classes have fewer than {LEAST_OF_CLASS}); each split needs two, so at least "
-            f"{LEAST_OF_CLASS} are needed: add images of it, or remove the class"
+            f"class {name!r} has {count} images ({len(few)} classes have fewer than {LEAST_OF_CLASS}); each "
+            f"split needs two, so at least {LEAST_OF_CLASS} are needed: add images of it, or remove the class"
         )
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """What one file is like."""
+    """Properties of one file."""
 
     name: str
     size: tuple[int, int] = (0, 0)
-    """Height and width."""
+    """Height and width in pixels."""
     grey: bool = False
     numbers: tuple[int, ...] = ()
-    """In its mask."""
+    """Numbers that occur in its mask."""
     reason: str | None = None
-    """Why it cannot be read."""
+    """Why the file cannot be read; None if it can."""
 
 
 def _sample(listing: Listing) -> list[_Seen]:
-    """Decode some images, evenly spread over the rows, fewer where files are large."""
+    """Decode some images, evenly spread over the rows; fewer if the files are large."""
     rows, store = listing.rows, Store({}, find=listing.find)
     sizes = [_size(listing.find, row) for row in _spread(rows, _LEAST_SAMPLED)]
     count = int(_SAMPLED_BYTES / max(1.0, sum(sizes) / len(sizes)))

@@ -1,4 +1,4 @@
-"""A new project from a folder or table of images: look, time, choose, write."""
+"""Make a new project from a folder or table of images: inspect, time, choose, write."""
 
 import os
 import re
@@ -26,13 +26,13 @@ from temper.stages.dvc_yaml import dvc_yaml
 
 _USUAL_NAME = "images"
 _BUSY = 0.75
-"""Load of a core from which on a training beside it is slowed down."""
+"""Load per core from which other work slows down a training."""
 LEAST_MINUTES = 2.0
-"""Below this start-up alone takes most of it."""
+"""With fewer minutes, start-up alone takes most of the time."""
 
 
 def name_project(data: Path) -> str:
-    """A project's name made of a folder's or table's.
+    """Return a project name made from the name of a folder or table.
 
     Example:
         >>> name_project(Path("/data/My Pets (2024)")), name_project(Path("猫"))
@@ -47,21 +47,22 @@ def name_project(data: Path) -> str:
 
 
 def place_project(data: Path, here: Path) -> Path:
-    """Where a project goes by default: a folder named after the data, but never the data's own folder."""
+    """Return the default folder of a project: named after the data, but never inside the data's folder."""
     name = name_project(data)
     folder = here / name
     return here / f"{name}-project" if _is_inside(folder, data) else folder
 
 
 def check_place(data: Path, project: Path, *, force: bool) -> None:
-    """Refuse to write where something of the user's lies.
+    """Refuse a project folder that must not be written to.
 
     Raises:
-        ValueError: Names the place and the way out.
+        ValueError: If it is among the images, has a params.yaml, or is ignored by git; names a way out.
     """
     if data.is_dir() and _is_inside(project, data):
         raise ValueError(
-            f"PROJECT = {str(project)!r} lies in the folder of the images, {data}, whose folders are classes; give another folder with PROJECT=..."
+            f"PROJECT = {str(project)!r} is inside the folder of the images, {data}, whose folders are "
+            "classes; give another folder with PROJECT=..."
         )
     if (project / FILE).exists() and not force:
         raise ValueError(
@@ -69,36 +70,38 @@ def check_place(data: Path, project: Path, *, force: bool) -> None:
         )
     if _is_ignored(project / DVC_FILE):
         raise ValueError(
-            f"PROJECT = {str(project)!r}: git ignores what lies there, and DVC refuses a pipeline that git ignores; give another folder with "
-            f"PROJECT=..., or change the rule that `git check-ignore --verbose {project / DVC_FILE}` names"
+            f"PROJECT = {str(project)!r}: git ignores this folder, and DVC refuses a pipeline that git "
+            "ignores; give another folder with PROJECT=..., or change the rule that "
+            f"`git check-ignore --verbose {project / DVC_FILE}` names"
         )
 
 
 @dataclass(frozen=True)
 class Written:
-    """What became of it."""
+    """Result of writing a project."""
 
     seen: list[str]
-    """What the data are like, in lines."""
+    """Lines that describe the data."""
     estimates: Mapping[str, Estimate]
-    """What the long stages will take."""
+    """Estimated durations of the long stages."""
 
 
 def write_project(data: Path, project: Path, *, minutes: float, force: bool = False) -> Written:
     """Write `params.yaml` and `dvc.yaml` of a new project.
 
     Args:
-        data: A folder of class folders of images, or a table.
-        project: Where the project goes.
-        minutes: What the whole chain may take on this machine.
-        force: Overwrite a params.yaml that is there.
+        data: Folder of class folders of images, or a table.
+        project: Folder of the project.
+        minutes: Minutes that the whole pipeline may take on this machine.
+        force: Whether to overwrite an existing params.yaml.
 
     Raises:
-        ValueError: If the data cannot be used, or the place is taken.
+        ValueError: If there are too few minutes, or the data or the project folder cannot be used.
     """
     if minutes < LEAST_MINUTES:
         raise ValueError(
-            f"MINUTES = {minutes:g}: must be {LEAST_MINUTES:g} or more, since starting the stages takes one of them"
+            f"MINUTES = {minutes:g}: must be {LEAST_MINUTES:g} or more, since starting the stages takes "
+            "one minute"
         )
     check_place(data, project, force=force)
     busy = _say_busy()
@@ -126,23 +129,24 @@ def write_project(data: Path, project: Path, *, minutes: float, force: bool = Fa
 
 
 def _say_busy() -> list[str]:
-    """A line if others compute here: what is timed beside them is written as if it were always so."""
+    """Return a warning if other work runs on this machine, since it makes the measured times too long."""
     load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
     if load < _BUSY * cores:
         return []
     return [
-        f"other work on this machine (load {load:.1f} on {cores} cores): steps take longer than they would alone, so fewer epochs and smaller "
-        "images are chosen; run it again with FORCE=1 once the machine is idle"
+        f"other work on this machine (load {load:.1f} on {cores} cores): steps take longer than on an idle "
+        "machine, so fewer epochs and smaller images are chosen; run it again with FORCE=1 once the machine "
+        "is idle"
     ]
 
 
 def shares_of(found: Findings) -> Shares:
-    """Of the splits."""
+    """Return the shares of the splits."""
     return choose_shares(found.num_examples, found.official)
 
 
 def draws_of(found: Findings) -> int:
-    """Images of an epoch."""
+    """Return the number of images that an epoch draws."""
     return round(shares_of(found).train_count * choose_balance(found.counts).factor)
 
 
@@ -155,10 +159,14 @@ def make_text(
     project: str,
     size: tuple[int, int] | None = None,
 ) -> str:
-    """The text of params.yaml: a pure function of what was seen and timed; arguments as of `choose`."""
+    """Return the text of params.yaml, a pure function of findings and speeds.
+
+    The arguments are those of `choose`.
+    """
     heading = (
-        f"Written by `make init` for {minutes:g} minutes on the machine it ran on. From here on no clock decides: the same file, the same model.",
-        "Every line may be changed (docs/params.md); `make plan` then says what runs again, and what it takes.",
+        f"Written by `make init` for {minutes:g} minutes on the machine where it ran.",
+        "From now on no clock influences the result: the same file gives the same model.",
+        "You may change every line (docs/params.md); `make plan` shows what runs again, and for how long.",
     )
     return write_params(
         choose(found, speeds, available, minutes=minutes, project=project, size=size), heading
@@ -166,27 +174,29 @@ def make_text(
 
 
 def describe(found: Findings) -> list[str]:
-    """What was seen, for people."""
+    """Return lines that describe the data."""
     classes = sorted(found.counts.items(), key=lambda item: -item[1])
     listed = ", ".join(f"{name} {count:,}" for name, count in classes[:8]) + (
         ", ..." if len(classes) > 8 else ""
     )
     colour = "grey" if found.channels == 1 else f"{1 - found.grey_share:.0%} with colour"
+    sides = f"sides from {found.least_px} to {found.most_px} px"
     lines = [
         f"{found.num_examples:,} images, {found.num_classes} classes{f' ({listed})' if listed else ''}",
-        f"{found.height_px}x{found.width_px} px (median of {found.num_sampled}), sides from {found.least_px} to {found.most_px} px, {colour}",
+        f"{found.height_px}x{found.width_px} px (median of {found.num_sampled}), {sides}, {colour}",
     ]
     if found.official:
         lines.append(f"splits {', '.join(f'{name} {count:,}' for name, count in found.official.items())}")
     if found.unreadable:
         lines.append(
-            f"{len(found.unreadable)} of {found.num_sampled} sampled files cannot be read, e.g. {found.unreadable[0]}"
+            f"{len(found.unreadable)} of {found.num_sampled} sampled files cannot be read, "
+            f"e.g. {found.unreadable[0]}"
         )
     return lines
 
 
 def _is_ignored(path: Path) -> bool:
-    """Whether git ignores a path; not where there is no git, or no repository."""
+    """Whether git ignores a path; False without git or outside a repository."""
     path = path.resolve()
     here = next(folder for folder in path.parents if folder.is_dir())
     try:

@@ -1,4 +1,4 @@
-"""Choices about the data: shares of the splits, rebalancing, and margins that a test split of some size can resolve."""
+"""Choose the shares of the splits, the rebalancing, and the margins that the test split can resolve."""
 
 import math
 from collections.abc import Mapping
@@ -6,34 +6,38 @@ from dataclasses import dataclass
 from typing import Any
 
 _SHARES = ((20_000, 0.05, 0.1), (5_000, 0.1, 0.15), (1_000, 0.15, 0.2), (0, 0.15, 0.25))
-"""From so many examples on: share of validation (of what trains) and of test (of all). Few examples need a larger share to measure anything."""
+"""Smallest number of examples, share of validation (of the examples outside the test split), and share of
+test (of all examples). Few examples need a larger share to measure anything."""
 _MOST_EVEN, _MOST_WEIGHTED = 3.0, 10.0
-"""Largest class over smallest: up to the first nothing is done (a trial at 2.2 was better without oversampling), up to the second examples
-are weighed, above it the rare ones are repeated, since single weights of ten make steps jump."""
+"""Ratios of the largest class to the smallest. Up to the first, nothing is done (a trial at 2.2 was better
+without oversampling). Up to the second, examples are weighted. Above it, rare examples are repeated, since
+single weights of ten make steps jump."""
 _REPEAT_STRENGTH = 0.5
 _EXPECTED, _DISCORDANCE = 0.85, 0.4
-"""Score of a model, and how unlike two good ones err (1: as if independent), in first trials. Only margins hang on it."""
+"""Score of a model, and how differently two good models err (1: as if independently), from first trials. Only
+the margins depend on them."""
 _Z = 1.65
-"""One-sided bound of 95 %."""
+"""Standard deviations of a one-sided bound of 95 %."""
 _Z_EACH = 3.2
-"""The same over some 55 cells at once."""
+"""The same for about 55 cells at once."""
 _GRAIN, LEAST_MARGIN = 0.005, 0.005
 
 
 @dataclass(frozen=True)
 class Shares:
-    """Of the splits."""
+    """Shares and sizes of the splits."""
 
     validation: float | None
-    """None where the source fixes it."""
+    """Share of the examples outside the test split; None if the source fixes the split."""
     test: float | None
+    """Share of all examples; None if the source fixes the split."""
     train_count: int
     validation_count: int
     test_count: int
 
 
 def choose_shares(num_examples: int, official: Mapping[str, int]) -> Shares:
-    """Shares by count; splits that the source fixes are respected.
+    """Choose shares by the number of examples. Splits that the source fixes are kept.
 
     Example:
         >>> choose_shares(2624, {})
@@ -54,32 +58,32 @@ def choose_shares(num_examples: int, official: Mapping[str, int]) -> Shares:
 
 @dataclass(frozen=True)
 class Balance:
-    """What is done about classes of unlike size."""
+    """How classes of different sizes are balanced."""
 
     value: dict[str, Any]
     reason: str
     factor: float
-    """How many examples an epoch draws, as a share of those there are."""
+    """Number of examples that an epoch draws, as a share of the existing ones."""
 
 
 def choose_balance(counts: Mapping[str, int]) -> Balance:
-    """By how many times the largest class outnumbers the smallest."""
+    """Choose by the ratio of the largest class to the smallest."""
     if not counts:
-        return Balance({"method": "none"}, "masks hold several classes each; there is nothing to repeat", 1.0)
+        return Balance({"method": "none"}, "each mask holds several classes, so nothing can be repeated", 1.0)
     ratio = max(counts.values()) / min(counts.values())
-    said = f"the largest class has {ratio:.1f} times the examples of the smallest"
+    sizes = f"the largest class has {ratio:.1f} times the examples of the smallest"
     if ratio < _MOST_EVEN:
-        return Balance({"method": "none"}, f"{said}: even enough", 1.0)
+        return Balance({"method": "none"}, f"{sizes}: balanced enough", 1.0)
     if ratio < _MOST_WEIGHTED:
-        return Balance({"method": "weights"}, f"{said}: the rare ones count more", 1.0)
+        return Balance({"method": "weights"}, f"{sizes}: rare classes have more weight", 1.0)
     most, total = max(counts.values()), sum(counts.values())
     drawn = sum(count + _REPEAT_STRENGTH * (most - count) for count in counts.values())
     value = {"method": "oversample", "strength": _REPEAT_STRENGTH}
-    return Balance(value, f"{said}: the rare ones are drawn again, half way to even", drawn / total)
+    return Balance(value, f"{sizes}: rare classes are repeated, half way to equal", drawn / total)
 
 
 def choose_bad_share(num_bad: int, num_sampled: int) -> float:
-    """Twice what the sample has, in whole hundredths, at least one.
+    """Return twice the share of bad images in the sample, in whole hundredths, at least one.
 
     Example:
         >>> choose_bad_share(0, 500), choose_bad_share(12, 500)
@@ -89,9 +93,10 @@ def choose_bad_share(num_bad: int, num_sampled: int) -> float:
 
 
 def margin(num_images: int, *, each: bool = False) -> float:
-    """The smallest drop that a test on so many images tells from luck, in half points, rounded up.
+    """Return the smallest drop that a test on so many images can tell from chance.
 
-    The difference of two models' scores on the same images has about the variance 2 p (1 - p) d / n.
+    The drop is rounded up to half points. The difference of two models' scores on the same images has about
+    the variance 2 p (1 - p) d / n.
 
     Example:
         >>> margin(525), margin(10_000), margin(500, each=True)

@@ -1,4 +1,4 @@
-"""Choices as the text of a params.yaml: the same choices, the same bytes."""
+"""Write choices as the text of a params.yaml. The same choices give the same bytes."""
 
 import json
 import re
@@ -10,14 +10,17 @@ from temper.recipe.choosing import Choice
 
 _PLAIN = re.compile(r"[A-Za-z_./][\w./@-]*")
 _WORDS = {"true", "false", "null", "yes", "no", "."}
-"""Plain text that YAML, or an older YAML, reads as something else."""
+"""Plain text that YAML, or an older version of YAML, reads as another type."""
 _LONGEST = 118
 _COMMENT_AT = 34
 _INDENT = 2
 
 
 def write_params(choices: Sequence[Choice], heading: Sequence[str]) -> str:
-    """The whole file: a heading of comments, then a line for each choice with its reason beside it, or above it where it is long."""
+    """Return the whole file: a heading of comments, then one line per choice.
+
+    The reason of a choice is beside its line, or above it if it is long.
+    """
     lines = [f"# {line}" for line in heading]
     open_keys: list[str] = []
     for choice in choices:
@@ -56,10 +59,11 @@ def _comment(text: str, indent: str) -> list[str]:
 
 
 def flow(value: Any) -> str:
-    """A value in one line of YAML.
+    """Return a value as one line of YAML.
 
     Example:
-        >>> flow({"flip": True, "name": "a b", "widths": [16, 32], "no": "no", "file": "../pets", "from": "package:x"})
+        >>> value = {"flip": True, "name": "a b", "widths": [16, 32], "no": "no", "file": "../pets"}
+        >>> flow({**value, "from": "package:x"})
         '{flip: true, name: "a b", widths: [16, 32], "no": "no", file: ../pets, from: "package:x"}'
     """
     if isinstance(value, dict):
@@ -68,6 +72,6 @@ def flow(value: Any) -> str:
         return f"[{', '.join(map(flow, value))}]"
     if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
         return value
-    # JSON is YAML, but for 1e-05, which YAML takes for text without a point.
+    # JSON is valid YAML except for numbers like 1e-05, which YAML reads as text unless they have a point.
     text = json.dumps(value, ensure_ascii=False)
     return re.sub(r"^(-?\d+)e", r"\1.0e", text) if isinstance(value, float) else text

@@ -117,9 +117,7 @@ def train_network(
 
 
 def try_section(name: str, section: "TrainParams | DistillParams", prepare: Artifact) -> None:
-    """Build the network of a later stage and find its weights.
-
-    Errors then appear before hours of training instead of after them.
+    """Build the network of a later stage and find its weights, to report errors before hours of training.
 
     Raises:
         ValueError: If the section is wrong; names the section and the error.
@@ -134,8 +132,7 @@ def try_section(name: str, section: "TrainParams | DistillParams", prepare: Arti
         )
         weights = section.transfer.weights
         if weights is not None and watched_file(weights) is None:
-            # The weights come from a package or the hub. A missing package is reported, and weights of the
-            # hub are downloaded, while the user may still be watching.
+            # A missing package is reported now, and the hub's weights are downloaded now, not hours later.
             read_weights(weights, Path(), section.backbone)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
@@ -251,7 +248,7 @@ def _tally(network: nn.Module, problem: Problem, inputs: Inputs, targets: Target
 
 
 def _ids(augment: Artifact) -> list[str]:
-    """Return the ids of all examples and views in the order of the packed files. Views have their image's id."""
+    """Return the ids of examples and views in the order of the packed files. Views have their image's id."""
     table = read_table(augment.path(TABLE), ["index", "id"])
     return [name for _, name in sorted(zip(table["index"], table["id"], strict=True))]
 

@@ -68,8 +68,8 @@ def run(
     _write_rows(out / TABLE, rows, kept, splits, survey)
     write_dropped(rows, dropped, out / DROPPED)
     if dropped:
-        text = f"{len(dropped)} of {len(rows)} images were dropped; artifacts/prepare/{DROPPED} lists the reasons"
-        print(text, file=sys.stderr)
+        text = f"{len(dropped)} of {len(rows)} images were dropped"
+        print(f"{text}; artifacts/prepare/{DROPPED} lists them with the reasons", file=sys.stderr)
     in_training = [each for each, split in zip(strata, splits, strict=True) if split == "train"]
     _write_sheet(out, facts, in_training, problem)
     sheet = out / "sheet.png"

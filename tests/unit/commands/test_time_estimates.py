@@ -1,4 +1,4 @@
-"""What is said of an estimate, and how long it holds."""
+"""The text of an estimate, and how long the estimate is valid."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How much a training goes through, counted by hand: from a source, and from what prepare and augment left."""
+"""The workload of a training, counted by hand: from a source, and from artifacts of prepare and augment."""
 
 from collections import Counter
 from pathlib import Path
@@ -63,7 +63,7 @@ def test_a_folder_is_counted_and_rebalanced_without_reading_an_image(tmp_path: P
         for number in range(count):
             (tmp_path / "images" / name / f"{number}.jpg").write_bytes(b"no image")
     size = measure_workload(project, load(project))
-    # 80 - 20 test - 12 validation; drawn as often as 120 of 80.
+    # 80 - 20 test - 12 validation = 48; rebalancing draws 120 / 80 as many: 72.
     assert (size.train, size.validation, size.test, size.draws) == (48, 12, 20, 72)
     assert size.pixels(load(project), "train") == 72 * 16 * 16 * 2 < LITTLE
 

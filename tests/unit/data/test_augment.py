@@ -100,12 +100,15 @@ def test_the_images_are_the_same_whatever_the_number_of_workers(
 @pytest.mark.parametrize(
     ("policy", "message"),
     [
-        (({"name": "RandomCrop", "height": 5, "width": 5},), r"into \(5, 5, 1\); views must keep their size"),
+        (
+            ({"name": "RandomCrop", "height": 5, "width": 5},),
+            r"augment\.policy turns image .* into \(5, 5, 1\), .*keep their size; .*Resize",
+        ),
         (
             ({"name": "Normalize", "mean": 0.5, "std": 0.5},),
-            "into float32; leave out transforms like Normalize",
+            r"augment\.policy turns image .* into float32; .*Normalize",
         ),
-        (({"name": "ISONoise", "p": 1.0},), "fails on an image of shape 12x12x1"),
+        (({"name": "ISONoise", "p": 1.0},), r"augment\.policy fails .*shape 12x12x1"),
     ],
 )
 def test_policies_that_do_not_fit_the_images(
@@ -123,14 +126,14 @@ def test_policies_that_do_not_fit_the_images(
     [
         (
             {"name": "HorisontalFlip"},
-            "'HorisontalFlip' is no transform of albumentations; the nearest is 'HorizontalFlip'",
+            r"'HorisontalFlip' is not a transform .*'HorizontalFlip'",
         ),
         ({"p": 0.5}, "names no transform"),
         ({"name": "Rotate", "limits": 5}, "Rotate has no argument 'limits'; the nearest is 'limit'"),
         ({"name": "Rotate", "p": 3}, "Rotate refuses its arguments: .*less than or equal to 1"),
         (
             {"name": "OneOf", "transforms": [{"name": "Flipp"}]},
-            r"policy\[0\].transforms\[0\]: 'Flipp' is no transform",
+            r"policy\[0\]\.transforms\[0\]: 'Flipp' is not a transform",
         ),
         ({"name": "OneOf", "transforms": "Rotate"}, "expected a list of transforms"),
         ({"name": "Crop"}, None),
@@ -158,6 +161,7 @@ def test_the_stages_and_a_policy_never_import_torch() -> None:
     code = (
         "import sys; import temper.stages.ingest, temper.stages.prepare, temper.stages.augment;"
         "from temper.data.augmentation.albumentations_policy import build; build([{'name': 'Rotate'}]);"
-        "sys.exit(any(name in sys.modules for name in ('torch', 'timm', 'torchvision', 'matplotlib', 'sklearn')))"
+        "unwanted = ('torch', 'timm', 'torchvision', 'matplotlib', 'sklearn');"
+        "sys.exit(any(name in sys.modules for name in unwanted))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -58,7 +58,7 @@ def test_offsets_by_hand() -> None:
     emphasis = emphasize(STRATA, BalanceParams(method="logit-adjustment", strength=0.5), ("c", "a", "b"))
     np.testing.assert_allclose(emphasis["offsets"], 0.5 * np.log([1 / 9, 6 / 9, 2 / 9]))
     assert emphasis["costs"] == []
-    with pytest.raises(ValueError, match="class 'd' has no training example"):
+    with pytest.raises(ValueError, match=r"class 'd' has no training example.*augment\.balance\.method"):
         emphasize(STRATA, BalanceParams(method="logit-adjustment"), ("a", "b", "d"))
 
 
@@ -74,10 +74,10 @@ def test_costs_in_the_order_of_the_classes() -> None:
     ("costs", "message"),
     [
         ({}, "augment.balance.costs is empty"),
-        ({"cot": {"bag": 1.0}}, "names 'cot', which is no class; the nearest is 'coat'"),
-        ({"coat": {"zzzz": 1.0}}, "names 'zzzz', which is no class; there are coat, bag"),
-        ({"coat": {"bag": -1.0}}, r"costs.coat.bag = -1; a cost is 0 or more"),
-        ({"coat": {"coat": 1.0}}, r"costs.coat.coat = 1; a right answer costs 0"),
+        ({"cot": {"bag": 1.0}}, r"augment\.balance\.costs names 'cot'.* nearest is 'coat'"),
+        ({"coat": {"zzzz": 1.0}}, r"augment\.balance\.costs names 'zzzz'.* coat, bag"),
+        ({"coat": {"bag": -1.0}}, r"costs\.coat\.bag = -1: .*0 or more"),
+        ({"coat": {"coat": 1.0}}, r"costs\.coat\.coat = 1: .*correct answer"),
     ],
 )
 def test_costs_that_cannot_be(costs: dict[str, dict[str, float]], message: str) -> None:

@@ -103,7 +103,7 @@ def test_training_images_keep_their_bytes_where_training_reads_them_alike(pics: 
             assert kept.read(number) == given
             plain += 1
         if int(Path(name).stem) % 6 in (2, 4):
-            assert kept.read(number)[1:4] == b"PNG", "turned by EXIF, or of four inks"
+            assert kept.read(number)[1:4] == b"PNG", "rotated by EXIF, or CMYK"
     assert plain >= 4
 
 

@@ -51,7 +51,7 @@ def test_exif_orientation_is_applied() -> None:
     image = filled("RGB", (0, 0, 0), (4, 2))
     image.putpixel((0, 0), (255, 0, 0))
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was held turned: show it rotated by 90 degrees clockwise
+    exif[0x0112] = 6  # the camera was turned: a viewer must rotate the image by 90 degrees clockwise
     pixels, size = unify(encoded(image, exif=exif), height_px=4, width_px=2, max_pixels=100, max_side_px=100)
     assert size == (2, 4)
     assert pixels[0, 1].tolist() == [255, 0, 0]
@@ -75,13 +75,13 @@ def test_images_are_stretched_smoothly_and_masks_by_nearest_neighbour() -> None:
     [
         (b"", r"empty \(0 bytes\)"),
         (b"this is no image", "not an image in a known format"),
-        (encoded(filled("L", 0, (300, 2))), r"300x2 px: one side is longer than prepare.max_side_px = 200"),
-        (encoded(filled("L", 0, (150, 150))), r"150x150 px are more than prepare.max_pixels = 10000"),
+        (encoded(filled("L", 0, (300, 2))), r"300x2 px: .*longer than prepare\.max_side_px = 200"),
+        (encoded(filled("L", 0, (150, 150))), r"150x150 px: more .* than prepare\.max_pixels = 10000"),
         (
             encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 90), np.uint8)))[:-900],
             "damaged: ",
         ),
-        (encoded(filled("F", 0.5), "TIFF"), "floats without an agreed range"),
+        (encoded(filled("F", 0.5), "TIFF"), "pixels are floats"),
     ],
     ids=["empty", "text", "wide", "large", "truncated", "floats"],
 )
@@ -94,16 +94,16 @@ def test_the_size_is_checked_before_anything_is_decoded() -> None:
     header = encoded(filled("L", 0, (4, 4)))
     sizes = header[12:16] + struct.pack(">II", 30_000, 30_000) + header[24:29]
     huge = header[:12] + sizes + struct.pack(">I", zlib.crc32(sizes)) + header[33:]
-    with pytest.raises(Unreadable, match="30000x30000 px are more than"):
+    with pytest.raises(Unreadable, match=r"30000x30000 px: more .*prepare\.max_pixels"):
         unify(huge, **LIMITS)
 
 
 @pytest.mark.parametrize(
     ("mask", "reason"),
     [
-        (filled("L", 0, (5, 4)), "mask is 5x4 px, the image 4x4 px"),
-        (filled("RGB", (0, 0, 0)), "pixels of mode RGB; one class number per pixel"),
-        (Image.fromarray(np.full((4, 4), 300, np.uint16)), "holds class number 300"),
+        (filled("L", 0, (5, 4)), "mask has 5x4 px, the image 4x4 px"),
+        (filled("RGB", (0, 0, 0)), "mode RGB; one class number per pixel"),
+        (Image.fromarray(np.full((4, 4), 300, np.uint16)), "class number 300"),
     ],
     ids=["size", "colour", "number"],
 )

@@ -10,7 +10,7 @@ from temper.data.images.zip_archive import Archive, write_archive
 
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, Path]:
-    """Files with unlike contents and names, one of them empty."""
+    """Write files with different contents and names, one of them empty."""
     made = {}
     for number, name in enumerate(("dog/b.jpg", "cat/ä ö.png", "cat/a#1.jpg", "empty")):
         made[name] = tmp_path / f"{number}"
@@ -40,7 +40,7 @@ def test_members_come_back_by_name(files: dict[str, Path], tmp_path: Path) -> No
 def test_more_members_and_bytes_than_old_zips_can_count(
     files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Limits so low that the fields of 64 bits are used; any zip program must read what was written with them.
+    # The limits are so low that the fields of 64 bits are used; any zip program must read such an archive.
     monkeypatch.setattr(zip_archive, "_MOST_16", 3)
     write_archive(list(files), files.__getitem__, tmp_path / "many.zip")
     monkeypatch.undo()
@@ -55,7 +55,7 @@ def test_more_members_and_bytes_than_old_zips_can_count(
 
 
 def test_places_beyond_32_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a sparse file: a hole of 4 GiB before the second member."""
+    """The archive is a sparse file with a hole of 4 GiB before the second member."""
     (tmp_path / "a").write_bytes(b"first")
     (tmp_path / "b").write_bytes(b"second")
     streams = []
@@ -89,9 +89,9 @@ def test_damage_is_found(files: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"bad checksum of 'cat/ä ö.png'"):
         Archive(tmp_path / "a.zip").read("cat/ä ö.png")
     (tmp_path / "a.zip").write_bytes(whole[:-30])
-    with pytest.raises(ValueError, match="no zip, or cut off"):
+    with pytest.raises(ValueError, match=r"a\.zip is not a zip, or is cut off"):
         Archive(tmp_path / "a.zip")
     with ZipFile(tmp_path / "pressed.zip", "w", ZIP_DEFLATED) as pressed:
         pressed.writestr("a", bytes(1000))
-    with pytest.raises(ValueError, match="holds compressed members"):
+    with pytest.raises(ValueError, match=r"pressed\.zip has compressed members"):
         Archive(tmp_path / "pressed.zip")

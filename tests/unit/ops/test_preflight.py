@@ -48,7 +48,7 @@ def test_a_file_where_a_folder_belongs_has_its_way_out(tmp_path: Path):
     (tmp_path / "lock").mkdir()
     with pytest.raises(OSError) as raised:
         (tmp_path / "lock").open("w")
-    assert f"Is a directory at {tmp_path}/lock: something else lies" in artifacts.explain(raised.value)
+    assert f"Is a directory at {tmp_path}/lock: something else is" in artifacts.explain(raised.value)
 
 
 def test_two_runs_do_not_share_a_folder(project: Project):

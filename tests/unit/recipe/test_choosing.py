@@ -1,4 +1,4 @@
-"""What is chosen in which situation, from made-up findings and speeds."""
+"""What is chosen in each situation, from made-up findings and speeds."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -84,7 +84,7 @@ SITUATIONS: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
             "train.fit.schedule": "cosine",
             "train.fit.batch_size": 32,
             "train.fit.label_smoothing": 0.1,
-            # At 160 px 262 s of 56 s an epoch; at 96 px of 0.36 x 56 s: 12, and 12 are wanted.
+            # 262 s suffice for 4 epochs of 56 s at 160 px, and for 12 of 0.36 x 56 s at 96 px: 12 are wanted.
             "prepare.height_px": 96,
             "train.fit.epochs": 12,
             "distill.backbone": {
@@ -157,7 +157,7 @@ def test_all_that_is_chosen_is_understood(situation: str):
     text = make_text(given["found"], given["speeds"], given["weights"], minutes=10, project="x")
     params = parse(text)
     assert params.project == "x"
-    # DVC's reader is stricter than ours: it takes no colon within a plain word in braces.
+    # DVC's YAML reader is stricter than ours: it refuses a colon within a plain word in braces.
     assert YAML(typ="safe").load(text) == YAML(typ="safe", pure=True).load(text)
     assert text == make_text(given["found"], given["speeds"], given["weights"], minutes=10, project="x")
     assert max(map(len, text.splitlines())) <= 150
@@ -249,7 +249,7 @@ def test_last_maps_are_four_to_eight_cells_wide():
 
 
 def test_time_for_more_is_no_reason_for_smaller_images():
-    # 15,000 draws of 100 images would be 150 epochs; no more than 60 and 100 are ever taken.
+    # 15,000 draws of 100 images would be 150 epochs, but at most 60 and 100 are ever chosen.
     plan = plan_trainings(Budget(10, 100, 10), SPEEDS, [(128, 128), (64, 64)], pretrained=False)
     assert (plan.size, plan.teacher_epochs, plan.student_epochs, plan.fits) == ((128, 128), 60, 100, True)
 

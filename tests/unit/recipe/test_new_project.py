@@ -47,7 +47,7 @@ def test_a_folder_becomes_a_project_whose_stages_run(
     project = tmp_path / "my-pets"
     params = load(project)
     assert (project / "dvc.yaml").read_text() == dvc_yaml(project, params)
-    # What was timed is known to `make plan`.
+    # `make plan` reads the stored estimates.
     assert set(read_estimates(project, params, measure_workload(project, params))) == {
         "train",
         "distill",
@@ -86,7 +86,7 @@ def test_a_project_that_git_ignores_is_refused_since_dvc_would_refuse_it(tmp_pat
     subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
     (tmp_path / ".gitignore").write_text("/scratch/\n")
     check_place(data, tmp_path / "project", force=False)
-    with pytest.raises(ValueError, match=r"git ignores what lies there.*PROJECT=\.\.\."):
+    with pytest.raises(ValueError, match=r"PROJECT = '.*scratch/project': git ignores .*PROJECT=\.\.\."):
         check_place(data, tmp_path / "scratch" / "project", force=True)
 
 

@@ -1,4 +1,7 @@
-"""A typical folder and a typical machine, as `make init` sees them: what `examples/folder/params.yaml` is written from."""
+"""A typical folder and a typical machine, as `make init` finds them.
+
+`examples/folder/params.yaml` is written from them.
+"""
 
 from temper.data.params import ImageFolder
 from temper.recipe.budget import Pace, Speeds
@@ -22,16 +25,16 @@ FOUND = Findings(
     num_sampled=500,
     unreadable=(),
 )
-"""Photographs in three class folders."""
+"""Findings about photographs in three class folders."""
 SPEEDS = Speeds(
     teacher=Pace(128, 128, step_s=0.008, answer_s=0.002),
     student=Pace(128, 128, step_s=0.0025, answer_s=0.0006),
     pretrained=Pace(160, 160, step_s=0.03, answer_s=0.008),
     start_s=8.0,
 )
-"""Of two cores without matrix units."""
+"""Speeds of two cores without matrix units."""
 
 
 def text() -> str:
-    """No weights are there: an example must run everywhere."""
+    """Return the text of params.yaml. It uses no pretrained weights, since an example must run everywhere."""
     return make_text(FOUND, SPEEDS, (), minutes=10, project="my-images")

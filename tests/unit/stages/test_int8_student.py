@@ -1,4 +1,4 @@
-"""A student that int8 breaks never ends the chain and is never published broken."""
+"""A student that int8 breaks never stops the pipeline, and its broken file is never published."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ class Small(nn.Module):
 
 @pytest.fixture(scope="module")
 def columns() -> dict[str, np.ndarray]:
-    """Images of which two classes are told apart by a faint band in noise: a little drift is seen."""
+    """Images whose classes differ only by a faint band in noise, so that even a small drift shows."""
     generator = np.random.default_rng(5)
     labels = generator.integers(0, 3, NUM_IMAGES)
     images = generator.integers(0, 120, (NUM_IMAGES, 12, 12, 3))
@@ -60,7 +60,7 @@ def network(columns: dict[str, np.ndarray]) -> Small:
 
 
 def stretch(network: Small, factor: float) -> None:
-    """Outlier channels that the next layer's small weights undo."""
+    """Add outlier channels, which the small weights of the next layer compensate."""
     with torch.no_grad():
         for norm, weight in (
             (network.first[1], network.second[0].weight),
@@ -72,7 +72,7 @@ def stretch(network: Small, factor: float) -> None:
 
 
 def shout(network: Small, size: float) -> None:
-    """Logits whose common part is large: the softmax does not see it, one range for all of them does."""
+    """Add a large common part to the logits. The softmax cancels it, but it widens their one range."""
     with torch.no_grad():
         network.head.weight += size * torch.randn(12)
 
@@ -84,7 +84,7 @@ def run(
     capsys: pytest.CaptureFixture[str],
     **settings: object,
 ) -> tuple[dict[str, object], float, float, str]:
-    """What the stage records, the accuracies of the float and the quantized file, and what it says."""
+    """Return the recorded facts, the accuracies of the float and the quantized file, and the printed text."""
     params = QuantizeParams(**settings)  # type: ignore[arg-type]
     deployable = Deployable(network, TOY.problem, FACTS, 1.0).eval()
     export(deployable, FACTS, folder / "student.onnx", {})
@@ -150,7 +150,7 @@ def test_one_way_of_ranges_can_be_asked_for(
 
 
 def test_drift_in_the_answers_counts_where_no_class_changed(tmp_path: Path, network: Small, columns: dict):
-    """All classes stay right, but everything is less sure: the score sees nothing, the mean error does."""
+    """All classes stay right, but with less confidence: the score does not change, the mean error does."""
     params = QuantizeParams()
     for name, temperature in (("student", 1.0), ("unsure", 1.6)):
         export(
@@ -177,5 +177,5 @@ def test_answers_that_are_no_numbers_never_hold(value: float):
     fine, broken = Difference(0.0, 0.0, 0.0, np.zeros(3)), Difference(value, value, value, np.full(3, value))
     assert Held(score=fine, error=fine, values=(0.9, 0.9), gap=0.0, margin=0.01).holds
     assert not Held(score=fine, error=broken, values=(0.9, 0.9), gap=value, margin=0.01).holds
-    partly = Difference(value, 0.0, 0.0, np.zeros(3))  # draws that miss the broken image
+    partly = Difference(value, 0.0, 0.0, np.zeros(3))  # resamples without the broken image
     assert not Held(score=fine, error=partly, values=(0.9, 0.9), gap=value, margin=0.01).holds

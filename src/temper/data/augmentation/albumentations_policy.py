@@ -1,7 +1,7 @@
-"""Policies of augmentation: a list in params.yaml becomes albumentations transforms, checked when it is parsed.
+"""Augmentation policies: lists in params.yaml become albumentations transforms and are checked when parsed.
 
-albumentations only warns about an argument it does not know and then ignores it; here that is an error that names the
-nearest known one.
+albumentations only warns about an unknown argument and then ignores it. Here an unknown argument is an
+error that names the nearest known one.
 """
 
 import difflib
@@ -17,11 +17,11 @@ import numpy as np
 
 
 def albumentations() -> ModuleType:
-    """The library, imported late (it takes seconds), without its look for updates and without torch."""
+    """Import the library, late (it takes seconds), without its check for updates and without torch."""
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
     if "albumentations" not in sys.modules:
-        # Its package imports torch wherever torch is installed, only for a transform that makes tensors. A None here
-        # reads as "not installed", which it expects.
+        # The package imports torch if torch is installed, but needs it only for a transform that makes
+        # tensors. None means "not installed", which the package handles.
         sys.modules["albumentations.pytorch"] = None  # type: ignore[assignment]
     import albumentations
 
@@ -29,16 +29,24 @@ def albumentations() -> ModuleType:
 
 
 def build(policy: Sequence[Mapping[str, Any]], where: str = "augment.policy") -> list[Any]:
-    """The transforms of a policy, in order; `{name: OneOf, transforms: [...]}` nests. `where` it stands in params.yaml.
+    """Return the transforms of a policy, in order; `{name: OneOf, transforms: [...]}` nests transforms.
+
+    Args:
+        policy: Transforms as in params.yaml.
+        where: Key of the policy in params.yaml.
 
     Raises:
-        ValueError: If a transform or an argument is unknown (names the nearest), or a value is not allowed.
+        ValueError: If a transform or an argument is unknown (the message names the nearest), or a value is
+            not allowed.
     """
     return [_transform(step, f"{where}[{index}]") for index, step in enumerate(policy)]
 
 
 def compose(policy: Sequence[Mapping[str, Any]], spatial: frozenset[str], where: str) -> Any:
-    """A policy as one transform, for images with the `spatial` columns that are there; not for several threads at once."""
+    """Return a policy as one transform, for images and those `spatial` columns that an example has.
+
+    Only one thread at a time may use it.
+    """
     library = albumentations()
     import cv2
 
@@ -49,10 +57,11 @@ def compose(policy: Sequence[Mapping[str, Any]], spatial: frozenset[str], where:
 def apply(
     transform: Any, example: Mapping[str, np.ndarray], spatial: frozenset[str], seed: int, where: str
 ) -> dict[str, np.ndarray]:
-    """One example transformed, all that is random from `seed`; columns that do not move are copied.
+    """Transform one example. All random numbers come from `seed`; columns that do not move are copied.
 
-    Compose.set_random_seed would hand *each* transform the same stream (one that flips then always also rotates);
-    set_random_state shares one stream among all, in order, so their draws are independent.
+    Compose.set_random_seed would give *each* transform the same stream, so that, for example, every flipped
+    image would also be rotated. set_random_state shares one stream among all transforms, in order, so their
+    draws are independent.
 
     Raises:
         ValueError: If the policy (`where` in params.yaml) fails, or changes the size or type of the image.
@@ -77,13 +86,13 @@ def _same_kind(name: str, made: np.ndarray, given: np.ndarray, where: str) -> np
         made = made[..., None]
     if made.shape != given.shape:
         raise ValueError(
-            f"{where} turns {name} of shape {given.shape} into {made.shape}; views must keep their size: "
+            f"{where} turns {name} of shape {given.shape} into {made.shape}, but views must keep their size; "
             "end the policy with {name: Resize, height: ..., width: ...}"
         )
     if made.dtype != given.dtype:
         raise ValueError(
-            f"{where} turns {name} of type {given.dtype} into {made.dtype}; leave out transforms like Normalize and "
-            "ToFloat: normalisation is part of the network"
+            f"{where} turns {name} of type {given.dtype} into {made.dtype}; remove transforms like Normalize "
+            "and ToFloat, because the network normalises its input itself"
         )
     return made
 
@@ -95,7 +104,7 @@ def _transform(step: Mapping[str, Any], where: str) -> Any:
     name = step["name"]
     known = _names(library)
     if name not in known:
-        raise ValueError(f"{where}: {name!r} is no transform of albumentations{_nearest(name, known)}")
+        raise ValueError(f"{where}: {name!r} is not a transform of albumentations{_nearest(name, known)}")
     kind = getattr(library, name)
     arguments = {key: value for key, value in step.items() if key != "name"}
     allowed = [
@@ -106,7 +115,8 @@ def _transform(step: Mapping[str, Any], where: str) -> Any:
     for key in arguments:
         if key not in allowed:
             raise ValueError(
-                f"{where}: {name} has no argument {key!r}{_nearest(key, allowed)}; it takes {', '.join(allowed)}"
+                f"{where}: {name} has no argument {key!r}{_nearest(key, allowed)}; "
+                f"it takes {', '.join(allowed)}"
             )
     if "transforms" in arguments:
         inner = arguments["transforms"]
@@ -123,7 +133,7 @@ def _transform(step: Mapping[str, Any], where: str) -> Any:
 
 
 def _names(library: ModuleType) -> list[str]:
-    """Transforms and compositions a policy may name."""
+    """Return the names of the transforms and compositions that a policy may use."""
     roots = (library.BasicTransform, library.BaseCompose)
     return sorted(
         name

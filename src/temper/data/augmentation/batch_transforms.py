@@ -1,7 +1,8 @@
-"""Whole-batch augmentation while training: flip, shift, cutout, mixup, cutmix.
+"""Augmentation of whole batches during training: flip, shift, random resized crop, cutout, mixup, CutMix.
 
-Every number comes from the counter-based generator and depends only on the seed and on the draw's own number, so that a
-image looks the same whatever the number of ranks and wherever a run was resumed. Nothing is padded or copied beforehand.
+Every random number comes from the counter-based generator and depends only on the seed and the number of
+the draw (or of the example, or of the step). So an image looks the same for any number of ranks, and in a
+resumed run. Nothing is padded or copied beforehand.
 """
 
 import functools
@@ -16,25 +17,27 @@ from temper.data.params import ViewParams
 from temper.maths.random import derive, uniform
 
 _VALUES_AT_ONCE = 1 << 22
-"""Values that are moved at once: 32 MiB of places."""
+"""Number of values that are moved at once: 32 MiB of indices."""
 
 
 def draw_moves(
     rows: Int[Tensor, "batch"], draws: Int[Tensor, "batch"], params: ViewParams, *, seed: int, epoch: int
 ) -> Int[Tensor, "batch 2"] | None:
-    """How images are shifted, by up to `crop_px`, and whether they are flipped, which alternates; None if never.
+    """Draw the shift of each image, by up to `crop_px`, and whether it is flipped.
 
-    Drawn for many batches at once where that is possible: for one, most of the time goes to the calls.
+    Draw many batches at once if possible: with one batch, most of the time is spent on the calls.
 
     Args:
-        rows: Which examples.
-        draws: The number of each draw over the whole training; the shift depends on it.
+        rows: Numbers of the examples.
+        draws: Number of each draw, counted over the whole training. The shift depends on it.
         params: Which views are on.
-        seed: Of the training.
-        epoch: An example flipped in one epoch is not in the next (Jordan 2024, arXiv:2404.00498, section 3.6).
+        seed: Seed of the training.
+        epoch: Number of the epoch. An example that is flipped in one epoch is not flipped in the next
+            (Jordan 2024, arXiv:2404.00498, section 3.6).
 
     Returns:
-        Rows of numbers that `shift_and_flip` understands.
+        Moves for `shift_and_flip`: vertical shift, and twice the horizontal shift plus 1 for a flip, both
+        shifts counted from -`crop_px`. None if both views are off.
     """
     if not (params.crop_px or params.flip):
         return None
@@ -52,15 +55,16 @@ def shift_and_flip(
     moves: Int[Tensor, "batch 2"] | None,
     params: ViewParams,
 ) -> dict[str, Tensor]:
-    """The images (and masks) of some rows, shifted with mirrored edges, and flipped.
+    """Return the images (and masks) of some rows, shifted with mirrored edges and flipped.
 
-    Whole lines are copied first, as memory, and pixels are exchanged within them: less than a third of the time of one index by all
-    three axes. Large images go in parts, since every value needs a place of eight bytes.
+    Whole lines are copied first, as blocks of memory, and then pixels are moved within the lines. This
+    takes less than a third of the time of indexing by all three axes. Large images are moved in parts,
+    because every value needs an index of eight bytes.
 
     Args:
-        columns: Whole splits laid out [examples, height, width, ...], which move together.
-        rows: Which examples.
-        moves: How, from `draw_moves` with the same `params`.
+        columns: Columns of a split, [examples, height, width, ...], that move together.
+        rows: Numbers of the examples.
+        moves: Moves from `draw_moves` with the same `params`.
         params: Which views are on.
     """
     if moves is None:
@@ -89,7 +93,11 @@ def _move(
 def _places(
     height: int, width: int, channels: int, most_px: int, device: torch.device
 ) -> tuple[Int[Tensor, "shifts height"], Int[Tensor, "moves pixels"]]:
-    """Which line each line comes from under every shift, and which value of its line, within an image, each value under every move."""
+    """Return the indices of the source of each line for every shift, and of each value for every move.
+
+    The source of a line is a line of the image. The source of a value is a value of the image whose lines are
+    already shifted.
+    """
     shifts = torch.arange(-most_px, most_px + 1)[:, None]
     down, right = (mirror(torch.arange(size) + shifts, size) for size in (height, width))
     columns = torch.stack([right, right.flip(1)], dim=1).flatten(0, 1)
@@ -99,7 +107,7 @@ def _places(
 
 
 def flips(rows: Int[Tensor, "batch"], *, seed: int, epoch: int) -> Bool[Tensor, "batch"]:
-    """Which examples are mirrored in an epoch: half of them in the first one, and always the other half in the next."""
+    """Return which examples are mirrored: a random half of them in even epochs, the others in odd epochs."""
     first = uniform(rows, 1, seed=seed, stream="flip")[:, 0] < 0.5
     return first ^ bool(epoch % 2)
 
@@ -107,16 +115,17 @@ def flips(rows: Int[Tensor, "batch"], *, seed: int, epoch: int) -> Bool[Tensor, 
 def crop_boxes(
     sizes: Int[Tensor, "batch 2"], draws: Int[Tensor, "batch"], params: ViewParams, *, seed: int
 ) -> Int[Tensor, "batch 4"]:
-    """Random resized crops: a part of each image as top, left, height, width in its own pixels.
+    """Draw random resized crops: top, left, height and width of a part of each image, in that image's pixels.
 
-    The share of the area is uniform over `crop_scale`, the logarithm of width / height over `crop_ratio`. A side that would
-    be longer than the image's is cut to it (torchvision draws again, up to ten times). Without `crop_scale`, the whole.
+    The share of the area is uniform over `crop_scale`, and the logarithm of width / height is uniform over
+    `crop_ratio`. A side that would be longer than the image's side is cut to it (torchvision draws again,
+    up to ten times). Without `crop_scale`, the part is the whole image.
 
     Args:
         sizes: Heights and widths of the images.
-        draws: The number of each draw over the whole training; the part depends on it.
+        draws: Number of each draw, counted over the whole training. The part depends on it.
         params: Which views are on.
-        seed: Of the training.
+        seed: Seed of the training.
 
     Source:
         Szegedy et al. 2015, arXiv:1409.4842, section 6; torchvision's `RandomResizedCrop`.
@@ -135,7 +144,7 @@ def crop_boxes(
 
 
 def mirror(places: Int[Tensor, "*shape"], size: int) -> Int[Tensor, "*shape"]:
-    """Places outside 0..size-1 reflected at the edges, as in `torch.nn.functional.pad(mode="reflect")`."""
+    """Reflect indices outside 0..size-1 at the edges, as `torch.nn.functional.pad(mode="reflect")` does."""
     period = max(2 * (size - 1), 1)
     folded = places.remainder(period)
     return torch.where(folded < size, folded, period - folded)
@@ -149,7 +158,10 @@ def cutout(
     *,
     seed: int,
 ) -> UInt8[Tensor, "batch height width channels"]:
-    """Wipe out a square of each image, whose centre may lie anywhere (DeVries and Taylor 2017, arXiv:1708.04552)."""
+    """Fill a square at a random place of each image (DeVries and Taylor 2017, arXiv:1708.04552).
+
+    The centre of the square may be anywhere in the image.
+    """
     height, width = images.shape[1:3]
     inside = boxes(
         uniform(draws, 2, seed=seed, stream="cutout"),
@@ -161,7 +173,14 @@ def cutout(
 
 
 def boxes(centres: Tensor, sides_px: Tensor, height: int, width: int) -> Tensor:
-    """Which pixels lie in a box: centres as shares of height and width, sides in pixels; [batch, height, width]."""
+    """Return which pixels are inside the box of each image, bool [batch, height, width].
+
+    Args:
+        centres: Centres of the boxes as shares of height and width, [batch, 2].
+        sides_px: Heights and widths of the boxes in pixels, [batch, 2].
+        height: Height of the images in pixels.
+        width: Width of the images in pixels.
+    """
     top, left = centres[:, 0] * height - sides_px[:, 0] / 2, centres[:, 1] * width - sides_px[:, 1] / 2
     lines, across = torch.arange(height) + 0.5, torch.arange(width) + 0.5
     down = (lines >= top[:, None]) & (lines < (top + sides_px[:, 0])[:, None])
@@ -170,7 +189,7 @@ def boxes(centres: Tensor, sides_px: Tensor, height: int, width: int) -> Tensor:
 
 
 def mix_plan(params: ViewParams, step: int, size: int, *, seed: int) -> tuple[str, np.ndarray]:
-    """Whether and how a whole batch is mixed: `none`, `mixup` or `cutmix`, and each example's share of itself."""
+    """Draw how a batch is mixed (`none`, `mixup` or `cutmix`), and the share that each example keeps."""
     kinds = [name for name, alpha in (("mixup", params.mixup), ("cutmix", params.cutmix)) if alpha > 0]
     if not kinds:
         return "none", np.ones(size)

@@ -1,8 +1,9 @@
-"""What is done about classes of unlike size: how often an epoch draws each example, and how much each counts.
+"""Balancing of classes of different size: how often an epoch draws each example, and each example's weight.
 
-Counts are of strata; where a problem has classes, strata bear their names. An example with several strata follows its rarest one: the one with the largest factor wins, so that
-rare classes are never thinned out, nor frequent ones multiplied, for the company they keep (counts then come out equal only as
-far as the company allows).
+Strata are counted; if a problem has classes, the strata have their names. An example with several strata
+counts as its rarest one: the stratum with the largest factor decides. So undersampling never removes examples
+of a rare class because they also show a frequent class. If classes occur together, their counts may not
+become fully equal.
 
 | method | repeats | weights | emphasis |
 |---|---|---|---|
@@ -31,15 +32,16 @@ Strata = Sequence[frozenset[str]]
 
 
 def count(strata: Strata) -> dict[str, int]:
-    """Examples per stratum, by name."""
+    """Count the examples of each stratum, by name."""
     return dict(sorted(Counter(name for each in strata for name in each).items()))
 
 
 def draw_repeats(strata: Strata, params: BalanceParams, *, seed: int) -> Int64[np.ndarray, "examples"]:
-    """How often an epoch draws each example.
+    """Return how often an epoch draws each example.
 
-    The wanted count of a stratum lies between what it has and the largest (oversample) or smallest (undersample) one,
-    by `strength`. Whole repeats go to everybody; who gets the remaining ones is seeded.
+    The wanted count of a stratum is between its own count and the largest (oversample) or smallest
+    (undersample) count, by `strength`. Every example of a stratum gets the same whole number of repeats; the
+    seed decides which examples get one more.
     """
     counts = count(strata)
     ends = {"oversample": max, "undersample": min}
@@ -57,20 +59,21 @@ def draw_repeats(strata: Strata, params: BalanceParams, *, seed: int) -> Int64[n
 
 
 def weigh(strata: Strata, params: BalanceParams) -> Float32[np.ndarray, "examples"]:
-    """How much each example counts, mean 1."""
+    """Return the weight of each example, mean 1."""
     if params.method != "weights":
         return np.ones(len(strata), np.float32)
-    # (1 - beta) / (1 - beta^n) is 1 / effective number; for beta = 0 every stratum counts the same.
+    # (1 - beta) / (1 - beta^n) is 1 / effective number. For beta = 0, every stratum has the same weight.
     by_name = {name: (1 - params.beta) / (1 - params.beta**number) for name, number in count(strata).items()}
     weights = np.array([max(by_name[name] for name in each) for each in strata])
     return (weights / weights.mean()).astype(np.float32)
 
 
 def emphasize(strata: Strata, params: BalanceParams, classes: Sequence[str]) -> dict[str, Any]:
-    """`offsets` and `costs` for the loss, in the order of the classes; empty where the method asks for none.
+    """Return `offsets` and `costs` for the loss, in the order of the classes; empty if the method has none.
 
     Raises:
-        ValueError: If the costs are missing, negative or name an unknown class, or a class has no example.
+        ValueError: If the costs are missing, are negative or name an unknown class, or a class has no
+            example.
     """
     emphasis: dict[str, Any] = {"offsets": [], "costs": []}
     if params.method == "logit-adjustment":
@@ -78,7 +81,7 @@ def emphasize(strata: Strata, params: BalanceParams, classes: Sequence[str]) -> 
         for name in classes:
             if not counts.get(name):
                 raise ValueError(
-                    f"class {name!r} has no training example, so logit-adjustment knows no prior for it; "
+                    f"class {name!r} has no training example, so logit-adjustment has no prior for it; "
                     "add images of it or set augment.balance.method to weights"
                 )
         total = sum(counts[name] for name in classes)
@@ -98,16 +101,17 @@ def _by_rarest(strata: Strata, factors: Mapping[str, float]) -> dict[str, list[i
 def _cost_matrix(costs: Mapping[str, Mapping[str, float]], classes: Sequence[str]) -> list[list[float]]:
     if not any(costs.values()):
         raise ValueError(
-            "augment.balance.method is costs, but augment.balance.costs is empty; write {true class: {said class: cost}}"
+            "augment.balance.method is costs, but augment.balance.costs is empty; "
+            "write {true class: {predicted class: cost}}"
         )
     for true, said in costs.items():
         for name in (true, *said):
             if name not in classes:
                 near = difflib.get_close_matches(name, classes, n=1, cutoff=0.4)
-                hint = f"the nearest is {near[0]!r}" if near else f"there are {', '.join(classes)}"
-                raise ValueError(f"augment.balance.costs names {name!r}, which is no class; {hint}")
+                hint = f"the nearest is {near[0]!r}" if near else f"the classes are {', '.join(classes)}"
+                raise ValueError(f"augment.balance.costs names {name!r}, which is not a class; {hint}")
         for name, cost in said.items():
             if cost < 0 or (name == true and cost):
-                rule = "a right answer costs 0" if name == true else "a cost is 0 or more"
-                raise ValueError(f"augment.balance.costs.{true}.{name} = {cost:g}; {rule}")
+                rule = "a correct answer must cost 0" if name == true else "a cost must be 0 or more"
+                raise ValueError(f"augment.balance.costs.{true}.{name} = {cost:g}: {rule}")
     return [[float(costs.get(true, {}).get(said, 0.0)) for said in classes] for true in classes]

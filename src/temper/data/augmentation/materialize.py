@@ -1,7 +1,7 @@
-"""Views: augmented copies of training images, made once before training, by an albumentations policy.
+"""Views: augmented copies of training images that an albumentations policy makes once, before training.
 
-Everything random about a view comes from its own seed, which is made of the project's seed, the example's id and the view's
-number; so the images are the same whatever the number of worker processes and whatever other examples there are.
+Each view has its own seed, which is made from the project's seed, the example's id and the view's number.
+So a view does not depend on the number of worker processes or on the other examples.
 """
 
 import hashlib
@@ -23,12 +23,12 @@ from temper.progress import Bar
 WHERE = "augment.policy"
 _CHUNK = 128
 _WORTH_A_WORKER = 512
-"""Views below which another process (some 2 s to start) costs more than it helps."""
+"""Number of views below which another process (it takes about 2 s to start) costs more time than it saves."""
 
 
 @dataclass(frozen=True)
 class Draw:
-    """One view to make: of which example, with which seed."""
+    """A view to make: the number of its example, and its seed."""
 
     source: int
     seed: int
@@ -36,21 +36,21 @@ class Draw:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Views that one worker makes in a row; picklable."""
+    """Views that one worker makes one after another; picklable."""
 
     source: Path
     """Folder of the packed training split."""
     target: Path
-    """Folder of the packed views, whose files exist already."""
+    """Folder of the packed views. Its files must exist already."""
     policy: Sequence[Mapping[str, Any]]
     spatial: frozenset[str]
     start: int
-    """Where the first one stands among the views."""
+    """Position of the first of these views among all views."""
     draws: Sequence[Draw]
 
 
 def seed_of(seed: int, name: str, view: int) -> int:
-    """Seed of a view of the example called `name`, 0..2**63."""
+    """Return the seed of a view of the example called `name`, 0..2**63."""
     digest = hashlib.blake2b(f"{seed}\n{view}\n{name}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
@@ -68,11 +68,11 @@ def materialize(
 
     Args:
         source: Folder of the packed training split.
-        target: Folder to be made.
+        target: Folder to create.
         policy: Transforms in order.
-        spatial: Columns that move along with the image.
-        draws: What to make.
-        workers: Processes; 0 takes one per core. No more are started than are worth it.
+        spatial: Names of the columns that move with the image.
+        draws: Views to make.
+        workers: Largest number of processes; 0 means one per core. Fewer are started if there are few views.
 
     Raises:
         ValueError: If the policy changes the size or type of an image, or fails on one.
@@ -90,19 +90,20 @@ def materialize(
             for chunk in chunks:
                 bar.advance(make_chunk(chunk))
             return
-        # Spawned, not forked: a fork would copy threads' locks along.
+        # Spawned, not forked: a fork would also copy the locks that threads hold.
         with ProcessPoolExecutor(workers, get_context("spawn"), initializer=end_with_parent) as pool:
             try:
                 for made in pool.map(make_chunk, chunks):
                     bar.advance(made)
             except BrokenProcessPool as error:
                 raise ValueError(
-                    "a worker process of augment was killed, most likely for lack of memory; set augment.workers to 1"
+                    "a worker process of augment was killed, most likely because memory ran out; "
+                    "set augment.workers to 1"
                 ) from error
 
 
 def make_chunk(chunk: Chunk) -> int:
-    """Make the views of a chunk and return how many."""
+    """Make the views of a chunk and return their number."""
     source, target = _open(chunk.source, "r"), _open(chunk.target, "r+")
     transform = compose(chunk.policy, chunk.spatial & set(source), WHERE)
     for position, draw in enumerate(chunk.draws, chunk.start):

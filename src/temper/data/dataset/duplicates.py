@@ -35,7 +35,8 @@ def find_duplicates(
     Args:
         rows: The examples; only their official splits are looked at.
         pixels: Digest of each example's image.
-        truths: What is true of each example, hashable: equal images with unequal truths contradict each other.
+        truths: What is true of each example, hashable: equal images with unequal truths contradict each
+            other.
 
     Returns:
         Number of the row -> reason, as on the list of dropped ones.

@@ -1,9 +1,10 @@
 """Splits as few large files: one array per column, the examples along its first axis, rows of a table beside them.
 
-`train/image.npy` is uint8 [examples, height, width, channels]; every other file is a column of the truth, as the problem packs
-it. The test split has a reader of its own, `held_out`: only evaluate may call it.
+`train/image.npy` is uint8 [examples, height, width, channels]; every other file is a column of the truth,
+as the problem packs it. The test split has a reader of its own, `held_out`: only evaluate may call it.
 
-Where the training images are kept encoded, they lie in `encoded/` (`data/encoded.py`) and `train/` holds the truth only.
+Where the training images are kept encoded, they lie in `encoded/` (`data/encoded.py`) and `train/` holds
+the truth only.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -148,8 +149,8 @@ def open_training(
     """Everything training draws from: the training split with the views behind it.
 
     Returns:
-        Columns (mapped from disk where there are no views; without `image` where images are kept encoded), how often an
-        epoch draws each example (int64), and how much each counts (float32, mean 1).
+        Columns (mapped from disk where there are no views; without `image` where images are kept encoded),
+        how often an epoch draws each example (int64), and how much each counts (float32, mean 1).
     """
     import pyarrow.parquet as pq
 

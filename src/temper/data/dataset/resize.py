@@ -1,7 +1,7 @@
 """Every image of a data set checked and brought to one size and one number of channels, chunk by chunk.
 
-Images that already lie in an array of the right size are copied whole; the others are decoded by threads (Pillow lets go
-of Python's lock while it decodes). Nothing is kept in memory but the chunk at hand.
+Images that already lie in an array of the right size are copied whole; the others are decoded by threads
+(Pillow lets go of Python's lock while it decodes). Nothing is kept in memory but the chunk at hand.
 """
 
 import os
@@ -75,7 +75,8 @@ def unify_chunks(
         params: To what they are unified.
         channels: 1 or 3.
         masks: Whether there are masks.
-        check_plain: Whether to find out if training may decode the files as they came; costs a second decoding.
+        check_plain: Whether to find out if training may decode the files as they came; costs a second
+            decoding.
     """
     shape = (params.height_px, params.width_px)
     with Bar("prepare", len(rows)) as bar, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:

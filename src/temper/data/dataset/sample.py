@@ -1,7 +1,7 @@
 """A few images of a source as prepare would make them, without copying or decoding the others.
 
-What is decoded, and how, is prepare's own code. Fashion-MNIST must be fetched before anything of it can be seen, so noise of its
-size stands in for it.
+What is decoded, and how, is prepare's own code. Fashion-MNIST must be fetched before anything of it can be
+seen, so noise of its size stands in for it.
 """
 
 from collections.abc import Callable, Mapping, Sequence

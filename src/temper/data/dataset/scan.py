@@ -1,6 +1,7 @@
 """One look at every image of a data set: which can be used, what is true of them, which are equal.
 
-Only a few numbers of each image stay in memory (about 150 bytes); its pixels are kept in a file if they are needed again.
+Only a few numbers of each image stay in memory (about 150 bytes); its pixels are kept in a file if they are
+needed again.
 """
 
 import hashlib

@@ -1,12 +1,14 @@
 """Which examples train, which serve choices (validation), which are kept for the last measurement (test).
 
-Splits that the source fixes stay. Where it fixes no test split, a share of everything that is not validation becomes one;
-where it fixes no validation split, a share of what then trains becomes one. The choice is seeded, keeps groups whole, and
-is stratified greedily, rarest stratum first (after Sechidis, Tsoumakas and Vlahavas 2011, "On the stratification of
-multi-label data", section 3): with one stratum per example and no groups, each stratum's share is exact to rounding.
+Splits that the source fixes stay. Where it fixes no test split, a share of everything that is not
+validation becomes one; where it fixes no validation split, a share of what then trains becomes one. The
+choice is seeded, keeps groups whole, and is stratified greedily, rarest stratum first (after Sechidis,
+Tsoumakas and Vlahavas 2011, "On the stratification of multi-label data", section 3): with one stratum per
+example and no groups, each stratum's share is exact to rounding.
 
-Once test, always test: images whose split is on record (`splits.parquet` in the project, kept when new images arrive) stay where they were, so
-that no model is measured on what another one was trained on. Only the others are drawn, so many that the shares come out.
+Once test, always test: images whose split is on record (`splits.parquet` in the project, kept when new
+images arrive) stay where they were, so that no model is measured on what another one was trained on. Only
+the others are drawn, so many that the shares come out.
 """
 
 import sys
@@ -38,7 +40,8 @@ def assign_splits(
         validation_share: Of what trains.
         test_share: Of all.
         seed: Decides who is drawn.
-        kept: The split that each example was in before, None for new ones; where the source fixes a split, that counts.
+        kept: The split that each example was in before, None for new ones; where the source fixes a split,
+            that counts.
 
     Raises:
         ValueError: If a group stands in two official splits, or a stratum is missing in a split.
@@ -94,7 +97,8 @@ def hold_out(
         share: Wanted share of each stratum, at least one example.
         leave: Examples of each stratum that stay in any case.
         rng: Decides among equals.
-        placed: True for those that are held out in any case, False for those that are not, None where it is to be chosen.
+        placed: True for those that are held out in any case, False for those that are not, None where it is
+            to be chosen.
 
     Returns:
         Numbers of the chosen rows, rising.

@@ -89,8 +89,8 @@ def decode_part(
     pixels = decode(raw, channels, factor)
     if pixels.shape[:2] != tuple(-(-side // factor) for side in size):
         raise Undecodable(
-            f"it has {pixels.shape[1]}x{pixels.shape[0]} px at scale 1/{factor}, but {size[1]}x{size[0]} px are "
-            "expected at full size"
+            f"it has {pixels.shape[1]}x{pixels.shape[0]} px at scale 1/{factor}, "
+            f"but {size[1]}x{size[0]} px are expected at full size"
         )
     top, left, height, width = (side // factor for side in box)
     return stretch(pixels[top : top + height, left : left + width], height_px, width_px, out)

@@ -1,4 +1,4 @@
-"""Images stored encoded, in their own sizes: one file with all bytes, and two arrays with positions and sizes.
+"""Images stored encoded, in their own sizes: a file with all bytes, and two arrays of positions and sizes.
 
 `images.bin` contains the files one after another. `offsets.npy` (int64 [images + 1]) contains the position
 of each file, and `sizes.npy` (int32 [images, 2]) the heights and widths. Bytes are read by position

@@ -1,11 +1,13 @@
-"""Many small files as one: an uncompressed zip whose bytes depend on names and contents alone.
+"""An uncompressed zip for many small files, whose bytes depend only on the names and contents of the files.
 
-DVC and file systems are slow with very many small files; a stored zip keeps each file byte for byte and gives it back
-by name. Timestamps, owners and the order of the folder listing are left out, so equal files make equal archives.
+DVC and file systems are slow with very many small files. An uncompressed zip stores each file byte for byte
+and returns it by name. Timestamps, owners and the order of the folder listing are left out, so equal files
+give equal archives.
 
-Any zip program reads it; it is written and read here without Python's `zipfile`, which holds most of a kilobyte of each member: a
-million would take more memory than all their images' facts. Here a member takes some hundred bytes while writing and 24
-while reading, and several threads may read.
+Any zip program can read the archive. This module does not use Python's `zipfile`, which needs almost a
+kilobyte of memory per member: with a million members, that is more than all other facts about the images.
+Here a member needs about a hundred bytes during writing and 24 during reading, and several threads may
+read.
 
 Source: PKWARE's APPNOTE 6.3.10, sections 4.3 (records) and 4.5.3 (sizes beyond 32 bits).
 """
@@ -31,7 +33,7 @@ _END64 = struct.Struct("<4sQ2H2I4Q")
 _LOCATOR = struct.Struct("<4sIQI")
 _MOST_16, _MOST_32 = (1 << 16) - 1, (1 << 32) - 1
 _DATE = (1 << 5) | 1
-"""1 January 1980, the first day of zip."""
+"""1 January 1980, the earliest date in a zip."""
 _UTF8 = 0x800
 _MODE = 0o644 << 16
 _ON_UNIX = 3 << 8
@@ -42,19 +44,20 @@ def write_archive(names: Sequence[str], find: Callable[[str], Path], path: Path)
     """Store files byte for byte, in the order of their names.
 
     Args:
-        names: Under which they are stored.
-        find: Where the file of a name lies.
-        path: Of the archive.
+        names: Names of the members.
+        find: Returns the file of a name.
+        path: Path of the archive.
 
     Raises:
-        ValueError: If the disk has no room for them, a file may not be read or is 4 GiB or larger, or a name is no valid UTF-8.
+        ValueError: If the disk has too little space, a file may not be read or is 4 GiB or larger, or a
+            name is not valid, printable text.
     """
     needed = 0
     for name in names:
         file = find(name)
         if not name.isprintable() or not _is_unicode(name):
             raise ValueError(
-                f"the name of {str(file)!a} holds characters that are no printable text; rename the file"
+                f"the name of {str(file)!a} contains characters that are not printable text; rename the file"
             )
         needed += file.stat().st_size + 256
     require_space(path.parent, needed, f"{len(names)} images")
@@ -63,7 +66,9 @@ def write_archive(names: Sequence[str], find: Callable[[str], Path], path: Path)
         for name in track(sorted(names), "ingest", len(names)):
             offset, content = archive.tell(), _read(find(name))
             if len(content) >= _MOST_32:
-                raise ValueError(f"{find(name)} is {len(content)} bytes large, which is no image; remove it")
+                raise ValueError(
+                    f"{find(name)} has {len(content)} bytes, which is too large for an image; remove it"
+                )
             try:
                 encoded, flags = name.encode("ascii"), 0
             except UnicodeEncodeError:
@@ -94,10 +99,10 @@ def _finish(archive: BinaryIO, count: int, directory: bytearray) -> None:
 
 @final
 class Archive:
-    """Reads what `write_archive` wrote, or any zip of stored members; threads may share it.
+    """Reader of an archive from `write_archive`, or of any zip of uncompressed members; threads may share it.
 
     Raises:
-        ValueError: If it is no zip, or a member is compressed.
+        ValueError: If the file is not a zip, is damaged, or has a compressed member.
     """
 
     def __init__(self, path: Path) -> None:
@@ -106,14 +111,14 @@ class Archive:
         self._keys, self._offsets, self._sizes = self._read_directory()
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         os.close(self._file)
 
     def read(self, name: str) -> bytes:
-        """A member's content.
+        """Return the content of a member.
 
         Raises:
-            ValueError: If there is none of this name, or it is damaged.
+            ValueError: If no member has this name, or the member is damaged.
         """
         encoded = name.encode()
         place = int(np.searchsorted(self._keys, _key(encoded)))
@@ -126,16 +131,16 @@ class Archive:
             or head[_LOCAL.size :] != encoded
             or head[:4] != b"PK\x03\x04"
         ):
-            raise ValueError(f"{self._path.name} is damaged where {name!r} should begin")
+            raise ValueError(f"{self._path.name} is damaged where {name!r} should start")
         *_, crc, _, _, name_size, extra = _LOCAL.unpack_from(head)
         content = os.pread(self._file, size, offset + _LOCAL.size + name_size + extra)
-        # Written in one go or as a stream: then the sum stands behind the content, and the head says 0.
+        # A zip written as a stream has the checksum behind the content, and 0 in the header.
         if len(content) < size or (crc and zlib.crc32(content) != crc):
             raise ValueError(f"bad checksum of {name!r} in {self._path.name}")
         return content
 
     def _read_directory(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Hash of the name, place and size of each member, by hash."""
+        """Return hash of the name, position and size of each member, sorted by the hash."""
         start, size, count = self._find_directory()
         directory = os.pread(self._file, size, start)
         keys = np.empty(count, np.uint64)
@@ -149,7 +154,7 @@ class Archive:
             fields = _CENTRAL.unpack_from(directory, at)
             method, stored, content, name_size, extra, comment = fields[4], *fields[8:13]
             if method or stored != content:
-                raise ValueError(f"{self._path} holds compressed members; they must be stored as they are")
+                raise ValueError(f"{self._path} has compressed members; they must be stored uncompressed")
             at += _CENTRAL.size
             offset = fields[16]
             if offset == _MOST_32:
@@ -161,11 +166,11 @@ class Archive:
         return keys[order], places[0, order], places[1, order]
 
     def _find_directory(self) -> tuple[int, int, int]:
-        """Where it begins, its size, and how many members it lists."""
+        """Return the position and size of the directory, and the number of members in it."""
         whole = os.fstat(self._file).st_size
         tail = os.pread(self._file, _END.size, max(0, whole - _END.size))
         if tail[:4] != b"PK\x05\x06":
-            raise ValueError(f"{self._path} is no zip, or cut off")
+            raise ValueError(f"{self._path} is not a zip, or is cut off")
         count, size, start = _END.unpack(tail)[4:7]
         locator = os.pread(self._file, _LOCATOR.size, max(0, whole - _END.size - _LOCATOR.size))
         if locator[:4] == b"PK\x06\x07":
@@ -183,7 +188,7 @@ def _read(file: Path) -> bytes:
         return file.read_bytes()
     except PermissionError as error:
         raise ValueError(
-            f"{file} may not be read by this user; make it readable (`chmod u+r`) or remove it"
+            f"this user may not read {file}; make it readable (`chmod u+r`) or remove it"
         ) from error
 
 

@@ -1,7 +1,7 @@
-"""Where images come from, one file a source; each has `fetch(params, project, out) -> list[Row]`.
+"""The sources of images, one file per source. Each has a function `fetch(params, project, out) -> list[Row]`.
 
-A source writes raw files into `out`, unmodified and few, and describes each image by a row. It decodes nothing:
-whether an image is any good is for prepare to find out.
+A source writes a few unmodified raw files to `out`, and describes each image by a row. It does not decode
+images: prepare finds out whether an image is usable.
 """
 
 from collections.abc import Callable
@@ -20,16 +20,19 @@ SOURCES: dict[str, Callable[[Any, Path, Path], list[Row]]] = {
     "table": table.fetch,
     "toys": toys.fetch,
 }
-"""`source` in params.yaml -> what fetches it."""
+"""`source` in params.yaml -> function that fetches the data."""
 LISTED: dict[str, Callable[[Any, Path], Listing]] = {
     "imagefolder": imagefolder.list_rows,
     "table": table.list_rows,
 }
-"""`source` -> what finds its files where the user keeps them, without copying any."""
+"""`source` in params.yaml -> function that lists the user's files without copying them."""
 
 
 def find_origin(params: AnySource) -> str | None:
-    """The user's own folder, as params.yaml names it, below which a row's id is the path of its image; None without one."""
+    """Return the user's folder, as in params.yaml, to which the ids of the rows are relative paths.
+
+    Return None for a source that reads no files of the user.
+    """
     if isinstance(params, ImageFolder):
         return params.folder
     return str(PurePosixPath(params.file).parent) if isinstance(params, Table) else None

@@ -1,6 +1,7 @@
-"""scikit-learn's 1,797 handwritten digits, 8x8, grey; they come with the package, so no network is needed.
+"""scikit-learn's 1,797 handwritten digits, 8x8, grey. They are part of the package, so no network is needed.
 
-The package stores 17 levels of ink, 0..16. They are spread over 0..255 (value * 255 / 16, rounded), which loses nothing.
+The package stores 17 levels of ink, 0..16. They are spread over 0..255 (value * 255 / 16, rounded), without
+loss.
 """
 
 from pathlib import Path

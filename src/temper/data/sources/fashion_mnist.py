@@ -1,8 +1,9 @@
 """Fashion-MNIST: 70,000 grey images of clothes, 28x28, in ten classes; 60,000 to train, 10,000 to test.
 
-Four ways to come by it, tried in order: a folder named in params.yaml; the folder of Debian's package
-`dataset-fashion-mnist`; that package, fetched with `apt-get download` and unpacked without root; torchvision's mirror.
-Debian packed the same contents again, so the SHA-256 are those of the unpacked files, whichever way they came.
+Four ways to get the files are tried in order: a folder named in params.yaml; the folder of Debian's package
+`dataset-fashion-mnist`; that package, fetched with `apt-get download` and unpacked without root;
+torchvision's mirror. Debian compressed the same contents again, so the SHA-256 digests are those of the
+decompressed files, which are equal for all four ways.
 
 Source: Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747; names of the classes from its README (MIT licence).
 """
@@ -42,7 +43,7 @@ FILES = {
     "t10k-images-idx3-ubyte.gz": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     "t10k-labels-idx1-ubyte.gz": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
-"""File -> SHA-256 of what it unpacks to; computed from Debian's 0.0~git20200523.55506a9-1."""
+"""File -> SHA-256 of its decompressed content, computed from Debian's 0.0~git20200523.55506a9-1."""
 PACKAGE = "dataset-fashion-mnist"
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 MIRRORS = ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",)
@@ -52,10 +53,10 @@ _APT_PATIENCE_S = 180
 
 
 def fetch(params: FashionMnist, project: Path, out: Path) -> list[Row]:
-    """Write the four gzipped IDX files as they came.
+    """Write the four gzipped IDX files unchanged.
 
     Raises:
-        ValueError: If no way worked; lists what was tried and the ways out.
+        ValueError: If no way worked; the message lists the attempts and the ways out.
     """
     attempts: list[tuple[str, Callable[[Path], Path]]] = []
     if params.folder is not None:
@@ -72,15 +73,16 @@ def fetch(params: FashionMnist, project: Path, out: Path) -> list[Row]:
                 _verify(folder)
             except (ValueError, OSError) as error:
                 tried.append(f"{what}: {error}")
-                print(f"fashion-mnist is not to be had from {tried[-1]}", file=sys.stderr)
+                print(f"fashion-mnist: no success with {tried[-1]}", file=sys.stderr)
                 continue
             for name in FILES:
                 shutil.copyfile(folder / name, out / name)
             return _rows(out)
     listed = "; ".join(f"({number}) {text}" for number, text in enumerate(tried, 1))
     raise ValueError(
-        f"Fashion-MNIST could not be fetched. Tried: {listed}. Ways out: install it (`apt-get install {PACKAGE}`), or put its "
-        f"four files ({', '.join(FILES)}) into a folder and name that in ingest.folder, or try again with a network"
+        f"Fashion-MNIST could not be fetched. Tried: {listed}. Ways out: install it (`apt-get install "
+        f"{PACKAGE}`), or put its four files ({', '.join(FILES)}) into a folder and set ingest.folder to it, "
+        "or try again with a network connection"
     )
 
 
@@ -97,10 +99,10 @@ def _rows(folder: Path) -> list[Row]:
 
 
 def _verify(folder: Path) -> None:
-    """Every file is there and unpacks to what it must.
+    """Check that every file exists and has the published content.
 
     Raises:
-        ValueError: If one is missing or damaged.
+        ValueError: If a file is missing or damaged.
     """
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
@@ -113,7 +115,7 @@ def _verify(folder: Path) -> None:
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise ValueError(f"{folder / name} is damaged ({error})") from error
         if hashlib.sha256(content).hexdigest() != expected:
-            raise ValueError(f"{folder / name} is not the published file: its content has another SHA-256")
+            raise ValueError(f"{folder / name} is not the published file: the SHA-256 of its content differs")
 
 
 def _download_package(scratch: Path) -> Path:
@@ -132,7 +134,7 @@ def _download_package(scratch: Path) -> Path:
     try:
         _run([*download, "-q", "download", PACKAGE], scratch)
     except ValueError:
-        # No package lists on this machine (usual in containers): fetch them into a folder of our own.
+        # The machine has no package lists (usual in containers): fetch them into a temporary folder.
         for name in ("lists/partial", "cache/archives/partial"):
             (scratch / name).mkdir(parents=True)
         download += ["-o", f"Dir::State::lists={scratch / 'lists'}", "-o", f"Dir::Cache={scratch / 'cache'}"]
@@ -140,16 +142,16 @@ def _download_package(scratch: Path) -> Path:
         _run([*download, "-q", "download", PACKAGE], scratch)
     found = sorted(scratch.glob(f"{PACKAGE}_*.deb"))
     if not found:
-        raise ValueError("apt-get left no package")
+        raise ValueError("apt-get downloaded no package")
     _run(["dpkg-deb", "-x", str(found[0]), str(scratch / "unpacked")], scratch)
     return scratch / "unpacked" / DEBIAN.relative_to("/")
 
 
 def _run(command: list[str], folder: Path) -> None:
-    """Run a command in a folder; its last words become the error.
+    """Run a command in a folder.
 
     Raises:
-        ValueError: If it fails or takes too long.
+        ValueError: If it fails or takes too long; the message contains its errors.
     """
     try:
         done = subprocess.run(
@@ -164,10 +166,9 @@ def _run(command: list[str], folder: Path) -> None:
     except subprocess.TimeoutExpired as error:
         raise ValueError(f"{command[0]} took longer than {_APT_PATIENCE_S} s") from error
     if done.returncode:
-        words = [
-            line for line in done.stderr.splitlines() if line.startswith("E:")
-        ] or done.stderr.splitlines()
-        raise ValueError(f"{command[0]} failed: {' '.join(words[:2]) or f'status {done.returncode}'}")
+        lines = done.stderr.splitlines()
+        errors = [line for line in lines if line.startswith("E:")] or lines
+        raise ValueError(f"{command[0]} failed: {' '.join(errors[:2]) or f'status {done.returncode}'}")
 
 
 def _download_mirror(url: str, scratch: Path) -> Path:

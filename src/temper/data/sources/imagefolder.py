@@ -1,7 +1,7 @@
-"""A folder of class-named folders of images, optionally below `train/`, `validation/` (or `val/`) and `test/`.
+"""A folder with a subfolder of images per class, optionally below `train/`, `validation/` (`val/`) and `test/`.
 
-Every regular file in a class folder is taken, at any depth; hidden files and folders are not. The files are kept byte for
-byte in one archive. Whether they are images is for prepare to find out.
+Every regular file in a class folder is used, at any depth, except hidden files and folders. The files are
+stored byte for byte in one archive. prepare finds out whether they are images.
 """
 
 import os
@@ -17,23 +17,24 @@ SPLITS = {"train": "train", "validation": "validation", "val": "validation", "te
 
 
 def fetch(params: ImageFolder, project: Path, out: Path) -> list[Row]:
-    """Write `images.zip`; raises as `list_rows`."""
+    """Write `images.zip`; raise the errors of `list_rows`."""
     listing = list_rows(params, project)
     write_archive(listing.names, listing.find, out / NAME)
     return listing.rows
 
 
 def list_rows(params: ImageFolder, project: Path) -> Listing:
-    """Find the images; nothing is read but the names in the folder.
+    """List the images; only the names in the folder are read.
 
     Raises:
-        ValueError: If the folder is missing, holds no class folders or only one, or a class folder is empty.
+        ValueError: If the folder is missing, has no class folders or only one, or a class folder is empty.
     """
     root = project / params.folder
     if not root.is_dir():
         state = "is a file" if root.exists() else "does not exist"
         raise ValueError(
-            f"ingest.folder = {params.folder!r}: {root} {state}; name a folder of class-named folders of images"
+            f"ingest.folder = {params.folder!r}: {root} {state}; "
+            "name a folder with one subfolder of images per class"
         )
     rows = []
     for split, folder in _splits(root):
@@ -44,15 +45,15 @@ def list_rows(params: ImageFolder, project: Path) -> Listing:
     classes = sorted({label for row in rows for label in row.labels})
     if len(classes) == 1:
         raise ValueError(
-            f"{root} holds one class only, {classes[0]!r}; add a folder of images of another class beside it"
+            f"{root} holds one class only, {classes[0]!r}; add a folder with images of another class"
         )
     return Listing(rows, [row.id for row in rows], root.joinpath)
 
 
 def _splits(root: Path) -> list[tuple[str | None, Path]]:
-    """The folders that hold class folders, each with the split it fixes."""
+    """Return the folders that contain class folders, each with the split that it fixes."""
     children = _folders(root)
-    # A class may be called `train` too; it is a split only if folders, not images, lie in it.
+    # A class may also be called `train`: a folder is a split only if it contains folders and no files.
     split = [child for child in children if child.name in SPLITS and _folders(child) and not _files(child)]
     if not split:
         return [(None, root)]
@@ -63,22 +64,23 @@ def _splits(root: Path) -> list[tuple[str | None, Path]]:
                 if child.name in SPLITS
                 else "is neither train, validation (val) nor test"
             )
-            raise ValueError(f"{child} stands beside {split[0].name}/, but {reason}; move or remove it")
+            raise ValueError(f"{child} is beside {split[0].name}/, but {reason}; move or remove it")
     named = [SPLITS[child.name] for child in split]
     if len(set(named)) < len(named):
-        raise ValueError(f"{root} holds both validation/ and val/; keep one of them")
+        raise ValueError(f"{root} has both validation/ and val/; remove one of them")
     if "train" not in named:
-        raise ValueError(f"{root} holds {', '.join(child.name for child in split)}, but no train/; add it")
+        raise ValueError(f"{root} has {', '.join(child.name for child in split)}, but no train/; add it")
     return [(SPLITS[child.name], child) for child in split]
 
 
 def _classes(root: Path, folder: Path) -> Iterator[tuple[Path, list[str]]]:
-    """The class folders, each with its images' names."""
+    """Yield the class folders, each with the names of its images."""
     kinds = _folders(folder)
     if not kinds:
         found = len(_files(folder))
         raise ValueError(
-            f"{folder} holds no class folders ({found} loose files); sort the images into folders named after their classes"
+            f"{folder} holds no class folders ({found} loose files); "
+            "sort the images into one folder per class, named after the class"
         )
     for kind in kinds:
         names = _images(kind)
@@ -90,7 +92,7 @@ def _classes(root: Path, folder: Path) -> Iterator[tuple[Path, list[str]]]:
 
 
 def _images(folder: Path) -> list[str]:
-    """Names of all files at any depth, below the folder, in the order of their parts."""
+    """Return the names of all files at any depth, relative to the folder, sorted by their path parts."""
     found = []
     for place, inner, files in os.walk(folder):
         inner[:] = [name for name in inner if not name.startswith(".")]

@@ -1,4 +1,4 @@
-"""What a source will give, known before anything is copied or decoded."""
+"""The list of a source's examples, made before anything is copied or decoded."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from temper.problem import Row
 
 @dataclass(frozen=True)
 class Listing:
-    """The rows of a source whose files lie in the user's own folder, and where they lie."""
+    """The rows of a source that reads the user's files, and the paths of these files."""
 
     rows: list[Row]
     names: Sequence[str]
-    """Of all files, masks included, as they are called inside the archive."""
+    """Names inside the archive of all files, masks included."""
     find: Callable[[str], Path]
-    """Where the file of a name lies."""
+    """Returns the path of the file of a name."""

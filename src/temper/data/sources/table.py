@@ -1,7 +1,7 @@
 """A CSV or Parquet file with a row per image: its path, labels or mask, optionally split and group.
 
-Paths are relative to the table's folder. Several labels are joined by `;`, or are lists in Parquet. The table decides what
-exists: a file it names must be there. Images and masks are kept byte for byte in one archive.
+Paths are relative to the table's folder. Several labels are joined by `;`, or are lists in Parquet. Every
+file that the table names must exist. Images and masks are stored byte for byte in one archive.
 """
 
 import csv
@@ -19,25 +19,26 @@ SPLITS = {"train": "train", "validation": "validation", "val": "validation", "te
 
 
 def fetch(params: Table, project: Path, out: Path) -> list[Row]:
-    """Write `images.zip`, masks included; raises as `list_rows`."""
+    """Write `images.zip`, masks included; raise the errors of `list_rows`."""
     listing = list_rows(params, project)
     write_archive(listing.names, listing.find, out / NAME)
     return listing.rows
 
 
 def list_rows(params: Table, project: Path) -> Listing:
-    """Read the table; of the files it names, only whether they exist.
+    """Read the table, and check that the files in it exist, without reading them.
 
     Raises:
-        ValueError: If the table or a column is missing, a row is incomplete, a split is unknown or a file does not exist.
+        ValueError: If the table or a column is missing, a row is incomplete, a split is unknown or a file
+            does not exist.
     """
     file = project / params.file
     if not file.is_file():
         raise ValueError(
-            f"ingest.file = {params.file!r}: {file} does not exist; name a .csv or .parquet file"
+            f"ingest.file = {params.file!r}: {file} does not exist; set it to a .csv or .parquet file"
         )
     if params.labels is None and params.mask is None:
-        raise ValueError("ingest.labels and ingest.mask are both null; name the column that holds the truth")
+        raise ValueError("ingest.labels and ingest.mask are both null; set one to the column with the truth")
     table = read_columns(file)
     for key in ("path", "labels", "mask", "split", "group"):
         _require_column(params.file, key, getattr(params, key), list(table))
@@ -55,10 +56,10 @@ def list_rows(params: Table, project: Path) -> Listing:
 
 
 def read_columns(file: Path) -> dict[str, list[Any]]:
-    """The table by columns.
+    """Read the table as columns.
 
     Raises:
-        ValueError: If it is no CSV or Parquet file, or holds no rows.
+        ValueError: If the file is not CSV or Parquet, or has no rows.
     """
     if file.suffix.lower() == ".parquet":
         import pyarrow as pa
@@ -67,13 +68,13 @@ def read_columns(file: Path) -> dict[str, list[Any]]:
         try:
             columns: dict[str, list[Any]] = pq.read_table(file).to_pydict()
         except pa.ArrowInvalid as error:
-            raise ValueError(f"{file} is no Parquet file: {error}") from error
+            raise ValueError(f"{file} is not a Parquet file: {error}") from error
     elif file.suffix.lower() == ".csv":
         try:
             with file.open(encoding="utf-8-sig", newline="") as stream:
                 lines = [line for line in csv.reader(stream, strict=True) if line]
         except (UnicodeDecodeError, csv.Error) as error:
-            raise ValueError(f"{file} is no CSV file in UTF-8: {error}") from error
+            raise ValueError(f"{file} is not a CSV file in UTF-8: {error}") from error
         header = lines[0] if lines else []
         for number, line in enumerate(lines[1:], 1):
             if len(line) != len(header):
@@ -83,10 +84,10 @@ def read_columns(file: Path) -> dict[str, list[Any]]:
         columns = {name.strip(): [line[i] for line in lines[1:]] for i, name in enumerate(header)}
     else:
         raise ValueError(
-            f"ingest.file = {file.name!r} ends in {file.suffix!r}; a table is a .csv or a .parquet file"
+            f"ingest.file = {file.name!r} ends in {file.suffix!r}; a table must be a .csv or .parquet file"
         )
     if not columns or not next(iter(columns.values())):
-        raise ValueError(f"{file} has no rows; a table needs a header and a row per image")
+        raise ValueError(f"{file} has no rows; a table needs a header and one row per image")
     return columns
 
 
@@ -100,7 +101,7 @@ def _require_column(file: str, key: str, name: str | None, found: Sequence[str])
 
 
 def _row(cells: dict[str, Any], where: str, root: Path, files: dict[str, Path]) -> Row:
-    """One row; the files it names are added to `files` under their names in the archive."""
+    """Make a row, and add the files that it names to `files`, under their names in the archive."""
     path, mask = _text(cells["path"]), _text(cells.get("mask"))
     if not path:
         raise ValueError(f"{where} has no path; fill it in or remove the row")
@@ -109,9 +110,9 @@ def _row(cells: dict[str, Any], where: str, root: Path, files: dict[str, Path]) 
     split = _text(cells.get("split"))
     if split and split not in SPLITS:
         near = difflib.get_close_matches(split, list(SPLITS), n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f" (the nearest is {near[0]!r})" if near else ""
         raise ValueError(
-            f"{where} has split {split!r}{hint} Known are train, validation (val) and test, or nothing"
+            f"{where} has split {split!r}{hint}; write train, validation (or val) or test, or leave it empty"
         )
     for name in (path, mask):
         if name:
@@ -136,7 +137,7 @@ def _text(cell: Any) -> str:
 
 
 def _member(path: str) -> str:
-    """A path as a name inside the archive, which must not climb out of it."""
+    """Return the name inside the archive for a path; it never points outside the archive."""
     parts = PurePosixPath(path.replace("\\", "/")).parts
     return "/".join("_up" if part == ".." else part for part in parts if part != "/")
 
@@ -146,12 +147,14 @@ def _check(rows: Sequence[Row], files: dict[str, Path], table: str) -> None:
     for number, row in enumerate(rows, 1):
         if row.path in seen:
             raise ValueError(
-                f"{table} row {number} lists {row.id} a second time; one row per image, several labels joined by `;`"
+                f"{table} row {number} lists {row.id} a second time; "
+                "write one row per image, with several labels joined by `;`"
             )
         seen.add(row.path)
     missing = [file for file in files.values() if not file.is_file()]
     if missing:
         listed = ", ".join(str(file) for file in missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise ValueError(
-            f"{table} names {len(missing)} files that do not exist: {listed}; paths are relative to the table's folder"
+            f"{table} names {len(missing)} files that do not exist: {listed}; "
+            "paths are relative to the table's folder"
         )

@@ -1,8 +1,9 @@
-"""Generated images of shapes: enough to try the whole machinery in seconds, easy enough for a tiny network.
+"""Generated images of shapes: enough to try the whole pipeline in seconds, and easy enough for a tiny network.
 
-Each image has a dim noisy ground and bright filled shapes of random size, place and tint. With `truth: class` there is
-one shape; otherwise one to three different ones, each in its own quarter of the image so that none hides another.
-Masks number the ground 0 and the shapes 1.. in the order of `SHAPES`.
+Each image has a dark noisy background and bright filled shapes of random size, position and colour. With
+`truth: class` there is one shape. Otherwise there are one to three different shapes, each in its own
+quarter of the image, so that no shape hides another. In masks, the background is 0 and the shapes are 1, 2,
+... in the order of `SHAPES`.
 """
 
 from pathlib import Path
@@ -17,7 +18,10 @@ SHAPES = ("circle", "square", "triangle", "cross")
 
 
 def fetch(params: Toys, project: Path, out: Path) -> list[Row]:
-    """Write `images.npy` (uint8 [count, size, size] or [count, size, size, 3]) and, for `truth: mask`, `masks.npy`."""
+    """Write `images.npy` and, for `truth: mask`, `masks.npy` (uint8 [count, size, size]).
+
+    Images are uint8 [count, size, size] or [count, size, size, 3].
+    """
     rng = np.random.default_rng(params.seed)
     size = params.size_px
     images = np.empty((params.count, size, size, 3), np.uint8)
@@ -29,7 +33,7 @@ def fetch(params: Toys, project: Path, out: Path) -> list[Row]:
         labels = tuple(SHAPES[shape] for shape in sorted(shown))
         mask = f"masks.npy#{i}" if params.truth == "mask" else None
         rows.append(Row(f"toy-{i:05d}", f"images.npy#{i}", labels=labels, mask=mask))
-    # Grey toys differ from coloured ones in the mean over channels only.
+    # Grey images are the mean over the channels of the coloured ones.
     np.save(out / "images.npy", images if params.channels == 3 else images.mean(axis=3).astype(np.uint8))
     if params.truth == "mask":
         np.save(out / "masks.npy", masks)
@@ -37,7 +41,7 @@ def fetch(params: Toys, project: Path, out: Path) -> list[Row]:
 
 
 def _choose(i: int, truth: str, rng: np.random.Generator) -> list[int]:
-    """Numbers of the shapes shown; shapes take turns, so that every one is about equally frequent."""
+    """Return the numbers of the shapes in image `i`; the shapes take turns, so they are about equally frequent."""
     first = i % len(SHAPES)
     if truth == "class":
         return [first]
@@ -65,7 +69,7 @@ def _draw(
 
 
 def _outline(shape: int, size: int, left: int, top: int, side: int) -> np.ndarray:
-    """Pixels of a shape, bool [size, size]."""
+    """Return the pixels of a shape, bool [size, size]."""
     canvas = Image.new("1", (size, size))
     draw = ImageDraw.Draw(canvas)
     right, bottom, third = left + side - 1, top + side - 1, side // 3
