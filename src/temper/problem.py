@@ -1,8 +1,9 @@
-"""The seam: the words every room speaks, and the questions a stage may ask of a problem.
+"""The interface between stages and problems, and the types that all packages share.
 
-A *problem* is a kind of question put to an image: which class, which classes, which class at each pixel. Stages never
-guess what kind they serve; they ask. Everything a stage asks stands in `Problem`, and `docs/add-a-problem.md` walks
-through it. This module imports no torch, so that stages which only move files never wait for it.
+A *problem* is a kind of question about an image: which class, which classes, or which class at each pixel.
+Stages do not branch on the kind of problem: they call the methods of `Problem`. `docs/extend.md` explains
+how to add a problem. This module does not import torch, so that stages that only move files do not wait for
+the import.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,44 +16,45 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Inputs: TypeAlias = "Mapping[str, Tensor]"
-"""What the network sees, e.g. `image` (float or uint8 pixels 0..255, [batch, channels, height, width])."""
+"""Inputs of the network, e.g. `image` (float or uint8 pixels 0..255, [batch, channels, height, width])."""
 Targets: TypeAlias = "Mapping[str, Tensor]"
-"""What is true."""
+"""Ground truth of a batch."""
 Outputs: TypeAlias = "Mapping[str, Tensor]"
-"""What the network says: raw, the same keys in training, evaluation and export."""
+"""Raw outputs of the network, with the same keys in training, evaluation and export."""
 Answer: TypeAlias = "Mapping[str, Tensor]"
-"""What the outputs mean, as `Problem.read` gives it and as the deployed file returns it."""
+"""Predictions made from the outputs by `Problem.read`. The deployed file returns them."""
 Columns: TypeAlias = Mapping[str, np.ndarray]
-"""One example, or a whole split with a leading axis, as it lies in the packed files."""
+"""One example as in the packed files, or a whole split with the examples along the first axis."""
 Objective: TypeAlias = "Callable[[nn.Module, Batch], Mapping[str, Tensor]]"
-"""`(network, batch) -> {"loss": scalar, "<term>": scalar, ...}`; supervised training and distillation are objectives."""
+"""`(network, batch) -> {"loss": scalar, "<term>": scalar, ...}`, for supervised training and distillation."""
 
 
 @dataclass(frozen=True)
 class Headline:
-    """The one score by which stages compare networks of a problem."""
+    """The score by which stages compare networks of a problem."""
 
     name: str
-    """Its key in what the meter computes, e.g. `accuracy`."""
+    """Key of the score in the result of `Problem.score`, e.g. `accuracy`."""
     greater_is_better: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One example as its source describes it, before anything was decoded."""
+    """One example as its source describes it, before anything is decoded."""
 
     id: str
-    """Unique within the data set and stable from fetch to fetch."""
+    """Name of the example, unique in the dataset and equal in every fetch."""
     path: str
-    """Where the image lies inside ingest's artifact: `file`, `archive.zip/member` or `file.gz#index`."""
+    """Place of the image in ingest's artifact: `file`, `archive.zip/member` or `file.gz#index`."""
     labels: tuple[str, ...] = ()
-    """Names of what it shows: one for multiclass, any number for multilabel."""
+    """Names of the classes that the image shows: one for multiclass, any number for multilabel."""
     mask: str | None = None
-    """Where its mask lies, like `path`: one class number per pixel, 255 for pixels that do not count."""
+    """Place of the mask, in the same form as `path`. A mask has one class number per pixel, 255 for pixels
+    that do not count."""
     split: str | None = None
-    """`train`, `validation` or `test` where the source fixes it, else None."""
+    """`train`, `validation` or `test` if the source fixes the split, otherwise None."""
     group: str | None = None
-    """Examples of one group (a patient, a scene) never cross splits."""
+    """Name of a group (e.g. a patient or a scene). All examples of a group are in the same split."""
 
 
 @dataclass(frozen=True)
@@ -62,47 +64,48 @@ class Batch:
     inputs: Inputs
     targets: Targets
     weights: "Tensor"
-    """How much each example counts, mean 1 over the data set, shape [batch]."""
+    """Weight of each example in the loss, mean 1 over the dataset, shape [batch]."""
     others: "Targets | None" = None
-    """Targets of the examples mixed in (mixup, cutmix), or None where nothing was mixed."""
+    """Targets of the examples that were mixed in (mixup, CutMix), or None if nothing was mixed."""
     shares: "Tensor | None" = None
-    """Share of the first targets where `others` is set, shape [batch], 0..1."""
+    """Share of `targets` if `others` is set, shape [batch], 0..1."""
 
 
 @dataclass(frozen=True)
 class Emphasis:
-    """What training may ask of a loss beyond being right; the default asks nothing."""
+    """Options of the loss that training may set. By default, none is active."""
 
     smoothing: float = 0.0
-    """Label smoothing: share of the truth spread evenly over the classes, 0..1."""
+    """Label smoothing: share of the target that is spread evenly over the classes, 0..1."""
     offsets: tuple[float, ...] = ()
-    """Added to each class's logit in training only (logit adjustment), nats; empty for none."""
+    """Offset of each class's logit (logit adjustment), in training only, in nats; empty for none."""
     costs: tuple[tuple[float, ...], ...] = ()
-    """`costs[true][said]`: what a confusion costs; adds the expected cost to the loss. Empty for none."""
+    """Cost of each confusion, `costs[true][predicted]`; empty for none. The loss adds the expected cost."""
 
 
 PLAIN = Emphasis()
 
 
 Attention = Literal["none", "se", "eca", "cbam"]
-"""Blocks that weigh feature maps by what they hold: squeeze-and-excitation, efficient channel attention, CBAM."""
+"""Blocks that weight feature maps by content: squeeze-and-excitation, efficient channel attention, CBAM."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadParams:
-    """How a classifier makes one vector of the coarsest feature maps; networks that answer with a map have no such vector."""
+    """Pooling of a classifier's coarsest feature maps to a vector. Networks that return a map do not pool."""
 
     attention: Attention = "none"
-    """Weighs the maps before they are pooled."""
+    """Block that weights the feature maps before pooling."""
     pooling: Literal["average", "max", "average-and-max", "gem", "attention"] = "average"
-    """`gem` is the generalised mean with a learned exponent; `attention` a mean with learned weights of the places."""
+    """How the maps are pooled. `gem` is the generalised mean with a learned exponent; `attention` is a mean
+    with learned weights of the positions."""
 
 
 PLAIN_HEAD = HeadParams()
 
 
 class Backbone(Protocol):
-    """A network without its head: images in, feature maps out."""
+    """A network without its head, from images to feature maps."""
 
     num_channels: tuple[int, ...]
     """Channels of each feature map, finest first."""
@@ -114,95 +117,132 @@ class Backbone(Protocol):
 
 @runtime_checkable
 class Problem(Protocol):
-    """A kind of question put to an image. Members are frozen dataclasses whose fields are their YAML."""
+    """A kind of question about an image. Kinds are frozen dataclasses, and their fields are their YAML."""
 
     kind: str
     classes: tuple[str, ...]
-    """Names of the classes in the order of the network's outputs; empty until `bind` read them from the data."""
+    """Names of the classes in the order of the network's outputs. Empty if `bind` must still read them from
+    the data."""
 
     @property
     def headline(self) -> Headline:
-        """The one score stages compare by."""
+        """The score by which stages compare networks."""
 
     @property
     def scores(self) -> tuple[str, ...]:
-        """Names of all that `score` tells, in its order; known without torch, so that a rule about another is refused early."""
+        """Names of all scores that `score` returns, in the same order.
+
+        They are known without torch, so that a rule about another score is rejected early.
+        """
 
     @property
     def spatial(self) -> frozenset[str]:
-        """Target keys laid out like the image, [batch, height, width]: they flip, crop and paste along with it."""
+        """Keys of targets with the image's layout, [batch, height, width].
+
+        Flips, crops and CutMix move them together with the image.
+        """
 
     def bind(self, rows: Sequence[Row]) -> "Problem":
-        """The same question with what only the data can tell filled in (class names).
+        """Return the same problem, completed with the class names from the data.
 
         Raises:
-            ValueError: If the rows cannot be asked this question: no labels, a single class, unknown labels, no masks.
+            ValueError: If the rows do not fit the problem: no labels, a single class, unknown labels, no
+                masks.
         """
 
     def pack(self, row: Row, images: Mapping[str, np.ndarray]) -> Columns:
-        """How one example's truth becomes columns, once, in prepare; `images` holds what was decoded, unified in size.
+        """Return the ground truth of one example as columns. Called once per example, in prepare.
 
         Args:
             row: The example.
-            images: `image` (uint8 [height, width, channels]) and, where the row names one, `mask` (uint8 [height, width]).
+            images: Decoded images of unified size: `image` (uint8 [height, width, channels]) and, if the
+                row has one, `mask` (uint8 [height, width]).
+
+        Raises:
+            ValueError: If the example's ground truth is not valid, e.g. a mask has an unknown class number.
         """
 
     def strata(self, columns: Columns) -> frozenset[str]:
-        """What rebalancing and stratified splitting count: names of classes, or one name of its own for none; never empty."""
+        """Return the strata of an example, which rebalancing and stratified splitting count; never empty.
+
+        They are the names of its classes, or a special name if it has none.
+        """
 
     def network(self, backbone: Backbone, head: HeadParams = PLAIN_HEAD) -> "nn.Module":
-        """Backbone and head as one module: `Inputs -> Outputs`; the backbone is its attribute `backbone`.
+        """Return backbone and head as one module, `Inputs -> Outputs`, with the attribute `backbone`.
 
         Raises:
-            ValueError: If the problem's networks cannot have such a head.
+            ValueError: If the networks of this problem cannot have such a head.
         """
 
     def loss(self, outputs: Outputs, targets: Targets, emphasis: Emphasis = PLAIN) -> "Tensor":
-        """How wrong, per example, shape [batch], not reduced, nats."""
+        """Return the loss of each example, not reduced, shape [batch], in nats."""
 
     def distance(self, outputs: Outputs, reference: Outputs, *, temperature: float = 1.0) -> "Tensor":
-        """How far from another network's outputs, per example, shape [batch]; 0 where they agree, gradient only to the first."""
+        """Return the distance of each example's outputs from those of another network, shape [batch].
+
+        It is 0 for equal outputs. Only `outputs` gets a gradient.
+        """
 
     def soften(self, outputs: Outputs, temperature: float) -> Outputs:
-        """The same outputs, less sure of themselves by `temperature` (1 changes nothing)."""
+        """Return outputs that are less confident by `temperature`; 1 changes nothing."""
 
     def standardize(self, outputs: Outputs) -> Outputs:
-        """Outputs freed of scale and offset (z-scored logits), for distillation between networks of unlike confidence."""
+        """Remove scale and offset from outputs (z-scored logits).
+
+        Distillation uses this between networks of different confidence.
+        """
 
     @property
     def standardized_share(self) -> float:
-        """Of the directions in which outputs can differ, the share that `standardize` keeps, 0..1; distillation compares the rest raw."""
+        """Share of the directions in which outputs can differ that `standardize` keeps, 0..1.
+
+        Distillation compares the remaining directions without standardising.
+        """
 
     def read(self, outputs: Outputs) -> Answer:
-        """What the outputs mean: probabilities, classes; part of the exported graph."""
+        """Convert outputs to predictions (probabilities, classes). This is part of the exported graph."""
 
     def tally(self, answer: Answer, targets: Targets) -> "Tensor":
-        """What one example adds to the scores, shape [batch, counts]; `score` turns sums of it into scores."""
+        """Return the counts that each example adds to the scores, shape [batch, counts].
+
+        `score` turns sums of them into scores.
+        """
 
     def score(self, totals: "Tensor") -> "dict[str, Tensor]":
-        """Scores by name from summed tallies of shape [..., counts]; each of shape [...]. Holds the headline's name."""
+        """Compute scores from summed tallies.
+
+        Args:
+            totals: Sums of tallies, shape [..., counts].
+
+        Returns:
+            Scores by name, each of shape [...], the headline among them.
+        """
 
     def confusion(self, answer: Answer, targets: Targets) -> "Tensor":
-        """How often each true class (row) was answered with each class (column), shape [classes, classes]."""
+        """Count how often each true class (row) was predicted as each class (column): [classes, classes]."""
 
     def error(self, answer: Answer, targets: Targets) -> "Tensor":
-        """How wrong each answer is, shape [batch], 0 (right and sure) to 1: orders the sheet of worst mistakes."""
+        """Return how wrong each prediction is, shape [batch], from 0 (correct and certain) to 1.
+
+        The sheet of the worst mistakes is sorted by it.
+        """
 
     def decide(self, answer: Answer) -> "Tensor":
-        """What is done by the answer, as whole numbers, shape [batch, ...]: equal where two networks decide alike."""
+        """Return the decisions as integers, shape [batch, ...]; equal where two networks decide equally."""
 
     def caption(self, answer: Answer, targets: Targets) -> str:
-        """One line under an image, e.g. `shirt, said coat 0.93`; takes a batch of one."""
+        """Return a caption for a batch of one example, e.g. `shirt, predicted coat 0.93`."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the data tell the networks: shape of the images and their statistics."""
+    """Facts about the data that networks need: shape of the images and their statistics."""
 
     height_px: int
     width_px: int
     channels: int
     mean: tuple[float, ...] = field(default=())
-    """Per channel, pixels 0..255, over the training split."""
+    """Mean of the pixels (0..255) of each channel over the training split."""
     std: tuple[float, ...] = field(default=())
-    """Per channel, pixels 0..255, over the training split."""
+    """Standard deviation of the pixels (0..255) of each channel over the training split."""

@@ -1,4 +1,4 @@
-"""Laws that every condition keeps."""
+"""Laws of every stress condition."""
 
 import inspect
 from itertools import pairwise
@@ -16,7 +16,7 @@ SIZES = {1: (28, 28), 3: (20, 33)}
 
 
 def make_pool(channels: int) -> ImagePool:
-    """Smooth shapes on a noisy ground, from black to white."""
+    """Make images of smooth shapes on a noisy background, from black to white."""
     rng = np.random.default_rng(channels)
     height, width = SIZES[channels]
     images = rng.integers(0, 60, (64, height, width, channels))
@@ -38,7 +38,7 @@ CASES = [
 ]
 KEYS = torch.arange(64)
 WITHOUT_CHANCE = {"contrast"}
-"""Conditions that do the same to an image whatever the seed."""
+"""Conditions whose effect on an image does not depend on the seed."""
 every_condition = pytest.mark.parametrize(("condition", "pool"), CASES)
 
 

@@ -1,4 +1,4 @@
-"""What distillation asks of every problem, whatever the number of its classes: a teacher that can be heard."""
+"""Laws of distillation for every problem and number of classes: the distance has a useful gradient."""
 
 from dataclasses import replace
 
@@ -23,17 +23,17 @@ def with_classes(toy: Toy, num_classes: int) -> Problem:
 
 
 def random_outputs(toy: Toy, num_classes: int, seed: int, scale: float = 2.0) -> dict[str, torch.Tensor]:
-    """Outputs as the toy's network gives them, for another number of classes."""
+    """Make random outputs with the shapes of the toy's network, for another number of classes."""
     generator = torch.Generator().manual_seed(seed)
     found = toy.network().eval()(toy.batch(8)[0])
     shapes = {name: (value.shape[0], num_classes, *value.shape[2:4]) for name, value in found.items()}
     return {name: scale * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
 
 
-def hear(
+def measure_distance(
     problem: Problem, said: Outputs, wanted: Outputs, *, standardized: bool
 ) -> tuple[torch.Tensor, float]:
-    """Distances by example, and the norm of the gradient of their mean."""
+    """Return the distance of each example, and the norm of the gradient of their mean."""
     leaves = {name: value.clone().requires_grad_() for name, value in said.items()}
     kept = problem.standardized_share if standardized else 0.0
     distance = teaching_distance(problem, leaves, wanted, temperature=TEMPERATURE, kept=kept)
@@ -48,18 +48,18 @@ def test_outputs_that_differ_have_a_distance_whose_gradient_counts(
 ):
     problem = with_classes(toy, num_classes)
     said, wanted = (random_outputs(toy, num_classes, seed) for seed in (0, 1))
-    distance, gradient = hear(problem, said, wanted, standardized=standardized)
-    _, plain = hear(problem, said, wanted, standardized=False)
+    distance, gradient = measure_distance(problem, said, wanted, standardized=standardized)
+    _, plain = measure_distance(problem, said, wanted, standardized=False)
     assert (distance > 1e-3).all()
     assert gradient > 0.05 * plain
-    same, still = hear(problem, wanted, wanted, standardized=standardized)
+    same, still = measure_distance(problem, wanted, wanted, standardized=standardized)
     assert same.abs().max() < 1e-5 and still < 1e-4
 
 
 @pytest.mark.parametrize("num_classes", NUM_CLASSES)
 @pytest.mark.parametrize("standardized", [False, True], ids=["raw", "z-scored"])
 def test_a_student_that_shouts_is_pulled_back(toy: Toy, num_classes: int, standardized: bool):
-    """Outputs that differ by their scale only: nothing else would hold a student's logits."""
+    """The outputs differ only in scale: without this distance, nothing limits the student's logits."""
     problem = with_classes(toy, num_classes)
     wanted = random_outputs(toy, num_classes, 0)
     loud = {name: (5 * value).requires_grad_() for name, value in wanted.items()}
@@ -68,12 +68,12 @@ def test_a_student_that_shouts_is_pulled_back(toy: Toy, num_classes: int, standa
     distance.sum().backward()
     assert (distance > 0).all()
     outward = sum(float((value.grad * wanted[name]).sum()) for name, value in loud.items())
-    assert outward > 0, "a step against the gradient makes the student quieter"
+    assert outward > 0, "a step against the gradient must make the student's logits smaller"
 
 
 def test_multilabel_with_one_label_is_taught():
     toy = TOYS["multilabel"]
     problem = with_classes(toy, 1)
     said, wanted = (random_outputs(toy, 1, seed) for seed in (0, 1))
-    distance, gradient = hear(problem, said, wanted, standardized=True)
+    distance, gradient = measure_distance(problem, said, wanted, standardized=True)
     assert (distance > 0).all() and gradient > 1e-2

@@ -1,4 +1,4 @@
-"""Laws that every pooling and attention keeps: it learns, is exported, quantized, and looked into."""
+"""Laws of every pooling and attention: it learns, can be exported and quantized, and shows its features."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Laws that every problem keeps."""
+"""Laws of every kind of problem."""
 
 import json
 from dataclasses import replace
@@ -223,7 +223,7 @@ def test_export_and_int8_keep_the_keys_and_stay_within_drift(toy: Toy, tmp_path:
                 assert (answer[key] != value).float().mean() < gap
     costs = [measure_cost(tmp_path / name, FACTS) for name in ("fp32.onnx", "int8.onnx")]
     assert costs[0].macs == costs[1].macs > 0
-    # Batch normalisation is folded into the convolutions: one number per channel stays of its two.
+    # Batch normalisation is folded into the convolutions: of its two numbers per channel, one remains.
     assert costs[1].params <= count_parameters(network)
     one = small(images.numpy()[:1])
     assert all(value.shape[0] == 1 for value in one.values())

@@ -1,4 +1,4 @@
-"""Kinds of questions, one file each; `AnyProblem` is the whole registry."""
+"""Kinds of problems, one file per kind. `AnyProblem` is the list of all kinds."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -14,12 +14,12 @@ AnyProblem = Annotated[Multiclass | Multilabel | Segmentation, Field(discriminat
 
 
 def dump(problem: Problem) -> dict[str, Any]:
-    """A problem as a JSON value, as artifacts keep it."""
+    """Return a problem as a JSON value, as artifacts store it."""
     return _ADAPTER.dump_python(problem, mode="json")
 
 
 def load(value: Mapping[str, Any]) -> Problem:
-    """The problem that `dump` wrote."""
+    """Return the problem from a value that `dump` returned."""
     return _ADAPTER.validate_python({**value, "classes": tuple(value["classes"])})
 
 

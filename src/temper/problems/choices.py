@@ -1,4 +1,4 @@
-"""One class out of several at each place: what problems share whose `logits` are [batch, classes, *space]."""
+"""Functions for problems with one of several classes per position, with `logits` [batch, classes, *space]."""
 
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def loss(outputs: Outputs, labels: "Tensor", emphasis: Emphasis) -> "Tensor":
-    """Cross-entropy per example, with everything training may ask for."""
+    """Return the cross-entropy of each example, with all options of `Emphasis`."""
     from temper.maths.losses import cross_entropy
 
     return cross_entropy(
@@ -22,21 +22,24 @@ def loss(outputs: Outputs, labels: "Tensor", emphasis: Emphasis) -> "Tensor":
 
 
 def distance(outputs: Outputs, reference: Outputs, temperature: float) -> "Tensor":
-    """Kullback-Leibler divergence of the softened class probabilities, per example."""
+    """Return the Kullback-Leibler divergence of the softened class probabilities of each example."""
     from temper.maths.distances import softmax_kl
 
     return softmax_kl(outputs["logits"], reference["logits"], temperature=temperature)
 
 
 def standardize(outputs: Outputs) -> Outputs:
-    """z-scored logits."""
+    """Return z-scored logits."""
     from temper.maths.distances import z_score
 
     return {"logits": z_score(outputs["logits"])}
 
 
 def standardized_share(num_classes: int) -> float:
-    """Share of the directions that z-scored logits keep: of all but the offset, which says nothing, all but the scale.
+    """Return the share of the directions that z-scored logits keep.
+
+    The offset of the logits has no meaning, so num_classes - 1 directions count. z-scoring removes one of
+    them, the scale.
 
     Example:
         >>> standardized_share(2), standardized_share(3), standardized_share(10) > 0.88

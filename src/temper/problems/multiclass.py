@@ -1,4 +1,4 @@
-"""Which one of several classes does the image show?"""
+"""Multiclass classification: which one of several classes does the image show?"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,11 +28,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Multiclass:
-    """Exactly one class per image. Target `label` [batch], output `logits` and answer `probabilities` [batch, classes]."""
+    """Exactly one class per image.
+
+    The target is `label` [batch], the output `logits` and the answer `probabilities`, both [batch, classes].
+    """
 
     kind: Literal["multiclass"]
     classes: tuple[str, ...] = ()
-    """Names in the order of the outputs; left out, they are read from the data and sorted."""
+    """Names of the classes in the order of the outputs. If left out, they are read from the data and
+    sorted."""
 
     @property
     def headline(self) -> Headline:
@@ -48,7 +52,7 @@ class Multiclass:
 
     def bind(self, rows: Sequence[Row]) -> "Multiclass":
         if missing := without_labels(rows):
-            raise ValueError(f"no label for {missing}; multiclass needs exactly one per image")
+            raise ValueError(f"no label for {missing}; multiclass needs exactly one label per image")
         for row in rows:
             if len(row.labels) > 1:
                 several = ", ".join(row.labels)
@@ -88,7 +92,7 @@ class Multiclass:
         return {"probabilities": outputs["logits"].float().softmax(dim=1)}
 
     def tally(self, answer: Answer, targets: Targets) -> "Tensor":
-        """Columns: right answers by true class, then examples by true class."""
+        """Return the correct predictions by true class, then the examples by true class, [batch, counts]."""
         import torch
         from torch.nn.functional import one_hot
 
@@ -113,13 +117,14 @@ class Multiclass:
         return count_pairs(targets["label"], answer["probabilities"].argmax(dim=1), len(self.classes))
 
     def error(self, answer: Answer, targets: Targets) -> "Tensor":
-        """1 minus the probability of the true class."""
+        """Return 1 minus the probability of the true class."""
         return 1 - answer["probabilities"].gather(1, targets["label"][:, None]).squeeze(1)
 
     def decide(self, answer: Answer) -> "Tensor":
         return answer["probabilities"].argmax(dim=1)
 
     def caption(self, answer: Answer, targets: Targets) -> str:
-        said = int(answer["probabilities"][0].argmax())
-        sure = float(answer["probabilities"][0, said])
-        return f"{self.classes[int(targets['label'][0])]}, said {self.classes[said]} {sure:.2f}"
+        predicted = int(answer["probabilities"][0].argmax())
+        probability = float(answer["probabilities"][0, predicted])
+        true = self.classes[int(targets["label"][0])]
+        return f"{true}, predicted {self.classes[predicted]} {probability:.2f}"

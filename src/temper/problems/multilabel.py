@@ -1,4 +1,4 @@
-"""Which of several classes does the image show? Any number of them may be right."""
+"""Multilabel classification: which of several classes does the image show? It may show any number of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,18 +26,22 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 NOTHING = "(none)"
-"""Stratum of the examples that show no class."""
+"""Stratum of examples that show no class."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Multilabel:
-    """Any number of classes per image. Target `labels` (0 or 1), output `logits`, answer `probabilities`: [batch, classes]."""
+    """Any number of classes per image.
+
+    The target is `labels` (0 or 1), the output `logits` and the answer `probabilities`, all [batch, classes].
+    """
 
     kind: Literal["multilabel"]
     classes: tuple[str, ...] = ()
-    """Names in the order of the outputs; left out, they are read from the data and sorted."""
+    """Names of the classes in the order of the outputs. If left out, they are read from the data and
+    sorted."""
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """Probability from which a class counts as said."""
+    """Smallest probability with which a class is predicted."""
 
     @property
     def headline(self) -> Headline:
@@ -55,7 +59,8 @@ class Multilabel:
         classes = bind_classes(self.classes, rows, least=1)
         if len(classes) == 1 and all(row.labels for row in rows):
             raise ValueError(
-                f"every example is labelled {classes[0]!r}, the only class: there is nothing to tell apart; add examples without it"
+                f"every example has the label {classes[0]!r}, and there is no other class; "
+                "add examples without this label"
             )
         return replace(self, classes=classes)
 
@@ -63,8 +68,8 @@ class Multilabel:
         return {"labels": np.asarray([name in row.labels for name in self.classes], dtype=np.float32)}
 
     def strata(self, columns: Columns) -> frozenset[str]:
-        said = frozenset(name for name, yes in zip(self.classes, columns["labels"], strict=True) if yes)
-        return said or frozenset({NOTHING})
+        shown = frozenset(name for name, yes in zip(self.classes, columns["labels"], strict=True) if yes)
+        return shown or frozenset({NOTHING})
 
     def network(self, backbone: Backbone, head: HeadParams = PLAIN_HEAD) -> "nn.Module":
         from temper.networks.heads import Classifier
@@ -76,7 +81,8 @@ class Multilabel:
 
         if emphasis.costs:
             raise ValueError(
-                "a cost matrix says nothing about several labels at once; set augment.balance.method to weights"
+                "a cost matrix is not defined for several labels per image; "
+                "set augment.balance.method to weights"
             )
         return binary_cross_entropy(
             outputs["logits"],
@@ -106,13 +112,17 @@ class Multilabel:
         return {"probabilities": outputs["logits"].float().sigmoid()}
 
     def tally(self, answer: Answer, targets: Targets) -> "Tensor":
-        """Columns: rightly said, wrongly said and missed by class, then whether all was right, then 1."""
+        """Return the counts of each example, [batch, counts].
+
+        They are true positives, false positives and false negatives by class, then whether all classes are
+        correct, then 1.
+        """
         import torch
 
         true = targets["labels"] > 0.5
-        said = answer["probabilities"] >= self.threshold
-        exact = (true == said).all(dim=1, keepdim=True)
-        counts = [true & said, ~true & said, true & ~said, exact, torch.ones_like(exact)]
+        predicted = answer["probabilities"] >= self.threshold
+        exact = (true == predicted).all(dim=1, keepdim=True)
+        counts = [true & predicted, ~true & predicted, true & ~predicted, exact, torch.ones_like(exact)]
         return torch.cat(counts, dim=1).double()
 
     def score(self, totals: "Tensor") -> "dict[str, Tensor]":
@@ -129,12 +139,12 @@ class Multilabel:
         }
 
     def confusion(self, answer: Answer, targets: Targets) -> "Tensor":
-        """How often each shown class (row) came with each said class (column)."""
-        said = (answer["probabilities"] >= self.threshold).double()
-        return ((targets["labels"] > 0.5).double().T @ said).long()
+        """Count how often each true class (row) occurred together with each predicted class (column)."""
+        predicted = (answer["probabilities"] >= self.threshold).double()
+        return ((targets["labels"] > 0.5).double().T @ predicted).long()
 
     def error(self, answer: Answer, targets: Targets) -> "Tensor":
-        """The largest distance of a probability from the truth."""
+        """Return the largest difference between a probability and its target."""
         return (answer["probabilities"] - targets["labels"]).abs().amax(dim=1)
 
     def decide(self, answer: Answer) -> "Tensor":
@@ -143,5 +153,5 @@ class Multilabel:
     def caption(self, answer: Answer, targets: Targets) -> str:
         true = [name for name, yes in zip(self.classes, targets["labels"][0], strict=True) if yes > 0.5]
         chances = zip(self.classes, answer["probabilities"][0].tolist(), strict=True)
-        said = [f"{name} {chance:.2f}" for name, chance in chances if chance >= self.threshold]
-        return f"{' + '.join(true) or 'nothing'}, said {' + '.join(said) or 'nothing'}"
+        predicted = [f"{name} {chance:.2f}" for name, chance in chances if chance >= self.threshold]
+        return f"{' + '.join(true) or 'nothing'}, predicted {' + '.join(predicted) or 'nothing'}"

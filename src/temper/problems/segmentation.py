@@ -1,4 +1,4 @@
-"""Which class does each pixel show?"""
+"""Segmentation: which class does each pixel show?"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,18 +25,22 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 IGNORED = 255
-"""Pixels of a mask that do not count; the same number as in `temper.maths.losses`."""
+"""Value of pixels of a mask that do not count; the same number as in `temper.maths.losses`."""
 NOTHING = "(all ignored)"
-"""Stratum of the examples whose every pixel is ignored."""
+"""Stratum of examples in which all pixels are ignored."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Segmentation:
-    """One class per pixel. Target `mask` and answer `classes` [batch, height, width], output `logits` [batch, classes, height, width]."""
+    """One class per pixel.
+
+    The target `mask` and the answer `classes` are [batch, height, width], the output `logits` is
+    [batch, classes, height, width].
+    """
 
     kind: Literal["segmentation"]
     classes: tuple[str, ...]
-    """Names of the class numbers in the masks, from 0; 255 in a mask marks pixels that do not count."""
+    """Names of the class numbers in the masks, from 0. Pixels with 255 do not count."""
 
     @property
     def headline(self) -> Headline:
@@ -53,12 +57,13 @@ class Segmentation:
     def bind(self, rows: Sequence[Row]) -> "Segmentation":
         if len(self.classes) < 2:
             raise ValueError(
-                f"problem.classes names {len(self.classes)} class; name at least two, background first"
+                f"problem.classes has {len(self.classes)} names, but segmentation needs at least two; "
+                "name the classes in the order of their numbers, background first"
             )
         missing = [row.path for row in rows if row.mask is None]
         if missing:
             raise ValueError(
-                f"no mask for {missing[0]} and {len(missing) - 1} more; segmentation needs one per image"
+                f"no mask for {missing[0]} and {len(missing) - 1} more; segmentation needs one mask per image"
             )
         return self
 
@@ -67,8 +72,9 @@ class Segmentation:
         unknown = mask[(mask >= len(self.classes)) & (mask != IGNORED)]
         if unknown.size:
             raise ValueError(
-                f"the mask {row.mask} holds class number {int(unknown.flat[0])}, but problem.classes names "
-                f"{len(self.classes)} (0..{len(self.classes) - 1}; 255 is ignored); name it there or correct the mask"
+                f"the mask {row.mask} contains class number {int(unknown.flat[0])}, but problem.classes has "
+                f"{len(self.classes)} names (0..{len(self.classes) - 1}; 255 is ignored); "
+                "add the name there or correct the mask"
             )
         return {"mask": mask}
 
@@ -83,8 +89,9 @@ class Segmentation:
 
         if head != PLAIN_HEAD:
             raise ValueError(
-                f"head = {{pooling: {head.pooling}, attention: {head.attention}}}: a segmentation answers with a map and pools "
-                "nothing; leave `head` out (a small-resnet takes attention in its blocks: backbone.attention)"
+                f"head = {{pooling: {head.pooling}, attention: {head.attention}}}: a segmentation network "
+                "pools nothing; leave `head` out (a small-resnet can have attention in its blocks: "
+                "backbone.attention)"
             )
         return Segmenter(backbone, num_classes=len(self.classes))
 
@@ -108,37 +115,43 @@ class Segmentation:
         return {"classes": outputs["logits"].argmax(dim=1)}
 
     def tally(self, answer: Answer, targets: Targets) -> "Tensor":
-        """Columns: by class, pixels that are it and were said to be (both), pixels said, pixels true."""
+        """Return three pixel counts by class, [batch, counts].
+
+        They are the pixels that have this class and were predicted as it, those that were predicted as it,
+        and those that have it.
+        """
         import torch
 
         valid = targets["mask"] != IGNORED
         by_class = []
         for number in range(len(self.classes)):
             true = (targets["mask"] == number) & valid
-            said = (answer["classes"] == number) & valid
-            by_class.append(torch.stack([(true & said).sum((1, 2)), said.sum((1, 2)), true.sum((1, 2))]))
+            predicted = (answer["classes"] == number) & valid
+            by_class.append(
+                torch.stack([(true & predicted).sum((1, 2)), predicted.sum((1, 2)), true.sum((1, 2))])
+            )
         return torch.stack(by_class, dim=-1).permute(1, 0, 2).flatten(1).double()
 
     def score(self, totals: "Tensor") -> "dict[str, Tensor]":
         from temper.maths.tallies import mean_where, share
 
-        both, said, true = totals.chunk(3, dim=-1)
-        seen = (said + true) > 0
+        both, predicted, true = totals.chunk(3, dim=-1)
+        seen = (predicted + true) > 0
         return {
-            "mean_iou": mean_where(share(both, said + true - both), seen),
-            "mean_dice": mean_where(share(2 * both, said + true), seen),
+            "mean_iou": mean_where(share(both, predicted + true - both), seen),
+            "mean_dice": mean_where(share(2 * both, predicted + true), seen),
             "pixel_accuracy": share(both.sum(dim=-1), true.sum(dim=-1)),
         }
 
     def confusion(self, answer: Answer, targets: Targets) -> "Tensor":
-        """How many pixels of each class (row) were said to be of each class (column)."""
+        """Count the pixels of each true class (row) that were predicted as each class (column)."""
         from temper.maths.tallies import count_pairs
 
         valid = targets["mask"] != IGNORED
         return count_pairs(targets["mask"][valid].long(), answer["classes"][valid].long(), len(self.classes))
 
     def error(self, answer: Answer, targets: Targets) -> "Tensor":
-        """Share of the pixels that are wrong."""
+        """Return the share of wrong pixels."""
         valid = targets["mask"] != IGNORED
         wrong = ((answer["classes"] != targets["mask"]) & valid).sum((1, 2)).double()
         return wrong / valid.sum((1, 2)).clamp(min=1)

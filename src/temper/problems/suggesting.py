@@ -1,4 +1,4 @@
-"""Which kind of question a data set asks, by the truth that its rows carry."""
+"""Suggestion of the kind of problem of a dataset, from the labels and masks of its rows."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,14 +10,16 @@ from temper.problems.segmentation import IGNORED, Segmentation
 
 
 def suggest_problem(rows: Sequence[Row], *, numbers: Sequence[int] = ()) -> Problem:
-    """The problem that fits some rows: masks ask for each pixel, several labels (or none) for each label, one label for the class.
+    """Return the problem that fits the rows.
+
+    Masks give segmentation, exactly one label per row gives multiclass, and anything else gives multilabel.
 
     Args:
-        rows: All of them.
-        numbers: Class numbers found in the masks.
+        rows: All rows of the dataset.
+        numbers: Class numbers in the masks.
 
     Raises:
-        ValueError: If the masks' numbers are no class numbers, or the rows cannot be asked that question.
+        ValueError: If the masks have fewer than two class numbers, or the rows do not fit the problem.
     """
     if any(row.mask for row in rows):
         problem: Any = _name_classes(sorted({*numbers} - {IGNORED}), ignored=IGNORED in numbers)
@@ -36,7 +38,8 @@ def _name_classes(numbers: Sequence[int], *, ignored: bool) -> Segmentation:
             else ""
         )
         raise ValueError(
-            f"the masks hold one class number only ({', '.join(map(str, numbers)) or 'none'}){also}: a mask numbers its classes 0, 1, 2, ..."
+            f"the masks contain fewer than two class numbers ({', '.join(map(str, numbers)) or 'none'})"
+            f"{also}: classes in a mask must be numbered 0, 1, 2, ..."
         )
     names = ("background", *(f"class-{number}" for number in range(1, numbers[-1] + 1)))
     return Segmentation(kind="segmentation", classes=names)

@@ -1,4 +1,4 @@
-"""Stages run and sealed in tests as the command line does it, without the command line."""
+"""Running stages and writing their artifacts in tests, as the command line does."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module

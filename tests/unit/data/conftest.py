@@ -1,4 +1,4 @@
-"""A chain of stages on any parameters, in a folder of the test's own."""
+"""Fixture that runs a chain of stages with given parameters, in a temporary folder."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from tests.unit.data.chain import Run, seal
 
 @pytest.fixture
 def run_chain(tmp_path: Path) -> Run:
-    """Runs ingest, prepare and augment of a project in `tmp_path` and returns their artifacts by name."""
+    """Return a function that runs ingest, prepare and augment in `tmp_path` and returns their artifacts."""
 
     def run(last: str = "augment", **sections: Any) -> dict[str, Artifact]:
         params = {

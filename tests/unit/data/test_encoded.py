@@ -204,7 +204,5 @@ def test_an_image_is_stretched_into_its_place(size: tuple[int, int], channels: i
     pixels = np.random.default_rng(0).integers(0, 256, (*size, channels), np.uint8)
     places = np.full((3, 8, 8, channels), 77, np.uint8)
     assert np.array_equal(stretch(pixels, 8, 8, places[1]), stretch(pixels, 8, 8))
-    assert np.array_equal(places[1], stretch(pixels, 8, 8)), (
-        "`out` itself must be filled"
-    )
+    assert np.array_equal(places[1], stretch(pixels, 8, 8)), "`out` itself must be filled"
     assert (places[[0, 2]] == 77).all()

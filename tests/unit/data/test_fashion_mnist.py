@@ -15,7 +15,7 @@ Seen = list[str]
 
 
 def fill(folder: Path) -> None:
-    """The four files in small: 6 images to train, 3 to test."""
+    """Write the four files in small: 6 training images and 3 test images."""
     folder.mkdir(parents=True, exist_ok=True)
     for prefix, count in (("train", 6), ("t10k", 3)):
         pixels = np.arange(count * 4, dtype=np.uint8).tobytes()
@@ -27,7 +27,10 @@ def fill(folder: Path) -> None:
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Seen]:
-    """A machine without the package; the small files are the published ones; commands and URLs fail and are noted."""
+    """A machine without the package, for which the small files are the published ones.
+
+    Commands and URLs fail and are recorded.
+    """
     fill(tmp_path / "good")
     digests = {
         name: hashlib.sha256(gzip.decompress((tmp_path / "good" / name).read_bytes())).hexdigest()
@@ -83,7 +86,7 @@ def test_then_the_package_fetched_and_unpacked(
 ) -> None:
     root, seen = world
     monkeypatch.setattr(fashion_mnist, "_run", package_server(seen, needs_update=False))
-    monkeypatch.setattr(fashion_mnist, "DEBIAN", Path("/usr/share/datasets/fashion-mnist-that-nobody-has"))
+    monkeypatch.setattr(fashion_mnist, "DEBIAN", Path("/usr/share/datasets/fashion-mnist-not-installed"))
     assert len(fetch(root)) == 9
     assert seen == ["download", "-x"]
 
@@ -93,7 +96,7 @@ def test_package_lists_are_fetched_where_there_are_none(
 ) -> None:
     root, seen = world
     monkeypatch.setattr(fashion_mnist, "_run", package_server(seen, needs_update=True))
-    monkeypatch.setattr(fashion_mnist, "DEBIAN", Path("/usr/share/datasets/fashion-mnist-that-nobody-has"))
+    monkeypatch.setattr(fashion_mnist, "DEBIAN", Path("/usr/share/datasets/fashion-mnist-not-installed"))
     assert len(fetch(root)) == 9
     assert seen == ["download", "update", "download", "-x"]
 
@@ -147,7 +150,7 @@ def test_the_last_error_lists_all_that_was_tried_and_the_ways_out(world: tuple[P
 
 @pytest.mark.parametrize(
     ("damage", "message"),
-    [("cut", "is damaged"), ("other", "not the published file"), ("gone", "lacks t10k")],
+    [("cut", "is damaged"), ("other", "not the published file"), ("gone", "good lacks t10k-labels")],
 )
 def test_damaged_files_are_refused(world: tuple[Path, Seen], damage: str, message: str) -> None:
     root, _ = world

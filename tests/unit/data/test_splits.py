@@ -66,7 +66,7 @@ def test_a_class_absent_from_a_split_is_named_with_the_way_out() -> None:
     strata = classes(*["a"] * 20, "b", "b")
     splits = assign_splits(rows_of(*[None] * 22), strata, **OPEN)
     with pytest.raises(
-        ValueError, match=r"class 'b' has no example in the \w+ split .*; each split needs one, so at least 3"
+        ValueError, match=r"class 'b' has no example in the \w+ split .* at least 3 .*add images"
     ):
         check_strata(count_strata(splits, strata), official=frozenset())
 
@@ -75,14 +75,14 @@ def test_a_class_absent_from_an_official_split_is_named() -> None:
     rows = rows_of(*["train"] * 20, *["test"] * 2)
     strata = classes(*["a", "b"] * 10, "a", "a")
     counts = count_strata(assign_splits(rows, strata, **OPEN), strata)
-    message = r"class 'b' has no example in the test split \(9 in train, 1 in validation\); the source fixes this split"
+    message = r"class 'b' has no example in the test split \(9 in train, 1 in validation\); the source fixes"
     with pytest.raises(ValueError, match=message):
         check_strata(counts, official=frozenset({"train", "test"}))
 
 
 def test_a_group_in_two_official_splits_is_an_error() -> None:
     rows = [Row("x", "x", split="train", group="p1"), Row("y", "y", split="test", group="p1")]
-    with pytest.raises(ValueError, match="group 'p1' stands in two official splits: x in train, y in test"):
+    with pytest.raises(ValueError, match=r"group 'p1' .*two official splits: x in train, y in test"):
         assign_splits(rows, classes("a", "a"), **OPEN)
 
 
@@ -204,7 +204,7 @@ def test_what_is_new_of_a_group_goes_where_the_group_is() -> None:
 
 
 def test_where_too_many_are_held_nobody_is_moved() -> None:
-    """The source shrank: what is left stays, even if the shares are not met any more."""
+    """The source shrank: the remaining images stay, even if the shares are no longer reached."""
     strata = classes(*["a", "b"] * 20)
     kept = ["test"] * 20 + ["train"] * 10 + ["validation"] * 10
     assert assign_splits(rows_of(*[None] * 40), strata, **OPEN, kept=kept) == kept

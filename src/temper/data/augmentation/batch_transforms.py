@@ -1,8 +1,8 @@
 """Augmentation of whole batches during training: flip, shift, random resized crop, cutout, mixup, CutMix.
 
-Every random number comes from the counter-based generator and depends only on the seed and the number of
-the draw (or of the example, or of the step). So an image looks the same for any number of ranks, and in a
-resumed run. Nothing is padded or copied beforehand.
+Every random number depends only on the seed and on the number of the draw, the example or the step. It comes
+from the counter-based generator, or for mixing from a generator that is seeded for each step. So an image
+looks the same for any number of ranks, and in a resumed run. Nothing is padded or copied beforehand.
 """
 
 import functools

@@ -104,14 +104,14 @@ def _cost_matrix(costs: Mapping[str, Mapping[str, float]], classes: Sequence[str
             "augment.balance.method is costs, but augment.balance.costs is empty; "
             "write {true class: {predicted class: cost}}"
         )
-    for true, said in costs.items():
-        for name in (true, *said):
+    for true, row in costs.items():
+        for name in (true, *row):
             if name not in classes:
                 near = difflib.get_close_matches(name, classes, n=1, cutoff=0.4)
                 hint = f"the nearest is {near[0]!r}" if near else f"the classes are {', '.join(classes)}"
                 raise ValueError(f"augment.balance.costs names {name!r}, which is not a class; {hint}")
-        for name, cost in said.items():
+        for name, cost in row.items():
             if cost < 0 or (name == true and cost):
                 rule = "a correct answer must cost 0" if name == true else "a cost must be 0 or more"
                 raise ValueError(f"augment.balance.costs.{true}.{name} = {cost:g}: {rule}")
-    return [[float(costs.get(true, {}).get(said, 0.0)) for said in classes] for true in classes]
+    return [[float(costs.get(true, {}).get(predicted, 0.0)) for predicted in classes] for true in classes]

@@ -1,4 +1,4 @@
-"""A sheet of small images in lines, each line with its name: for the eye, before anything is trained."""
+"""A sheet of small images in named lines, for looking at the data before training."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +22,8 @@ _COLOURS = np.array(
     ],
     np.float32,
 )
-"""Of class numbers in masks, in turn; 0 stays as it is."""
+"""Colours of the class numbers in masks, repeated if there are more classes; pixels of class 0 are not
+coloured."""
 
 
 def write_sheet(lines: Sequence[tuple[str, Sequence[np.ndarray]]], path: Path) -> None:
@@ -48,7 +49,7 @@ def write_sheet(lines: Sequence[tuple[str, Sequence[np.ndarray]]], path: Path) -
 
 
 def tint(image: np.ndarray, columns: Mapping[str, np.ndarray], spatial: frozenset[str]) -> np.ndarray:
-    """An image with its masks laid over it in colours; as it is where it has none."""
+    """Return an image with its masks drawn over it in colours; without masks, return it unchanged."""
     for name in sorted(spatial & set(columns)):
         numbers = np.asarray(columns[name])
         if numbers.shape != image.shape[:2]:

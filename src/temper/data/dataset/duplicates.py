@@ -1,11 +1,12 @@
-"""Equal images, found by their pixels after unifying: they must not stand on both sides of a split.
+"""Equal images, found by their unified pixels: they must not be in two splits.
 
-What a careful person would do with each set of equal images:
+The first rule that applies to a set of equal images decides:
 
-- some are in the official test split: those stay, all of them, since an official test split stays what it is; the others go;
-- they are labelled differently: all go, since nobody knows which is right;
-- some are in the official validation split: the first of those stays, the others go;
-- else the first stays, the others go.
+- Some are in the official test split: all of those stay, because an official test split is not changed. The
+  others are dropped.
+- Their labels differ: all are dropped, because the correct label is unknown.
+- Some are in the official validation split: the first of those stays. The others are dropped.
+- Otherwise the first one stays. The others are dropped.
 """
 
 import hashlib
@@ -17,29 +18,29 @@ from jaxtyping import UInt8
 from temper.problem import Row
 
 IN_TEST = "the same image is in the official test split"
-CONTRADICTION = "the same image carries other labels elsewhere"
+CONTRADICTION = "the same image has other labels elsewhere"
 IN_VALIDATION = "the same image is in the official validation split"
-REPEATED = "the same image comes earlier"
+REPEATED = "the same image occurs earlier"
 
 
 def digest_pixels(images: UInt8[np.ndarray, "rows ..."]) -> list[str]:
-    """A digest of each image's pixels, in hexadecimal."""
+    """Return a hexadecimal digest of the pixels of each image."""
     return [hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest() for image in images]
 
 
 def find_duplicates(
     rows: Sequence[Row], pixels: Sequence[str] | np.ndarray, truths: Sequence[object] | np.ndarray
 ) -> dict[int, str]:
-    """Which rows must go because an equal image stays, and why.
+    """Find the rows to drop because they have equal images.
 
     Args:
-        rows: The examples; only their official splits are looked at.
-        pixels: Digest of each example's image.
-        truths: What is true of each example, hashable: equal images with unequal truths contradict each
+        rows: The examples. Only their official splits are read.
+        pixels: Digest of the pixels of each example.
+        truths: Ground truth of each example, hashable. Equal images with different truths contradict each
             other.
 
     Returns:
-        Number of the row -> reason, as on the list of dropped ones.
+        Number of the row -> reason, for the list of dropped images.
     """
     dropped: dict[int, str] = {}
     for numbers in _equal(np.asarray(pixels)):
@@ -59,7 +60,7 @@ def find_duplicates(
 
 
 def _equal(keys: np.ndarray) -> Iterator[list[int]]:
-    """Numbers of the equal keys, rising, for each key that occurs more than once."""
+    """Yield the numbers of equal keys, in increasing order, for each key that occurs more than once."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)) + 1

@@ -1,10 +1,11 @@
-"""Splits as few large files: one array per column, the examples along its first axis, rows of a table beside them.
+"""Splits as a few large files: an array per column, with examples along the first axis, and a table of rows.
 
-`train/image.npy` is uint8 [examples, height, width, channels]; every other file is a column of the truth,
-as the problem packs it. The test split has a reader of its own, `held_out`: only evaluate may call it.
+`train/image.npy` is uint8 [examples, height, width, channels]. Every other file is a column of the ground
+truth, as the problem packs it. The test split has a separate reader, `held_out`, which only evaluate may
+call.
 
-Where the training images are kept encoded, they lie in `encoded/` (`data/encoded.py`) and `train/` holds
-the truth only.
+If the training images are stored encoded, they are in `encoded/` (`data/images/encoded.py`), and `train/`
+contains only the ground truth.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -33,7 +34,7 @@ def write_split(folder: Path, columns: Mapping[str, np.ndarray], numbers: np.nda
 def write_array(
     path: Path, chunks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> None:
-    """Write a .npy file piece by piece; written, not mapped, so that it does not count as memory of the process."""
+    """Write a .npy file chunk by chunk. It is not mapped, so it does not count as memory of the process."""
     with path.open("wb") as stream:
         head = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(stream, head)
@@ -42,7 +43,7 @@ def write_array(
 
 
 def measure(folder: Path) -> Facts:
-    """Shape and statistics of a split's images, exact: from a histogram of its pixels."""
+    """Return shape and exact statistics of the images of a split, from a histogram of the pixels."""
     images = np.load(folder / "image.npy", mmap_mode="r")
     num_examples, height, width, channels = images.shape
     counts = np.zeros((channels, 256), np.int64)
@@ -58,7 +59,7 @@ def measure(folder: Path) -> Facts:
 
 
 def write_table(path: Path, columns: Mapping[str, Any]) -> None:
-    """Write a readable table of rows as Parquet; columns are sequences or Arrow arrays."""
+    """Write a table of rows as Parquet; columns are sequences or Arrow arrays."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -72,7 +73,7 @@ def write_table(path: Path, columns: Mapping[str, Any]) -> None:
 
 
 def read_table(path: Path, names: Sequence[str] | None = None) -> dict[str, list[Any]]:
-    """Read a table of rows, by columns; all or the named ones."""
+    """Read all columns, or the named ones, of a table of rows."""
     import pyarrow.parquet as pq
 
     columns: dict[str, list[Any]] = pq.ParquetFile(path).read(names).to_pydict()
@@ -80,13 +81,16 @@ def read_table(path: Path, names: Sequence[str] | None = None) -> dict[str, list
 
 
 def open_split(prepare: Artifact, split: Literal["train", "validation"]) -> dict[str, np.ndarray]:
-    """Columns of a split, mapped from disk, read-only; without `image` where training images are kept encoded."""
-    assert split in ("train", "validation"), "the test split has a reader of its own"
+    """Return the columns of a split, mapped from disk, read-only.
+
+    The training split has no column `image` if its images are stored encoded.
+    """
+    assert split in ("train", "validation"), "the test split has a separate reader"
     return _open(prepare, f"{split}/")
 
 
 def open_encoded(prepare: Artifact) -> Encoded | None:
-    """The training images, where they are kept encoded."""
+    """Return the training images if they are stored encoded, otherwise None."""
     if f"{FOLDER}/{BYTES}" not in prepare.files:
         return None
     shape = {name: prepare.facts["facts"][name] for name in ("height_px", "width_px", "channels")}
@@ -94,7 +98,7 @@ def open_encoded(prepare: Artifact) -> Encoded | None:
 
 
 def open_columns(folder: Path, facts: Facts) -> "dict[str, np.ndarray | Encoded]":
-    """Columns of the training split under prepare's folder before it is sealed, images among them however they are kept."""
+    """Return the columns of the training split, images included, before prepare's folder is an artifact."""
     columns: dict[str, np.ndarray | Encoded] = {
         path.stem: np.load(path, mmap_mode="r") for path in sorted((folder / "train").glob("*.npy"))
     }
@@ -105,17 +109,21 @@ def open_columns(folder: Path, facts: Facts) -> "dict[str, np.ndarray | Encoded]
 
 
 def open_images(prepare: Artifact) -> "np.ndarray | Encoded":
-    """The training images in one size, by number, however they are kept."""
+    """Return the training images in one size, by number, encoded or not."""
     return open_encoded(prepare) or open_split(prepare, "train")["image"]
 
 
 def held_out(prepare: Artifact) -> dict[str, np.ndarray]:
-    """Columns of the test split. Only evaluate may call this: whoever chooses by the test split has no test any more."""
+    """Return the columns of the test split.
+
+    Only evaluate may call this: after a choice that depends on the test split, its results are no longer a
+    test.
+    """
     return _open(prepare, "test/")
 
 
 def as_targets(columns: Mapping[str, np.ndarray]) -> Targets:
-    """Packed truth as tensors: numbers with a point as float32, whole ones as int64."""
+    """Return the packed ground truth as tensors: floats as float32, integers as int64."""
     import torch
 
     kinds = {name: np.float32 if column.dtype.kind == "f" else np.int64 for name, column in columns.items()}
@@ -125,14 +133,14 @@ def as_targets(columns: Mapping[str, np.ndarray]) -> Targets:
 
 
 def read_strata(prepare: Artifact, split: Literal["train", "validation", "test"]) -> list[frozenset[str]]:
-    """Strata of a split's examples, in the order of the packed files; equal ones are one object."""
+    """Return the strata of a split's examples in the order of the packed files; equal sets are one object."""
     known: dict[frozenset[str], frozenset[str]] = {}
     found = (frozenset(names) for names in read_rows_of(prepare, split, ["strata"])["strata"])
     return [known.setdefault(each, each) for each in found]
 
 
 def read_rows_of(prepare: Artifact, split: str, names: Sequence[str] | None = None) -> dict[str, list[Any]]:
-    """The readable table of a split, all or the named columns, in the order of the packed files."""
+    """Return all or the named columns of a split's table of rows, in the order of the packed files."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
@@ -146,11 +154,11 @@ def read_rows_of(prepare: Artifact, split: str, names: Sequence[str] | None = No
 def open_training(
     prepare: Artifact, augment: Artifact
 ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-    """Everything training draws from: the training split with the views behind it.
+    """Return everything that training draws from: the training split, followed by the views.
 
     Returns:
-        Columns (mapped from disk where there are no views; without `image` where images are kept encoded),
-        how often an epoch draws each example (int64), and how much each counts (float32, mean 1).
+        Columns (mapped from disk if there are no views; without `image` if images are stored encoded), how
+        often an epoch draws each example (int64), and the weight of each example (float32, mean 1).
     """
     import pyarrow.parquet as pq
 
@@ -163,38 +171,42 @@ def open_training(
     repeats = table["repeats"].to_numpy().astype(np.int64)[order]
     weights = table["weight"].to_numpy().astype(np.float32)[order]
     assert all(len(column) == len(repeats) for column in columns.values()), (
-        "table and packed files count the same"
+        "the table and the packed files have the same number of examples"
     )
     return columns, repeats, weights
 
 
 def read_strata_drawn(augment: Artifact) -> list[frozenset[str]]:
-    """Strata of everything training draws from, in the order of `open_training`'s columns; a view has its image's."""
+    """Return the strata of everything that training draws from, in the order of `open_training`'s columns.
+
+    A view has the strata of its image.
+    """
     table = read_table(augment.path(TABLE))
     return [frozenset(table["strata"][i]) for i in np.argsort(table["index"])]
 
 
 def check_batch(batch_size: int, repeats: np.ndarray, *, key: str, num_ranks: int = 1) -> None:
-    """An epoch has at least one whole batch, and a batch an example for every rank.
+    """Check that an epoch has at least one complete batch, and a batch at least one example for every rank.
 
     Args:
-        batch_size: Examples of a global batch.
+        batch_size: Number of examples of a global batch.
         repeats: How often an epoch draws each example of the training split, views included.
-        key: Of the batch size in params.yaml.
-        num_ranks: How many share a batch.
+        key: Key of the batch size in params.yaml.
+        num_ranks: Number of ranks that share a batch.
 
     Raises:
-        ValueError: If not; says how many examples or ranks there are.
+        ValueError: If not; the message contains the number of examples or ranks.
     """
     if batch_size < num_ranks:
         raise ValueError(
-            f"{key} = {batch_size} cannot be shared by {num_ranks} ranks; make it {num_ranks} or more"
+            f"{key} = {batch_size} cannot be shared by {num_ranks} ranks; set it to {num_ranks} or more"
         )
     drawn = int(repeats.sum())
     if batch_size > drawn:
         raise ValueError(
-            f"{key} = {batch_size}, but an epoch draws only {drawn} examples (a training split of {len(repeats)} with its "
-            f"views, rebalanced by augment); set {key} to {drawn} or less, or add images"
+            f"{key} = {batch_size}, but an epoch draws only {drawn} examples (a training split of "
+            f"{len(repeats)} with its views, rebalanced by augment); set {key} to {drawn} or less, "
+            "or add images"
         )
 
 

@@ -1,4 +1,4 @@
-"""The data report that prepare leaves: one HTML file that needs nothing beside it."""
+"""The data report of prepare: a single HTML file that needs no other files."""
 
 import base64
 import csv
@@ -11,17 +11,19 @@ from temper.problem import Facts, Row
 
 DROPPED = "dropped.csv"
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse; margin: 1rem 0 } td, th { padding: .2rem .8rem; border-bottom: 1px solid #ddd }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
+body { color: #222 }
+table { border-collapse: collapse; margin: 1rem 0 }
+td, th { padding: .2rem .8rem; border-bottom: 1px solid #ddd }
 td.number { text-align: right; font-variant-numeric: tabular-nums } th { text-align: left }
 img { max-width: 100%; image-rendering: pixelated } .more { color: #777 }
 """
 _SHOWN = 200
-"""Dropped examples that the page lists; dropped.csv has them all."""
+"""Number of dropped examples that the page lists; dropped.csv lists all of them."""
 
 
 def write_dropped(rows: Sequence[Row], dropped: Mapping[int, str], path: Path) -> None:
-    """List what was left out, with the reasons, as CSV."""
+    """Write a CSV list of the dropped images, with the reasons."""
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["id", "path", "split", "reason"])
@@ -39,7 +41,7 @@ def write_report(
     dropped: Mapping[int, str],
     sheet: Path,
 ) -> None:
-    """Write counts per split and class, the sheet of images and what was dropped."""
+    """Write the counts per split and class, the sheet of images and the list of dropped images."""
     splits = list(counts)
     header = ["class", *splits, "all"]
     names = list(counts[splits[0]])
@@ -53,23 +55,27 @@ def write_report(
     means = ", ".join(f"{mean:.1f} ± {std:.1f}" for mean, std in zip(facts.mean, facts.std, strict=True))
     parts = [
         "<h1>Data report</h1>",
-        f"<p>{sum(examples.values()):,} images, {facts.width_px} by {facts.height_px} px, {colour}; pixels of the training "
-        f"split (mean ± standard deviation per channel, 0..255): {means}.</p>",
+        f"<p>{sum(examples.values()):,} images, {facts.width_px} by {facts.height_px} px, {colour}. "
+        f"Pixels of the training split (mean ± standard deviation per channel, 0..255): {means}.</p>",
         "<h2>Counts</h2>",
         _table(header, lines),
         "<h2>Images</h2>",
-        f'<p>From the training split, by class.</p><img alt="images by class" src="data:image/png;base64,{image}">',
+        "<p>From the training split, by class.</p>"
+        f'<img alt="images by class" src="data:image/png;base64,{image}">',
         "<h2>Dropped</h2>",
         *_dropped(rows, dropped),
     ]
-    page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Data report</title><style>{_STYLE}</style>'
+    page = (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Data report</title>'
+        f"<style>{_STYLE}</style>"
+    )
     path.write_text(page + "\n".join(parts) + "</html>\n", encoding="utf-8")
 
 
 def _dropped(rows: Sequence[Row], dropped: Mapping[int, str]) -> list[str]:
     if not dropped:
-        return ["<p>Nothing: every image was usable, and no two are equal.</p>"]
-    # Reasons of bad images differ in numbers; the table counts them as they are.
+        return ["<p>None: every image was usable, and no two images are equal.</p>"]
+    # The reasons of bad images contain numbers and so often differ; the table counts them without grouping.
     reasons = Counter(dropped.values()).most_common(20)
     shown = list(dropped.items())[:_SHOWN]
     parts = [

@@ -1,7 +1,7 @@
-"""Every image of a data set checked and brought to one size and one number of channels, chunk by chunk.
+"""Checking all images of a dataset and bringing them to one size and number of channels, chunk by chunk.
 
-Images that already lie in an array of the right size are copied whole; the others are decoded by threads
-(Pillow lets go of Python's lock while it decodes). Nothing is kept in memory but the chunk at hand.
+Images that are already in an array of the right size are copied together. Threads decode the others, because
+Pillow releases Python's lock during decoding. Only the current chunk is in memory.
 """
 
 import os
@@ -29,32 +29,35 @@ from temper.progress import Bar
 
 CHUNK = 256
 _LISTED = 20
-"""Bad images that an error message names."""
+"""Number of bad images that an error message lists."""
 
 
 @dataclass
 class Chunk:
-    """Unified images of some rows; what lies at the place of a bad one means nothing."""
+    """Unified images of some rows. The pixels of a bad image are meaningless."""
 
     numbers: range
-    """Of the rows, from the first on."""
+    """Numbers of the rows, counted from the first row of the dataset."""
     images: UInt8[np.ndarray, "rows height width channels"]
     masks: UInt8[np.ndarray, "rows height width"] | None
     sizes: Int32[np.ndarray, "rows 2"]
     """Height and width before unifying."""
     plain: Bool[np.ndarray, "rows"]
-    """Whether training may decode the file as it came; False where nobody asked."""
+    """Whether training may decode the unchanged file; False if this was not checked."""
     bad: dict[int, str] = field(default_factory=dict)
     """Number of the row -> why it cannot be used."""
 
 
 def has_masks(rows: Sequence[Row]) -> bool:
-    """Whether any row names a mask."""
+    """Return whether any row has a mask."""
     return any(row.mask for row in rows)
 
 
 def count_channels(rows: Sequence[Row], store: Store, params: PrepareParams) -> int:
-    """Channels to unify to: 1 where there can be no colour, else 3, and whether colour was used shows afterwards."""
+    """Return the number of channels for unifying: 1 if colour is impossible or unwanted, otherwise 3.
+
+    With 3, only the decoded images show whether there is any colour.
+    """
     return 3 if params.mode == "colour" or (params.mode == "auto" and _may_have_colour(rows, store)) else 1
 
 
@@ -71,11 +74,11 @@ def unify_chunks(
 
     Args:
         rows: The examples.
-        store: Where their images are.
-        params: To what they are unified.
-        channels: 1 or 3.
+        store: Files with their images.
+        params: Size of the unified images, and limits.
+        channels: Number of channels of the unified images, 1 or 3.
         masks: Whether there are masks.
-        check_plain: Whether to find out if training may decode the files as they came; costs a second
+        check_plain: Whether to check that training may decode the unchanged files. This costs a second
             decoding.
     """
     shape = (params.height_px, params.width_px)
@@ -100,34 +103,35 @@ def unify_chunks(
 
 
 def check_bad_share(rows: Sequence[Row], bad: dict[int, str], max_bad_share: float) -> None:
-    """Stop where too many images are bad.
+    """Stop if too many images are bad.
 
     Raises:
-        ValueError: Names the first bad ones with their reasons.
+        ValueError: If their share is too large; the message lists the first bad images and their reasons.
     """
     if len(bad) <= max_bad_share * len(rows):
         return
     listed = "; ".join(f"{rows[i].path}: {reason}" for i, reason in sorted(bad.items())[:_LISTED])
     more = f"; and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""
     raise ValueError(
-        f"{len(bad)} of {len(rows)} images cannot be used, which is more than prepare.max_bad_share = {max_bad_share:g}: "
-        f"{listed}{more}. Mend or remove them, or raise prepare.max_bad_share to go on without them"
+        f"{len(bad)} of {len(rows)} images cannot be used, which is more than prepare.max_bad_share = "
+        f"{max_bad_share:g}: {listed}{more}. Repair or remove them, "
+        "or raise prepare.max_bad_share to continue without them"
     )
 
 
 def is_grey(images: UInt8[np.ndarray, "rows height width channels"]) -> bool:
-    """Whether all channels are equal everywhere."""
+    """Return whether all channels are equal in every pixel."""
     return bool((images[..., :1] == images[..., 1:]).all())
 
 
 def _may_have_colour(rows: Sequence[Row], store: Store) -> bool:
-    """Files may; arrays without a channel axis cannot."""
+    """Return whether images may have colour: files may, arrays without a channel axis cannot."""
     names = {split_path(row.path)[0] for row in rows}
     return any(not name.endswith((".npy", ".gz")) or store.array(name).ndim > 3 for name in names)
 
 
 def _copy_whole(rows: Sequence[Row], store: Store, chunk: Chunk) -> bool:
-    """Copy a chunk out of arrays of the right shape in one go; False where it is not so simple."""
+    """Copy a chunk from an array of the right shape in one operation; return False if that is impossible."""
     blocks = []
     for target, paths in (
         (chunk.images, [row.path for row in rows]),

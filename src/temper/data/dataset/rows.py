@@ -1,4 +1,4 @@
-"""The readable table of examples that ingest leaves: one line per image, before anything was decoded."""
+"""The table of examples that ingest writes: one row per image, before anything is decoded."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
@@ -11,17 +11,18 @@ from temper.problem import Row
 
 FILE = "rows.parquet"
 GROUP = 1 << 17
-"""Rows of a group in a Parquet file: what is written and read at a time."""
+"""Rows of a row group in a Parquet file, the number of rows that are written and read at a time."""
 _NAMES = [item.name for item in fields(Row)]
 
 
 @final
 class Rows(Sequence[Row]):
-    """Rows as columns: a hundred bytes or so each; a row becomes an object only when it is asked for.
+    """Rows stored as columns, about a hundred bytes each. A row becomes an object only when it is accessed.
 
     Args:
         table: Arrow table with a column per field of `Row`.
-        origin: Folder that the paths are shown below instead, as `as_found` does.
+        origin: The user's folder. If it is given, paths are shown as this folder and the id, as in
+            `as_found`.
     """
 
     def __init__(self, table: Any, origin: str | None = None) -> None:
@@ -39,7 +40,7 @@ class Rows(Sequence[Row]):
     def __getitem__(self, number: int | slice) -> "Row | Rows":
         if isinstance(number, slice):
             start, stop, step = number.indices(len(self))
-            assert step == 1, "rows are cut in one piece"
+            assert step == 1, "a slice of rows has no step"
             return Rows(self.table.slice(start, max(0, stop - start)), self._origin)
         if not -len(self) <= number < len(self):
             raise IndexError(number)
@@ -55,7 +56,7 @@ class Rows(Sequence[Row]):
                 yield Row(*values)
 
     def take(self, numbers: "np.ndarray | Sequence[int]") -> "Rows":
-        """Some rows, in the order of `numbers`."""
+        """Return some rows, in the order of `numbers`."""
         chosen = np.asarray(numbers, np.int64)
         if len(chosen) == len(self) and (chosen == np.arange(len(self))).all():
             return self
@@ -63,7 +64,7 @@ class Rows(Sequence[Row]):
 
 
 def write_rows(rows: Sequence[Row], path: Path) -> None:
-    """Write rows as Parquet; equal rows give equal bytes."""
+    """Write rows as Parquet. Equal rows give equal bytes."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -79,14 +80,17 @@ def write_rows(rows: Sequence[Row], path: Path) -> None:
 
 
 def read_rows(path: Path) -> Rows:
-    """Read what `write_rows` wrote."""
+    """Read a file of `write_rows`."""
     import pyarrow.parquet as pq
 
     return Rows(pq.ParquetFile(path).read())
 
 
 def as_found(rows: Rows, origin: str | None) -> Rows:
-    """The same rows with the paths that people know, for messages and lists: below `origin` where there is one."""
+    """Return the same rows with the paths that the user knows: below `origin`, if it is given.
+
+    Messages and lists show these paths.
+    """
     return rows if origin is None else Rows(rows.table, origin)
 
 

@@ -1,7 +1,7 @@
-"""A few images of a source as prepare would make them, without copying or decoding the others.
+"""A sample of a source's images, processed as in prepare, without copying or decoding the other images.
 
-What is decoded, and how, is prepare's own code. Fashion-MNIST must be fetched before anything of it can be
-seen, so noise of its size stands in for it.
+The images are decoded by the code of prepare. Fashion-MNIST would have to be fetched first, so the sample
+contains noise of its size instead.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,29 +21,31 @@ from temper.data.sources.fashion_mnist import CLASSES
 from temper.problem import Facts, Problem, Row
 
 COUNT = 64
-"""Images that are decoded: a batch's worth, in well under a second where they are of usual size."""
+"""Number of images to decode: about a batch, and well below a second for images of usual size."""
 _FASHION_PX = 28
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Some examples, unified."""
+    """A sample of unified examples."""
 
     problem: Problem
-    """Bound to the classes of all examples."""
+    """The problem, bound to the classes of all examples."""
     facts: Facts
-    """Of the sampled images."""
+    """Shape and statistics of the sampled images."""
     columns: Mapping[str, np.ndarray]
-    """Without `image` where images are kept encoded."""
+    """Columns of the examples, without `image` if images are stored encoded."""
     encoded: Encoded | None
     strata: list[frozenset[str]]
 
 
 def list_source(source: AnySource, project: Path) -> Sequence[Row]:
-    """Every row of a source whose files are the user's; none for the others, whose number is known.
+    """Return all rows of a source that reads the user's files, or no rows for another source.
+
+    The sizes of the other sources are known.
 
     Raises:
-        ValueError: If the source is not as it should be, as ingest would say.
+        ValueError: If the source is unusable, with the message that ingest would give.
     """
     return LISTED[source.source](source, project).rows if source.source in LISTED else ()
 
@@ -57,18 +59,18 @@ def take_sample(
     *,
     count: int = COUNT,
 ) -> Sample:
-    """Look at some examples, evenly spread over the rows.
+    """Decode some examples, evenly spread over the rows.
 
     Args:
-        source: Where they come from.
-        problem: What is asked of them.
-        params: How they are unified and kept.
-        project: Where the source's paths begin.
-        work: An empty folder for what is written.
-        count: How many.
+        source: Source of the images.
+        problem: Problem to which the examples belong.
+        params: How images are unified and stored.
+        project: Folder to which the source's paths are relative.
+        work: Empty folder for temporary files.
+        count: Number of examples.
 
     Raises:
-        ValueError: If the source or the problem refuses, or none of them can be read.
+        ValueError: If the source or the problem rejects the data, or no sampled image can be read.
     """
     rows, store = _open(source, project, work, count)
     bound = problem.bind(rows)
@@ -114,7 +116,7 @@ def _draw_noise(count: int, folder: Path) -> list[Row]:
 
 
 def _as_rows(rows: list[Row], work: Path) -> Rows:
-    """The same rows in the shape in which prepare gets them."""
+    """Return the rows in the form in which prepare gets them."""
     path = work / "sampled.parquet"
     write_rows(rows, path)
     return read_rows(path)

@@ -1,7 +1,6 @@
-"""One look at every image of a data set: which can be used, what is true of them, which are equal.
+"""One pass over all images of a dataset: which can be used, their ground truth, and which are equal.
 
-Only a few numbers of each image stay in memory (about 150 bytes); its pixels are kept in a file if they are
-needed again.
+About 150 bytes per image stay in memory. The pixels are stored in a file if they are needed again.
 """
 
 import hashlib
@@ -20,7 +19,7 @@ from temper.problem import Facts, Problem, Row
 
 
 class Truth:
-    """What is true of all rows: columns in files under `work`, strata, and a digest for each row."""
+    """Ground truth of all rows: columns in files in the folder `work`, and each row's strata and digest."""
 
     def __init__(self, problem: Problem, num_rows: int, work: Path) -> None:
         self.columns: dict[str, np.ndarray] = {}
@@ -30,7 +29,11 @@ class Truth:
         self._known: dict[frozenset[str], frozenset[str]] = {}
 
     def pack(self, number: int, row: Row, images: Mapping[str, np.ndarray]) -> None:
-        """Ask the problem what is true of a row; a ValueError of its own passes through."""
+        """Store the ground truth of a row as the problem packs it.
+
+        Raises:
+            ValueError: If the problem rejects the row.
+        """
         columns = self._problem.pack(row, images)
         strata = self._problem.strata(columns)
         self.strata[number] = self._known.setdefault(strata, strata)
@@ -40,7 +43,7 @@ class Truth:
             if name not in self.columns:
                 shape = (len(self.strata), *value.shape)
                 memory = np.lib.format.open_memmap(self._work / f"truth-{name}.npy", "w+", value.dtype, shape)
-                self.columns[name] = np.asarray(memory)  # a plain view: memmap's own indexing is slow
+                self.columns[name] = np.asarray(memory)  # a plain view, because indexing a memmap is slow
             self.columns[name][number] = value
             sha.update(value.tobytes())
         self.digests[number] = sha.hexdigest()
@@ -48,36 +51,36 @@ class Truth:
 
 @dataclass
 class Survey:
-    """What was found out, by number of the row."""
+    """Results of the pass over the images, by number of the row."""
 
     bad: dict[int, str]
     """Number of the row -> why it cannot be used."""
     truth: Truth
     digests: np.ndarray
-    """Of the unified pixels, in hexadecimal, as bytes of type S32."""
+    """Digests of the unified pixels, in hexadecimal, as bytes of type S32."""
     channels: int
-    """1 if no image has colour, or none is wanted; else 3."""
+    """1 if no image has colour or colour is not wanted, otherwise 3."""
     images: UInt8[np.ndarray, "rows height width channels"] | None
-    """Unified images, in a file; None where training images stay encoded."""
+    """Unified images, in a file; None if training images stay encoded."""
     sizes: Int32[np.ndarray, "rows 2"]
     """Heights and widths before unifying."""
     plain: Bool[np.ndarray, "rows"]
-    """Whether training may decode a file as it came; False where nobody asked."""
+    """Whether training may decode the unchanged file; False if this was not checked."""
     moments: Int64[np.ndarray, "rows 2 channels"]
-    """Sums of the unified pixels and of their squares; empty where `images` has them all."""
+    """Sums of the unified pixels and of their squares; empty if `images` contains the pixels."""
 
 
 def look_over(
     rows: Sequence[Row], store: Store, problem: Problem, params: PrepareParams, work: Path
 ) -> Survey:
-    """Decode every image once. Rows that cannot be decoded, or that the problem refuses, are bad.
+    """Decode every image once. Rows that cannot be decoded, or that the problem rejects, are bad.
 
     Args:
         rows: The examples.
-        store: Where their images are.
-        problem: What is asked of them.
-        params: How they are unified.
-        work: Folder for files.
+        store: Files with their images.
+        problem: Problem that packs the ground truth.
+        params: How images are unified and stored.
+        work: Folder for temporary files.
     """
     num_rows, channels = len(rows), count_channels(rows, store, params)
     encoded = params.keep == "encoded"
@@ -142,10 +145,10 @@ def _moments(images: UInt8[np.ndarray, "rows height width channels"]) -> Int64[n
 
 
 def facts_of(survey: Survey, numbers: Sequence[int] | np.ndarray, params: PrepareParams) -> Facts:
-    """Shape and statistics of the unified images of some rows, exact, from `moments`."""
+    """Return shape and exact statistics of the unified images of some rows, from `moments`."""
     sums, squares = survey.moments[np.asarray(numbers)].sum(axis=0).tolist()
     total = len(numbers) * params.height_px * params.width_px
     mean = tuple(each / total for each in sums)
-    # In whole numbers: the difference of two large floats would lose digits.
+    # Computed with integers: the difference of two large floats would lose digits.
     std = tuple((max(0, total * q - s * s) ** 0.5) / total for s, q in zip(sums, squares, strict=True))
     return Facts(params.height_px, params.width_px, survey.channels, mean, std)

@@ -1,14 +1,15 @@
-"""Which examples train, which serve choices (validation), which are kept for the last measurement (test).
+"""The splits: examples for training, for choices (validation) and for the final evaluation (test).
 
-Splits that the source fixes stay. Where it fixes no test split, a share of everything that is not
-validation becomes one; where it fixes no validation split, a share of what then trains becomes one. The
-choice is seeded, keeps groups whole, and is stratified greedily, rarest stratum first (after Sechidis,
-Tsoumakas and Vlahavas 2011, "On the stratification of multi-label data", section 3): with one stratum per
-example and no groups, each stratum's share is exact to rounding.
+Splits that the source fixes are kept. If it fixes no test split, a share of all examples outside its
+validation split becomes the test split. If it fixes no validation split, a share of the remaining training
+examples becomes the validation split. The choice depends on the seed, keeps groups together, and is
+stratified by a greedy method, rarest stratum first (after Sechidis, Tsoumakas and Vlahavas 2011, "On the
+stratification of multi-label data", section 3). With one stratum per example and no groups, the share of
+each stratum is exact up to rounding.
 
-Once test, always test: images whose split is on record (`splits.parquet` in the project, kept when new
-images arrive) stay where they were, so that no model is measured on what another one was trained on. Only
-the others are drawn, so many that the shares come out.
+A test image always stays a test image: images whose split is recorded (`splits.parquet` in the project,
+written when new images arrive) stay in their split, so that no model is evaluated on training images of
+another model. Only the other images are assigned, as many as are needed to reach the shares.
 """
 
 import sys
@@ -32,19 +33,19 @@ def assign_splits(
     seed: int,
     kept: Sequence[str | None] | None = None,
 ) -> list[str]:
-    """The split of each row, in order.
+    """Return the split of each row, in order.
 
     Args:
         rows: The examples.
-        strata: Of each.
-        validation_share: Of what trains.
-        test_share: Of all.
-        seed: Decides who is drawn.
-        kept: The split that each example was in before, None for new ones; where the source fixes a split,
-            that counts.
+        strata: Strata of each example.
+        validation_share: Share of the training examples that becomes the validation split.
+        test_share: Share of all examples that becomes the test split.
+        seed: Seed of the choice.
+        kept: Previous split of each example, None for new examples. A split that the source fixes takes
+            precedence.
 
     Raises:
-        ValueError: If a group stands in two official splits, or a stratum is missing in a split.
+        ValueError: If a group is in two official splits.
     """
     _check_groups(rows)
     rng = np.random.default_rng([seed, 0x5B17])
@@ -58,7 +59,7 @@ def assign_splits(
     for name, share in (("test", test_share), ("validation", validation_share)):
         if name not in official:
             pool = [i for i, split in enumerate(splits) if split == "train"]
-            # Where validation is still to be cut from the rest, one example must be left for each of the two.
+            # If validation is still to be taken from the rest, one example must be left for each of the two.
             leave = 2 if name == "test" and "validation" not in official else 1
             placed = [None if before[i] is None else before[i] == name for i in pool]
             pooled = [groups[i] for i in pool], [strata[i] for i in pool]
@@ -68,7 +69,7 @@ def assign_splits(
 
 
 def _with_groups(kept: Sequence[str | None], groups: Sequence[str | None]) -> list[str | None]:
-    """New examples of a group go where the group is."""
+    """Return the previous splits, with new examples of a known group in the split of the group."""
     where = {
         group: split
         for group, split in zip(groups, kept, strict=True)
@@ -92,16 +93,15 @@ def hold_out(
     """Choose about `share` of each stratum, whole groups only.
 
     Args:
-        groups: Of each example to choose from, None where it stands alone.
-        strata: Of each example.
-        share: Wanted share of each stratum, at least one example.
-        leave: Examples of each stratum that stay in any case.
-        rng: Decides among equals.
-        placed: True for those that are held out in any case, False for those that are not, None where it is
-            to be chosen.
+        groups: Group of each example, None for an example without a group.
+        strata: Strata of each example.
+        share: Wanted share of each stratum; at least one example is chosen.
+        leave: Number of examples of each stratum that are never chosen.
+        rng: Source of the random order among equals.
+        placed: True for an example that must be chosen, False for one that must not, None for a free one.
 
     Returns:
-        Numbers of the chosen rows, rising.
+        Numbers of the chosen examples, in increasing order.
     """
     units: dict[str, int] = {}
     unit_of: list[int] = []
@@ -111,7 +111,8 @@ def hold_out(
         unit = len(counts) if group is None else units.setdefault(group, len(counts))
         unit_of.append(unit)
         if group is None:
-            # One count for all that stand alone and are alike: of a million examples they are the most.
+            # Examples without a group and with the same strata share one counter: they are most of a million
+            # examples.
             counts.append(alone.setdefault(strata[i], Counter(strata[i])))
         else:
             if unit == len(counts):
@@ -129,7 +130,7 @@ def hold_out(
         held.update(counts[unit])
     for name in sorted(total, key=lambda name: (total[name], name)):
         wanted = max(1, int(share * total[name] + 0.5))
-        # Large groups first, small ones fill up; sorting is stable, so equal ones stay shuffled.
+        # Large groups come first and small ones fill up. Sorting is stable, so equal ones stay shuffled.
         for unit in sorted(of_stratum[name], key=lambda unit: -counts[unit][name]):
             if unit in taken or unit in passed:
                 continue
@@ -147,7 +148,7 @@ def hold_out(
 
 
 def sum_counts(counts: Sequence[Mapping[str, int]]) -> Counter[str]:
-    """Counts of all, added up."""
+    """Return the sum of all counts."""
     total: Counter[str] = Counter()
     for each in counts:
         total.update(each)
@@ -155,7 +156,7 @@ def sum_counts(counts: Sequence[Mapping[str, int]]) -> Counter[str]:
 
 
 def count_strata(splits: Sequence[str], strata: Strata) -> dict[str, dict[str, int]]:
-    """Examples by split and stratum, in the order of `SPLITS` and of names; absent ones count 0."""
+    """Count the examples by split and stratum, in the order of `SPLITS` and of names; missing ones are 0."""
     names = sorted({name for each in strata for name in each})
     counts = {split: dict.fromkeys(names, 0) for split in SPLITS}
     for split, each in zip(splits, strata, strict=True):
@@ -165,14 +166,15 @@ def count_strata(splits: Sequence[str], strata: Strata) -> dict[str, dict[str, i
 
 
 def check_strata(counts: Mapping[str, Mapping[str, int]], *, official: frozenset[str]) -> None:
-    """Every stratum must occur in every split.
+    """Check that every stratum occurs in every split.
 
     Args:
-        counts: From `count_strata`.
-        official: The splits that the source fixed.
+        counts: Counts from `count_strata`.
+        official: Splits that the source fixes.
 
     Raises:
-        ValueError: Names the class, the split, how many there are elsewhere, and the way out.
+        ValueError: If not; the message names the class, the split, the counts in the other splits and the way
+            out.
     """
     for split, by_name in counts.items():
         for name, count in by_name.items():
@@ -183,9 +185,15 @@ def check_strata(counts: Mapping[str, Mapping[str, int]], *, official: frozenset
             if split in official:
                 way = f"the source fixes this split, so add images of {name!r} to it"
             elif total < len(counts):
-                way = f"each split needs one, so at least {len(counts)} are needed; add images or remove the class"
+                way = (
+                    f"each split needs one, so at least {len(counts)} are needed; "
+                    "add images or remove the class"
+                )
             else:
-                way = "its images lie in too few groups, or come only with other classes; add images of it in further groups"
+                way = (
+                    "its images are in too few groups, or always show other classes too; "
+                    "add images of it in more groups"
+                )
             raise ValueError(f"class {name!r} has no example in the {split} split ({elsewhere}); {way}")
 
 
@@ -197,6 +205,6 @@ def _check_groups(rows: Sequence[Row]) -> None:
         first = seen.setdefault(row.group, row)
         if (first.split or "train") != (row.split or "train"):
             raise ValueError(
-                f"group {row.group!r} stands in two official splits: {first.id} in {first.split or 'train'}, {row.id} in "
-                f"{row.split or 'train'}; a group may not cross splits, so move one of them"
+                f"group {row.group!r} is in two official splits: {first.id} in {first.split or 'train'}, "
+                f"{row.id} in {row.split or 'train'}; a group must be in one split, so move one of them"
             )

@@ -1,4 +1,4 @@
-"""The training images of a data set kept encoded, the others unified: the second look at the images, split by split."""
+"""The second pass over the images, split by split: training images are stored encoded, the others unified."""
 
 import os
 from collections.abc import Iterator
@@ -20,15 +20,15 @@ from temper.progress import Bar
 def keep_encoded(
     rows: Rows, numbers: np.ndarray, store: Store, survey: Survey, params: PrepareParams, folder: Path
 ) -> None:
-    """Write the images of some rows as they came where training can read them so, else encoded anew.
+    """Write the images of some rows: unchanged if training can read them, otherwise encoded again.
 
     Args:
         rows: All rows.
-        numbers: Which to keep, in this order.
-        store: Where their images are.
-        survey: What the first look found out.
-        params: Whether large ones are shrunk.
-        folder: To be made.
+        numbers: Numbers of the rows to write, in this order.
+        store: Files with their images.
+        survey: Results of the first pass.
+        params: Limits, and the size to which large images are shrunk.
+        folder: Folder to create.
     """
 
     def content_of(raw: Raw, plain: bool, height: int, width: int) -> tuple[bytes, tuple[int, int]]:
@@ -63,7 +63,7 @@ def write_unified(
     def images() -> Iterator[np.ndarray]:
         some = rows.take(numbers)
         for chunk in unify_chunks(some, store, params, channels=survey.channels, masks=False):
-            assert not chunk.bad, f"images that were good a moment ago: {chunk.bad}"
+            assert not chunk.bad, f"images that the first pass could read: {chunk.bad}"
             yield chunk.images
 
     shape = (len(numbers), params.height_px, params.width_px, survey.channels)

@@ -1,4 +1,6 @@
-"""A folder with a subfolder of images per class, optionally below `train/`, `validation/` (`val/`) and `test/`.
+"""A folder with a subfolder of images per class, optionally below `train/`, `validation/` and `test/`.
+
+`val/` means the same as `validation/`.
 
 Every regular file in a class folder is used, at any depth, except hidden files and folders. The files are
 stored byte for byte in one archive. prepare finds out whether they are images.
@@ -99,7 +101,8 @@ def _images(folder: Path) -> list[str]:
         prefix = "" if place == str(folder) else f"{Path(place).relative_to(folder).as_posix()}/"
         found += [prefix + name for name in files if not name.startswith(".")]
     return sorted(
-        (name for name in found if os.path.isfile(f"{folder}/{name}")), key=lambda name: name.split("/")
+        (name for name in found if os.path.isfile(f"{folder}/{name}")),  # noqa: PTH113
+        key=lambda name: name.split("/"),
     )
 
 

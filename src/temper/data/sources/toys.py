@@ -1,4 +1,4 @@
-"""Generated images of shapes: enough to try the whole pipeline in seconds, and easy enough for a tiny network.
+"""Generated images of shapes: enough to try the whole pipeline in seconds, easy enough for a tiny network.
 
 Each image has a dark noisy background and bright filled shapes of random size, position and colour. With
 `truth: class` there is one shape. Otherwise there are one to three different shapes, each in its own
@@ -41,7 +41,7 @@ def fetch(params: Toys, project: Path, out: Path) -> list[Row]:
 
 
 def _choose(i: int, truth: str, rng: np.random.Generator) -> list[int]:
-    """Return the numbers of the shapes in image `i`; the shapes take turns, so they are about equally frequent."""
+    """Return the numbers of the shapes in image `i`; the shapes take turns to be about equally frequent."""
     first = i % len(SHAPES)
     if truth == "class":
         return [first]
