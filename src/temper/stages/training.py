@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from temper.params import DistillParams, TrainParams
 
 _VALIDATION_BATCH = 512
+_OTHER = "other image"
+"""Column: the number of the image whose truth an answer is held against to tell chance."""
 
 MakeObjective = Callable[[Problem, Emphasis, Ranks], Objective]
 
@@ -201,7 +203,7 @@ def validate(
 ) -> dict[str, float]:
     """Scores on the validation split, shared out over the ranks; the same on every rank.
 
-    Beside them, under `CHANCE`, the headline of the same answers held against the truth of other images of their batch: what they are
+    Beside them, under `CHANCE`, the headline of the same answers held against the truth of other images of the split: what they are
     worth by chance, whatever the problem, the balance of its classes and the network's habits.
 
     Args:
@@ -211,26 +213,33 @@ def validate(
         ranks: Those that take part.
         seed: Of the order of other images.
     """
+    # Over the whole split: a source lists class after class, so a batch may hold one class only.
+    other = hashes(torch.arange(len(held["image"])), 1, seed=seed, stream="chance")[:, 0].argsort()
+    columns = {**held, _OTHER: other}
     totals: Tensor | None = None
-    for inputs, targets in whole_batches(held, _VALIDATION_BATCH, ranks.device, ranks.rank, ranks.num):
-        tally = _tally(network, problem, inputs, targets, seed).sum(dim=1)
+    for inputs, targets in whole_batches(columns, _VALIDATION_BATCH, ranks.device, ranks.rank, ranks.num):
+        tally = _tally(network, problem, inputs, targets, held).sum(dim=1)
         totals = tally if totals is None else totals + tally
     if totals is None:
         # More ranks than batches: this one has nothing to count, but must take part in the sum.
-        inputs, targets = as_batch({name: value[:1].to(ranks.device) for name, value in held.items()})
-        totals = torch.zeros_like(_tally(network, problem, inputs, targets, seed)[:, 0])
+        inputs, targets = next(whole_batches(columns, 1, ranks.device))
+        totals = torch.zeros_like(_tally(network, problem, inputs, targets, held)[:, 0])
     own, others = ranks.sum(totals)
     scores = {name: float(value) for name, value in problem.score(own).items()}
     return scores | {CHANCE: float(problem.score(others)[problem.headline.name])}
 
 
-def _tally(network: nn.Module, problem: Problem, inputs: Inputs, targets: Targets, seed: int) -> Tensor:
+def _tally(
+    network: nn.Module, problem: Problem, inputs: Inputs, targets: Targets, held: Mapping[str, Tensor]
+) -> Tensor:
     """What each answer adds to the scores by its own truth, and by another image's, [2, batch, counts]."""
     answer = problem.read(network(inputs))
-    places = torch.arange(len(inputs["image"]))
-    order = hashes(places, 1, seed=seed, stream="chance")[:, 0].argsort().to(inputs["image"].device)
-    others = {name: value[order] for name, value in targets.items()}
-    return torch.stack([problem.tally(answer, targets).double(), problem.tally(answer, others).double()])
+    truth = {name: value for name, value in targets.items() if name != _OTHER}
+    # As a batch of its own without images: truth of the types that scores want.
+    others = {name: held[name][targets[_OTHER].to(held[name].device)] for name in truth}
+    _, wrong = as_batch({"image": held["image"][:0], **others})
+    wrong = {name: value.to(inputs["image"].device) for name, value in wrong.items()}
+    return torch.stack([problem.tally(answer, truth).double(), problem.tally(answer, wrong).double()])
 
 
 def _ids(augment: Artifact) -> list[str]:
