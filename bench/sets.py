@@ -1,6 +1,6 @@
 """Real images as folders of class folders, for measuring: made from data beside the project, never committed.
 
-    python bench/sets.py [--data ../shared/data] [--work data/sets] [--sets cells wbc pets cifar10 membrane]
+    python bench/sets.py [--data ../shared/data] [--work data/sets] [--sets cells wbc pets cifar10 membrane clipart]
 
 | set | classes | from |
 |---|---|---|
@@ -9,6 +9,7 @@
 | `pets` | cats and dogs, 32 px, official test split | CIFAR-10, research use |
 | `cifar10` | all ten classes, official test split | CIFAR-10, research use |
 | `membrane` | is the centre of a tile of 64 px a membrane? 30 slices, tiles of a slice stay in one split | ISBI 2012, MIT |
+| `clipart` | drawings by the library's own folders (animals, food, people, ...), 175 of each, no splits | Debian's `openclipart-png`, public domain |
 """
 
 import argparse
@@ -26,6 +27,7 @@ LEAST_PX = 4
 """BCCD has boxes without area and boxes that leave the image: they are clipped, and dropped below this side."""
 TILE_PX = 64
 TILES_PER_SLICE = 160
+CLIPART_COUNT, CLIPART_PX = 175, 128
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
 """Official names -> those of class folders' parents."""
 
@@ -82,12 +84,25 @@ def cut_membrane(data: Path, out: Path) -> None:
                 Image.fromarray(tile).save(folder / f"{number:02d}-{rows[each]:03d}-{columns[each]:03d}.png")
 
 
+def draw_clipart(data: Path, out: Path) -> None:
+    """Drawings on white ground, as `bench/transfer.py` takes them; fetched with `apt-get download`."""
+    from transfer import choose, fetch, unify
+
+    out.mkdir(parents=True)
+    chosen = unify(choose(fetch(None, out.parent), CLIPART_COUNT), CLIPART_COUNT, CLIPART_PX, out)
+    (out / "pictures.json").unlink()
+    for folder in out.iterdir():
+        if folder.name not in chosen:
+            shutil.rmtree(folder)
+
+
 MAKERS = {
     "cells": crop_cells,
     "wbc": lambda data, out: crop_cells(data, out, rest="other"),
     "pets": lambda data, out: unpack_cifar(data, out, ("cat", "dog")),
     "cifar10": unpack_cifar,
     "membrane": cut_membrane,
+    "clipart": draw_clipart,
 }
 
 
