@@ -1,6 +1,6 @@
 """Makes folders of class folders with real images, for benchmarks, from data beside the repository.
 
-    python bench/sets.py [--data ../shared/data] [--work data/sets] [--sets cells wbc pets cifar10 membrane]
+    python bench/sets.py [--data ../shared/data] [--work data/sets] [--sets cells wbc pets cifar10 membrane clipart]
 
 The folders are never committed.
 
@@ -11,6 +11,7 @@ The folders are never committed.
 | `pets` | cats and dogs, 32 px, official test split | CIFAR-10, research use |
 | `cifar10` | all ten classes, official test split | CIFAR-10, research use |
 | `membrane` | is the centre of a 64 px tile a membrane? 30 slices, each in one split | ISBI 2012, MIT |
+| `clipart` | drawings in the library's own folders (animals, food, people, ...), 175 of each, no splits | Debian's `openclipart-png`, public domain |
 """
 
 import argparse
@@ -28,6 +29,7 @@ LEAST_PX = 4
 """Least side of a crop: BCCD has empty boxes, and boxes beyond the image's edge, which are clipped first."""
 TILE_PX = 64
 TILES_PER_SLICE = 160
+CLIPART_COUNT, CLIPART_PX = 175, 128
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
 """Official name of a split -> name of the folder that holds its class folders."""
 
@@ -89,12 +91,25 @@ def cut_membrane(data: Path, out: Path) -> None:
                 Image.fromarray(tile).save(folder / f"{number:02d}-{rows[each]:03d}-{columns[each]:03d}.png")
 
 
+def draw_clipart(data: Path, out: Path) -> None:
+    """Drawings on white ground, as `bench/transfer.py` takes them; fetched with `apt-get download`."""
+    from transfer import choose, fetch, unify
+
+    out.mkdir(parents=True)
+    chosen = unify(choose(fetch(None, out.parent), CLIPART_COUNT), CLIPART_COUNT, CLIPART_PX, out)
+    (out / "images.json").unlink()
+    for folder in out.iterdir():
+        if folder.name not in chosen:
+            shutil.rmtree(folder)
+
+
 MAKERS = {
     "cells": crop_cells,
     "wbc": lambda data, out: crop_cells(data, out, rest="other"),
     "pets": lambda data, out: unpack_cifar(data, out, ("cat", "dog")),
     "cifar10": unpack_cifar,
     "membrane": cut_membrane,
+    "clipart": draw_clipart,
 }
 
 

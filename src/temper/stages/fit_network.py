@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from temper.config import DistillParams, TrainParams
 
 _VALIDATION_BATCH = 512
+_OTHER = "other image"
+"""Column with the index of the image whose truth an answer is compared with to find `CHANCE`."""
 
 MakeObjective = Callable[[Problem, Emphasis, Ranks], Objective]
 
@@ -215,7 +217,7 @@ def validate(
     """Return the scores on the validation split. The ranks share the work, and all ranks get the same scores.
 
     The key `CHANCE` holds another headline score, for which the same answers are compared with the truth of
-    other images of their batch. It is the score that the answers reach by chance, whatever the problem, the
+    other images of the split. It is the score that the answers reach by chance, whatever the problem, the
     balance of its classes and the network's habits.
 
     Args:
@@ -225,26 +227,33 @@ def validate(
         ranks: Ranks that share the work.
         seed: Seed for the order of the other images.
     """
+    # Other images come from the whole split: a source lists class after class, so a batch may hold one class.
+    other = hashes(torch.arange(len(held["image"])), 1, seed=seed, stream="chance")[:, 0].argsort()
+    columns = {**held, _OTHER: other}
     totals: Tensor | None = None
-    for inputs, targets in whole_batches(held, _VALIDATION_BATCH, ranks.device, ranks.rank, ranks.num):
-        tally = _tally(network, problem, inputs, targets, seed).sum(dim=1)
+    for inputs, targets in whole_batches(columns, _VALIDATION_BATCH, ranks.device, ranks.rank, ranks.num):
+        tally = _tally(network, problem, inputs, targets, held).sum(dim=1)
         totals = tally if totals is None else totals + tally
     if totals is None:
         # With more ranks than batches, this rank has nothing to count but must take part in the sum.
-        inputs, targets = as_batch({name: value[:1].to(ranks.device) for name, value in held.items()})
-        totals = torch.zeros_like(_tally(network, problem, inputs, targets, seed)[:, 0])
+        inputs, targets = next(whole_batches(columns, 1, ranks.device))
+        totals = torch.zeros_like(_tally(network, problem, inputs, targets, held)[:, 0])
     own, others = ranks.sum(totals)
     scores = {name: float(value) for name, value in problem.score(own).items()}
     return scores | {CHANCE: float(problem.score(others)[problem.headline.name])}
 
 
-def _tally(network: nn.Module, problem: Problem, inputs: Inputs, targets: Targets, seed: int) -> Tensor:
+def _tally(
+    network: nn.Module, problem: Problem, inputs: Inputs, targets: Targets, held: Mapping[str, Tensor]
+) -> Tensor:
     """Return each answer's tally by its own truth and by that of another image, [2, batch, counts]."""
     answer = problem.read(network(inputs))
-    places = torch.arange(len(inputs["image"]))
-    order = hashes(places, 1, seed=seed, stream="chance")[:, 0].argsort().to(inputs["image"].device)
-    others = {name: value[order] for name, value in targets.items()}
-    return torch.stack([problem.tally(answer, targets).double(), problem.tally(answer, others).double()])
+    truth = {name: value for name, value in targets.items() if name != _OTHER}
+    # `as_batch` gives the truth the types that `Problem.tally` expects; it needs no images for that.
+    others = {name: held[name][targets[_OTHER].to(held[name].device)] for name in truth}
+    _, wrong = as_batch({"image": held["image"][:0], **others})
+    wrong = {name: value.to(inputs["image"].device) for name, value in wrong.items()}
+    return torch.stack([problem.tally(answer, truth).double(), problem.tally(answer, wrong).double()])
 
 
 def _ids(augment: Artifact) -> list[str]:

@@ -144,6 +144,16 @@ def test_chance_is_measured_alike_for_every_kind(kind: str):
         assert torch.bincount(targets["label"]).min() > 150
 
 
+def test_chance_is_of_the_whole_split_where_images_lie_class_after_class():
+    """As folders of classes are listed: a batch of 512 then holds one class, and its truths are all alike."""
+    toy = TOYS["multiclass"]
+    inputs, targets = toy.batch(1800)
+    order = targets["label"].argsort(stable=True)
+    held = {"image": inputs["image"].permute(0, 2, 3, 1)[order], "label": targets["label"][order]}
+    scores = validate(Says(toy.say({"label": held["label"]})["logits"]), toy.problem, held, join_ranks(), seed=1)
+    assert scores[CHANCE] == pytest.approx(1 / 3, abs=0.05)
+
+
 def test_notes_are_told_and_kept_and_a_good_training_keeps_none(capsys: pytest.CaptureFixture[str]):
     def entries(*scores: float) -> list[dict[str, object]]:
         values = [{"validation/accuracy": score, "validation/chance": 0.5} for score in scores]
