@@ -1,6 +1,6 @@
 """Makes folders of class folders with real images, for benchmarks, from data beside the repository.
 
-    python bench/sets.py [--data ../shared/data] [--work data/sets] [--sets cells wbc pets cifar10 membrane clipart]
+    python bench/sets.py [--data ../shared/data] [--work data/sets] [--sets cells wbc pets ...]
 
 The folders are never committed.
 
@@ -11,7 +11,7 @@ The folders are never committed.
 | `pets` | cats and dogs, 32 px, official test split | CIFAR-10, research use |
 | `cifar10` | all ten classes, official test split | CIFAR-10, research use |
 | `membrane` | is the centre of a 64 px tile a membrane? 30 slices, each in one split | ISBI 2012, MIT |
-| `clipart` | drawings in the library's own folders (animals, food, people, ...), 175 of each, no splits | Debian's `openclipart-png`, public domain |
+| `clipart` | drawings by subject, 175 of each, no splits | Debian's `openclipart-png`, public domain |
 """
 
 import argparse
@@ -92,7 +92,7 @@ def cut_membrane(data: Path, out: Path) -> None:
 
 
 def draw_clipart(data: Path, out: Path) -> None:
-    """Drawings on white ground, as `bench/transfer.py` takes them; fetched with `apt-get download`."""
+    """Make class folders of drawings on white ground, which `bench/transfer.py` fetches from Debian."""
     from transfer import choose, fetch, unify
 
     out.mkdir(parents=True)

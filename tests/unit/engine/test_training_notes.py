@@ -150,7 +150,8 @@ def test_chance_is_of_the_whole_split_where_images_lie_class_after_class():
     inputs, targets = toy.batch(1800)
     order = targets["label"].argsort(stable=True)
     held = {"image": inputs["image"].permute(0, 2, 3, 1)[order], "label": targets["label"][order]}
-    scores = validate(Says(toy.say({"label": held["label"]})["logits"]), toy.problem, held, join_ranks(), seed=1)
+    says = Says(toy.say({"label": held["label"]})["logits"])
+    scores = validate(says, toy.problem, held, join_ranks(), seed=1)
     assert scores[CHANCE] == pytest.approx(1 / 3, abs=0.05)
 
 
