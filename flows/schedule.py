@@ -31,7 +31,7 @@ def only_one(project: Project) -> Iterator[None]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError(f"another `make schedule` runs for {project.folder}; end it first") from None
+            raise ValueError(f"another `{project.make('schedule')}` is running; end it first") from None
         yield
 
 

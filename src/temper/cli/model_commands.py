@@ -139,7 +139,9 @@ def _release(folder: Path, act: "Callable[[Project, Params], None]") -> None:
         try:
             backup.check(project)
             if not model_versions.known(project):
-                raise ValueError(f"{project.folder} has no registered models yet; run `make pipeline` first")
+                raise ValueError(
+                    f"{project.folder} has no registered models yet; run `{project.make('pipeline')}` first"
+                )
             act(project, params)
         except (ValueError, OSError):
             raise

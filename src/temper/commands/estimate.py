@@ -256,7 +256,7 @@ def time_evaluation(params: Params, size: Size, material: Material) -> Estimate:
 
     stress_s = time_calls(disturb, cpu) / count / max(1, len(conditions))
     images = size.test + stressed
-    total = start_s() + images * answer_s + stressed * stress_s
+    total = start_s(processes=1) + images * answer_s + stressed * stress_s
     words = f"{images:,} images, clean and under stress, {say_step(answer_s)} each for all three candidates"
     return Estimate(seconds=total, words=words)
 
@@ -286,12 +286,13 @@ def _forward_s(network: nn.Module, held: Mapping[str, Tensor]) -> float:
         return time_calls(lambda: network(inputs), torch.device("cpu"))
 
 
-def start_s() -> float:
-    """Return the seconds that a stage takes before its first step.
+def start_s(processes: int = 2) -> float:
+    """Return the seconds that a stage takes before its first step, from the start of this process.
 
-    This is twice the start of this process: an agent may start another process, and DVC takes time to start.
+    Args:
+        processes: Processes that start one after another; an agent starts the ranks of a training.
     """
-    return _STARTED_S * 2
+    return _STARTED_S * processes
 
 
 _STARTED_S = time.time() - psutil.Process().create_time()

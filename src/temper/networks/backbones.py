@@ -4,6 +4,8 @@ Every backbone normalises the pixels itself, so that training, evaluation and th
 numbers.
 """
 
+from difflib import get_close_matches
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -134,7 +136,8 @@ class TimmBackbone(nn.Module):
         import timm
 
         if not timm.is_model(params.name):
-            near = timm.list_models(f"*{params.name}*")[:3] or timm.list_models("resnet*")[:3]
+            names = timm.list_models()
+            near = get_close_matches(params.name, names, cutoff=0.5) or timm.list_models("resnet*")[:3]
             raise ValueError(
                 f"backbone.name = {params.name!r}: timm has no such backbone; "
                 f"choose another one, e.g. {', '.join(near)}"

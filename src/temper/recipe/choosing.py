@@ -116,7 +116,6 @@ def _prepare(found: Findings, plan: Plan, shares: Shares) -> list[Choice]:
         reason = f"{native}; the largest size that leaves time for enough epochs"
     else:
         reason = f"{native}; even this size leaves time for only a few epochs: set more MINUTES"
-    kept = {"validation": "the source fixes it", "test": "the source fixes it"}
     lines = [
         Choice("prepare.height_px", height, reason),
         Choice("prepare.width_px", width, "square" if height == width else "images keep their aspect ratio"),
@@ -126,7 +125,7 @@ def _prepare(found: Findings, plan: Plan, shares: Shares) -> list[Choice]:
         of = "of the images outside the test split" if name == "validation" else "of all images"
         if share is not None:
             lines.append(Choice(f"prepare.{name}_share", share, f"{of}: about {count:,}"))
-        elif name in kept:
+        else:
             lines.append(Choice(f"prepare.{name}_share", 0.1, f"not used: the source fixes {count:,} images"))
     bad = choose_bad_share(len(found.unreadable), found.num_sampled)
     unreadable = f"{len(found.unreadable)} of {found.num_sampled} sampled files cannot be read"

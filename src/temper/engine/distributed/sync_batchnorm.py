@@ -33,7 +33,7 @@ def synchronise_statistics(network: nn.Module) -> None:
             continue
         if kind not in _PLAIN and kind.__name__ != _WITH_ACTIVATION:
             raise ValueError(
-                f"the backbone's layer {name} is a {kind.__name__}: several ranks cannot share the "
+                f"the backbone's layer {name} has the class {kind.__name__}: several ranks cannot share the "
                 "statistics of this class; set ranks to 1, or use another backbone"
             )
         module.__class__ = _shared(kind)

@@ -34,8 +34,8 @@ def check(project: Project) -> None:
         else:
             remedy = "moves it away, and the next run starts with an empty database"
         raise ValueError(
-            f"{project.database} {problem}; `make restore PROJECT={project.folder}` {remedy}; then "
-            f"`make pipeline PROJECT={project.folder}` registers the model in the artifacts again"
+            f"{project.database} {problem}; `{project.make('restore')}` {remedy}; then "
+            f"`{project.make('pipeline')}` registers the model in the artifacts again"
         )
 
 

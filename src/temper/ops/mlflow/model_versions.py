@@ -190,7 +190,8 @@ def locate(project: Project, reference: str) -> tuple[Path, str]:
     found = named(project, match["name"], version=version, alias=match["alias"])
     if found is None:
         raise ValueError(
-            f"{reference!r}: {project.store} has no such model version; `make ui` shows the existing ones"
+            f"{reference!r}: {project.store} has no such model version; "
+            f"`{project.make('ui')}` shows the existing ones"
         )
     if match["file"] not in found.beside:
         files = ", ".join(name for name in found.beside if name.endswith(".safetensors")) or "no weights"

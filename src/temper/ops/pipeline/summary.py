@@ -14,7 +14,7 @@ from temper.config import Params
 from temper.ops import candidates, dvc
 from temper.ops.mlflow.model_versions import Registered
 from temper.ops.pipeline.plan import MEASURE, REGISTER
-from temper.ops.project import ROOT, Project
+from temper.ops.project import Project
 from temper.stages import STAGES
 
 FILE = "summary.json"
@@ -134,9 +134,9 @@ def show(project: Project, summary: dict[str, Any], console: Console) -> None:
         if project.reports.is_relative_to(Path.cwd())
         else project.reports
     )
-    ui = "make ui" if project.folder == ROOT else f"make ui PROJECT={reports.parent}"
     console.print(
-        f"where to look next: `{ui}` (runs, curves, versions), {reports}/card.html, {reports}/summary.json"
+        f"where to look next: `{project.make('ui')}` (runs, curves, versions), "
+        f"{reports}/card.html, {reports}/summary.json"
     )
 
 

@@ -58,7 +58,8 @@ class Server:
                 free.bind(("127.0.0.1", port or 0))
             except OSError:
                 raise ValueError(
-                    f"port {port} is in use; stop the process that listens there, perhaps `make ui`"
+                    f"port {port} is in use; stop the process that listens there, "
+                    f"perhaps `{project.make('ui')}`"
                 ) from None
             self.port = free.getsockname()[1]
         self._answered, self._stopping = threading.Event(), threading.Event()

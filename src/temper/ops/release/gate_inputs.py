@@ -17,6 +17,8 @@ from temper.ops.release import split_history
 from temper.ops.system import failure_messages, subprocesses
 
 FOLDER = "ratings"
+PROMOTE = 'promote REASON="..."'
+"""Target of the Makefile that makes a version the champion although the gate rejects it."""
 
 
 def judge_candidate(project: Project, params: Params, champion: Registered | None) -> Verdict:
@@ -28,7 +30,7 @@ def judge_candidate(project: Project, params: Params, champion: Registered | Non
         champion: Version with which the model is compared; None if there is no champion.
     """
     evaluated = artifacts.load("evaluate", project.artifacts / "evaluate", check_files=False)
-    if champion is not None and (leak := leaked(project, champion)):
+    if champion is not None and (leak := leaked(project, params, champion)):
         return Verdict("incomparable", (), leak)
     ratings = {name: read_rating(evaluated.path(f"{FOLDER}/{name}.safetensors")) for name in CANDIDATES}
     return judge(
@@ -51,7 +53,7 @@ def judge_version(
         ValueError: If the version cannot be measured.
     """
     for each in filter(None, (version, champion)):
-        if leak := leaked(project, each):
+        if leak := leaked(project, params, each):
             return Verdict("incomparable", (), leak)
     rating = measure_version(project, version)
     if isinstance(rating, str):
@@ -81,8 +83,8 @@ def measure_version(project: Project, version: Registered) -> Rating | str:
     if not version.whole:
         return (
             f"{name} cannot be evaluated: {version.file} is missing or damaged; restore the file, or, if the "
-            "version is the champion, run `make rollback`, or make the new version the champion anyway: "
-            'make promote REASON="..."'
+            f"version is the champion, run `{project.make('rollback')}`, or make the new version the "
+            f"champion anyway: {project.make(PROMOTE)}"
         )
     print(f"measuring {name} on the current test images", flush=True)
     command = [sys.executable, "-m", "temper", "rate", str(version.file), str(file)]
@@ -91,7 +93,7 @@ def measure_version(project: Project, version: Registered) -> Rating | str:
         message, _ = failure_messages.read("rate", ended)
         return (
             f"{name} cannot be evaluated: {message}; to make the new version the champion anyway: "
-            'make promote REASON="..."'
+            f"{project.make(PROMOTE)}"
         )
     return read_rating(file)
 
@@ -104,7 +106,7 @@ def save_result(project: Project, version: Registered) -> None:
     artifacts.write_atomically(file, evaluated.path(f"{FOLDER}/{CANDIDATE}.safetensors").read_bytes())
 
 
-def leaked(project: Project, version: Registered) -> str | None:
+def leaked(project: Project, params: Params, version: Registered) -> str | None:
     """Return an error message if a version was trained on current test images; None if it was not."""
     seen, total = split_history.count_seen(project, version)
     if not seen:
@@ -112,8 +114,9 @@ def leaked(project: Project, version: Registered) -> str | None:
     return (
         f"version {version.version} of {version.name} was trained on {seen} of the {total} current test "
         "images, so its score would be too good; restore the splits with which it was trained "
-        f"({project.folder / 'splits.parquet'} stores them when `make retrain` or `make pipeline` reads new "
-        'images), or make the new version the champion anyway: make promote REASON="..."'
+        f"({project.folder / params.prepare.splits} stores them when `{project.make('retrain')}` or "
+        f"`{project.make('pipeline')}` reads new images), or make the new version the champion anyway: "
+        f"{project.make(PROMOTE)}"
     )
 
 

@@ -75,9 +75,10 @@ def promote(client: MlflowClient, project: Project, params: Params, number: int 
             return f"version {version.version} is already the champion"
         found = _judge(project, params, version, champion)
         if not found.opens and not reason:
+            by_hand = f'promote VERSION={version.version} REASON="..."'
             raise ValueError(
                 f"the gate rejects version {version.version}:\n{found.words()}\n"
-                f'To make it the champion anyway: make promote VERSION={version.version} REASON="..."; '
+                f"To make it the champion anyway: {project.make(by_hand)}; "
                 "the reason is recorded"
             )
         forced = not found.opens
@@ -101,8 +102,8 @@ def roll_back(client: MlflowClient, project: Project, params: Params, reason: st
         if before is None:
             raise ValueError(
                 f"{params.project} has no earlier champion to roll back to; champions that were rolled back "
-                "do not count. `make history` lists all champions, and make promote VERSION=n makes any "
-                "version the champion"
+                f"do not count. `{project.make('history')}` lists all champions, and "
+                f"`{project.make('promote VERSION=n')}` makes any version the champion"
             )
         version = _find(project, params.project, before, PREVIOUS)
         champion = model_versions.named(project, params.project, alias=CHAMPION)
@@ -190,7 +191,9 @@ def _find(project: Project, name: str, number: int | None, alias: str) -> Regist
     version = model_versions.named(project, name, version=number, alias=None if number else alias)
     if version is None:
         wanted = f"version {number} of {name}" if number else f"version of {name} with the alias {alias}"
-        raise ValueError(f"there is no {wanted}; `make history` and `make ui` show what exists")
+        raise ValueError(
+            f"there is no {wanted}; `{project.make('history')}` and `{project.make('ui')}` show what exists"
+        )
     if not version.whole:
         raise ValueError(
             f"{version.file} is missing or is not the file that was registered "

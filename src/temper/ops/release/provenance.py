@@ -57,7 +57,8 @@ def reproduce(client: MlflowClient, project: Project, params: Params, number: in
     version = model_versions.named(project, params.project, version=number)
     if version is None:
         raise ValueError(
-            f"{params.project} has no version {number}; `make history` and `make ui` show what exists"
+            f"{params.project} has no version {number}; `{project.make('history')}` and "
+            f"`{project.make('ui')}` show what exists"
         )
     run = client.get_model_version(params.project, str(number)).run_id
     scratch = project.hidden / "reproduced" / str(number)

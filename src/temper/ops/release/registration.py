@@ -84,7 +84,7 @@ def _restore_file(version: Registered, project: Project) -> None:
             return
     raise ValueError(
         f"{version.file} is missing or damaged, and artifacts/quantize does not contain it; delete "
-        "artifacts/quantize and run `make pipeline`"
+        f"artifacts/quantize and run `{project.make('pipeline')}`"
     )
 
 
@@ -95,7 +95,7 @@ def _create(
     quantized = artifacts.load("quantize", project.artifacts / "quantize", check_files=False)
     file = quantized.path(facts["file"])
     if digest_file(file) != facts["digest"]:
-        raise ValueError(f"{file} is not the file that was evaluated; run `make pipeline` again")
+        raise ValueError(f"{file} is not the file that was evaluated; run `{project.make('pipeline')}` again")
     model_id, beside = _log_model(client, project, file, run)
     score = facts[headline]
     tags = {

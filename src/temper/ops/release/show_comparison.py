@@ -63,7 +63,8 @@ def find(project: Project, params: Params, asked: str) -> Registered:
     found = model_versions.named(project, params.project, version=number, alias=alias)
     if found is None:
         raise ValueError(
-            f"{params.project} has no version {asked}; `make history` and `make ui` show what exists"
+            f"{params.project} has no version {asked}; `{project.make('history')}` and "
+            f"`{project.make('ui')}` show what exists"
         )
     return found
 
