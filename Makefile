@@ -16,9 +16,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made
 TESTS ?= tests src/temper
+# Whole files go to the workers, slow files first (tests/conftest.py); xdist would start files with few tests last.
+PYTEST := $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup init pipeline join plan restore retrain schedule serve compare promote rollback history reproduce drift dvc-yaml docs check test faults ui lock clean
+.PHONY: help setup init pipeline join plan restore retrain schedule serve compare promote rollback history reproduce drift dvc-yaml docs check test test-all faults ui lock clean
 
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## "; print "make TARGET [PROJECT=folder]\n" } \
@@ -101,8 +103,11 @@ check: setup ## check format, lint, types and import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check ## run check and all tests: unit, laws, rules, pipeline, ranks (TESTS=tests/unit for a part)
-	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile $(TESTS)
+test: check ## run check and all tests but the slow ones (TESTS=tests/unit for a part)
+	$(PYTEST) -m "not slow" $(TESTS)
+
+test-all: check ## run check and all tests: also whole pipelines, killed trainings, stores, pages
+	$(PYTEST) $(TESTS)
 
 faults: setup ## disturb N=20 small runs (SEED=0 JOBS=2 KIND=kill, write, damage or server); each must end with the same model
 	@$(BIN)/python -m tests.faults --trials $(or $(N),20) --seed $(or $(SEED),0) --jobs $(or $(JOBS),2) $(if $(KIND),--kind $(KIND))

@@ -22,7 +22,15 @@ install_import_hook(
     ["temper.maths", "temper.data.augmentation.batch_transforms", "temper.stress"], "beartype.beartype"
 )
 
+import pytest
 import torch
 
 # Toy tensors are too small for several threads, and waiting threads are slow on a busy machine.
 torch.set_num_threads(1)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the slow files first, so that no worker is left with one of them at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)

@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from temper.stages import STAGES
+from temper import artifacts
+from temper.artifacts import Artifact
+from temper.stages import BY_NAME, STAGES
+from temper.stages import run_stage as stage_runner
 
 ROOT = Path(__file__).parents[1]
 TEMPLATE = """
@@ -64,6 +67,12 @@ def run_stage(project: Path, stage: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300
     )
+
+
+def run_in_process(project: Path, stage: str) -> Artifact:
+    """Run one stage in this process and return its artifact."""
+    stage_runner.run_stage(BY_NAME[stage], project, in_process=True)
+    return artifacts.load(stage, project / "artifacts" / stage)
 
 
 def run_until(project: Path, last: str) -> None:

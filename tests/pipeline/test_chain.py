@@ -1,12 +1,11 @@
-"""All stages for every kind of problem, one after the other.
+"""All stages for every kind of problem, one after the other, without DVC, Prefect and MLflow.
 
-They run as DVC runs them, but without DVC, Prefect and MLflow.
+Every kind of problem is tried in this process, where the stages take a few seconds. Slow tests then run the
+stages in processes of their own, as DVC does.
 """
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +14,12 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from temper import artifacts
+from temper.data.dataset.packed import open_split, open_training
 from temper.ops.pipeline import cleanup
 from temper.ops.project import Project
 from temper.stages import STAGES
 from temper.stages.source_deps import stage_sources
-from tests.project import KINDS, ROOT, make_project, run_stage
+from tests.project import KINDS, ROOT, make_project, run_in_process, run_stage
 
 CHANCE = {"multiclass": 0.4, "multilabel": 0.4, "segmentation": 0.25}
 """Score that the teacher must exceed on the test split; chance is a quarter with four classes."""
@@ -59,26 +59,48 @@ atexit.register(tell)
 """
 
 
-@pytest.mark.slow
+VIEWS = "views: {flip: true, crop_px: 1}"
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_chain(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch):
+def test_the_chain(tmp_path: Path, kind: str):
     project = make_project(tmp_path / "project", kind, count=400, epochs=12, augment=AUGMENT[kind])
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "sitecustomize.py").write_text(PROBE)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
-    made = {}
-    for stage in STAGES:
-        monkeypatch.setenv("TEMPER_PROBE", str(tmp_path / f"{stage.name}.txt"))
-        done = run_stage(project, stage.name)
-        assert done.returncode == 0, f"{stage.name}: {done.stderr[-3000:]}"
-        assert_watched(stage.name, set((tmp_path / f"{stage.name}.txt").read_text().split()))
-        made[stage.name] = artifacts.load(stage.name, project / "artifacts" / stage.name)
+    made = {stage.name: run_in_process(project, stage.name) for stage in STAGES}
     assert_candidates(kind, made)
     assert_contract(made["quantize"], made["prepare"])
     if kind == "multiclass":
         assert_same_again(project, made)
         assert_drift_ends_in_a_good_model(project, made)
         assert_test_split_untouched(project, made)
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "segmentation"])
+def test_the_chain_on_encoded_images(tmp_path: Path, kind: str):
+    project = make_project(tmp_path, kind, count=160)
+    text = (project / "params.yaml").read_text(encoding="utf-8")
+    text = text.replace("test_share: 0.25}", "test_share: 0.25, keep: encoded}")
+    text = text.replace(VIEWS, "views: {flip: true, crop_scale: [0.5, 1], cutmix: 1.0}")
+    (project / "params.yaml").write_text(text, encoding="utf-8")
+    made = {stage.name: run_in_process(project, stage.name) for stage in STAGES}
+    assert "encoded/images.bin" in made["prepare"].files
+    assert "train/image.npy" not in made["prepare"].files
+    assert "quantized.onnx" in made["quantize"].files
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_stages_in_their_own_processes_load_only_modules_that_dvc_watches(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+):
+    project = make_project(tmp_path / "project", kind, count=120, epochs=1, augment=AUGMENT[kind])
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(PROBE)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'site'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    for stage in STAGES:
+        monkeypatch.setenv("TEMPER_PROBE", str(tmp_path / f"{stage.name}.txt"))
+        done = run_stage(project, stage.name)
+        assert done.returncode == 0, f"{stage.name}: {done.stderr[-3000:]}"
+        assert_watched(stage.name, set((tmp_path / f"{stage.name}.txt").read_text().split()))
 
 
 def assert_watched(stage: str, reached: set[str]) -> None:
@@ -160,9 +182,7 @@ def assert_same_again(project: Path, made: dict[str, artifacts.Artifact]) -> Non
         cleanup.forget_checkpoints(Project.at(project), stage.name)
     assert list((project / ".temper" / "checkpoints").iterdir()) == []
     for name in ("train", "quantize", "evaluate"):
-        done = run_stage(project, name)
-        assert done.returncode == 0, done.stderr[-2000:]
-        assert artifacts.load(name, project / "artifacts" / name).digest == made[name].digest
+        assert run_in_process(project, name).digest == made[name].digest
 
 
 def assert_drift_ends_in_a_good_model(project: Path, made: dict[str, artifacts.Artifact]) -> None:
@@ -179,12 +199,7 @@ def assert_drift_ends_in_a_good_model(project: Path, made: dict[str, artifacts.A
     save_file(weights, student.path(artifacts.WEIGHTS))
     record = {name: getattr(student, name) for name in ("made_from", "params", "code", "facts")}
     artifacts.write("distill", student.folder, **record)
-    for name in ("quantize", "evaluate"):
-        done = run_stage(project, name)
-        assert done.returncode == 0, done.stderr[-2000:]
-    quantize, evaluate = (
-        artifacts.load(name, project / "artifacts" / name).facts for name in ("quantize", "evaluate")
-    )
+    quantize, evaluate = (run_in_process(project, name).facts for name in ("quantize", "evaluate"))
     assert quantize["quantization"]["float_layers"], "the head alone drifts"
     scores = {name: found["accuracy"]["value"] for name, found in evaluate["candidates"].items()}
     assert scores["quantized"] >= scores["student"] - 0.02
@@ -195,18 +210,12 @@ def assert_test_split_untouched(project: Path, made: dict[str, artifacts.Artifac
 
     Without them the other splits can be opened, and evaluate reports what is missing.
     """
-    code = (
-        "import sys\nfrom pathlib import Path\nfrom temper import artifacts\n"
-        "from temper.stages.fit_network import *\n"
-        "from temper.data.dataset.packed import open_split, open_training\n"
-        f"root = Path({str(project / 'artifacts')!r})\n"
-        "prepare = artifacts.load('prepare', root / 'prepare', check_files=False)\n"
-        "augment = artifacts.load('augment', root / 'augment', check_files=False)\n"
-        "open_split(prepare, 'validation'); open_training(prepare, augment)\n"
-        "for path in (root / 'prepare' / 'test').iterdir(): path.unlink()\n"
-        "open_split(prepare, 'train'); open_training(prepare, augment)\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": ""})
-    done = run_stage(project, "evaluate")
-    assert done.returncode == 2
-    assert "test/image.npy is missing" in done.stderr
+    prepare, augment = made["prepare"], made["augment"]
+    open_split(prepare, "validation")
+    open_training(prepare, augment)
+    for path in (prepare.folder / "test").iterdir():
+        path.unlink()
+    open_split(prepare, "train")
+    open_training(prepare, augment)
+    with pytest.raises(ValueError, match=r"test/image\.npy is missing"):
+        run_in_process(project, "evaluate")

@@ -37,7 +37,7 @@ NEWEST = "quantized, version 3"
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(tmp_path_factory: pytest.TempPathFactory, shared_cache: dict[str, str]) -> Project:
     """A project with three versions, each with a different number of calibration images."""
     folder = make_project(tmp_path_factory.mktemp("pages") / "project", "multiclass")
     text = (folder / "params.yaml").read_text()
@@ -46,7 +46,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
             text.replace("calibration_images: 64", f"calibration_images: {images}, calibration: minmax")
         )
         command = [sys.executable, "-m", "flows", "pipeline", "--project", str(folder)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, **shared_cache, "OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
     return Project.at(folder)

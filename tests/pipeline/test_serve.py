@@ -30,12 +30,12 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(tmp_path_factory: pytest.TempPathFactory, shared_cache: dict[str, str]) -> Project:
     folder = make_project(tmp_path_factory.mktemp("serve") / "project", "multiclass")
     with (folder / "params.yaml").open("a") as params:
         params.write("serve: {workers: 2}\n")
     command = [sys.executable, "-m", "flows", "pipeline", "--project", str(folder)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, **shared_cache, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return Project.at(folder)

@@ -50,7 +50,7 @@ def as_postgres(*command: str, **options: object) -> subprocess.CompletedProcess
 
 
 @pytest.fixture(scope="module")
-def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
+def stores(tmp_path_factory: pytest.TempPathFactory, shared_cache: dict[str, str]) -> Iterator[Stores]:
     # The path of a socket must be short, and the folder belongs to another user.
     folder = Path("/tmp") / f"temper-postgres-{os.getpid()}"
     folder.mkdir(mode=0o755)
@@ -138,6 +138,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
         wait(f"http://127.0.0.1:{web}/health", server, mine / "log")
         yield Stores(
             {
+                **shared_cache,
                 "TEMPER_MLFLOW_URI": f"http://127.0.0.1:{web}",
                 "MLFLOW_TRACKING_USERNAME": "admin",
                 "MLFLOW_TRACKING_PASSWORD": admin,
@@ -188,7 +189,9 @@ def test_a_chain_on_postgresql(stores: Stores, tmp_path: Path):
     said += tell(stores, project, "pipeline")
     assert "nothing to do: every stage is up to date and the model is registered" in said
 
-    (project / "params.yaml").write_text((project / "params.yaml").read_text().replace("seed: 0", "seed: 1"))
+    (project / "params.yaml").write_text(
+        (project / "params.yaml").read_text().replace("images: 64", "images: 16")
+    )
     said += tell(stores, project, "pipeline")
     assert "version 2 of toys-multiclass" in said
     said += tell(stores, project, "compare", "--first", "1", "--second", "2")

@@ -99,7 +99,11 @@ def estimate_stages(
 
 @commands.command("stage")
 def run_one_stage(
-    name: Annotated[str, typer.Argument(help=f"One of {', '.join(BY_NAME)}.")], project: Folder = HERE
+    name: Annotated[str, typer.Argument(help=f"One of {', '.join(BY_NAME)}.")],
+    project: Folder = HERE,
+    in_process: Annotated[
+        bool, typer.Option("--in-process", help="Train in this process as the only rank, for a debugger.")
+    ] = False,
 ) -> None:
     """Run one stage, whether or not it is up to date, and publish its artifact. DVC runs stages this way.
 
@@ -108,7 +112,7 @@ def run_one_stage(
     from temper.stages.run_stage import run_stage
 
     check_stages([name])
-    run_stage(BY_NAME[name], project)
+    run_stage(BY_NAME[name], project, in_process=in_process)
 
 
 @commands.command("join")

@@ -127,11 +127,7 @@ def _clean_run_cache(project: Project) -> bool:
     Returns:
         Whether there were any.
     """
-    empty = [
-        folder
-        for folder in (root(project) / ".dvc" / "cache" / "runs").glob("*/*")
-        if not any(folder.iterdir())
-    ]
+    empty = [folder for folder in (cache_folder(project) / "runs").glob("*/*") if not any(folder.iterdir())]
     for folder in empty:
         folder.rmdir()
     return bool(empty)
@@ -152,7 +148,7 @@ def check_out(project: Project, stages: tuple[str, ...], *, cache_of: Project) -
     """
     targets = [f"artifacts/{stage}" for stage in stages]
     _dvc(project, "init", "--no-scm", "--quiet", "--force")
-    _dvc(project, "cache", "dir", str(root(cache_of) / ".dvc" / "cache"))
+    _dvc(project, "cache", "dir", str(cache_folder(cache_of)))
     try:
         _dvc(project, "checkout", "--quiet", *targets)
     except ValueError as missing:
@@ -184,6 +180,11 @@ def _copy_remote(project: Project, other: Project) -> bool:
 def root(project: Project) -> Path:
     """Return the DVC repository that contains a project."""
     return next(folder for folder in (project.folder, *project.folder.parents) if (folder / ".dvc").is_dir())
+
+
+def cache_folder(project: Project) -> Path:
+    """Return the folder of DVC's cache, which several repositories may share (`dvc cache dir`)."""
+    return Path(_dvc(project, "cache", "dir").strip())
 
 
 def recorded(project: Project) -> dict[str, Any]:

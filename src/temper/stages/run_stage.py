@@ -21,8 +21,15 @@ from temper.stages import Stage
 from temper.stages.source_deps import PACKAGE, stage_sources
 
 
-def run_stage(stage: Stage, project: Path) -> None:
-    """Run one stage of a project and publish its artifact."""
+def run_stage(stage: Stage, project: Path, *, in_process: bool = False) -> None:
+    """Run one stage of a project and publish its artifact.
+
+    Args:
+        stage: Row of the table of stages.
+        project: Folder of the project.
+        in_process: Train in this process, as the only rank, instead of starting a process per rank. This is
+            for debuggers and tests.
+    """
     params = load(project)
     inputs = {name: artifacts.load(name, project / "artifacts" / name) for name in stage.inputs}
     partial = project / ".temper" / "partial" / stage.name
@@ -39,13 +46,13 @@ def run_stage(stage: Stage, project: Path) -> None:
             checkpoints.mkdir(parents=True, exist_ok=True)
             artifacts.write_atomically(checkpoints / artifacts.STAGE_OF_CHECKPOINTS, stage.name)
     facts_file = work / "facts.json"
-    if stage.ranked and rank is None:
+    if stage.ranked and rank is None and not in_process:
         facts_file.unlink(missing_ok=True)
         _launch(stage, project, params, record)
         facts = artifacts.read_sealed(facts_file)
     else:
         module = import_module(f"temper.stages.{stage.name}")
-        if stage.name == "train" and rank == "0":
+        if stage.name == "train" and rank in ("0", None):
             from temper.stages.fit_network import try_section
 
             try_section("distill", params.distill, inputs["prepare"])
@@ -53,7 +60,7 @@ def run_stage(stage: Stage, project: Path) -> None:
         if stage.resumes:
             workspace["checkpoints"] = checkpoints
         facts = module.run(select(params, stage.params), inputs, partial, **workspace)
-        if stage.ranked:
+        if rank is not None:
             if rank == "0":
                 artifacts.write_sealed(facts_file, facts)
             return

@@ -77,6 +77,22 @@ def test_a_stage_runs_once_and_comes_back_from_the_cache(project: Project, capfd
     assert outcome.state == "failed" and not outcome.told and "code" in outcome.message
 
 
+def test_results_are_checked_out_from_a_cache_that_repositories_share(
+    project: Project, tmp_path_factory: pytest.TempPathFactory
+):
+    shared = tmp_path_factory.mktemp("shared")
+    dvc.prepare(project)
+    (project.folder / ".dvc" / "config").write_text(f"[cache]\n    dir = {shared}\n")
+    assert dvc.repro(project, "one").state == "ran"
+    assert dvc.cache_folder(project) == shared and any(shared.iterdir())
+
+    other = Project.at(tmp_path_factory.mktemp("other"))
+    for name in ("dvc.yaml", "dvc.lock"):
+        shutil.copy(project.folder / name, other.folder / name)
+    dvc.check_out(other, ("one",), cache_of=project)
+    assert (other.artifacts / "one" / "code").read_text() == "good"
+
+
 @pytest.mark.parametrize(
     ("code", "pattern"),
     [
