@@ -17,7 +17,7 @@ import pytest
 
 from temper.config import load
 from temper.ops import ui
-from temper.ops.mlflow import model_versions
+from temper.ops.mlflow import model_versions, page_links, tracking_store
 from temper.ops.project import Project
 from tests.project import ROOT, make_project
 
@@ -178,6 +178,17 @@ def test_runs_are_grouped_by_pipeline_run(reader: Reader):
         "each pipeline run folds its own candidates"
     )
     reader.shoot("runs")
+
+
+def test_links_of_make_ui_show_the_columns_that_matter(reader: Reader, project: Project):
+    client = tracking_store.connect(project)
+    links = page_links.find_links(client, "toys-multiclass", "")
+    reader.open(links["runs"].removeprefix("/#"))
+    reader.read("accuracy", "stress/noise", "bytes", "latency_ms", "12 matching runs")
+    reader.shoot("columns")
+    reader.open(links["candidates of the last run"].removeprefix("/#"))
+    reader.read("Comparing 3 Runs", "teacher", "student", NEWEST, "accuracy", reload_s=20)
+    reader.shoot("candidates")
 
 
 def test_three_versions_are_compared(reader: Reader):

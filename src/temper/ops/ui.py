@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+from temper.config import load
 from temper.ops.project import Project
 from temper.ops.system import subprocesses
 
@@ -70,6 +71,8 @@ def show(project: Project) -> int:
             print(f"{command[0]:<8}{address}", flush=True)
         if project.elsewhere is not None:
             print(f"mlflow  {project.store}")
+        for name, address in _find_pages(project).items():
+            print(f"  {name:<26}{address}", flush=True)
         print("Ctrl-C stops the pages", flush=True)
         while all(process.poll() is None for process in processes):
             time.sleep(0.5)
@@ -80,6 +83,31 @@ def show(project: Project) -> int:
     finally:
         for process in processes:
             subprocesses.end_tree(process.pid, grace_s=5.0)
+
+
+def _find_pages(project: Project) -> dict[str, str]:
+    """Return the addresses of what people look at first, by what they show."""
+    os.environ.update({**project.environment(), "PREFECT_API_URL": f"http://{_HOST}:{PREFECT_PORT}/api"})
+    from temper.ops.mlflow import page_links, tracking_store
+    from temper.ops.prefect import run_records
+
+    pages = project.elsewhere if (project.elsewhere or "").startswith("http") else None
+    found = {}
+    if pages or project.elsewhere is None:
+        client = tracking_store.connect(project)
+        try:
+            name = load(project.folder).project
+        except ValueError as error:
+            # The pages help to find out what was wrong, so they are shown anyway.
+            print(f"no links to this project's runs: {error}", file=sys.stderr)
+        else:
+            found = page_links.find_links(client, name, pages or f"http://{_HOST}:{MLFLOW_PORT}")
+    card = project.reports / "card.html"
+    if card.is_file():
+        found["model card"] = card.as_uri()
+    if last := run_records.find_last():
+        found["last flow run"] = f"http://{_HOST}:{PREFECT_PORT}/runs/flow-run/{last}"
+    return found
 
 
 def _free(port: int) -> bool:

@@ -24,7 +24,7 @@ from temper.artifacts import Artifact
 from temper.config import Params
 from temper.ops import dvc
 from temper.ops.candidates import CANDIDATE, CANDIDATES
-from temper.ops.mlflow import tracking_store
+from temper.ops.mlflow import page_links, tracking_store
 from temper.ops.mlflow.curves import Curve, Point, follow, read_curves
 from temper.ops.project import ROOT, Project
 from temper.ops.system.process_identity import Owner
@@ -135,7 +135,11 @@ class Record:
             if candidate == CANDIDATE:
                 # So that pipeline runs can be compared without expanding them.
                 main = {name: value for name, value in values.items() if "severity" not in name}
-                self._log_values(self.begin(), {f"{candidate}/{name}": value for name, value in main.items()})
+                parent = {f"{candidate}/{name}": value for name, value in main.items()}
+                self._log_values(self.begin(), parent)
+                stressed = [name for name in main if name.startswith("stress/")]
+                columns = [evaluated.facts["headline"], *stressed, "bytes", "latency_ms"]
+                page_links.save_columns(self.client, self.experiment, columns)
         self._add_data(self.begin(), "pipeline")
         for run in filter(None, (self.parent, self.children.get(CANDIDATE))):
             for name in ("card.html", "card.md", "latency.json"):

@@ -1,10 +1,11 @@
-"""Prefect's records of flow and task runs: closes those whose process is dead."""
+"""Prefect's records of flow and task runs: finds the last one, closes those whose process is dead."""
 
 from typing import Any
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter, TaskRunFilter
 from prefect.client.schemas.objects import State
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Completed, Crashed
 
 from temper.ops.system.process_identity import Owner
@@ -44,6 +45,13 @@ def close_dead(flows: tuple[str, ...], *, begun: bool = False) -> int:
             client.set_flow_run_state(found.id, crashed, force=True)
             count += 1
     return count + reconcile(flows)
+
+
+def find_last() -> str | None:
+    """Return the id of the flow run that began last, or None if no flow ever ran."""
+    with get_client(sync_client=True) as client:
+        found = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)
+    return str(found[0].id) if found else None
 
 
 def reconcile(flows: tuple[str, ...]) -> int:
