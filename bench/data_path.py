@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from temper.data.images.encoded import Encoded, EncodedWriter
-from temper.data.loading.loader import TrainLoader, to_tensors
+from temper.data.loading.loader import Examples, TrainLoader, to_tensors
 from temper.data.loading.prefetch import Stream
 from temper.data.params import ViewParams
 
@@ -84,13 +84,10 @@ def ours(
     device = torch.device("cpu")
     loader = TrainLoader(
         to_tensors(columns, device),
-        np.ones(count, np.int64),
-        np.ones(count),
+        Examples(np.ones(count, np.int64), np.ones(count), (0.0,)),
         batch_size=batch_size,
         device=device,
         views=views,
-        spatial=frozenset(),
-        mean=(0.0,),
         seed=0,
         stream=stream,
     )

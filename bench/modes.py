@@ -18,7 +18,7 @@ from asked import read_project
 from temper import artifacts
 from temper.config import load
 from temper.data.dataset.packed import open_images, open_training
-from temper.data.loading.loader import TrainLoader, to_tensors
+from temper.data.loading.loader import Examples, TrainLoader, to_tensors
 from temper.engine.distributed.ranks import join_ranks
 from temper.engine.objectives import supervised
 from temper.engine.optimizers import build_optimizer
@@ -43,16 +43,11 @@ columns, repeats, weights = open_training(prepare, augment)
 for stage in (params.train, params.distill):
     loader = TrainLoader(
         to_tensors(columns, device),
-        repeats,
-        weights,
+        Examples(repeats, weights, facts.mean, problem.spatial),
         batch_size=stage.fit.batch_size,
         device=device,
         views=stage.views,
-        spatial=problem.spatial,
-        mean=facts.mean,
         seed=0,
-        rank=0,
-        num_ranks=1,
     )
     batch = next(loader.batches(0))
     network = build_network(problem, stage.backbone, facts, seed=0)

@@ -116,7 +116,7 @@ def epoch(project: Path) -> None:
     from temper import artifacts
     from temper.data.dataset.packed import open_encoded, open_training
     from temper.data.images.decoding import decode
-    from temper.data.loading.loader import TrainLoader, to_tensors
+    from temper.data.loading.loader import Examples, TrainLoader, to_tensors
     from temper.data.loading.prefetch import Stream, count_workers
     from temper.data.params import ViewParams
 
@@ -138,13 +138,10 @@ def epoch(project: Path) -> None:
     views = ViewParams(flip=True, crop_scale=(0.25, 1.0))
     loader = TrainLoader(
         to_tensors(columns, torch.device("cpu")),
-        repeats,
-        weights,
+        Examples(repeats, weights, (0.0, 0.0, 0.0)),
         batch_size=BATCH,
         device=torch.device("cpu"),
         views=views,
-        spatial=frozenset(),
-        mean=(0.0, 0.0, 0.0),
         seed=0,
         stream=Stream(images, {}, views, seed=0, workers=workers),
     )

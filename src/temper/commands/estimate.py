@@ -26,8 +26,7 @@ from temper.commands.workload import Size, find_made, measure_workload
 from temper.config import DistillParams, Params, TrainParams
 from temper.data.dataset.packed import open_images, open_split
 from temper.data.dataset.sample import Sample, take_sample
-from temper.data.loading.loader import TrainLoader, as_batch, to_tensors
-from temper.data.loading.prefetch import Stream, count_workers
+from temper.data.loading.loader import Examples, TrainLoader, as_batch, to_tensors
 from temper.engine.batchnorm_refresh import count_batches
 from temper.engine.distributed.ranks import Ranks, count_ranks
 from temper.engine.objectives import supervised
@@ -38,8 +37,9 @@ from temper.networks.whitening import whiten
 from temper.problem import Emphasis, Facts, Objective, Problem
 from temper.problems import load as load_problem
 from temper.stages.distill import learn_from
-from temper.stages.fit_network import MakeObjective, make_loader, validate
+from temper.stages.fit_network import MakeObjective, validate
 from temper.stages.load_trained import read_facts
+from temper.stages.training_batches import make_loader, open_loader
 from temper.stress.conditions import SEVERITIES, applicable, stress
 from temper.stress.image_pool import ImagePool, as_served
 
@@ -105,10 +105,10 @@ def open_material(project: Path, params: Params, work: Path) -> Material:
     held = {name: np.array(column[:_HELD]) for name, column in open_split(prepare, "validation").items()}
     images = open_images(prepare)
 
-    def open_loader(section: TrainParams | DistillParams, what: str, ranks: Ranks) -> TrainLoader:
-        return make_loader(inputs, problem, facts, section, ranks, seed=params.seed, what=what)
+    def load(section: TrainParams | DistillParams, what: str, ranks: Ranks) -> TrainLoader:
+        return open_loader(inputs, problem, facts, section, ranks, seed=params.seed, what=what)
 
-    return Material(problem, facts, held, np.asarray(images[np.arange(min(_HELD, len(images)))]), open_loader)
+    return Material(problem, facts, held, np.asarray(images[np.arange(min(_HELD, len(images)))]), load)
 
 
 def use_sample(sample: Sample, *, seed: int) -> Material:
@@ -116,36 +116,15 @@ def use_sample(sample: Sample, *, seed: int) -> Material:
     encoded = sample.encoded
     images = sample.columns["image"] if encoded is None else np.asarray(encoded[np.arange(len(encoded))])
 
-    def open_loader(section: TrainParams | DistillParams, what: str, ranks: Ranks) -> TrainLoader:
-        columns = dict(sample.columns)
-        stream = None
-        if encoded is not None or section.views.per_image:
-            stream = Stream(
-                columns.pop("image") if encoded is None else encoded,
-                {name: columns.pop(name) for name in sorted(sample.problem.spatial)},
-                section.views,
-                seed=seed,
-                workers=count_workers(section.views.workers, ranks.num),
-                pinned=ranks.device.type == "cuda",
-            )
+    def load(section: TrainParams | DistillParams, what: str, ranks: Ranks) -> TrainLoader:
         count = len(images)
-        return TrainLoader(
-            to_tensors(columns, ranks.device),
-            np.full(count, 1 + _DRAWN_EPOCHS * section.fit.batch_size // count),
-            np.ones(count, np.float32),
-            batch_size=section.fit.batch_size,
-            device=ranks.device,
-            views=section.views,
-            spatial=sample.problem.spatial,
-            mean=sample.facts.mean,
-            seed=seed,
-            rank=ranks.rank,
-            num_ranks=ranks.num,
-            stream=stream,
-        )
+        repeats = np.full(count, 1 + _DRAWN_EPOCHS * section.fit.batch_size // count)
+        weights = np.ones(count, np.float32)
+        examples = Examples(repeats, weights, sample.facts.mean, sample.problem.spatial)
+        return make_loader(sample.columns, encoded, examples, section, ranks, seed=seed)
 
     held = {name: column[:_HELD] for name, column in sample.columns.items() if name != "image"}
-    return Material(sample.problem, sample.facts, {**held, "image": images[:_HELD]}, images, open_loader)
+    return Material(sample.problem, sample.facts, {**held, "image": images[:_HELD]}, images, load)
 
 
 def time_training(name: str, params: Params, size: Size, material: Material) -> Estimate:

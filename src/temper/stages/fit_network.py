@@ -11,17 +11,10 @@ from torch import Tensor, nn
 
 from temper.artifacts import WEIGHTS, Artifact
 from temper.data.dataset.packed import (
-    TABLE,
-    check_batch,
-    open_encoded,
     open_images,
     open_split,
-    open_training,
-    read_strata_drawn,
-    read_table,
 )
-from temper.data.loading.loader import TrainLoader, as_batch, to_tensors, whole_batches
-from temper.data.loading.prefetch import Stream, count_workers
+from temper.data.loading.loader import as_batch, to_tensors, whole_batches
 from temper.engine.calibration import fit_temperature
 from temper.engine.checkpoints import Checkpoints
 from temper.engine.distributed.ranks import Ranks, join_ranks, leave_ranks
@@ -38,9 +31,10 @@ from temper.networks.params import watched_file
 from temper.networks.pretrained import pin, read_weights
 from temper.networks.transfer import start_from
 from temper.networks.whitening import whiten
-from temper.problem import PLAIN_HEAD, Emphasis, Facts, Inputs, Objective, Problem, Targets
+from temper.problem import PLAIN_HEAD, Emphasis, Inputs, Objective, Problem, Targets
 from temper.problems import load as load_problem
 from temper.stages.load_trained import read_facts
+from temper.stages.training_batches import open_loader
 
 if TYPE_CHECKING:
     from temper.config import DistillParams, TrainParams
@@ -88,7 +82,7 @@ def train_network(
         problem, facts = load_problem(prepare.facts["problem"]), read_facts(prepare)
         emphasis = _emphasis(params, inputs["augment"])
         seed = derive(seed, what)
-        loader = make_loader(inputs, problem, facts, params, ranks, seed=seed, what=what)
+        loader = open_loader(inputs, problem, facts, params, ranks, seed=seed, what=what)
         network = build_network(problem, params.backbone, facts, seed=seed, head=params.head)
         whiten(network, open_images(prepare))
         started = transfer(network, params, project, ranks)
@@ -164,53 +158,6 @@ def transfer(
     return {"transfer": report.record()}
 
 
-def make_loader(
-    inputs: Mapping[str, Artifact],
-    problem: Problem,
-    facts: Facts,
-    params: "TrainParams | DistillParams",
-    ranks: Ranks,
-    *,
-    seed: int,
-    what: str,
-) -> TrainLoader:
-    """Return a loader of the training batches.
-
-    Batches come from memory. If images are encoded or viewed one by one, workers prepare them ahead.
-    """
-    columns, repeats, weights = open_training(inputs["prepare"], inputs["augment"])
-    check_batch(params.fit.batch_size, repeats, key=f"{what}.fit.batch_size", num_ranks=ranks.num)
-    encoded = open_encoded(inputs["prepare"])
-    stream = None
-    if encoded is not None or params.views.per_image:
-        stream = Stream(
-            columns.pop("image") if encoded is None else encoded,
-            {name: columns.pop(name) for name in sorted(problem.spatial)},
-            params.views,
-            seed=seed,
-            workers=count_workers(params.views.workers, ranks.num),
-            ids=lambda: _ids(inputs["augment"]),
-            pinned=ranks.device.type == "cuda",
-        )
-    return TrainLoader(
-        to_tensors(columns, ranks.device),
-        repeats,
-        weights,
-        batch_size=params.fit.batch_size,
-        device=ranks.device,
-        views=params.views,
-        spatial=problem.spatial,
-        mean=facts.mean,
-        seed=seed,
-        rank=ranks.rank,
-        num_ranks=ranks.num,
-        ids=lambda: _ids(inputs["augment"]),
-        sampling=params.sampling,
-        strata=lambda: read_strata_drawn(inputs["augment"]),
-        stream=stream,
-    )
-
-
 def validate(
     network: nn.Module, problem: Problem, held: Mapping[str, Tensor], ranks: Ranks, *, seed: int
 ) -> dict[str, float]:
@@ -254,12 +201,6 @@ def _tally(
     _, wrong = as_batch({"image": held["image"][:0], **others})
     wrong = {name: value.to(inputs["image"].device) for name, value in wrong.items()}
     return torch.stack([problem.tally(answer, truth).double(), problem.tally(answer, wrong).double()])
-
-
-def _ids(augment: Artifact) -> list[str]:
-    """Return the ids of examples and views in the order of the packed files. Views have their image's id."""
-    table = read_table(augment.path(TABLE), ["index", "id"])
-    return [name for _, name in sorted(zip(table["index"], table["id"], strict=True))]
 
 
 def _facts(

@@ -13,7 +13,7 @@ from temper.data.augmentation.batch_transforms import (
     mix_plan,
     shift_and_flip,
 )
-from temper.data.loading.loader import TrainLoader, as_batch, to_tensors, whole_batches
+from temper.data.loading.loader import Examples, TrainLoader, as_batch, to_tensors, whole_batches
 from temper.data.params import ViewParams
 
 NUM = 40
@@ -29,15 +29,13 @@ def columns() -> dict[str, torch.Tensor]:
 def loader(
     rank: int = 0, num_ranks: int = 1, views: ViewParams | None = None, repeats: np.ndarray | None = None
 ) -> TrainLoader:
+    repeats = np.ones(NUM, int) if repeats is None else repeats
     return TrainLoader(
         columns(),
-        np.ones(NUM, int) if repeats is None else repeats,
-        np.arange(NUM) / NUM,
+        Examples(repeats, np.arange(NUM) / NUM, (1.0, 2.0, 3.0), frozenset({"mask"})),
         batch_size=8,
         device=torch.device("cpu"),
         views=views or ViewParams(flip=True, crop_px=2, cutout_px=2, mixup=1.0, cutmix=1.0),
-        spatial=frozenset({"mask"}),
-        mean=(1.0, 2.0, 3.0),
         seed=0,
         rank=rank,
         num_ranks=num_ranks,
@@ -204,15 +202,11 @@ def test_ids_are_those_of_the_whole_batch_in_its_order():
     names = [f"image {number}" for number in range(NUM)]
     together = TrainLoader(
         columns(),
-        np.ones(NUM, int),
-        np.ones(NUM),
+        Examples(np.ones(NUM, int), np.ones(NUM), (1.0, 2.0, 3.0), frozenset({"mask"}), ids=lambda: names),
         batch_size=8,
         device=torch.device("cpu"),
         views=ViewParams(),
-        spatial=frozenset({"mask"}),
-        mean=(1.0, 2.0, 3.0),
         seed=0,
-        ids=lambda: names,
     )
     for number, batch in enumerate(together.batches(1)):
         assert together.ids(1, number) == [names[label] for label in batch.targets["label"].tolist()]

@@ -10,7 +10,7 @@ from PIL import Image
 
 from temper.data.augmentation.batch_transforms import crop_boxes
 from temper.data.images.encoded import BYTES, Encoded, EncodedWriter
-from temper.data.loading.loader import TrainLoader, to_tensors
+from temper.data.loading.loader import Examples, TrainLoader, to_tensors
 from temper.data.loading.prefetch import Stream, count_workers
 from temper.data.params import ViewParams
 from temper.problem import Batch
@@ -61,13 +61,10 @@ def loader(
         )
     return TrainLoader(
         to_tensors(given, CPU),
-        np.ones(NUM, int),
-        np.arange(NUM) / NUM,
+        Examples(np.ones(NUM, int), np.arange(NUM) / NUM, (1.0, 2.0, 3.0), frozenset({"mask"})),
         batch_size=BATCH,
         device=CPU,
         views=views,
-        spatial=frozenset({"mask"}),
-        mean=(1.0, 2.0, 3.0),
         seed=0,
         rank=rank,
         num_ranks=num_ranks,
@@ -142,13 +139,10 @@ def test_masks_are_cut_like_their_images():
     stream = Stream(image, {"mask": mask}, ViewParams(crop_scale=(0.2, 0.9)), seed=0, workers=1)
     given = TrainLoader(
         {"label": torch.arange(1)},
-        np.full(1, 64),
-        np.ones(1),
+        Examples(np.full(1, 64), np.ones(1), (0.0,), frozenset({"mask"})),
         batch_size=64,
         device=CPU,
         views=ViewParams(),
-        spatial=frozenset({"mask"}),
-        mean=(0.0,),
         seed=0,
         stream=stream,
     )
@@ -181,13 +175,10 @@ def test_an_epoch_is_a_good_shuffle(encoded: Encoded):
     number = 4000
     big = TrainLoader(
         {"image": torch.zeros(number, 1, 1, 1, dtype=torch.uint8), "label": torch.arange(number)},
-        np.ones(number, int),
-        np.ones(number),
+        Examples(np.ones(number, int), np.ones(number), (0.0,)),
         batch_size=100,
         device=CPU,
         views=ViewParams(),
-        spatial=frozenset(),
-        mean=(0.0,),
         seed=5,
     )
     batches = [batch.targets["label"] for batch in big.batches(0)]

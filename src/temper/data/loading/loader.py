@@ -75,25 +75,38 @@ class Ahead(Protocol):
     def ahead(self, plans: Iterable[Plan], epoch: int) -> Iterator[tuple[Plan, dict[str, Tensor]]]: ...
 
 
+@dataclass(frozen=True)
+class Examples:
+    """What a loader knows about the examples of a training split, beside their columns."""
+
+    repeats: np.ndarray
+    """How often each example is drawn in an epoch, [examples]."""
+    weights: np.ndarray
+    """Weight of each example in the loss, [examples]."""
+    mean: tuple[float, ...]
+    """Mean of the pixels per channel, 0..255. Cutout fills its square with it."""
+    spatial: frozenset[str] = frozenset()
+    """Names of the columns that move with the image."""
+    ids: Callable[[], Sequence[str]] = tuple
+    """Returns the ids of the examples. Called only for error messages."""
+    strata: Callable[[], Strata] = tuple
+    """Returns the strata of the examples. Called only by sampling methods that need them."""
+
+
 @final
 class TrainLoader:
     """Batches of a training split.
 
     Args:
         columns: Columns of the split, from `to_tensors`, without the columns that `stream` makes.
-        repeats: How often each example is drawn in an epoch, [examples].
-        weights: Weight of each example in the loss, [examples].
+        examples: The examples of the split.
         batch_size: Number of examples of a global batch, over all ranks. A last incomplete batch is left out.
         device: Device on which batches are needed.
         views: Augmentation.
-        spatial: Names of the columns that move with the image.
-        mean: Mean of the pixels per channel, 0..255. Cutout fills its square with it.
         seed: Seed of the training.
         rank: Number of this process.
         num_ranks: Number of processes that share a global batch.
-        ids: Returns the ids of the split's examples. Called only for error messages.
         sampling: How examples are chosen for batches.
-        strata: Returns the strata of the split's examples. Called only by sampling methods that need them.
         stream: Makes the images (and the columns that move with them) if they are not whole columns in
             memory.
 
@@ -105,20 +118,15 @@ class TrainLoader:
     def __init__(
         self,
         columns: Mapping[str, Tensor],
-        repeats: np.ndarray,
-        weights: np.ndarray,
+        examples: Examples,
         *,
         batch_size: int,
         device: torch.device,
         views: ViewParams,
-        spatial: frozenset[str],
-        mean: tuple[float, ...],
         seed: int,
         rank: int = 0,
         num_ranks: int = 1,
-        ids: Callable[[], Sequence[str]] = tuple,
         sampling: SamplingParams = _SHUFFLE,
-        strata: Callable[[], Strata] = tuple,
         stream: Ahead | None = None,
     ) -> None:
         if batch_size < num_ranks:
@@ -126,16 +134,19 @@ class TrainLoader:
                 f"fit.batch_size = {batch_size} cannot be shared by {num_ranks} ranks; "
                 f"set it to {num_ranks} or more"
             )
-        self.sampler = Sampler(repeats, weights, sampling, strata=strata, batch_size=batch_size, seed=seed)
+        weights = examples.weights
+        self.sampler = Sampler(
+            examples.repeats, weights, sampling, strata=examples.strata, batch_size=batch_size, seed=seed
+        )
         if sampling.method == "weighted":
             weights = np.ones_like(weights)
         self.columns, self.weights = dict(columns), torch.from_numpy(weights.astype(np.float32))
         self.batch_size, self.device, self.views, self.seed = batch_size, device, views, seed
-        self.moving = frozenset({"image"}) | spatial
-        self.fill = torch.tensor(mean).round().to(torch.uint8)
+        self.moving = frozenset({"image"}) | examples.spatial
+        self.fill = torch.tensor(examples.mean).round().to(torch.uint8)
         self.mine = part(batch_size, rank, num_ranks)
         self.num_batches = self.sampler.num_batches
-        self._ids, self._stream = ids, stream
+        self._ids, self._stream = examples.ids, stream
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield this rank's parts of an epoch's batches, from batch number `start` on."""
