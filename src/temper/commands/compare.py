@@ -18,7 +18,6 @@ from temper.gate.evaluation_result import read_rating
 from temper.networks.onnx_model import PART, Deployed
 from temper.progress import Bar
 from temper.stages.holdout import HeldOut, open_test
-from temper.stress.image_pool import as_served
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,7 +71,7 @@ def changed(test: HeldOut, models: tuple[Deployed, Deployed]) -> float:
     batches = torch.arange(len(test.images)).split(_BATCH)
     with Bar("compare", len(batches)) as bar:
         for keys in batches:
-            shown = as_served(test.images.take(keys))
+            shown = test.images.serve(keys)
             ours, theirs = (test.problem.decide(model(shown)) for model in models)
             different += int((ours != theirs).sum())
             total += ours.numel()

@@ -150,7 +150,7 @@ def _measure_clean(
     keys: Int64[Tensor, "batch"],
 ) -> Tensors:
     """Measure each candidate on a batch of unchanged images: `<candidate>/<one of _CLEAN_RESULTS>`."""
-    shown = as_served(pool.take(keys))
+    shown = pool.serve(keys)
     truth = {name: column[keys] for name, column in targets.items()}
     found = {}
     for name, candidate in candidates.items():
@@ -201,7 +201,7 @@ def find_worst(
     keys = keys[errors[keys] > 0]
     if not len(keys):
         return pool.packed[:0], []
-    shown = as_served(pool.take(keys))
+    shown = pool.serve(keys)
     answer = candidate(shown)
     captions = []
     for place, key in enumerate(keys.tolist()):

@@ -25,8 +25,12 @@ class ImagePool:
 
     def take(self, keys: Int64[Tensor, "batch"]) -> UInt8[Tensor, "batch channels height width"]:
         """Return some images with channels first, as conditions expect them."""
+        return torch.from_numpy(self.serve(keys)).permute(0, 3, 1, 2).contiguous()
+
+    def serve(self, keys: Int64[Tensor, "batch"]) -> np.ndarray:
+        """Return some images in the form that a deployed file takes: uint8 [batch, height, width, channels]."""
         # Fancy indexing copies, so a read-only mapping never reaches torch.
-        return torch.from_numpy(self.packed[keys.numpy()]).permute(0, 3, 1, 2).contiguous()
+        return self.packed[keys.numpy()]
 
 
 def as_served(images: UInt8[Tensor, "batch channels height width"]) -> np.ndarray:
