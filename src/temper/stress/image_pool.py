@@ -28,7 +28,7 @@ class ImagePool:
         return torch.from_numpy(self.serve(keys)).permute(0, 3, 1, 2).contiguous()
 
     def serve(self, keys: Int64[Tensor, "batch"]) -> np.ndarray:
-        """Return some images in the form that a deployed file takes: uint8 [batch, height, width, channels]."""
+        """Return some images as a deployed file takes them: uint8 [batch, height, width, channels]."""
         # Fancy indexing copies, so a read-only mapping never reaches torch.
         return self.packed[keys.numpy()]
 
