@@ -220,6 +220,13 @@ def parse(text: str) -> Params:
         ValueError: Names the key, the value and the rule.
     """
     tree = YAML(typ="safe", pure=True).load(io.StringIO(text))
+    try:
+        YAML(typ="safe").load(text)
+    except YAMLError as error:
+        raise ValueError(
+            "DVC cannot read the file, because its parser is stricter than YAML 1.2: "
+            f"{' '.join(str(error).split())}; put values that contain ':' in quotes"
+        ) from error
     if tree is None:
         sections = ", ".join(Params.model_fields)
         raise ValueError(
