@@ -23,7 +23,7 @@ from tests.faults import report, shim
 from tests.faults.plans import KINDS, Plan, draw
 from tests.faults.processes import kill_all
 from tests.faults.reference import Reference, make_reference
-from tests.faults.trial import FAILED, HEALED, RECOVERED, UNTRIED, Bench, Result, pin, run_trial
+from tests.faults.trial import FAILED, RECOVERED, REPAIRED, UNTRIED, Bench, Result, pin, run_trial
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     text = report.page(results, (time.monotonic() - began) / 60)
     options.log.write_text(text, encoding="utf-8")
     print(f"\n{report.counts(results)}\nlog: {options.log}")
-    good = all(result.outcome in (RECOVERED, HEALED, UNTRIED) for result in results)
+    good = all(result.outcome in (RECOVERED, REPAIRED, UNTRIED) for result in results)
     if all(result.outcome != FAILED for result in results) and not options.keep:
         shutil.rmtree(work)
     return 0 if good else 1

@@ -5,10 +5,10 @@ from collections import Counter
 from datetime import UTC, datetime
 
 from tests.faults.plans import KINDS
-from tests.faults.trial import FAILED, HEALED, MISSED, RECOVERED, UNTRIED, Result
+from tests.faults.trial import FAILED, MISSED, RECOVERED, REPAIRED, UNTRIED, Result
 from tests.project import ROOT
 
-OUTCOMES = (RECOVERED, HEALED, FAILED, MISSED, UNTRIED)
+OUTCOMES = (RECOVERED, REPAIRED, FAILED, MISSED, UNTRIED)
 
 
 def line(result: Result) -> str:
@@ -47,7 +47,7 @@ def page(results: list[Result], minutes: float) -> str:
     head = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    good = sum(result.outcome in (RECOVERED, HEALED) for result in results)
+    good = sum(result.outcome in (RECOVERED, REPAIRED) for result in results)
     tried = sum(result.outcome != UNTRIED for result in results)
     text = [
         f"# Faults: {good} of {tried}",

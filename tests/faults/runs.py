@@ -103,7 +103,7 @@ class Run:
         return found[-1] if found else ""
 
 
-def heal(run: Run) -> tuple[list[str], list[str]]:
+def repair(run: Run) -> tuple[list[str], list[str]]:
     """Follow the last error literally: run every command that it names in backticks, but not the pipeline.
 
     Returns:

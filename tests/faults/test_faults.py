@@ -13,7 +13,7 @@ from temper.ops.project import Project
 from tests.faults import damage, shim
 from tests.faults.plans import Start, draw
 from tests.faults.reference import make_reference, start_from
-from tests.faults.trial import HEALED, RECOVERED, Bench, run_trial
+from tests.faults.trial import RECOVERED, REPAIRED, Bench, run_trial
 from tests.faults.verdict import check
 
 FINISHED = Start(1, (), nothing=False, tracking=True, prefect=True)
@@ -31,7 +31,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_same_command_ends_with_the_same_model(bench: Bench, seed: int):
     result = run_trial(draw(seed), bench)
-    assert result.outcome in (RECOVERED, HEALED), f"{result.plan}\n{result.story}\n{result.wrong}"
+    assert result.outcome in (RECOVERED, REPAIRED), f"{result.plan}\n{result.story}\n{result.wrong}"
 
 
 def change(path: str, sql: str) -> Callable[[Project], None]:

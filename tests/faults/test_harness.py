@@ -15,7 +15,7 @@ from tests.faults import damage, report
 from tests.faults.__main__ import main
 from tests.faults.plans import KINDS, draw
 from tests.faults.processes import kill_all, left_behind, roles
-from tests.faults.runs import Run, heal
+from tests.faults.runs import Run, repair
 from tests.faults.trial import FAILED, MISSED, RECOVERED, Result
 
 
@@ -65,16 +65,18 @@ def test_tracebacks_and_missing_errors_are_faults(refused: Run):
 def test_the_commands_of_an_error_are_run(refused: Run, tmp_path: Path):
     rotten = refused.project.folder / "rotten"
     rotten.touch()
-    assert heal(with_errors(refused, "error: `rotten` is bad; run `rm rotten`, then `make pipeline`\n")) == (
+    assert repair(
+        with_errors(refused, "error: `rotten` is bad; run `rm rotten`, then `make pipeline`\n")
+    ) == (
         ["rm rotten", "make pipeline"],
         [],
     )
     assert not rotten.exists()
-    assert "fails" in heal(with_errors(refused, "error: run `rm rotten`\n"))[1][0]
+    assert "fails" in repair(with_errors(refused, "error: run `rm rotten`\n"))[1][0]
     beside = tmp_path / "beside"
     beside.touch()
-    assert "outside the project" in heal(with_errors(refused, f"error: run `rm {beside}`\n"))[1][0]
-    assert "does not name the project" in heal(with_errors(refused, "error: run `make clean`\n"))[1][0]
+    assert "outside the project" in repair(with_errors(refused, f"error: run `rm {beside}`\n"))[1][0]
+    assert "does not name the project" in repair(with_errors(refused, "error: run `make clean`\n"))[1][0]
     assert beside.exists()
 
 

@@ -14,17 +14,17 @@ from tests.faults import damage, shim
 from tests.faults.plans import Plan
 from tests.faults.processes import kill_all, left_behind, living, roles
 from tests.faults.reference import Extent, Reference, start_from
-from tests.faults.runs import Run, heal
+from tests.faults.runs import Run, repair
 from tests.faults.verdict import check
 
-RECOVERED, HEALED, FAILED, MISSED, UNTRIED = (
+RECOVERED, REPAIRED, FAILED, MISSED, UNTRIED = (
     "recovered",
     "refused and repaired",
     "FAILED",
     "missed",
     "not tried",
 )
-_MOST_ATTEMPTS, _MOST_HEALINGS = 3, 2
+_MOST_ATTEMPTS, _MOST_REPAIRS = 3, 2
 _BURST_BYTES = 1 << 16
 
 
@@ -65,7 +65,7 @@ class _Trial:
     story: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     runs: int = 0
-    healed: bool = False
+    repaired: bool = False
     damaged: str = ""
 
     def start(self, environment: dict[str, str] | None = None) -> Run:
@@ -167,23 +167,23 @@ class _Trial:
                 self._kill(run, "second")
             else:
                 self.ended(run)
-        for healings in range(_MOST_HEALINGS + 1):
+        for repairs in range(_MOST_REPAIRS + 1):
             run = self.start()
             self.ended(run)
             if run.process.returncode == 0:
                 reference = self.bench.references[self.plan.start.ranks]
                 self.wrong += check(self.project, reference.facts, damaged=self.damaged)
                 return
-            if not run.paragraph() or healings == _MOST_HEALINGS:
+            if not run.paragraph() or repairs == _MOST_REPAIRS:
                 break
-            done, wrong = heal(run)
+            done, wrong = repair(run)
             self.story.append(
                 f"run {self.runs} refused: {run.paragraph()}; done: {', '.join(done) or 'nothing'}"
             )
             self.wrong += (
                 wrong if done or wrong else [f"run {self.runs} refuses and names no command that helps"]
             )
-            self.healed = True
+            self.repaired = True
         self.wrong.append(f"run {self.runs} did not succeed: {run.paragraph() or run.errors[-300:]}")
 
 
@@ -214,7 +214,7 @@ def run_trial(plan: Plan, bench: Bench) -> Result:
         if struck or trial.wrong:
             break
         extent = trial.extent
-    outcome = FAILED if trial.wrong else MISSED if not struck else HEALED if trial.healed else RECOVERED
+    outcome = FAILED if trial.wrong else MISSED if not struck else REPAIRED if trial.repaired else RECOVERED
     if outcome != FAILED and not bench.keep:
         shutil.rmtree(folder)
         shutil.rmtree(logs)

@@ -38,7 +38,7 @@ class Hosts:
         """Cut the cable: packets are lost without any error."""
         _ip("-n", self.second, "link", "set", "eth0", "down")
 
-    def mend(self) -> None:
+    def reconnect(self) -> None:
         """Restore the cable."""
         _ip("-n", self.second, "link", "set", "eth0", "up")
 

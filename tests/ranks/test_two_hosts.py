@@ -160,7 +160,7 @@ def test_a_host_that_is_cut_off_is_done_without_and_taken_in_again(
     hosts.cut()
     until(lambda: "resuming at step" in first.said(), first, second)
     with held(first) as rank:
-        hosts.mend()
+        hosts.reconnect()
         # The agent asks its rank to stop as soon as the other host asks to join.
         until(lambda: told_to_stop(rank), first, second)
     assert first.door.wait(timeout=300) == 0, first.said() + second.said()
@@ -186,7 +186,7 @@ def test_where_both_are_needed_it_waits_and_ends_with_the_same_bits(
     until(lambda: step_reached(tmp_path / "first", 30), first, second)
     hosts.cut()
     until(lambda: "a host was lost" in first.said(), first, second)
-    hosts.mend()
+    hosts.reconnect()
     assert first.door.wait(timeout=300) == 0, first.said() + second.said()
     assert first.said().count("hosts: 2 of 2, ranks: 2") == 2
     assert digests(tmp_path / "first") == digests(undisturbed)

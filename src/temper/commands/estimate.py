@@ -31,7 +31,7 @@ from temper.engine.batchnorm_refresh import count_batches
 from temper.engine.distributed.ranks import Ranks, count_ranks
 from temper.engine.objectives import supervised
 from temper.engine.step_timing import LONGEST_S, time_calls, time_steps
-from temper.engine.unfreezing import Thawing
+from temper.engine.unfreezing import Unfreezing
 from temper.networks.build import build_network
 from temper.networks.whitening import whiten
 from temper.problem import Emphasis, Facts, Objective, Problem
@@ -200,9 +200,9 @@ def time_network(
     network = network.to(device)
     loader = material.open_loader(section, name, Ranks(rank=0, num=num_ranks, device=device))
     objective = objective_of(material.problem, emphasis, alone)
-    thawing = Thawing(network, section.transfer)
+    unfreezing = Unfreezing(network, section.transfer)
     step_s, mode = time_steps(
-        network, objective, loader, section.fit, ranks=alone, thawing=thawing, longest_s=longest_s
+        network, objective, loader, section.fit, ranks=alone, unfreezing=unfreezing, longest_s=longest_s
     )
     held = to_tensors(material.held, device)
     network.eval()

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from temper.engine.unfreezing import Thawing
+from temper.engine.unfreezing import Unfreezing
 from temper.problem import Inputs
 
 _FEW_STEPS = 100
@@ -58,12 +58,12 @@ def count_batches(num_batches: int, batch_size: int, *, averaged: bool) -> int:
     return min(num_batches, max(_LEAST_BATCHES, wanted))
 
 
-def find_statistics(network: nn.Module, thawing: Thawing) -> list[_BatchNorm]:
+def find_statistics(network: nn.Module, unfreezing: Unfreezing) -> list[_BatchNorm]:
     """Return the normalisation layers whose running statistics training currently changes.
 
     The network is left in training mode, except for its frozen parts.
     """
-    thawing.train(network)
+    unfreezing.train(network)
     return [
         module
         for module in network.modules()

@@ -31,7 +31,7 @@ from temper.engine.precision import Mode, choose_mode
 from temper.engine.step_metrics import mean_terms, state_values
 from temper.engine.train_state import Training
 from temper.engine.training_notes import Course, of_epoch, read_epochs
-from temper.engine.unfreezing import Thawing
+from temper.engine.unfreezing import Unfreezing
 from temper.problem import Batch, Headline, Inputs, Objective
 from temper.progress import Bar
 
@@ -51,7 +51,7 @@ def fit(
     checkpoints: Checkpoints,
     journal: Path,
     stop: Callable[[], bool] = lambda: False,
-    thawing: Thawing | None = None,
+    unfreezing: Unfreezing | None = None,
 ) -> FitResult:
     """Train a network in place; it ends with the weights of its best epoch.
 
@@ -68,7 +68,7 @@ def fit(
         checkpoints: Checkpoints of the unfinished training.
         journal: File for the curves.
         stop: Returns whether to end after this step; called on the first rank only.
-        thawing: Which layers are trained in which epoch; None trains all of them.
+        unfreezing: Which layers are trained in which epoch; None trains all of them.
 
     Raises:
         ValueError: If going back does not help against numbers that are not finite, or memory is too small
@@ -77,7 +77,7 @@ def fit(
             batch (status 75).
     """
     open_journal = Journal(journal if ranks.first else None)
-    fitting = _Fit(network, objective, loader, params, ranks, checkpoints, open_journal, stop, thawing)
+    fitting = _Fit(network, objective, loader, params, ranks, checkpoints, open_journal, stop, unfreezing)
     return fitting.run(validate, headline, what)
 
 
@@ -92,13 +92,13 @@ class _Fit:
         checkpoints: Checkpoints,
         journal: Journal,
         stop: Callable[[], bool],
-        thawing: Thawing | None,
+        unfreezing: Unfreezing | None,
     ) -> None:
         self.network, self.objective, self.loader, self.params = network, objective, loader, params
         self.ranks, self.checkpoints, self.journal, self.stop = ranks, checkpoints, journal, stop
         self.num_steps = params.epochs * loader.num_batches
-        self.thawing = thawing or Thawing(network)
-        self.training = Training(network, params, self.thawing)
+        self.unfreezing = unfreezing or Unfreezing(network)
+        self.training = Training(network, params, self.unfreezing)
         self.micro_batch = MicroBatch(checkpoints.folder, ranks, batch_size=params.batch_size)
         self.saved_at = (-1, -1, -1)
 
@@ -109,7 +109,7 @@ class _Fit:
         state = self.training.state
         assert state.mode is not None
         self.mode = state.mode
-        self.thawing.begin(state.epoch)
+        self.unfreezing.begin(state.epoch)
         self._share()
         # Saving deletes old checkpoints, so all ranks must have read theirs first.
         self.ranks.wait()
@@ -118,7 +118,7 @@ class _Fit:
         with Bar(what if self.ranks.first else "", self.num_steps if self.ranks.first else 0) as bar:
             bar.skip(state.step)
             while (state := self.training.state).epoch < self.params.epochs:
-                if self.thawing.begin(state.epoch):
+                if self.unfreezing.begin(state.epoch):
                     self._share()
                 if not self._train(bar):
                     bar.skip(self._go_back() - state.step)
@@ -247,7 +247,7 @@ class _Fit:
         for group in optimizer.param_groups:
             group["lr"] = lr * group.get("lr_scale", 1.0)
         self.guard.remember()
-        self.thawing.train(self.shared)
+        self.unfreezing.train(self.shared)
         optimizer.zero_grad(set_to_none=True)
         terms = self.micro_batch.differentiate(
             self.shared, self.objective, batch, self.mode, loss_scale=state.loss_scale

@@ -15,7 +15,7 @@ from temper.engine.interface import Loader
 from temper.engine.metrics_log import Journal
 from temper.engine.params import FitParams
 from temper.engine.precision import Mode
-from temper.engine.unfreezing import Thawing
+from temper.engine.unfreezing import Unfreezing
 from temper.problem import Batch, Objective
 
 WARM_UP = 2
@@ -34,7 +34,7 @@ def time_steps(
     params: FitParams,
     *,
     ranks: Ranks,
-    thawing: Thawing | None = None,
+    unfreezing: Unfreezing | None = None,
     longest_s: float = LONGEST_S,
 ) -> tuple[float, Mode]:
     """Return the seconds per step, including batches and views, and the mode in which the steps ran.
@@ -47,7 +47,7 @@ def time_steps(
         loader: Loader of one rank's batches.
         params: Parameters of the fit.
         ranks: This process as the only rank.
-        thawing: Which layers are trained in which epoch; None trains all of them.
+        unfreezing: Which layers are trained in which epoch; None trains all of them.
         longest_s: No further step is timed after this many seconds.
 
     Raises:
@@ -63,14 +63,14 @@ def time_steps(
             Checkpoints(Path(folder)),
             Journal(None),
             lambda: False,
-            thawing,
+            unfreezing,
         )
         try:
             fitting._choose_mode()
             mode = fitting.training.state.mode
             assert mode is not None
             fitting.mode = mode
-            fitting.thawing.begin(params.epochs - 1)
+            fitting.unfreezing.begin(params.epochs - 1)
             fitting._share()
             return _time(fitting._step, _endless(loader), ranks.device, longest_s), mode
         except (torch.OutOfMemoryError, SystemExit) as error:

@@ -14,7 +14,7 @@ from temper.engine.nan_guard import Verdict, follow
 from temper.engine.optimizers import WeightAverage, build_optimizer
 from temper.engine.params import FitParams
 from temper.engine.precision import SCALE_GROWS_AFTER, Mode
-from temper.engine.unfreezing import Thawing
+from temper.engine.unfreezing import Unfreezing
 from temper.problem import Headline, Inputs
 
 
@@ -74,13 +74,13 @@ class Training:
     Args:
         network: Network on the ranks' device.
         params: Parameters of the fit.
-        thawing: Learning rates by layer, and which layers are trained in which epoch.
+        unfreezing: Learning rates by layer, and which layers are trained in which epoch.
     """
 
-    def __init__(self, network: nn.Module, params: FitParams, thawing: Thawing) -> None:
-        self.network, self.params, self.thawing = network, params, thawing
+    def __init__(self, network: nn.Module, params: FitParams, unfreezing: Unfreezing) -> None:
+        self.network, self.params, self.unfreezing = network, params, unfreezing
         self.optimizer = build_optimizer(network, params)
-        thawing.scale(self.optimizer)
+        unfreezing.scale(self.optimizer)
         self.average = WeightAverage(network, params.average_decay)
         self.best: dict[str, Tensor] = {}
         self.state = State()
@@ -104,7 +104,7 @@ class Training:
         Returns:
             The scores of the epoch.
         """
-        norms = find_statistics(self.network, self.thawing)
+        norms = find_statistics(self.network, self.unfreezing)
         own = copy_state(self.network)
         if self.params.average_decay:
             self.network.load_state_dict(self.average.values)

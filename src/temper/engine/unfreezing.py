@@ -15,7 +15,7 @@ from temper.networks.layers import split_layers
 from temper.networks.params import FROM_SCRATCH, TransferParams
 
 
-class Thawing:
+class Unfreezing:
     """Decides which layers of a network are trained in which epoch.
 
     Args:

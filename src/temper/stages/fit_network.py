@@ -23,7 +23,7 @@ from temper.engine.fit import fit
 from temper.engine.interface import FitResult
 from temper.engine.metrics_log import write_curves
 from temper.engine.training_notes import CHANCE, Course, of_student, of_training, read_epochs
-from temper.engine.unfreezing import Thawing
+from temper.engine.unfreezing import Unfreezing
 from temper.maths.random import derive, hashes
 from temper.networks.build import build_network, save_network
 from temper.networks.heads import count_parameters
@@ -100,7 +100,7 @@ def train_network(
             checkpoints=Checkpoints(checkpoints),
             journal=work / "journal.jsonl",
             stop=stop,
-            thawing=Thawing(network, params.transfer),
+            unfreezing=Unfreezing(network, params.transfer),
         )
         found: dict[str, Any] = {}
         if ranks.first:

@@ -11,7 +11,7 @@ from torch import nn
 from temper.engine import fit as loop
 from temper.engine.batchnorm_refresh import count_batches, find_statistics, refresh_statistics
 from temper.engine.params import FitParams
-from temper.engine.unfreezing import Thawing
+from temper.engine.unfreezing import Unfreezing
 from temper.networks.params import TransferParams
 from temper.problem import Inputs
 from tests.unit.engine.test_fit import PARAMS, TOY, ToyLoader, train
@@ -69,18 +69,18 @@ def test_what_lags_is_told_by_averaging_and_steps_alone():
 
 def test_frozen_and_foreign_normalisations_are_left_alone():
     network = TOY.network()
-    every = find_statistics(network, Thawing(network))
+    every = find_statistics(network, Unfreezing(network))
     assert len(every) == sum(isinstance(module, nn.BatchNorm2d) for module in network.modules()) > 0
-    held = Thawing(network, TransferParams(weights="some", freeze_statistics=True))
+    held = Unfreezing(network, TransferParams(weights="some", freeze_statistics=True))
     held.begin(0)
     assert find_statistics(network, held) == []
-    gradual = Thawing(network, TransferParams(weights="some", head_epochs=1, unfreeze_epochs=2))
+    gradual = Unfreezing(network, TransferParams(weights="some", head_epochs=1, unfreeze_epochs=2))
     gradual.begin(0)
     assert find_statistics(network, gradual) == []
     gradual.begin(1)
     assert 0 < len(find_statistics(network, gradual)) < len(every)
     for module in (nn.GroupNorm(1, 4), nn.BatchNorm2d(4, track_running_stats=False)):
-        assert find_statistics(nn.Sequential(module), Thawing(nn.Sequential(module))) == []
+        assert find_statistics(nn.Sequential(module), Unfreezing(nn.Sequential(module))) == []
 
 
 def test_an_epoch_of_many_steps_reads_no_batch_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -3,7 +3,7 @@ import signal
 
 import pytest
 
-from temper.engine.distributed.elastic_agent import judge, mendable
+from temper.engine.distributed.elastic_agent import judge, restartable
 from temper.engine.distributed.launch_spec import ALONE, Offer, Order, explain_difference, parse_address
 from temper.engine.distributed.rendezvous import (
     arrive,
@@ -61,9 +61,9 @@ def test_what_differs_between_hosts_is_named():
 
 
 def test_a_restart_is_for_losses_only():
-    assert mendable({0: LOST, 1: -signal.SIGKILL}) and mendable({1: TOO_LARGE})
+    assert restartable({0: LOST, 1: -signal.SIGKILL}) and restartable({1: TOO_LARGE})
     for codes in ({0: 2, 1: LOST}, {0: STOPPED}, {0: LOST, 1: -signal.SIGTERM}, {1: 1}):
-        assert not mendable(codes)
+        assert not restartable(codes)
     assert "lost the connection" in judge({})[1]
     assert ALONE.restarts == 0
 

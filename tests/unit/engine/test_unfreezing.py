@@ -12,7 +12,7 @@ from temper.engine.fit import FitResult, fit
 from temper.engine.objectives import supervised
 from temper.engine.optimizers import build_optimizer
 from temper.engine.params import FitParams
-from temper.engine.unfreezing import Thawing
+from temper.engine.unfreezing import Unfreezing
 from temper.networks.layers import split_layers
 from temper.networks.params import TransferParams
 from temper.problem import Batch, Emphasis
@@ -77,24 +77,31 @@ def train(
         ranks=join_ranks(),
         checkpoints=Checkpoints(folder / "checkpoints"),
         journal=folder / "journal.jsonl",
-        thawing=Thawing(network, transfer),
+        unfreezing=Unfreezing(network, transfer),
     )
     return network, result, loader
 
 
 def test_layers_are_unfrozen_from_the_head_down():
     network = TOY.network()
-    thawing = Thawing(network, GRADUAL)
+    unfreezing = Unfreezing(network, GRADUAL)
     layers = split_layers(network.backbone)
     assert len(layers) == 3  # stem and two blocks
-    assert [thawing.count(epoch) for epoch in range(5)] == [0, 2, 3, 3, 3]
-    assert [thawing.begin(epoch) for epoch in (0, 0, 1, 1, 2, 3)] == [True, False, True, False, True, False]
-    thawing.begin(1)
+    assert [unfreezing.count(epoch) for epoch in range(5)] == [0, 2, 3, 3, 3]
+    assert [unfreezing.begin(epoch) for epoch in (0, 0, 1, 1, 2, 3)] == [
+        True,
+        False,
+        True,
+        False,
+        True,
+        False,
+    ]
+    unfreezing.begin(1)
     assert [layer.parameters[0].requires_grad for layer in layers] == [False, True, True]
     assert all(value.requires_grad for value in network.head.parameters())
-    never = Thawing(network, TransferParams(weights="some", unfreeze_epochs=None))
+    never = Unfreezing(network, TransferParams(weights="some", unfreeze_epochs=None))
     assert {never.count(epoch) for epoch in range(100)} == {0}
-    after = Thawing(network, TransferParams(weights="some", head_epochs=2))
+    after = Unfreezing(network, TransferParams(weights="some", head_epochs=2))
     assert [after.count(epoch) for epoch in range(4)] == [0, 0, 3, 3]
 
 
@@ -147,7 +154,7 @@ def test_learning_rates_fall_from_the_head_to_the_image():
     network = TOY.network()
     optimizer = build_optimizer(network, replace(FIT, weight_decay=0.1))
     held = [id(value) for group in optimizer.param_groups for value in group["params"]]
-    Thawing(network, GRADUAL).scale(optimizer)
+    Unfreezing(network, GRADUAL).scale(optimizer)
     assert sorted(held) == sorted(id(value) for group in optimizer.param_groups for value in group["params"])
     found = {
         id(value): (group["lr_scale"], group["weight_decay"])

@@ -76,7 +76,7 @@ class Agent(LocalElasticAgent):
         why = ""
         if result.state == WorkerState.FAILED:
             codes = {rank: failure.exitcode for rank, failure in result.failures.items()}
-            if not mendable(codes):
+            if not restartable(codes):
                 self._remaining_restarts = 0
             why = "ranks were lost"
         elif result.state == WorkerState.HEALTHY and self._order.offer.hosts.most > 1:
@@ -94,7 +94,7 @@ class Agent(LocalElasticAgent):
         print(f"{self._order.offer.stage}: {text}", file=sys.stderr, flush=True)
 
 
-def mendable(codes: Mapping[int, int]) -> bool:
+def restartable(codes: Mapping[int, int]) -> bool:
     """Return whether a restart of the ranks from the last checkpoint may help.
 
     It may if all failed ranks were killed, lost each other or ran out of memory.
