@@ -76,9 +76,8 @@ def run_in_process(project: Path, stage: str) -> Artifact:
 
 
 def run_until(project: Path, last: str) -> None:
-    """Run the stages up to and including `last`; each one must succeed."""
+    """Run the stages up to and including `last` in this process."""
     for stage in STAGES:
-        done = run_stage(project, stage.name)
-        assert done.returncode == 0, f"{stage.name}: {done.stderr[-2000:]}"
+        run_in_process(project, stage.name)
         if stage.name == last:
             return
