@@ -49,7 +49,7 @@ def open_loader(
 
 
 def make_loader(
-    columns: dict[str, np.ndarray],
+    columns: Mapping[str, np.ndarray],
     encoded: Encoded | None,
     examples: Examples,
     params: "TrainParams | DistillParams",
@@ -69,9 +69,8 @@ def make_loader(
         ranks: Ranks that share each batch.
         seed: Seed of the training.
     """
-    stream = None
+    columns, stream = dict(columns), None
     if encoded is not None or params.views.per_image:
-        columns = dict(columns)
         stream = Stream(
             columns.pop("image") if encoded is None else encoded,
             {name: columns.pop(name) for name in sorted(examples.spatial)},
