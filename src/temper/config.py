@@ -23,7 +23,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from temper.compress.params import DistillationTerms, QuantizeParams
-from temper.config_errors import explain, find_infinite, known_keys
+from temper.config_errors import check_for_dvc, explain, find_infinite, known_keys
 from temper.data.params import AnySource, AugmentParams, PrepareParams, SamplingParams, ViewParams
 from temper.engine.params import FitParams, HostsParams
 from temper.gate.params import GateParams
@@ -204,7 +204,9 @@ def load(project: Path) -> Params:
             f"{path} does not exist; copy one from examples/ or give another folder with PROJECT=..."
         )
     try:
-        return parse(path.read_text(encoding="utf-8"))
+        params = parse(text := path.read_text(encoding="utf-8"))
+        check_for_dvc(text)
+        return params
     except YAMLError as error:
         raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     except UnicodeDecodeError as error:
@@ -220,13 +222,6 @@ def parse(text: str) -> Params:
         ValueError: Names the key, the value and the rule.
     """
     tree = YAML(typ="safe", pure=True).load(io.StringIO(text))
-    try:
-        YAML(typ="safe").load(text)
-    except YAMLError as error:
-        raise ValueError(
-            "DVC cannot read the file, because its parser is stricter than YAML 1.2: "
-            f"{' '.join(str(error).split())}; put values that contain ':' in quotes"
-        ) from error
     if tree is None:
         sections = ", ".join(Params.model_fields)
         raise ValueError(
@@ -264,10 +259,7 @@ def check_ranks(params: Params, stage: str) -> None:
 
 
 def registered_weights(params: Params) -> dict[str, str]:
-    """Return the MLflow versions from which trainings start.
-
-    The keys are the references, the values the files in the project from which the stages read them.
-    """
+    """Return the MLflow versions from which trainings start: reference -> file that the stages read."""
     named = [stage.transfer.weights for stage in (params.train, params.distill)]
     found = [weights for weights in named if weights is not None and weights.startswith(MLFLOW)]
     return {weights: str(watched_file(weights)) for weights in found}

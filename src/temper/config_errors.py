@@ -8,9 +8,26 @@ from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_type_hints
 
 from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 _BRANCH = re.compile(r"literal\[.*\]|constrained-\w+")
 """Names that pydantic gives to members of a union, like `auto` or a whole number, as if they were keys."""
+
+
+def check_for_dvc(text: str) -> None:
+    """Refuse YAML that DVC cannot read, e.g. `{weights: package:some-weights}` without quotes.
+
+    Raises:
+        ValueError: Names line and column.
+    """
+    try:
+        YAML(typ="safe").load(text)
+    except YAMLError as error:
+        raise ValueError(
+            "DVC cannot read the file, because its parser is stricter than YAML 1.2: "
+            f"{' '.join(str(error).split())}; put values that contain ':' in quotes"
+        ) from error
 
 
 def explain(error: ValidationError, known: Sequence[str]) -> str:

@@ -30,5 +30,5 @@ def test_a_normalisation_of_an_unknown_kind_is_refused():
     class Odd(nn.BatchNorm2d):
         pass
 
-    with pytest.raises(ValueError, match=r"layer 1 is a Odd: .*statistics.*set ranks to 1"):
+    with pytest.raises(ValueError, match=r"layer 1 .*Odd: .*statistics.*set ranks to 1"):
         synchronise_statistics(nn.Sequential(nn.BatchNorm2d(2), Odd(2)))

@@ -82,7 +82,8 @@ def test_results_are_checked_out_from_a_cache_that_repositories_share(
 ):
     shared = tmp_path_factory.mktemp("shared")
     dvc.prepare(project)
-    (project.folder / ".dvc" / "config").write_text(f"[cache]\n    dir = {shared}\n")
+    with (project.folder / ".dvc" / "config").open("a") as config:
+        config.write(f"[cache]\n    dir = {shared}\n")
     assert dvc.repro(project, "one").state == "ran"
     assert dvc.cache_folder(project) == shared and any(shared.iterdir())
 

@@ -57,7 +57,7 @@ def test_back_and_forth(two: Project):
         client, two, params, "it is slower"
     )
     assert aliases(two)["champion"] == 1
-    with pytest.raises(ValueError, match=r"no earlier champion.*`make history`.*make promote VERSION=n"):
+    with pytest.raises(ValueError, match=r"no earlier champion.*`make history.*make promote VERSION=n"):
         promotion.roll_back(client, two, params, "")
     assert "version 2 became champion" in promotion.promote(client, two, params, 2, "")
     assert promotion.promote(client, two, params, 2, "") == "version 2 is already the champion"
