@@ -1,7 +1,7 @@
 """The commands that run flows: `python -m flows pipeline | retrain | schedule`; `make` calls them.
 
 Flows are imported late, since Prefect and MLflow take seconds to import and an unchanged project needs
-neither.
+neither. They are imported only while Prefect's server runs, since Prefect reads its address then.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -27,6 +28,9 @@ from temper.ops.system import project_lock, signals
 from temper.parent_death import end_with_parent
 from temper.stages import BY_NAME
 
+if TYPE_CHECKING:
+    from temper.ops.pipeline.run import Run
+
 
 def run_pipeline(project: Project, params: Params, force: tuple[str, ...]) -> int:
     """Run the stale stages, then measure and register; returns the exit status."""
@@ -40,9 +44,13 @@ def run_pipeline(project: Project, params: Params, force: tuple[str, ...]) -> in
         return show_unchanged(project, params)
     for line in training_time.report_lines(project, params, steps):
         print(line, flush=True)
-    from flows.pipeline import pipeline
 
-    state, run = flow_runner.run_flow(PIPELINE, project, params, steps, pipeline, force=force)
+    def body(run: "Run") -> str:
+        from flows.pipeline import pipeline
+
+        return pipeline(run)
+
+    state, run = flow_runner.run_flow(PIPELINE, project, params, steps, body, force=force)
     if not state.is_completed() or run.registered is None:
         return STOPPED
     show_result(project, params, run.registered)
@@ -57,9 +65,13 @@ def run_retrain(project: Project, params: Params, *, force: bool) -> int:
         decision = triggers.check_reasons(project, params, steps, force=force)
         print(f"retrain: not training: {'every stage is up to date' if decision.train else decision.why}")
         return OK
-    from flows.retrain import retrain
 
-    state, run = flow_runner.run_flow(RETRAIN, project, params, steps, lambda run: retrain(run, force=force))
+    def body(run: "Run") -> str:
+        from flows.retrain import retrain
+
+        return retrain(run, force=force)
+
+    state, run = flow_runner.run_flow(RETRAIN, project, params, steps, body)
     completed = state.is_completed()
     webhook.notify(
         project, params, state.message or "", trained=run.registered is not None, failed=not completed

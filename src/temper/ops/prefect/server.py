@@ -176,8 +176,11 @@ def serve(
 ) -> "Iterator[Server | Running]":
     """Start a server, or use the one that runs already, and make Prefect in this process use it.
 
-    Import Prefect only in the body.
+    Import Prefect only in the body: it reads the address when it is imported, and without an address it
+    starts another server.
     """
+    if "prefect" in sys.modules:
+        raise AssertionError("Prefect was imported before the address of its server was set")
     if not services and (url := os.environ.get(URL)):
         os.environ["PREFECT_API_URL"] = url
         try:
