@@ -62,7 +62,16 @@ def test_what_differs_between_hosts_is_named():
 
 def test_a_restart_is_for_losses_only():
     assert restartable({0: LOST, 1: -signal.SIGKILL}) and restartable({1: TOO_LARGE})
-    for codes in ({0: 2, 1: LOST}, {0: STOPPED}, {0: LOST, 1: -signal.SIGTERM}, {1: 1}):
+    # Rank 0 did not notice the loss before the agent stopped it.
+    for stopped in (STOPPED, -signal.SIGTERM):
+        assert restartable({0: stopped, 1: -signal.SIGKILL}) and restartable({0: stopped, 1: TOO_LARGE})
+    for codes in (
+        {0: 2, 1: LOST},
+        {0: STOPPED},
+        {0: LOST, 1: -signal.SIGTERM},
+        {1: 1},
+        {0: 1, 1: -signal.SIGKILL},
+    ):
         assert not restartable(codes)
     assert "lost the connection" in judge({})[1]
     assert ALONE.restarts == 0

@@ -97,12 +97,16 @@ class Agent(LocalElasticAgent):
 def restartable(codes: Mapping[int, int]) -> bool:
     """Return whether a restart of the ranks from the last checkpoint may help.
 
-    It may if all failed ranks were killed, lost each other or ran out of memory.
+    It may if all failed ranks were killed, lost each other or ran out of memory. After a failure, the agent
+    stops the ranks that still run. A rank that was stopped therefore says nothing if another one was killed
+    or ran out of memory.
 
     Args:
         codes: Rank -> exit status of the failed ranks, negative for a signal.
     """
-    return all(code in (LOST, TOO_LARGE) or (code < 0 and -code != signal.SIGTERM) for code in codes.values())
+    ended, stopped = set(codes.values()), {STOPPED, -signal.SIGTERM}
+    causes = {code for code in ended - stopped if code < 0 or code == TOO_LARGE}
+    return all(code in causes or code == LOST for code in (ended - stopped if causes else ended))
 
 
 def judge(codes: Mapping[int, int]) -> tuple[int, str]:
