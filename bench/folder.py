@@ -12,6 +12,7 @@ set and seed takes about 20 minutes; nothing else may compute meanwhile.
 
 import argparse
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -53,11 +54,10 @@ def run_chain(folder: Path, project: Path, seed: int, minutes: float) -> dict[st
     init = [python, "-m", "temper", "init", str(folder), "--project", str(project), "--minutes", str(minutes)]
     found: dict[str, Any] = {"init_s": round(call(init, log), 1)}
     if seed:
-        yaml, path = YAML(), project / "params.yaml"
-        tree = yaml.load(path.read_text())
-        tree["seed"] = seed
-        with path.open("w") as stream:
-            yaml.dump(tree, stream)
+        path = project / "params.yaml"
+        text, count = re.subn(r"(?m)^seed: 0\b", f"seed: {seed}", path.read_text())
+        assert count == 1
+        path.write_text(text)
     found["wall_s"] = round(call([python, "-m", "flows.pipeline", "--project", str(project)], log), 1)
     summary = json.loads((project / "reports" / "summary.json").read_text())
     estimates = artifacts.read_sealed(project / ".temper" / "estimate.json")
@@ -88,6 +88,7 @@ def run_alone(project: Path) -> float:
     shutil.rmtree(control, ignore_errors=True)
     shutil.copytree(project, control, ignore=shutil.ignore_patterns("mlruns", ".temper", ".dvc"), symlinks=False)
     yaml, path = YAML(), control / "params.yaml"
+    yaml.preserve_quotes = True
     tree = yaml.load(path.read_text())
     tree["distill"]["terms"]["share"] = 0.0
     with path.open("w") as stream:
