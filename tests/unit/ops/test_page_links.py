@@ -1,22 +1,26 @@
 """Links into MLflow's pages."""
 
 import json
-from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
+
+import pytest
 
 from temper.config import load
 from temper.ops.mlflow import page_links, tracking_store
-from tests.unit.ops.finished import make_finished
+from temper.ops.project import Project
 from tests.unit.ops.registering import run_once
 
 PAGES = "http://127.0.0.1:5000"
 
 
-def test_links_lead_to_runs_candidates_and_the_model_once_they_exist(tmp_path: Path):
-    project = make_finished(tmp_path / "project")
+pytestmark = pytest.mark.filterwarnings("default")  # MLflow raises warnings of its own
+
+
+def test_links_lead_to_runs_candidates_and_the_model_once_they_exist(project: Project):
     params = load(project.folder)
     client = tracking_store.connect(project)
-    assert page_links.find_links(client, params.project, PAGES) == {}
+    assert page_links.find_links(client, "never-ran", PAGES) == {}
+    assert list(page_links.find_links(client, params.project, PAGES)) == ["runs"]
 
     record, _, _ = run_once(project, params)
     found = page_links.find_links(client, params.project, PAGES)
