@@ -72,7 +72,7 @@ def show(project: Project) -> int:
         if project.elsewhere is not None:
             print(f"mlflow  {project.store}")
         for name, address in _find_pages(project).items():
-            print(f"  {name:<26}{address}", flush=True)
+            print(f"  {name:<28}{address}", flush=True)
         print("Ctrl-C stops the pages", flush=True)
         while all(process.poll() is None for process in processes):
             time.sleep(0.5)
