@@ -1,12 +1,13 @@
 """Make a new project from a folder or table of images: inspect, time, choose, write."""
 
-import os
 import re
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from temper.artifacts import write_atomically
 from temper.commands.estimate import sum_up, time_evaluation
@@ -25,8 +26,8 @@ from temper.stages.dvc_yaml import FILE as DVC_FILE
 from temper.stages.dvc_yaml import dvc_yaml
 
 _USUAL_NAME = "images"
-_BUSY = 0.75
-"""Load per core from which other work slows down a training."""
+_BUSY_PERCENT, _LOOK_S = 25.0, 0.5
+"""Other work slows down a training if it takes this share of all cores, in percent; seconds of looking."""
 LEAST_MINUTES = 2.0
 """With fewer minutes, start-up alone takes most of the time."""
 
@@ -130,11 +131,11 @@ def write_project(data: Path, project: Path, *, minutes: float, force: bool = Fa
 
 def _say_busy() -> list[str]:
     """Return a warning if other work runs on this machine, since it makes the measured times too long."""
-    load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
-    if load < _BUSY * cores:
+    busy = psutil.cpu_percent(interval=_LOOK_S)
+    if busy < _BUSY_PERCENT:
         return []
     return [
-        f"other work on this machine (load {load:.1f} on {cores} cores): steps take longer than on an idle "
+        f"other work on this machine (its cores are busy to {busy:.0f} %): steps take longer than on an idle "
         "machine, so fewer epochs and smaller images are chosen; run it again with FORCE=1 once the machine "
         "is idle"
     ]
