@@ -90,8 +90,8 @@ class RetrainParams:
     """Whether drift starts a training even with fewer than `min_new` new examples. Otherwise drift is only
     reported."""
     webhook: str | None = None
-    """Address that receives the result of a scheduled run by POST, signed with the secret in
-    TEMPER_WEBHOOK_SECRET."""
+    """Address that receives the result of a retraining run by POST, signed with the secret in
+    TEMPER_WEBHOOK_SECRET. A run in which no stage is stale sends nothing."""
 
     def __post_init__(self) -> None:
         try:
