@@ -63,7 +63,7 @@ def test_a_file_that_is_missing_or_no_yaml_is_named(tmp_path: Path):
         load(tmp_path)
     unquoted = change("seed: 0", "seed: 0\nretrain: {webhook: https://example.org/hook}")
     (tmp_path / "params.yaml").write_text(unquoted)
-    with pytest.raises(ValueError, match=r"params.yaml: DVC cannot read the file.* line \d+, .*in quotes"):
+    with pytest.raises(ValueError, match=r"params.yaml: DVC cannot read the file.* line \d+, .*quotes"):
         load(tmp_path)
     (tmp_path / "params.yaml").write_text("just words")
     with pytest.raises(ValueError, match=r"expected a mapping of sections, found str"):

@@ -12,7 +12,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -27,6 +27,7 @@ from temper.config import DistillParams, Params, TrainParams
 from temper.data.dataset.packed import open_images, open_split
 from temper.data.dataset.sample import Sample, take_sample
 from temper.data.loading.loader import Examples, TrainLoader, as_batch, to_tensors
+from temper.data.params import SamplingParams
 from temper.engine.batchnorm_refresh import count_batches
 from temper.engine.distributed.ranks import Ranks, count_ranks
 from temper.engine.objectives import supervised
@@ -47,7 +48,7 @@ _HELD = 64
 """Number of images in a timed batch of validation or evaluation."""
 _CANDIDATES_OF_STUDENT = 2
 """The float and the int8 student, taken as equally slow: which one is faster depends on the processor."""
-_DRAWN_EPOCHS = 16
+_LEAST_BATCHES = 16
 """Least number of batches that an epoch of a sample has: its images are repeated to fill them."""
 
 
@@ -118,10 +119,12 @@ def use_sample(sample: Sample, *, seed: int) -> Material:
 
     def load(section: TrainParams | DistillParams, what: str, ranks: Ranks) -> TrainLoader:
         count = len(images)
-        repeats = np.full(count, 1 + _DRAWN_EPOCHS * section.fit.batch_size // count)
+        repeats = np.full(count, 1 + _LEAST_BATCHES * section.fit.batch_size // count)
         weights = np.ones(count, np.float32)
         examples = Examples(repeats, weights, sample.facts.mean, sample.problem.spatial)
-        return make_loader(sample.columns, encoded, examples, section, ranks, seed=seed)
+        # A sample need not have all classes, and how examples are chosen does not change the time of a step.
+        shuffled = replace(section, sampling=SamplingParams())
+        return make_loader(sample.columns, encoded, examples, shuffled, ranks, seed=seed)
 
     held = {name: column[:_HELD] for name, column in sample.columns.items() if name != "image"}
     return Material(sample.problem, sample.facts, {**held, "image": images[:_HELD]}, images, load)
@@ -269,7 +272,7 @@ def start_s(processes: int = 2) -> float:
     """Return the seconds that a stage takes before its first step, from the start of this process.
 
     Args:
-        processes: Processes that start one after another; an agent starts the ranks of a training.
+        processes: Processes that start one after another: 2 for a training, whose agent starts its ranks.
     """
     return _STARTED_S * processes
 

@@ -40,7 +40,7 @@ class Estimate:
 
 
 def is_little(stage: str, params: Params, size: Size) -> bool:
-    """Whether a training would end before its timing does."""
+    """Return whether a training takes less than about a minute, so that timing it is not worth it."""
     return params.prepare.keep == "pixels" and size.pixels(params, stage) < LITTLE
 
 

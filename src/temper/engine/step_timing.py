@@ -24,7 +24,8 @@ workers start to decode ahead."""
 LONGEST_S = 4.0
 """Approximate limit on the total time of the timed steps, in seconds."""
 _ENOUGH, _ENOUGH_S = 20, 3.0
-"""The timing of steps ends after at least this many steps that took at least this many seconds together."""
+"""The timing of steps ends after at least this many steps that took at least this many seconds together; the
+timing of calls ends after at most this many."""
 
 
 def time_steps(

@@ -38,8 +38,8 @@ class Rule:
     """Better: the one-sided bound of the difference from the champion must be above this value, in the
     metric's unit."""
     vs: Reference = "champion"
-    """The model with which `max_drop` compares; `student` is the float student. `min_gain` compares only with the
-    champion."""
+    """The model with which `max_drop` compares; `student` is the float student. `min_gain` compares only with
+    the champion."""
     on: Slice = field(default_factory=Slice)
 
     def __post_init__(self) -> None:

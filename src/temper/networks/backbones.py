@@ -137,7 +137,11 @@ class TimmBackbone(nn.Module):
 
         if not timm.is_model(params.name):
             names = timm.list_models()
-            near = get_close_matches(params.name, names, cutoff=0.5) or timm.list_models("resnet*")[:3]
+            near = (
+                timm.list_models(f"*{params.name}*")[:3]
+                or get_close_matches(params.name, names, cutoff=0.5)
+                or timm.list_models("resnet*")[:3]
+            )
             raise ValueError(
                 f"backbone.name = {params.name!r}: timm has no such backbone; "
                 f"choose another one, e.g. {', '.join(near)}"

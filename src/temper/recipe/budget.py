@@ -25,7 +25,7 @@ training they gained nothing."""
 LEAST_PX = 48
 _STEP_PX, _STEP_TIMM_PX = 16, 32
 """Sides are multiples of these, because the networks halve the sides several times."""
-_LONG_ASPECT, _MOST_ASPECT = 1.25, 2.0
+_LONG_ASPECT, MOST_ASPECT = 1.25, 2.0
 """Ratios of the long side to the short side. Up to the first, images become squares; beyond the second, the
 long side is squeezed."""
 
@@ -130,7 +130,7 @@ def candidate_sizes(height_px: int, width_px: int, *, pretrained: bool) -> Itera
     if short <= SMALL_PX:
         yield height_px, width_px
         return
-    aspect = min(long / short, _MOST_ASPECT)
+    aspect = min(long / short, MOST_ASPECT)
     step = _STEP_TIMM_PX if pretrained else _STEP_PX
     least = WEIGHTS_PX if pretrained else min(LEAST_PX, short // step * step)
     for side in range(

@@ -9,7 +9,16 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from temper.data.params import ImageFolder, Table
-from temper.recipe.budget import EVALUATE_SHARE, Budget, Pace, Plan, Speeds, candidate_sizes, plan_trainings
+from temper.recipe.budget import (
+    EVALUATE_SHARE,
+    MOST_ASPECT,
+    Budget,
+    Pace,
+    Plan,
+    Speeds,
+    candidate_sizes,
+    plan_trainings,
+)
 from temper.recipe.fitting import Fit, choose_fit
 from temper.recipe.looking import Findings
 from temper.recipe.networks import SMALL_PX, WEIGHTS_PX, Available, plain_backbone, pretrained_backbone
@@ -106,6 +115,15 @@ def _explain_classes(found: Findings) -> str:
     )
 
 
+def _explain_shape(found: Findings, height: int, width: int) -> str:
+    if height == width:
+        return "square"
+    aspect = max(found.height_px, found.width_px) / found.short_px
+    if aspect > MOST_ASPECT:
+        return f"the long side is squeezed from {aspect:.1f} to {MOST_ASPECT:g} times the short one"
+    return "images keep their aspect ratio"
+
+
 def _prepare(found: Findings, plan: Plan, shares: Shares) -> list[Choice]:
     height, width = plan.size
     sides = f"sides from {found.least_px} to {found.most_px}"
@@ -118,7 +136,7 @@ def _prepare(found: Findings, plan: Plan, shares: Shares) -> list[Choice]:
         reason = f"{native}; even this size leaves time for only a few epochs: set more MINUTES"
     lines = [
         Choice("prepare.height_px", height, reason),
-        Choice("prepare.width_px", width, "square" if height == width else "images keep their aspect ratio"),
+        Choice("prepare.width_px", width, _explain_shape(found, height, width)),
     ]
     for name, count in (("validation", shares.validation_count), ("test", shares.test_count)):
         share = getattr(shares, name)

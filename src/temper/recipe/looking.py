@@ -30,8 +30,8 @@ _SAMPLED_BYTES = 300_000_000
 _MOST_UP = 2
 """Largest number of folders that a relative path may climb up from the project."""
 LEAST_IN_ALL = 60
-"""Smallest number of images. 36 of them are for training: one batch of 32 and a few more. With fewer images,
-nothing can be measured either."""
+"""Smallest number of images. Fewer give a training split of one or two small batches, and nothing can be
+measured."""
 LEAST_OF_CLASS = 6
 """Smallest number of images of a class: two in each split."""
 _COLUMNS = {

@@ -1,11 +1,13 @@
 """Make a new project from a folder or table of images: inspect, time, choose, write."""
 
+import os
 import re
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import psutil
 
@@ -26,8 +28,10 @@ from temper.stages.dvc_yaml import FILE as DVC_FILE
 from temper.stages.dvc_yaml import dvc_yaml
 
 _USUAL_NAME = "images"
-_BUSY_PERCENT, _LOOK_S = 25.0, 0.5
-"""Other work slows down a training if it takes this share of all cores, in percent; seconds of looking."""
+_BUSY_PERCENT = 25.0
+"""Other work slows down a training if it takes this share of the cores, in percent."""
+_LOOK_S = 1.0
+"""Seconds during which other work is looked for."""
 LEAST_MINUTES = 2.0
 """With fewer minutes, start-up alone takes most of the time."""
 
@@ -131,11 +135,12 @@ def write_project(data: Path, project: Path, *, minutes: float, force: bool = Fa
 
 def _say_busy() -> list[str]:
     """Return a warning if other work runs on this machine, since it makes the measured times too long."""
-    busy = psutil.cpu_percent(interval=_LOOK_S)
+    cores = psutil.cpu_percent(interval=_LOOK_S, percpu=True)
+    busy = fmean(cores[number] for number in os.sched_getaffinity(0) if number < len(cores))
     if busy < _BUSY_PERCENT:
         return []
     return [
-        f"other work on this machine (its cores are busy to {busy:.0f} %): steps take longer than on an idle "
+        f"other work on this machine (its cores are {busy:.0f} % busy): steps take longer than on an idle "
         "machine, so fewer epochs and smaller images are chosen; run it again with FORCE=1 once the machine "
         "is idle"
     ]

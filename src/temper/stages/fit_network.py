@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 _VALIDATION_BATCH = 512
 _OTHER = "other image"
-"""Column with the index of the image whose truth an answer is compared with to find `CHANCE`."""
+"""Column with the number of another image; `CHANCE` scores each answer against that image's truth."""
 
 MakeObjective = Callable[[Problem, Emphasis, Ranks], Objective]
 

@@ -155,7 +155,7 @@ class Comparison:
         return float(errors.mean()), (resample(self._draws, errors[:, None]).squeeze(1) / len(errors)).numpy()
 
 
-def differences(said: Answer, wanted: Answer) -> Tensor:
+def differences(predicted: Answer, wanted: Answer) -> Tensor:
     """Return the difference of two answers for each image.
 
     This is the largest difference of a probability; for whole numbers (classes of pixels), the share that
@@ -164,9 +164,9 @@ def differences(said: Answer, wanted: Answer) -> Tensor:
     found = []
     for name, value in wanted.items():
         if value.is_floating_point():
-            found.append((said[name] - value).abs().flatten(1).amax(dim=1))
+            found.append((predicted[name] - value).abs().flatten(1).amax(dim=1))
         else:
-            found.append((said[name] != value).flatten(1).float().mean(dim=1))
+            found.append((predicted[name] != value).flatten(1).float().mean(dim=1))
     return torch.stack(found).amax(dim=0).double()
 
 

@@ -135,7 +135,7 @@ def _write_splits(
 def _kept(path: Path, rows: Rows, digests: np.ndarray) -> list[str | None] | None:
     """Return the split that each image was in before, or None if no splits are recorded.
 
-    An image is found by its pixels or, if these had another size, by its id.
+    An image is found by its pixels or, if these are not known, by its id.
 
     Raises:
         ValueError: If the file of splits is damaged.

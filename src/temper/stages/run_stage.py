@@ -60,7 +60,7 @@ def run_stage(stage: Stage, project: Path, *, in_process: bool = False) -> None:
         if stage.resumes:
             workspace["checkpoints"] = checkpoints
         facts = module.run(select(params, stage.params), inputs, partial, **workspace)
-        if rank is not None:
+        if stage.ranked and rank is not None:
             if rank == "0":
                 artifacts.write_sealed(facts_file, facts)
             return

@@ -109,7 +109,7 @@ def _score(
 
 def means(cells: Sequence[Cell], families: Sequence[str]) -> list[Cell]:
     """Average over the conditions of a family: at each severity, and over all severities (severity None)."""
-    means = []
+    found = []
     for candidate in dict.fromkeys(cell.candidate for cell in cells):
         for family in families:
             ours = [cell for cell in cells if cell.candidate == candidate and cell.family == family]
@@ -123,5 +123,5 @@ def means(cells: Sequence[Cell], families: Sequence[str]) -> list[Cell]:
                     named = replace(
                         group[0], condition=MEAN, severity=severity, values=values, samples=samples
                     )
-                    means.append(named)
-    return means
+                    found.append(named)
+    return found

@@ -25,11 +25,11 @@ class ImagePool:
 
     def take(self, keys: Int64[Tensor, "batch"]) -> UInt8[Tensor, "batch channels height width"]:
         """Return some images with channels first, as conditions expect them."""
+        # `serve` copies, so a read-only mapping never reaches torch.
         return torch.from_numpy(self.serve(keys)).permute(0, 3, 1, 2).contiguous()
 
     def serve(self, keys: Int64[Tensor, "batch"]) -> np.ndarray:
         """Return some images as a deployed file takes them: uint8 [batch, height, width, channels]."""
-        # Fancy indexing copies, so a read-only mapping never reaches torch.
         return self.packed[keys.numpy()]
 
 

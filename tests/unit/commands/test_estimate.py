@@ -78,6 +78,15 @@ def test_several_ranks_share_a_batch_and_it_is_said(tmp_path: Path):
     assert "timed on one of 2 ranks" in found.words
 
 
+@pytest.mark.parametrize("sampling", ["class-aware, classes: 3", "oversample", "undersample", "weighted"])
+def test_steps_are_timed_on_a_sample_however_examples_are_chosen(tmp_path: Path, sampling: str):
+    project = make_project(tmp_path, "multiclass")
+    text = (project / "params.yaml").read_text()
+    text = text.replace("train:\n", f"train:\n  sampling: {{method: {sampling}}}\n")
+    (project / "params.yaml").write_text(text)
+    assert " steps of " in estimate(project, load(project), ("train",))["train"].words
+
+
 def test_what_cannot_be_built_is_refused_as_training_would(tmp_path: Path):
     project = make_project(tmp_path, "multiclass")
     text = (

@@ -5,6 +5,7 @@ import pytest
 
 from temper.engine.distributed.elastic_agent import judge, restartable
 from temper.engine.distributed.launch_spec import ALONE, Offer, Order, explain_difference, parse_address
+from temper.engine.distributed.ranks import join_ranks
 from temper.engine.distributed.rendezvous import (
     arrive,
     await_offer,
@@ -20,6 +21,14 @@ from temper.engine.params import HostsParams
 
 OFFER = Offer("run", "train", {"params": "a" * 64, "prepare": "b" * 64}, HostsParams(most=3))
 HERE = "127.0.0.1"
+
+
+def test_variables_of_another_launcher_are_left_alone(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    for name, value in {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    ranks = join_ranks()
+    assert (ranks.rank, ranks.num) == (0, 1)
 
 
 def test_an_order_survives_its_way_through_a_command_line():

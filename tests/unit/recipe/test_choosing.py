@@ -193,6 +193,20 @@ def test_a_size_that_was_chosen_stays_and_epochs_follow_the_speed():
     assert (found["prepare.height_px"], found["train.fit.epochs"]) == (96, 60)
 
 
+@pytest.mark.parametrize(
+    ("width", "said"),
+    [
+        (320, "square"),
+        (450, "images keep their aspect ratio"),
+        (1500, "the long side is squeezed from 5.0 to 2 times the short one"),
+    ],
+)
+def test_the_shape_of_images_is_told_as_it_is(width: int, said: str):
+    found = replace(FOUND, width_px=width)
+    reasons = {choice.key: choice.reason for choice in choose(found, SPEEDS, (), minutes=10, project="x")}
+    assert reasons["prepare.width_px"] == said
+
+
 def test_every_line_of_weight_has_a_reason():
     silent = {
         choice.key for choice in choose(FOUND, SPEEDS, WEIGHTS, minutes=10, project="x") if not choice.reason

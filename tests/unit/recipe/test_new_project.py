@@ -137,5 +137,5 @@ def test_steps_are_timed_with_the_variables_of_a_rank(
 
 @pytest.mark.parametrize(("busy", "said"), [(5.0, False), (95.0, True)])
 def test_a_busy_machine_is_told(busy: float, said: bool, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(psutil, "cpu_percent", lambda interval: busy)
+    monkeypatch.setattr(psutil, "cpu_percent", lambda interval, percpu: [busy] * 1024)
     assert any("once the machine is idle" in line for line in recipe._say_busy()) == said

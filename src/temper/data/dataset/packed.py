@@ -1,8 +1,8 @@
 """Splits as a few large files: an array per column, with examples along the first axis, and a table of rows.
 
 `train/image.npy` is uint8 [examples, height, width, channels]. Every other file is a column of the ground
-truth, as the problem packs it. The test split has a separate reader, `held_out`, which only evaluate may
-call.
+truth, as the problem packs it. The test split has a separate reader, `held_out`, which only measurements
+may call.
 
 If the training images are stored encoded, they are in `encoded/` (`data/images/encoded.py`), and `train/`
 contains only the ground truth.
@@ -116,8 +116,8 @@ def open_images(prepare: Artifact) -> "np.ndarray | Encoded":
 def held_out(prepare: Artifact) -> dict[str, np.ndarray]:
     """Return the columns of the test split.
 
-    Only evaluate may call this: after a choice that depends on the test split, its results are no longer a
-    test.
+    Only measurements may call this: after a choice that depends on the test split, its results are no longer
+    a test.
     """
     return _open(prepare, "test/")
 

@@ -211,7 +211,7 @@ class Sampler:
         if self.batch_size < (classes or num):
             raise ValueError(
                 f"fit.batch_size = {self.batch_size} cannot hold {classes or num} strata; make it larger, "
-                "or lower sampling.classes"
+                f"or set sampling.classes to {self.batch_size} or less"
             )
         if classes and classes < num and self.batch_size % classes:
             raise ValueError(

@@ -98,8 +98,8 @@ def restartable(codes: Mapping[int, int]) -> bool:
     """Return whether a restart of the ranks from the last checkpoint may help.
 
     It may if all failed ranks were killed, lost each other or ran out of memory. After a failure, the agent
-    stops the ranks that still run. A rank that was stopped therefore says nothing if another one was killed
-    or ran out of memory.
+    stops the ranks that still run. Stopped ranks are therefore ignored if another rank was killed or ran out
+    of memory; together with lost connections only, they forbid a restart.
 
     Args:
         codes: Rank -> exit status of the failed ranks, negative for a signal.

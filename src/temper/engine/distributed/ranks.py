@@ -130,11 +130,14 @@ def join_ranks() -> Ranks:
         end_with_parent(int(agent))
 
     cuda = torch.cuda.is_available()
-    local = int(os.environ.get("LOCAL_RANK", "0"))
+    # Without torchrun's own variable, the others belong to another launcher.
+    names = ("LOCAL_RANK", "RANK", "WORLD_SIZE")
+    local, rank, num = (
+        (int(os.environ[name]) for name in names) if "TORCHELASTIC_RUN_ID" in os.environ else (0, 0, 1)
+    )
     device = torch.device("cuda", local) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
-    rank, num = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if num > 1:
         torch.distributed.init_process_group(
             "nccl" if cuda else "gloo", store=_store(), rank=rank, world_size=num
