@@ -165,7 +165,9 @@ def main() -> None:
     here = {
         "ALONE": "0",
         **os.environ,
+        "TORCHELASTIC_RUN_ID": "communication",
         "WORLD_SIZE": "2",
+        "LOCAL_RANK": "0",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }

@@ -91,17 +91,16 @@ def _find_pages(project: Project) -> dict[str, str]:
     from temper.ops.mlflow import page_links, tracking_store
     from temper.ops.prefect import run_records
 
-    pages = project.elsewhere if (project.elsewhere or "").startswith("http") else None
+    pages = project.store.rstrip("/") if (project.elsewhere or "").startswith("http") else None
     found = {}
     if pages or project.elsewhere is None:
-        client = tracking_store.connect(project)
         try:
             name = load(project.folder).project
-        except ValueError as error:
+            client = tracking_store.connect(project)
+            found = page_links.find_links(client, name, pages or f"http://{_HOST}:{MLFLOW_PORT}")
+        except Exception as error:
             # The pages help to find out what was wrong, so they are shown anyway.
             print(f"no links to this project's runs: {error}", file=sys.stderr)
-        else:
-            found = page_links.find_links(client, name, pages or f"http://{_HOST}:{MLFLOW_PORT}")
     card = project.reports / "card.html"
     if card.is_file():
         found["model card"] = card.as_uri()

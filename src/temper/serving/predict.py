@@ -84,9 +84,10 @@ class Predict:
         if status in EXTRA:
             headers = [*_HEADERS, EXTRA[status]]
         length = (b"content-length", str(len(body)).encode())
+        # Counted before it is sent: whoever has an answer finds it in the metrics.
+        self.metrics.ended(status, time.perf_counter() - started, self.batcher.waiting)
         await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
         await send({"type": "http.response.body", "body": body})
-        self.metrics.ended(status, time.perf_counter() - started, self.batcher.waiting)
 
     @cached_property
     def _small(self) -> ServeParams:

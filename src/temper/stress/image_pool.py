@@ -29,7 +29,7 @@ class ImagePool:
         return torch.from_numpy(self.serve(keys)).permute(0, 3, 1, 2).contiguous()
 
     def serve(self, keys: Int64[Tensor, "batch"]) -> np.ndarray:
-        """Return some images as a deployed file takes them: uint8 [batch, height, width, channels]."""
+        """Return copies of images as a deployed file takes them: uint8 [batch, height, width, channels]."""
         return self.packed[keys.numpy()]
 
 

@@ -1,9 +1,9 @@
 """Ranks: the processes that train one network together, and the values that they exchange.
 
-The agent starts them and sets RANK, WORLD_SIZE and the meeting point in the environment; without these there
-is one rank. Ranks compute the same as one rank with the same global batch. Each takes its part of the batch,
-and the parts differ by at most one example. Gradients are averaged over examples, and batch statistics are
-taken over all ranks.
+torchrun's agent starts them and sets TORCHELASTIC_RUN_ID, RANK, LOCAL_RANK, WORLD_SIZE and the meeting point
+in the environment; without the first of these there is one rank. Ranks compute the same as one rank with the
+same global batch. Each takes its part of the batch, and the parts differ by at most one example. Gradients
+are averaged over examples, and batch statistics are taken over all ranks.
 """
 
 import json
@@ -148,7 +148,7 @@ def join_ranks() -> Ranks:
 def _store() -> Any:
     """Return the store where the ranks of this round meet.
 
-    It is None, and torch then uses its own store, if a launcher other than our agent started this process.
+    It is None, and torch then uses its own store, if plain torchrun started this process.
     """
     if (text := os.environ.get(MEETING)) is None:
         return None

@@ -50,7 +50,9 @@ def close_dead(flows: tuple[str, ...], *, begun: bool = False) -> int:
 def find_last() -> str | None:
     """Return the id of the flow run that began last, or None if no flow ever ran."""
     with get_client(sync_client=True) as client:
-        found = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)
+        # Scheduled runs that have not begun would sort first.
+        begun = FlowRunFilter.model_validate({"start_time": {"is_null_": False}})
+        found = client.read_flow_runs(flow_run_filter=begun, sort=FlowRunSort.START_TIME_DESC, limit=1)
     return str(found[0].id) if found else None
 
 
