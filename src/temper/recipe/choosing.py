@@ -119,7 +119,7 @@ def _explain_shape(found: Findings, height: int, width: int) -> str:
     if height == width:
         return "square"
     aspect = max(found.height_px, found.width_px) / found.short_px
-    if aspect > MOST_ASPECT:
+    if aspect > MOST_ASPECT and found.short_px > SMALL_PX:
         return f"the long side is squeezed from {aspect:.1f} to {MOST_ASPECT:g} times the short one"
     return "images keep their aspect ratio"
 
@@ -133,7 +133,9 @@ def _prepare(found: Findings, plan: Plan, shares: Shares) -> list[Choice]:
     elif plan.fits:
         reason = f"{native}; the largest size that leaves time for enough epochs"
     else:
-        reason = f"{native}; even this size leaves time for only a few epochs: set more MINUTES"
+        reason = (
+            f"{native}; even this size leaves time for only a few epochs: run `make init` with more MINUTES"
+        )
     lines = [
         Choice("prepare.height_px", height, reason),
         Choice("prepare.width_px", width, _explain_shape(found, height, width)),

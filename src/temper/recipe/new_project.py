@@ -136,7 +136,9 @@ def write_project(data: Path, project: Path, *, minutes: float, force: bool = Fa
 def _say_busy() -> list[str]:
     """Return a warning if other work runs on this machine, since it makes the measured times too long."""
     cores = psutil.cpu_percent(interval=_LOOK_S, percpu=True)
-    busy = fmean(cores[number] for number in os.sched_getaffinity(0) if number < len(cores))
+    # Some containers number their cores otherwise than the kernel; then all cores count.
+    ours = [cores[number] for number in os.sched_getaffinity(0) if number < len(cores)]
+    busy = fmean(ours or cores)
     if busy < _BUSY_PERCENT:
         return []
     return [

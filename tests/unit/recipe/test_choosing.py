@@ -194,15 +194,16 @@ def test_a_size_that_was_chosen_stays_and_epochs_follow_the_speed():
 
 
 @pytest.mark.parametrize(
-    ("width", "said"),
+    ("height", "width", "said"),
     [
-        (320, "square"),
-        (450, "images keep their aspect ratio"),
-        (1500, "the long side is squeezed from 5.0 to 2 times the short one"),
+        (300, 320, "square"),
+        (300, 450, "images keep their aspect ratio"),
+        (300, 1500, "the long side is squeezed from 5.0 to 2 times the short one"),
+        (28, 100, "images keep their aspect ratio"),
     ],
 )
-def test_the_shape_of_images_is_told_as_it_is(width: int, said: str):
-    found = replace(FOUND, width_px=width)
+def test_the_shape_of_images_is_told_as_it_is(height: int, width: int, said: str):
+    found = replace(FOUND, height_px=height, width_px=width)
     reasons = {choice.key: choice.reason for choice in choose(found, SPEEDS, (), minutes=10, project="x")}
     assert reasons["prepare.width_px"] == said
 

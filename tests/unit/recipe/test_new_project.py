@@ -139,3 +139,5 @@ def test_steps_are_timed_with_the_variables_of_a_rank(
 def test_a_busy_machine_is_told(busy: float, said: bool, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(psutil, "cpu_percent", lambda interval, percpu: [busy] * 1024)
     assert any("once the machine is idle" in line for line in recipe._say_busy()) == said
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {2000, 2001})
+    assert any("once the machine is idle" in line for line in recipe._say_busy()) == said
