@@ -100,7 +100,10 @@ def _find_pages(project: Project) -> dict[str, str]:
             found = page_links.find_links(client, name, pages or f"http://{_HOST}:{MLFLOW_PORT}")
         except Exception as error:
             # The pages help to find out what was wrong, so they are shown anyway.
-            print(f"no links to this project's runs: {error}", file=sys.stderr)
+            said = str(error)
+            if project.elsewhere is not None:
+                said = said.replace(project.elsewhere.rstrip("/"), project.store.rstrip("/"))
+            print(f"no links to this project's runs: {said}", file=sys.stderr)
     card = project.reports / "card.html"
     if card.is_file():
         found["model card"] = card.as_uri()
