@@ -4,6 +4,9 @@
 
 The folders are never committed.
 
+`--data` names a folder with `bccd` (the BCCD data set: Annotations, ImageSets, JPEGImages), `cifar10.zip`
+(`train` and `test` with a folder of JPEGs per class) and `membrane` (ISBI 2012: PNGs in `image` and `label`).
+
 | set | classes | from |
 |---|---|---|
 | `cells` | 3 kinds of blood cells, cropped by their boxes (4,155 : 372 : 361), official splits | BCCD, MIT |
@@ -144,9 +147,8 @@ def main() -> None:
     options = parser.parse_args()
     for name in options.sets:
         folder = make(name, options.data.resolve(), options.work)
-        counts = {
-            str(path.relative_to(folder)): len(list(path.iterdir())) for path in sorted(folder.glob("*/*"))
-        }
+        folders = sorted({path.parent for path in folder.rglob("*") if path.is_file()})
+        counts = {str(path.relative_to(folder)): len(list(path.iterdir())) for path in folders}
         print(f"{folder}: " + ", ".join(f"{where} {count}" for where, count in counts.items()))
 
 

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from temper.config import Params
+from temper.make_command import ROOT
 from temper.ops.prefect import server
-from temper.ops.project import ROOT, Project
+from temper.ops.project import Project
 
 PORT = 4200
 
@@ -48,7 +49,7 @@ def serve(project: Project, params: Params) -> None:
 
         prefect_server.wait()
         # Otherwise dead runs would count towards the limit of one run at a time.
-        if dead := run_records.close_dead((FLOW,), begun=True):
+        if dead := run_records.close_dead(project.folder, (FLOW,), begun=True):
             print(f"closed {dead} records of runs that were killed")
         # At SIGTERM Prefect makes a coroutine to stop itself and never awaits it. That does no harm: the
         # server and the run end with this process.

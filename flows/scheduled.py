@@ -13,9 +13,9 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.states import Cancelled, Completed, Failed
 
+from temper.make_command import ROOT
 from temper.ops.pipeline import exit_status
 from temper.ops.prefect import server
-from temper.ops.project import ROOT
 from temper.ops.system import subprocesses
 
 FLOW = "scheduled retraining"

@@ -70,7 +70,7 @@ def _checked(body: Callable[[Run], str], run: Run) -> str:
             raise run.fail(changed)
         return body(run)
     except MlflowException as error:
-        reason = str(error).splitlines()[0]
+        reason = run.project.redact(str(error).splitlines()[0])
         again = "run the same command again; finished stages are kept"
         raise run.fail(f"MLflow could not record {body.__name__} ({reason}); {again}") from error
     except ValueError as error:

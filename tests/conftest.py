@@ -25,8 +25,16 @@ install_import_hook(
 import pytest
 import torch
 
+from temper.make_command import PROJECT
+
 # Toy tensors are too small for several threads, and waiting threads are slow on a busy machine.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _no_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget the project of a command that an earlier test ran in this process; messages name it."""
+    monkeypatch.delenv(PROJECT, raising=False)
 
 
 @pytest.hookimpl(trylast=True)

@@ -1,8 +1,10 @@
 """Small projects on generated images, one for each kind of problem, in a folder of the test."""
 
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from temper import artifacts
@@ -58,6 +60,38 @@ COMMANDS = {name: [sys.executable, "-m", "flows", name] for name in ("pipeline",
     for name in ("compare", "promote", "rollback", "history", "reproduce", "drift", "plan", "restore")
 }
 """Name of a command -> the command line that starts it."""
+
+
+def tell(
+    project: Path, name: str, *arguments: str, code: int = 0, environment: Mapping[str, str] | None = None
+) -> str:
+    """Run a command on a project and check its exit status; returns stdout and stderr.
+
+    Args:
+        project: Folder of the project.
+        name: Name in `COMMANDS`.
+        arguments: Further arguments of the command.
+        code: Expected exit status.
+        environment: Variables that are added to those of this process.
+    """
+    done = subprocess.run(
+        [*COMMANDS[name], "--project", str(project), *arguments],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 on which no process listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def run_stage(project: Path, stage: str) -> subprocess.CompletedProcess[str]:

@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from temper.make_command import make_command
+
 RECORD = "artifact.json"
 WEIGHTS = "network.safetensors"
 """File in which a training stage stores its network."""
@@ -118,7 +120,7 @@ def read_sealed(path: Path) -> Any:
             raise ValueError("its digest does not match")
         return found["value"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error}); run `make pipeline` again") from error
+        raise ValueError(f"{path} is damaged ({error}); run `{make_command('pipeline')}` again") from error
 
 
 def flush(path: Path) -> None:
@@ -201,7 +203,7 @@ def load(stage: str, folder: Path, *, check_files: bool = True) -> Artifact:
         ValueError: If the artifact is missing, unfinished, of another stage, damaged, or made from inputs
             other than those beside it.
     """
-    remedy = "run `make pipeline`"
+    remedy = f"run `{make_command('pipeline')}`"
     path = folder / RECORD
     if not path.is_file():
         state = "is unfinished: it has no artifact.json" if folder.is_dir() else "does not exist"

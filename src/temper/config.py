@@ -27,6 +27,7 @@ from temper.config_errors import check_for_dvc, explain, find_infinite, known_ke
 from temper.data.params import AnySource, AugmentParams, PrepareParams, SamplingParams, ViewParams
 from temper.engine.params import FitParams, HostsParams
 from temper.gate.params import GateParams
+from temper.make_command import make_command
 from temper.networks.params import MLFLOW, AnyBackbone, TransferParams, watched_file
 from temper.problem import HeadParams
 from temper.problems import AnyProblem
@@ -87,8 +88,8 @@ class RetrainParams:
     false_alarms: Annotated[float, Field(gt=0, lt=1)] = 0.01
     """Largest allowed probability that a drift check raises a false alarm."""
     drift_trains: bool = False
-    """Whether drift starts a training even with fewer than `min_new` new examples. Otherwise drift is only
-    reported."""
+    """Whether drift starts a training if there are new examples, but fewer than `min_new`. Otherwise drift is
+    only reported."""
     webhook: str | None = None
     """Address that receives the result of a retraining run by POST, signed with the secret in
     TEMPER_WEBHOOK_SECRET. A run in which no stage is stale sends nothing."""
@@ -280,8 +281,9 @@ def check_hosts(params: Params, stage: str, address: str | None) -> None:
     if hosts is not None and hosts.most > 1 and not address:
         raise ValueError(
             f"{stage}.hosts.most = {hosts.most}: several hosts need an address where they meet; run "
-            "`make pipeline HOST=address` on the first host, with an address that the other hosts can reach, "
-            "and `make join HOST=address` on each of the others (docs/scale.md)"
+            f"`{make_command('pipeline HOST=address')}` on the first host, with an address that the other "
+            f"hosts can reach, and `{make_command('join HOST=address')}` on each of the others "
+            "(docs/scale.md)"
         )
 
 

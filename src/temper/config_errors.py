@@ -26,7 +26,7 @@ def check_for_dvc(text: str) -> None:
     except YAMLError as error:
         raise ValueError(
             "DVC cannot read the file, because its parser is stricter than YAML 1.2: "
-            f"{' '.join(str(error).split())}; mend that line (a value that contains ':' needs quotes)"
+            f"{' '.join(str(error).split())}; correct that line (a value that contains ':' needs quotes)"
         ) from error
 
 

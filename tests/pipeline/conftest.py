@@ -4,6 +4,8 @@ import os
 
 import pytest
 
+from temper.artifacts import write_atomically
+
 
 @pytest.fixture(scope="session")
 def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
@@ -16,5 +18,6 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         folder = folder.parent
     folder = folder / "dvc"
     folder.mkdir(exist_ok=True)
-    (folder / "config").write_text(f"[cache]\n    dir = {folder / 'cache'}\n", encoding="utf-8")
+    # Every worker writes the same file, while the projects of others may be reading it.
+    write_atomically(folder / "config", f"[cache]\n    dir = {folder / 'cache'}\n")
     return {"DVC_GLOBAL_CONFIG_DIR": str(folder)}

@@ -175,7 +175,7 @@ def test_an_image_or_a_label_that_changed_after_prepare_is_named(
 ):
     assert run(images, "ingest", "prepare", *(["augment"] if stage == "train" else []))[0] == 0
     flip(images / "artifacts/prepare" / name)
-    words = (f"artifacts/prepare/{name} is damaged", "SHA-256", "delete", "`make pipeline`")
+    words = (f"artifacts/prepare/{name} is damaged", "SHA-256", "delete", "`make pipeline PROJECT=")
     assert_refused(images, run(images, stage), stage, *words)
 
 
@@ -183,7 +183,7 @@ def test_an_image_or_a_label_that_changed_after_prepare_is_named(
 def test_raw_data_that_changed_after_ingest_are_named(images: Path, run: Run, name: str):
     assert run(images, "ingest")[0] == 0
     flip(images / "artifacts/ingest" / name)
-    words = (f"artifacts/ingest/{name} is damaged", "SHA-256", "delete", "`make pipeline`")
+    words = (f"artifacts/ingest/{name} is damaged", "SHA-256", "delete", "`make pipeline PROJECT=")
     assert_refused(images, run(images, "prepare"), "prepare", *words)
 
 

@@ -19,7 +19,7 @@ from temper.config import load
 from temper.ops import ui
 from temper.ops.mlflow import model_versions, page_links, tracking_store
 from temper.ops.project import Project
-from tests.project import ROOT, make_project
+from tests.project import free_port, make_project, tell
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [
@@ -45,18 +45,13 @@ def project(tmp_path_factory: pytest.TempPathFactory, shared_cache: dict[str, st
         (folder / "params.yaml").write_text(
             text.replace("calibration_images: 64", f"calibration_images: {images}, calibration: minmax")
         )
-        command = [sys.executable, "-m", "flows", "pipeline", "--project", str(folder)]
-        environment = {**os.environ, **shared_cache, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[-2000:]
+        tell(folder, "pipeline", environment=shared_cache)
     return Project.at(folder)
 
 
 @pytest.fixture(scope="module")
 def address(project: Project) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = next(command for command in ui.commands(project).values() if command[0] == "mlflow")
     command = [sys.executable, "-m", *command]
     command[command.index("--port") + 1] = str(port)

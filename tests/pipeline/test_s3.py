@@ -14,7 +14,7 @@ import pytest
 
 from temper.ops.mlflow import model_versions
 from temper.ops.project import Project
-from tests.project import COMMANDS, ROOT, make_project
+from tests.project import free_port, make_project, tell
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.enable_socket]
 NAME = "toys-multiclass"
@@ -25,9 +25,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dic
     """The variables for reaching a store with two empty buckets."""
     import boto3
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     found = {
         "AWS_ACCESS_KEY_ID": secrets.token_hex(10),
         "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20),
@@ -59,16 +57,6 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dic
             yield found
         finally:
             server.terminate()
-
-
-def tell(project: Path, name: str, *arguments: str, code: int = 0) -> str:
-    command = [*COMMANDS[name], "--project", str(project), *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500, check=False
-    )
-    assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout + done.stderr
 
 
 def dvc(project: Path, *arguments: str) -> None:

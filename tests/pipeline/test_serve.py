@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,7 +21,7 @@ import psutil
 import pytest
 
 from temper.ops.project import Project
-from tests.project import ROOT, make_project
+from tests.project import ROOT, free_port, make_project, tell
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.enable_socket]
 WAIT_S = 120
@@ -34,10 +33,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, shared_cache: dict[str, st
     folder = make_project(tmp_path_factory.mktemp("serve") / "project", "multiclass")
     with (folder / "params.yaml").open("a") as params:
         params.write("serve: {workers: 2}\n")
-    command = [sys.executable, "-m", "flows", "pipeline", "--project", str(folder)]
-    environment = {**os.environ, **shared_cache, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    tell(folder, "pipeline", environment=shared_cache)
     return Project.at(folder)
 
 
@@ -64,9 +60,7 @@ def wait(what: str, holds: Any) -> Any:
 def running(
     project: Project, log: Path, ready: str, *command: str
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environment = {**os.environ, **project.environment()}
     with (
         log.open("wb") as stream,

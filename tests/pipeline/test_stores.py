@@ -1,10 +1,10 @@
 """MLflow behind a server with passwords, and Prefect; both store in a real PostgreSQL on loopback."""
 
+import functools
 import os
 import pwd
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.project import COMMANDS, ROOT, make_project
+from tests.project import free_port, make_project, tell
 
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 pytestmark = [
@@ -24,12 +24,6 @@ pytestmark = [
     pytest.mark.timeout(900),
     pytest.mark.skipif(not BINARIES, reason="PostgreSQL is not installed (apt-get install postgresql)"),
 ]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True)
@@ -169,35 +163,28 @@ def wait(url: str, server: subprocess.Popen, log: Path) -> None:
             time.sleep(0.3)
 
 
-def tell(stores: Stores, project: Path, name: str, *arguments: str, code: int = 0, **changes: str) -> str:
-    command = [*COMMANDS[name], "--project", str(project), *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **stores.environment, **changes}
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500, check=False
-    )
-    assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout + done.stderr
-
-
 @pytest.mark.enable_socket
 def test_a_chain_on_postgresql(stores: Stores, tmp_path: Path):
-    project = make_project(tmp_path / "project", "multiclass")
-    said = tell(stores, project, "pipeline")
+    on_stores = functools.partial(tell, environment=stores.environment)
+    # No other project trains for three epochs, so the curves are logged while these trainings run.
+    project = make_project(tmp_path / "project", "multiclass", epochs=3)
+    said = on_stores(project, "pipeline")
+    assert "train: done" in said and "distill: done" in said
     assert "version 1 of toys-multiclass (challenger, champion): bootstrap" in said
     assert not (project / "mlruns" / "mlflow.db").exists()
     assert not (project / ".temper" / "prefect" / "prefect.db").exists()
-    said += tell(stores, project, "pipeline")
+    said += on_stores(project, "pipeline")
     assert "nothing to do: every stage is up to date and the model is registered" in said
 
     (project / "params.yaml").write_text(
         (project / "params.yaml").read_text().replace("images: 64", "images: 16")
     )
-    said += tell(stores, project, "pipeline")
+    said += on_stores(project, "pipeline")
     assert "version 2 of toys-multiclass" in said
-    said += tell(stores, project, "compare", "--first", "1", "--second", "2")
-    said += tell(stores, project, "promote", "--version", "2", "--reason", "for the test")
-    said += tell(stores, project, "rollback")
-    story = tell(stores, project, "history")
+    said += on_stores(project, "compare", "--first", "1", "--second", "2")
+    said += on_stores(project, "promote", "--version", "2", "--reason", "for the test")
+    said += on_stores(project, "rollback")
+    story = on_stores(project, "history")
     assert "back to version 1 (champion before: 2)" in story
 
     files = [path for path in project.rglob("*") if path.is_file() and path.stat().st_size < 50e6]
@@ -212,5 +199,6 @@ def test_a_chain_on_postgresql(stores: Stores, tmp_path: Path):
 @pytest.mark.enable_socket
 def test_a_wrong_password_is_told_in_a_line(stores: Stores, tmp_path: Path):
     project = make_project(tmp_path / "project", "multiclass")
-    said = tell(stores, project, "compare", code=2, MLFLOW_TRACKING_PASSWORD="wrong")
+    environment = stores.environment | {"MLFLOW_TRACKING_PASSWORD": "wrong"}
+    said = tell(project, "compare", code=2, environment=environment)
     assert "error: MLflow could not" in said and "Traceback" not in said

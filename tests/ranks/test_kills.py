@@ -123,71 +123,74 @@ def kill(process: psutil.Process) -> None:
         process.send_signal(signal.SIGKILL)
 
 
-def test_five_kills_leave_the_same_model(whole: tuple[int, Path], prepared: Path, tmp_path: Path):
+INTERRUPTIONS = {
+    1: [("end", "door"), ("kill", "door"), ("end", "agent"), ("kill", "0"), ("kill", "all")],
+    2: [
+        ("end", "all"),
+        ("kill", "agent"),
+        ("end", "0"),
+        ("kill", "0"),
+        ("end", "1"),
+        ("kill", "1"),
+        ("kill", "all"),
+    ],
+}
+"""Number of ranks -> what happens to which processes of a training, one after the other."""
+
+
+def interrupt(running: Running, how: str, victims: str) -> None:
+    door, agent, *workers = running.tree
+    chosen = {"door": [door], "agent": [agent], "all": running.tree}.get(victims) or [workers[int(victims)]]
+    for process in chosen:
+        if how == "kill":
+            kill(process)
+        else:
+            process.terminate()
+
+
+def check_words(running: Running, how: str, victims: str) -> None:
+    """Check the exit status and the messages of a training that was interrupted."""
+    said, status = running.say(), running.door.returncode
+    assert "Traceback" not in said
+    if how == "kill":
+        assert status != 0
+        if victims in "01":
+            assert status == 1 and f"error: rank {victims} was ended by SIGKILL" in said, said
+            assert re.search(r"run the same command again .*last checkpoint", said)
+        return
+    assert status == 143, said
+    found = re.search(r"stopped at step (\d+) of 360; .*same command", said)
+    assert found is not None or victims == "1", said
+    if found is not None:
+        assert int(found[1]) == newest_step(running.project) and said.count("stopped at") == 1
+
+
+def test_interrupted_in_every_way_it_leaves_nobody_behind_and_ends_with_the_same_model(
+    whole: tuple[int, Path], prepared: Path, tmp_path: Path
+):
     ranks, undisturbed = whole
     project = copy(prepared, tmp_path / "project", ranks)
     chance = random.Random(SEED)
-    steps = sorted(chance.sample(range(1, 320), 5))
-    for number, step in enumerate(steps):
+    steps = sorted(chance.sample(range(1, 320), len(INTERRUPTIONS[ranks])))
+    reached = 0
+    for step, (how, victims) in zip(steps, INTERRUPTIONS[ranks], strict=True):
         running = Running(project)
         running.wait_for_step(step)
+        assert len(running.tree) == 2 + ranks
         # Checkpoints are written all the time, so some of the kills interrupt a write.
         time.sleep(chance.uniform(0, 0.05))
-        if number % 2:
-            for process in running.tree:
-                kill(process)
-        else:
-            kill(chance.choice(running.tree))
+        interrupt(running, how, victims)
         running.gone()
-        assert running.door.returncode != 0
+        check_words(running, how, victims)
+        began = re.search(r"resuming at step (\d+)", running.say())
+        assert (int(began[1]) if began else 0) == reached, "it continues where the previous one stopped"
+        reached = newest_step(project)
     journal = project / ".temper" / "work" / "train" / "journal.jsonl"
     journal.write_text('{"step": 1, "ep')
     done = run_stage(project, "train")
     assert done.returncode == 0, done.stderr[-2000:]
-    assert re.search(r"resuming at step \d+", done.stdout)
+    assert f"resuming at step {reached} of" in done.stdout
     assert digests(project) == digests(undisturbed)
-
-
-@pytest.mark.parametrize(
-    ("ranks", "victims"),
-    [(1, "door"), (1, "agent"), (2, "all"), (2, "0"), (2, "1")],
-)
-def test_told_to_end_it_is_gone_in_time_and_goes_on(prepared: Path, tmp_path: Path, ranks: int, victims: str):
-    project = copy(prepared, tmp_path / "project", ranks)
-    running = Running(project)
-    running.wait_for_step(20)
-    door, agent, *workers = running.tree
-    assert len(workers) == ranks
-    chosen = {"door": [door], "agent": [agent], "all": running.tree}.get(victims) or [workers[int(victims)]]
-    for process in chosen:
-        process.terminate()
-    running.gone()
-    said = running.say()
-    assert running.door.returncode == 143, said
-    assert "Traceback" not in said
-    found = re.search(r"stopped at step (\d+) of 360; .*same command", said)
-    if victims != "1":
-        assert found is not None, said
-    if found is not None:
-        assert int(found[1]) == newest_step(project) and said.count("stopped at") == 1
-
-
-@pytest.mark.parametrize(("ranks", "victim"), [(1, "door"), (2, "agent"), (2, "0"), (2, "1")])
-def test_killed_it_leaves_nobody_behind_and_says_who_it_was(
-    prepared: Path, tmp_path: Path, ranks: int, victim: str
-):
-    project = copy(prepared, tmp_path / "project", ranks)
-    running = Running(project)
-    running.wait_for_step(20)
-    door, agent, *workers = running.tree
-    kill({"door": door, "agent": agent}.get(victim) or workers[int(victim)])
-    running.gone()
-    said = running.say()
-    assert "Traceback" not in said
-    if victim in "01":
-        assert running.door.returncode == 1
-        assert f"error: rank {victim} was ended by SIGKILL" in said
-        assert re.search(r"run the same command again .*last checkpoint", said)
 
 
 def test_with_restarts_a_lost_rank_is_made_up_for_without_a_new_command(

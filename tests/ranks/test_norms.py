@@ -1,5 +1,4 @@
 import os
-import socket
 import subprocess
 import sys
 
@@ -7,14 +6,17 @@ import pytest
 from torch import nn
 
 from temper.engine.distributed.sync_batchnorm import synchronise_statistics
-from tests.project import ROOT
+from tests.project import ROOT, free_port
 
 
 @pytest.mark.slow
 def test_two_ranks_with_uneven_parts_normalise_as_one():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    common = {
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "OMP_NUM_THREADS": "1",
+    }
     command = [sys.executable, "-m", "tests.ranks.norms_of_two"]
     ranks = [
         subprocess.Popen(

@@ -149,7 +149,7 @@ def _release(folder: Path, act: "Callable[[Project, Params], None]") -> None:
             # The module's name is compared, since most commands import none of these packages.
             if not type(error).__module__.startswith(_REGISTRY_ERRORS):
                 raise
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = project.redact(str(error).splitlines()[0]) if str(error) else type(error).__name__
             raise ValueError(
                 f"MLflow could not read or write {project.store} ({reason}); run the same command again"
             ) from error

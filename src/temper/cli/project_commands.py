@@ -12,6 +12,7 @@ import typer
 from temper import artifacts
 from temper.cli.application import HERE, Folder, check_stages, operate
 from temper.config import FILE, HOST, Params, check_ranks, load
+from temper.make_command import PROJECT, make_command
 from temper.stages import BY_NAME, STAGES
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def init_project(
     print(f"wrote {target / FILE}, with a reason beside each line, and dvc.yaml")
     for name, found in written.estimates.items():
         print(f"{name}: {found}")
-    print(f"next: make plan PROJECT={target}    make pipeline PROJECT={target}")
+    print("next: " + "    ".join(make_command(name, target.resolve()) for name in ("plan", "pipeline")))
 
 
 @commands.command("plan")
@@ -112,6 +113,7 @@ def run_one_stage(
     from temper.stages.run_stage import run_stage
 
     check_stages([name])
+    os.environ.setdefault(PROJECT, str(project.resolve()))
     run_stage(BY_NAME[name], project, in_process=in_process)
 
 
@@ -122,10 +124,12 @@ def join_training(project: Folder = HERE) -> None:
     from temper.engine.distributed.ranks import count_ranks
     from temper.stages.run_stage import digest_inputs, record_inputs
 
+    os.environ.setdefault(PROJECT, str(project.resolve()))
     if not (address := os.environ.get(HOST)):
         raise ValueError(
             "HOST is not set: it must be the address of the first host, as given there in "
-            "`make pipeline HOST=address`; run `make join HOST=address`"
+            f"`{make_command('pipeline HOST=address')}`; run "
+            f"`{make_command('join HOST=address')}`"
         )
     params = load(project)
     sections = [getattr(params, stage.name) for stage in STAGES if stage.ranked]

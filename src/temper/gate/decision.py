@@ -14,6 +14,7 @@ from temper.gate.evaluation_result import STRATUM, Rating
 from temper.gate.params import COSTS, HEADLINE, SPEEDS, GateParams, Rule
 from temper.gate.significance import Difference, difference, discordant, holm, mid_p
 from temper.gate.slices import Slice
+from temper.make_command import make_command
 
 _ROUNDING = 1e-9
 """Tolerance for rounding: a drop equal to the allowed one passes, although binary 0.90 - 0.89 is not
@@ -116,11 +117,8 @@ def judge(
 def _explain_mismatch(challenger: Rating, champion: Rating) -> str | None:
     """Return why two models cannot be compared; None if they can."""
     ours, theirs = challenger.question, champion.question
-    way_out = 'if the challenger is meant to replace the champion, run make promote REASON="..."'
     if ours.kind != theirs.kind:
-        return (
-            f"problem kinds differ: the champion's is {theirs.kind}, the challenger's {ours.kind}; {way_out}"
-        )
+        return f"problem kinds differ: the champion's is {theirs.kind}, the challenger's {ours.kind}"
     if ours.classes != theirs.classes:
         missing, added = (
             [name for name in a if name not in b]
@@ -129,11 +127,11 @@ def _explain_mismatch(challenger: Rating, champion: Rating) -> str | None:
         changes = [
             f"{verb} {', '.join(names)}" for verb, names in (("lacks", missing), ("adds", added)) if names
         ] or ["has the same classes in another order"]
-        return f"class lists differ: the challenger {' and '.join(changes)}; {way_out}"
+        return f"class lists differ: the challenger {' and '.join(changes)}"
     if challenger.measured_on != champion.measured_on:
         return (
             "champion and challenger were measured on different images; "
-            "run `make pipeline`, which measures both again"
+            f"run `{make_command('pipeline')}`, which measures both again"
         )
     return None
 

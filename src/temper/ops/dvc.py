@@ -7,6 +7,7 @@ importing DVC takes a second.
 import json
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -47,6 +48,9 @@ _CHATTER = (
 They are hidden, since the flow reports the same in its own words. The warning means that DVC removed the lock
 of a dead process.
 """
+
+_SECONDS_TO_WRITE = 1.0
+"""An entry of the run-cache that has been empty for longer is a killed DVC's."""
 
 
 @dataclass(frozen=True)
@@ -122,15 +126,23 @@ def repro(project: Project, stage: str, *, force: bool = False) -> Outcome:
 def _clean_run_cache(project: Project) -> bool:
     """Remove entries without a file from DVC's run-cache.
 
-    A killed DVC leaves such entries, and every later run fails on them.
+    A killed DVC leaves such entries, and every later run fails on them. A project that shares the cache
+    may be about to write an entry, so those of the last second stay.
 
     Returns:
-        Whether there were any.
+        Whether any was removed.
     """
-    empty = [folder for folder in (cache_folder(project) / "runs").glob("*/*") if not any(folder.iterdir())]
-    for folder in empty:
-        folder.rmdir()
-    return bool(empty)
+    try:
+        entries = list((cache_folder(project) / "runs").glob("*/*"))
+    except ValueError:
+        return False  # DVC itself is broken; the failure of the stage says why
+    removed = False
+    for folder in entries:
+        with suppress(OSError):  # not empty, or another project has removed it
+            if time.time() - folder.stat().st_mtime > _SECONDS_TO_WRITE:
+                folder.rmdir()
+                removed = True
+    return removed
 
 
 def check_out(project: Project, stages: tuple[str, ...], *, cache_of: Project) -> None:

@@ -4,10 +4,9 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
-ROOT = Path(__file__).parents[3]
-"""The repository, which contains `flows`, `tasks` and `src`."""
+from temper.make_command import PROJECT, make_command
 
 TELEMETRY_OFF = {
     "DO_NOT_TRACK": "1",
@@ -44,17 +43,8 @@ class Project:
         return cls(folder.resolve())
 
     def make(self, target: str) -> str:
-        """Return the command for a target of the Makefile, for messages: with PROJECT= if it needs that.
-
-        Example:
-            >>> Project.at(Path("examples/digits")).make("ui")
-            'make ui PROJECT=examples/digits'
-        """
-        if self.folder == ROOT:
-            return f"make {target}"
-        here = Path.cwd()
-        folder = self.folder.relative_to(here) if self.folder.is_relative_to(here) else self.folder
-        return f"make {target} PROJECT={folder}"
+        """Return the command for a target of the Makefile, for messages (`make_command.py`)."""
+        return make_command(target, self.folder)
 
     @property
     def artifacts(self) -> Path:
@@ -103,10 +93,12 @@ class Project:
     @property
     def store(self) -> str:
         """MLflow's address for messages: without user name and password."""
-        if self.elsewhere is None:
-            return str(self.database)
-        parts = urlsplit(self.elsewhere)
-        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        return str(self.database) if self.elsewhere is None else self.redact(self.elsewhere)
+
+    def redact(self, text: str) -> str:
+        """Return a message without the user name and password in MLflow's address."""
+        user, at, _ = urlsplit(self.elsewhere or "").netloc.rpartition("@")
+        return text.replace(f"{user}{at}", "") if at else text
 
     @property
     def files(self) -> str | None:
@@ -120,6 +112,7 @@ class Project:
         """Return the variables of every process that works on this project."""
         return {
             **TELEMETRY_OFF,
+            PROJECT: str(self.folder),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             "MLFLOW_TRACKING_URI": self.tracking_uri,
             # Folder for MLflow's "Default" experiment; its own choice is `mlruns` in the working directory.

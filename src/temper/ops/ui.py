@@ -88,6 +88,7 @@ def show(project: Project) -> int:
 def _find_pages(project: Project) -> dict[str, str]:
     """Return the addresses of what people look at first, by what they show."""
     os.environ.update({**project.environment(), "PREFECT_API_URL": f"http://{_HOST}:{PREFECT_PORT}/api"})
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # its seven retries take minutes
     from temper.ops.mlflow import page_links, tracking_store
     from temper.ops.prefect import run_records
 
@@ -100,15 +101,15 @@ def _find_pages(project: Project) -> dict[str, str]:
             found = page_links.find_links(client, name, pages or f"http://{_HOST}:{MLFLOW_PORT}")
         except Exception as error:
             # The pages help to find out what was wrong, so they are shown anyway.
-            said = str(error)
-            if project.elsewhere is not None:
-                said = said.replace(project.elsewhere.rstrip("/"), project.store.rstrip("/"))
-            print(f"no links to this project's runs: {said}", file=sys.stderr)
+            print(f"no links to this project's runs: {project.redact(str(error))}", file=sys.stderr)
     card = project.reports / "card.html"
     if card.is_file():
         found["model card"] = card.as_uri()
-    if last := run_records.find_last():
-        found["last flow run"] = f"http://{_HOST}:{PREFECT_PORT}/runs/flow-run/{last}"
+    try:
+        if last := run_records.find_last():
+            found["last flow run"] = f"http://{_HOST}:{PREFECT_PORT}/runs/flow-run/{last}"
+    except Exception as error:
+        print(f"no link to the last flow run: {error}", file=sys.stderr)
     return found
 
 

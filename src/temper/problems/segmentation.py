@@ -57,13 +57,14 @@ class Segmentation:
     def bind(self, rows: Sequence[Row]) -> "Segmentation":
         if len(self.classes) < 2:
             raise ValueError(
-                f"problem.classes has {len(self.classes)} names, but segmentation needs at least two; "
+                f"problem.classes = {list(self.classes)}: segmentation needs at least two classes; "
                 "name the classes in the order of their numbers, background first"
             )
         missing = [row.path for row in rows if row.mask is None]
         if missing:
             raise ValueError(
-                f"no mask for {missing[0]} and {len(missing) - 1} more; segmentation needs one mask per image"
+                f"images without a mask: {len(missing)}, the first one is {missing[0]}; segmentation needs "
+                "one mask per image"
             )
         return self
 
@@ -72,8 +73,8 @@ class Segmentation:
         unknown = mask[(mask >= len(self.classes)) & (mask != IGNORED)]
         if unknown.size:
             raise ValueError(
-                f"the mask {row.mask} contains class number {int(unknown.flat[0])}, but problem.classes has "
-                f"{len(self.classes)} names (0..{len(self.classes) - 1}; 255 is ignored); "
+                f"the mask {row.mask} contains class number {int(unknown.flat[0])}, but the numbers of "
+                f"problem.classes are 0 to {len(self.classes) - 1} (255 is ignored); "
                 "add the name there or correct the mask"
             )
         return {"mask": mask}

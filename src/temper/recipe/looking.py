@@ -198,7 +198,7 @@ def _check_counts(data: Path, total: int, counts: Mapping[str, int]) -> None:
     if few:
         name, count = min(few.items(), key=lambda item: item[1])
         raise ValueError(
-            f"class {name!r} has {count} images ({len(few)} classes have fewer than {LEAST_OF_CLASS}); each "
+            f"class {name!r} has {count} images (classes with fewer than {LEAST_OF_CLASS}: {len(few)}); each "
             f"split needs two, so at least {LEAST_OF_CLASS} are needed: add images of it, or remove the class"
         )
 

@@ -116,7 +116,7 @@ def describe(setting: Setting, layers: tuple[str, ...]) -> str:
 
 
 def _announce(max_trials: int, seconds: float) -> None:
-    if max_trials * seconds > _SLOW_S:
+    if max_trials > 1 and max_trials * seconds > _SLOW_S:
         print(
             "the first int8 setting loses too much against the float student; trying others: at most "
             f"{max_trials - 1} more (quantize.max_trials), about {seconds:.1f} s each",

@@ -17,6 +17,7 @@ from typing import Any
 
 from temper import artifacts
 from temper.config import HOST, Params, check_hosts, check_ranks, digest_value, load, select
+from temper.engine.distributed.shutdown import TOO_LARGE
 from temper.stages import Stage
 from temper.stages.source_deps import PACKAGE, stage_sources
 
@@ -59,13 +60,29 @@ def run_stage(stage: Stage, project: Path, *, in_process: bool = False) -> None:
         workspace: dict[str, Any] = {"project": project, "work": work}
         if stage.resumes:
             workspace["checkpoints"] = checkpoints
-        facts = module.run(select(params, stage.params), inputs, partial, **workspace)
+        if in_process:
+            _say_what_differs(stage, params)
+        try:
+            facts = module.run(select(params, stage.params), inputs, partial, **workspace)
+        except SystemExit as error:
+            if not in_process or error.code != TOO_LARGE:
+                raise
+            raise ValueError(
+                "this process does not restart by itself: run the same command again, which continues from "
+                "the last checkpoint with smaller parts"
+            ) from error
         if stage.ranked and rank is not None:
             if rank == "0":
                 artifacts.write_sealed(facts_file, facts)
             return
     artifacts.write(stage.name, partial, facts=facts, **record)
     artifacts.publish(partial, project / "artifacts" / stage.name)
+
+
+def _say_what_differs(stage: Stage, params: Params) -> None:
+    """Say which settings of a stage have no effect in one process."""
+    if stage.ranked and (section := getattr(params, stage.name)).ranks not in ("auto", 1):
+        print(f"{stage.name}.ranks = {section.ranks} has no effect: this process is the only rank")
 
 
 def _launch(stage: Stage, project: Path, params: Params, record: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
+from temper.make_command import make_command
 from temper.maths.statistics import interval
 from temper.stress.cells import CLEAN, MEAN, Cell
 
@@ -55,7 +56,7 @@ def pick(
     for row in scores:
         if (row.candidate, row.family, row.condition, row.severity, row.metric) == wanted:
             return row
-    raise ValueError(f"the table of scores has no row for {wanted}; run `make pipeline`")
+    raise ValueError(f"the table of scores has no row for {wanted}; run `{make_command('pipeline')}`")
 
 
 def figures(scores: Sequence[Score], *, candidate: str, headline: str) -> dict[str, object]:

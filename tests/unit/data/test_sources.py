@@ -137,7 +137,7 @@ def test_a_parquet_with_lists_and_paths_that_climb(tmp_path: Path, out: Path) ->
             r"no column 'labels'.*nearest is 'label'; set ingest\.labels \(null for none\)",
         ),
         ("path,labels\n", {}, "has no rows"),
-        ("path,labels\na.png,x\nc.png,y\n", {}, "names 1 files that do not exist: .*c.png"),
+        ("path,labels\na.png,x\nc.png,y\n", {}, r"these files do not exist \(1 in all\): .*c.png"),
         (
             "path,labels,split\na.png,x,tets\n",
             {"split": "split"},

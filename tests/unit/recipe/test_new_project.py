@@ -1,6 +1,7 @@
 """`make init` in one process: a folder becomes a project whose first stages run."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -43,7 +44,8 @@ def test_a_folder_becomes_a_project_whose_stages_run(
     init_project(Path("My Pets"), minutes=3)
     said = capsys.readouterr().out
     assert "saw: 100 images, 2 classes (cat 60, dog 40)" in said
-    assert "next: make plan PROJECT=my-pets    make pipeline PROJECT=my-pets" in said
+    where = f"PROJECT={shlex.quote(str(tmp_path / 'my-pets'))}"
+    assert f"next: make plan {where}    make pipeline {where}" in said
     assert [line.split(":")[0] for line in said.splitlines()[-4:-1]] == ["train", "distill", "evaluate"]
     project = tmp_path / "my-pets"
     params = load(project)

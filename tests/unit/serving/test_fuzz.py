@@ -24,7 +24,7 @@ from PIL import Image
 
 from temper.serving.app import make_app
 from temper.serving.model_follower import Follower
-from tests.project import ROOT
+from tests.project import ROOT, free_port
 from tests.unit.serving.served import SMALL, ask, make_place
 
 COUNT = int(os.environ.get("TEMPER_FUZZ", "300"))
@@ -160,9 +160,7 @@ def test_whatever_is_sent_gets_an_answer_below_500(tmp_path: Path):
 @pytest.mark.timeout(3600)
 def test_a_server_stands_it(tmp_path: Path):
     """Send the same over a socket: the process survives, and needs no more memory than before."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "tests.unit.serving.served", str(tmp_path), str(port)]
     seen: Counter[int] = Counter()
     memory: list[int] = []

@@ -1,7 +1,6 @@
 """Batches of a training split whose columns are tensors on the training device, or mapped from their files.
 
-There is no Python object per example and no worker process: a batch takes a few operations on whole
-tensors. Order, views and mixing depend only on the seed and the step. Each rank takes its part of the same
+There is no Python object per example: a batch takes a few operations on whole tensors. Order, views and mixing depend only on the seed and the step. Each rank takes its part of the same
 global batch.
 """
 
@@ -111,8 +110,7 @@ class TrainLoader:
             memory.
 
     Raises:
-        ValueError: If an epoch has fewer examples than a batch, or a batch has fewer examples than there are
-            ranks.
+        ValueError: If an epoch has fewer examples than a batch.
     """
 
     def __init__(
@@ -129,11 +127,6 @@ class TrainLoader:
         sampling: SamplingParams = _SHUFFLE,
         stream: Ahead | None = None,
     ) -> None:
-        if batch_size < num_ranks:
-            raise ValueError(
-                f"fit.batch_size = {batch_size} cannot be shared by {num_ranks} ranks; "
-                f"set it to {num_ranks} or more"
-            )
         weights = examples.weights
         self.sampler = Sampler(
             examples.repeats, weights, sampling, strata=examples.strata, batch_size=batch_size, seed=seed

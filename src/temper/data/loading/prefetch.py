@@ -31,6 +31,7 @@ from temper.data.images.encoded import Encoded
 from temper.data.loading.loader import Plan
 from temper.data.loading.worker import Maker, Order, begin, make
 from temper.data.params import ViewParams
+from temper.make_command import make_command
 from temper.maths.random import hashes
 
 _SPARE = 2
@@ -128,7 +129,8 @@ class Stream:
             name = repr(ids[number]) if number < len(ids) else f"number {number}"
             raise ValueError(
                 f"the training image {name} cannot be read any more: {reason}. prepare could read it, so its "
-                "file has changed or the disk is failing; delete artifacts/prepare and run `make pipeline`"
+                "file has changed or the disk is failing; delete artifacts/prepare and run "
+                f"`{make_command('pipeline')}`"
             )
         tensors = {name: torch.from_numpy(value) for name, value in made.items()}
         return {name: value.pin_memory() for name, value in tensors.items()} if self._pinned else tensors

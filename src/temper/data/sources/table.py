@@ -155,6 +155,6 @@ def _check(rows: Sequence[Row], files: dict[str, Path], table: str) -> None:
     if missing:
         listed = ", ".join(str(file) for file in missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise ValueError(
-            f"{table} names {len(missing)} files that do not exist: {listed}; "
+            f"{table}: these files do not exist ({len(missing)} in all): {listed}; "
             "paths are relative to the table's folder"
         )

@@ -78,7 +78,7 @@ class Agent(LocalElasticAgent):
             codes = {rank: failure.exitcode for rank, failure in result.failures.items()}
             if not restartable(codes):
                 self._remaining_restarts = 0
-            why = "ranks were lost"
+            why = "memory ran out" if TOO_LARGE in codes.values() else "ranks were lost"
         elif result.state == WorkerState.HEALTHY and self._order.offer.hosts.most > 1:
             self._handler.num_nodes_waiting()  # updates the state of the other hosts
             present = len(self._handler._state_holder.state.participants)

@@ -21,6 +21,7 @@ from temper.engine.distributed.launch_spec import (
 from temper.engine.distributed.ranks import PARENT
 from temper.engine.distributed.shutdown import LOST, SIGNALS, STOPPED, TOO_LARGE
 from temper.engine.params import HostsParams
+from temper.make_command import make_command
 
 LARGE_PAGES = "glibc.malloc.hugetlb=1"
 """Value for GLIBC_TUNABLES: memory is allocated in pages of 2 MB if the kernel offers them on request. Steps
@@ -102,7 +103,8 @@ def take_part(
                 return 0
             raise ValueError(
                 f"HOST={address}: no training started at {where}:{port} within {wait_s:.0f} s; run "
-                f"`make pipeline HOST={address}` there, and this command again; a firewall may block the port"
+                f"`{make_command(f'pipeline HOST={address}')}` there, and this command again; "
+                "a firewall may block the port"
             )
         num, made_of = prepare(offer.stage)
         if reason := explain_difference(made_of, offer, where):

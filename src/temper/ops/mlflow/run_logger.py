@@ -22,11 +22,12 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from temper import artifacts
 from temper.artifacts import Artifact
 from temper.config import Params
+from temper.make_command import ROOT
 from temper.ops import dvc
 from temper.ops.candidates import CANDIDATE, CANDIDATES
 from temper.ops.mlflow import page_links, tracking_store
 from temper.ops.mlflow.curves import Curve, Point, follow, read_curves
-from temper.ops.project import ROOT, Project
+from temper.ops.project import Project
 from temper.ops.system.process_identity import Owner
 
 _TRAINED = {stage: candidate for candidate, stage in CANDIDATES.items() if stage != "quantize"}

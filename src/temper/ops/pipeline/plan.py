@@ -13,9 +13,10 @@ from typing import Any
 
 from temper.config import FILE as PARAMS_FILE
 from temper.config import Params
+from temper.make_command import ROOT
 from temper.ops import candidates, dvc
 from temper.ops.mlflow import model_versions
-from temper.ops.project import ROOT, Project
+from temper.ops.project import Project
 from temper.stages import STAGES, Stage
 
 MEASURE, REGISTER = "measure", "register"

@@ -78,7 +78,8 @@ def check_rules(project: Project, params: Params) -> None:
     Call it when `prepare` is up to date.
 
     Raises:
-        ValueError: If there is such a rule; names the rule, the value and the possible values.
+        ValueError: If there is such a rule, which is named with the possible values; if the artifact of
+            `prepare` is missing or damaged.
     """
     facts = artifacts.load("prepare", project.artifacts / "prepare", check_files=False).facts
     try:

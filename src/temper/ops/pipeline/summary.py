@@ -129,11 +129,8 @@ def show(project: Project, summary: dict[str, Any], console: Console) -> None:
     console.print(
         f"registered: {version['name']} version {version['version']} ({aliases}), {version['digest'][:12]}"
     )
-    reports = (
-        project.reports.relative_to(Path.cwd())
-        if project.reports.is_relative_to(Path.cwd())
-        else project.reports
-    )
+    here, reports = Path.cwd(), project.reports
+    reports = reports.relative_to(here) if reports.is_relative_to(here) else reports
     console.print(
         f"where to look next: `{project.make('ui')}` (runs, curves, versions), "
         f"{reports}/card.html, {reports}/summary.json"
@@ -162,5 +159,7 @@ def _timed(project: Project) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{file} is damaged ({error}); delete it and run `make pipeline` again") from error
+        raise ValueError(
+            f"{file} is damaged ({error}); delete it and run `{project.make('pipeline')}` again"
+        ) from error
     return found

@@ -43,7 +43,7 @@ def explain_failures(project: Project) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError) as error:  # the second while MLflow creates its tables
-        reason = str(error).splitlines()[0]
+        reason = project.redact(str(error).splitlines()[0])
         first = "free some disk space, then " if reason.endswith("is full") else ""
         raise ValueError(
             f"MLflow could not read or write {project.store} ({reason}); {first}{again}"
@@ -90,7 +90,7 @@ def run_flow(
 
         record = Record(project, params, title, note=f"Planned:\n```\n{plan.format_plan(steps)}\n```")
         prefect_server.wait()
-        if dead := run_records.close_dead(FLOWS) + record.reaped:
+        if dead := run_records.close_dead(project.folder, FLOWS) + record.reaped:
             print(f"closed {dead} records of runs that were killed")
         run = Run(project, params, {step.name: step for step in steps}, record, force)
         cancellations: list[signals.Cancellation] = []
@@ -130,4 +130,4 @@ def close_records(project: Project, params: Params) -> int:
 
         record = Record(project, params, "")
         prefect_server.wait()
-        return run_records.close_dead(FLOWS) + record.reaped
+        return run_records.close_dead(project.folder, FLOWS) + record.reaped

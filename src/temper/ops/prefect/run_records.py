@@ -1,5 +1,6 @@
 """Prefect's records of flow and task runs: finds the last one, closes those whose process is dead."""
 
+from pathlib import Path
 from typing import Any
 
 from prefect.client.orchestration import get_client
@@ -14,10 +15,11 @@ _ALIVE = ["RUNNING", "PENDING", "SCHEDULED", "CANCELLING"]
 """Prefect's state types of runs that have not ended."""
 
 
-def close_dead(flows: tuple[str, ...], *, begun: bool = False) -> int:
+def close_dead(project: Path, flows: tuple[str, ...], *, begun: bool = False) -> int:
     """Mark flow runs as crashed that have not ended in Prefect although their process is dead.
 
     Args:
+        project: Folder of the project whose runs are closed; a server may have those of others, too.
         flows: Names of the flows.
         begun: Only close runs that have begun; runs that wait for their scheduled time stay as they are.
 
@@ -33,6 +35,8 @@ def close_dead(flows: tuple[str, ...], *, begun: bool = False) -> int:
             flow_run_filter=FlowRunFilter.model_validate(alive),
         )
         for found in runs:
+            if found.parameters.get("project") != str(project):
+                continue
             owner = Owner.read(found.parameters.get("process"))
             if owner is not None and not owner.dead:
                 continue

@@ -17,8 +17,6 @@ from temper.ops.release import split_history
 from temper.ops.system import failure_messages, subprocesses
 
 FOLDER = "ratings"
-PROMOTE = 'promote REASON="..."'
-"""Target of the Makefile that makes a version the champion although the gate rejects it."""
 
 
 def judge_candidate(project: Project, params: Params, champion: Registered | None) -> Verdict:
@@ -83,18 +81,14 @@ def measure_version(project: Project, version: Registered) -> Rating | str:
     if not version.whole:
         return (
             f"{name} cannot be evaluated: {version.file} is missing or damaged; restore the file, or, if the "
-            f"version is the champion, run `{project.make('rollback')}`, or make the new version the "
-            f"champion anyway: {project.make(PROMOTE)}"
+            f"version is the champion, run `{project.make('rollback')}`"
         )
     print(f"measuring {name} on the current test images", flush=True)
     command = [sys.executable, "-m", "temper", "rate", str(version.file), str(file)]
     ended = subprocesses.run(command, cwd=project.folder, env=project.child_environment())
     if ended.code:
         message, _ = failure_messages.read("rate", ended)
-        return (
-            f"{name} cannot be evaluated: {message}; to make the new version the champion anyway: "
-            f"{project.make(PROMOTE)}"
-        )
+        return f"{name} cannot be evaluated: {message}"
     return read_rating(file)
 
 
@@ -115,8 +109,7 @@ def leaked(project: Project, params: Params, version: Registered) -> str | None:
         f"version {version.version} of {version.name} was trained on {seen} of the {total} current test "
         "images, so its score would be too good; restore the splits with which it was trained "
         f"({project.folder / params.prepare.splits} stores them when `{project.make('retrain')}` or "
-        f"`{project.make('pipeline')}` reads new images), or make the new version the champion anyway: "
-        f"{project.make(PROMOTE)}"
+        f"`{project.make('pipeline')}` reads new images)"
     )
 
 

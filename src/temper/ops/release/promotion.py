@@ -9,6 +9,7 @@ This is allowed: it is logged and never undone.
 import json
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from mlflow.exceptions import MlflowException
@@ -46,6 +47,8 @@ def decide(client: MlflowClient, project: Project, params: Params, version: Regi
             _mark(client, version, entries[-1].outcome or entries[-1].action, entries[-1].why)
             return "it is already the champion"
         found = gate_inputs.judge_candidate(project, params, champion)
+        if found.outcome == "incomparable":
+            found = replace(found, why=f"{found.why}; {_say_way_out(project, version)}")
         action: promotion_log.Action = "promoted" if found.opens else "kept"
         _enact(client, project, version, action, champion, why=found.sentence, outcome=found.outcome)
         _store_verdict(client, version, found)
@@ -75,11 +78,9 @@ def promote(client: MlflowClient, project: Project, params: Params, number: int 
             return f"version {version.version} is already the champion"
         found = _judge(project, params, version, champion)
         if not found.opens and not reason:
-            by_hand = f'promote VERSION={version.version} REASON="..."'
             raise ValueError(
                 f"the gate rejects version {version.version}:\n{found.words()}\n"
-                f"To make it the champion anyway: {project.make(by_hand)}; "
-                "the reason is recorded"
+                f"{_say_way_out(project, version)}; the reason is recorded"
             )
         forced = not found.opens
         why = f"{reason} (the gate: {found.sentence})" if reason else found.sentence
@@ -88,6 +89,11 @@ def promote(client: MlflowClient, project: Project, params: Params, number: int 
         )
         _store_verdict(client, version, found)
         return promotion_log.line(entry)
+
+
+def _say_way_out(project: Project, version: Registered) -> str:
+    command = project.make(f'promote VERSION={version.version} REASON="..."')
+    return f"to make version {version.version} the champion anyway: {command}"
 
 
 def roll_back(client: MlflowClient, project: Project, params: Params, reason: str) -> str:

@@ -22,9 +22,10 @@ from temper import artifacts
 from temper.artifacts import digest_file
 from temper.config import FILE as PARAMS_FILE
 from temper.config import Params
+from temper.make_command import ROOT
 from temper.ops import dvc
 from temper.ops.mlflow import model_versions
-from temper.ops.project import ROOT, Project
+from temper.ops.project import Project
 from temper.ops.system import failure_messages, subprocesses
 
 FOLDER, CODE, CHANGES = "made-from", "code.json", "uncommitted.diff"
@@ -102,7 +103,8 @@ def reproduce(client: MlflowClient, project: Project, params: Params, number: in
 def _run(command: list[str], code: Path, environment: dict[str, str]) -> None:
     ended = subprocesses.run(command, cwd=code, env=environment)
     if ended.code:
-        raise ValueError(f"{command[3]}: {failure_messages.read(command[3], ended)[0]}")
+        stage = command[4]
+        raise ValueError(f"{stage}: {failure_messages.read(stage, ended)[0]}")
 
 
 def _unpack_code(revision: str | None, changes: Path, target: Path) -> None:
