@@ -1,7 +1,7 @@
 """Batches of a training split whose columns are tensors on the training device, or mapped from their files.
 
-There is no Python object per example: a batch takes a few operations on whole tensors. Order, views and mixing
-depend only on the seed and the step. Each rank takes its part of the same global batch.
+There is no Python object per example: a batch takes a few operations on whole tensors. Order, views and
+mixing depend only on the seed and the step. Each rank takes its part of the same global batch.
 """
 
 import itertools
