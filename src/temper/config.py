@@ -281,9 +281,8 @@ def check_hosts(params: Params, stage: str, address: str | None) -> None:
     if hosts is not None and hosts.most > 1 and not address:
         raise ValueError(
             f"{stage}.hosts.most = {hosts.most}: several hosts need an address where they meet; run "
-            f"`{make_command('pipeline HOST=address')}` on the first host, with an address that the other "
-            f"hosts can reach, and `{make_command('join HOST=address')}` on each of the others "
-            "(docs/scale.md)"
+            f"`{make_command('pipeline HOST=address')}` on the first host, with an address that all others "
+            f"can reach, and `{make_command('join HOST=address')}` on each of them (docs/scale.md)"
         )
 
 

@@ -8,6 +8,8 @@ costs or gains on a machine. If the rule is wrong there, set `fit.precision` and
 Half precision has had wrong kernels for some shapes, so it is used only if a step of the real network on a
 real batch agrees with fp32. One such kernel is detected by its shape, because a step may not reveal it:
 oneDNN's bf16 gradient of a convolution whose stride is larger than its feature map (`docs/facts.md`).
+Depthwise convolutions have no matrices to multiply, and their bf16 gradient is slow on processors. There they
+compute in fp32, and the rest of the network in bf16.
 
 Gradients below 6e-8 vanish in fp16. The loss is therefore multiplied by a large number, and the gradients are
 divided by it before they are used.
@@ -16,8 +18,8 @@ divided by it before they are used.
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
-from typing import Literal
+from functools import cache, partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +36,7 @@ SCALE_GROWS_AFTER = 2000
 _MOST_DEVIATION = 0.05
 _TENSOR_CORES = (7, 0)
 """Compute capability of the first GPUs that multiply fp16 matrices in hardware."""
+_MARK = "exact_on_cpu"
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -56,7 +59,14 @@ class Mode:
         return torch.autocast(device.type, dtype=_TYPES[self.precision])
 
     def arrange(self, network: nn.Module) -> nn.Module:
-        """Convert the network's weights to this layout, in place, and return the network."""
+        """Convert the network's weights to this layout, in place, and return the network.
+
+        In bf16, depthwise convolutions are changed so that they compute in fp32 on a CPU.
+        """
+        if self.precision == "bf16":
+            for module in network.modules():
+                if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
+                    module.__class__ = _exact(type(module))
         last = self.layout == "channels-last"
         return network.to(memory_format=torch.channels_last if last else torch.contiguous_format)
 
@@ -144,6 +154,26 @@ def multiplies_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(torch.cpu.get_capabilities().get("amx_bf16"))
+
+
+@cache
+def _exact(plain: Any) -> Any:
+    """Return a class of convolution that computes in fp32 on a CPU, also inside autocast.
+
+    On a processor with AMX, a step of timm's tf_efficientnet_lite0 takes half as long as with depthwise
+    convolutions in bf16 (`docs/decisions/0007-modes-without-a-clock.md`).
+    """
+    if hasattr(plain, _MARK):
+        return plain
+
+    def forward(self: Any, values: Tensor) -> Tensor:
+        if values.device.type != "cpu":
+            return plain.forward(self, values)
+        with torch.autocast("cpu", enabled=False):
+            return plain.forward(self, values.float())
+
+    # The plain class is the only base, so that a layer can change its class to this one.
+    return type(f"Exact{plain.__name__}", (plain,), {"forward": forward, _MARK: True})
 
 
 def _loss(network: nn.Module, objective: Objective, batch: Batch, mode: Mode, device: torch.device) -> float:

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,35 @@ PLAIN = supervised(TOY.problem, Emphasis())
 def steep(network: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
     """Return the toy's loss times 3000; scaled, its gradients exceed the range of fp16."""
     return {"loss": 3000 * PLAIN(network, batch)["loss"]}
+
+
+def test_depthwise_convolutions_compute_in_fp32_on_a_cpu():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 8, 1, groups=4))
+    before = deepcopy(network)
+    mode, images = Mode("bf16", "channels-last"), torch.randn(2, 3, 6, 6)
+    mode.arrange(mode.arrange(network))
+    assert [type(layer) is nn.Conv2d for layer in network] == [True, False, True]
+    assert network.state_dict().keys() == before.state_dict().keys()
+    torch.testing.assert_close(network(images), before(images))
+    types = []
+    for layer in network:
+        layer.register_forward_hook(lambda layer, inputs, output: types.append(output.dtype))
+    with mode.autocast(torch.device("cpu")):
+        rough = network(images)
+    assert types == [torch.bfloat16, torch.float32, torch.bfloat16]
+    torch.testing.assert_close(rough.float(), before(images), rtol=0.05, atol=0.05)
+    rough.float().sum().backward()
+    assert all(weight.grad is not None for weight in network.parameters())
+
+
+def test_a_copy_of_such_a_network_has_its_own_weights():
+    network = Mode("bf16", "contiguous").arrange(nn.Sequential(nn.Conv2d(8, 8, 3, groups=8)))
+    copied = deepcopy(network)
+    nn.init.zeros_(copied[0].weight)
+    nn.init.zeros_(copied[0].bias)
+    images = torch.randn(1, 8, 4, 4)
+    assert not copied(images).any() and network(images).any()
 
 
 def test_fp16_learns_as_fp32_does(tmp_path: Path):
