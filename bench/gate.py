@@ -20,8 +20,8 @@ import typer
 
 from peers.table import markdown
 from temper.gate.decision import judge
-from temper.gate.evaluation_result import CLEAN, Cell, Question, Rating
 from temper.gate.params import GateParams, Rule
+from temper.gate.rating import CLEAN, Cell, Question, Rating
 from temper.maths.statistics import draw, resample
 from temper.progress import Bar
 

@@ -13,7 +13,7 @@ seed:
     recipe     (only if named) the same stage with the project's settings, epochs included
 
 All share the packed splits, the network and its initial weights, batch size, peak learning rate, momentum,
-weight decay, label smoothing, one-cycle schedule, flips and shifts by 1 px. docs/peers.md lists the
+weight decay, label smoothing, schedule, flips and shifts by 1 px. docs/peers.md lists the
 differences. Seconds are those of training: the clock starts after a warm-up (the contestant's own loop over
 10 batches) and is paused during validation, once per epoch. Each peer uses the number of loading workers and
 computing threads that was fastest for it in a short trial (`--workers` sets the workers instead). Memory is

@@ -53,7 +53,7 @@ def run_pipeline(project: Project, params: Params, force: tuple[str, ...]) -> in
     state, run = flow_runner.run_flow(PIPELINE, project, params, steps, body, force=force)
     if not state.is_completed() or run.registered is None:
         return STOPPED
-    show_result(project, params, run.registered)
+    record_result(project, params, run.registered)
     return OK
 
 
@@ -79,7 +79,7 @@ def run_retrain(project: Project, params: Params, *, force: bool) -> int:
     if not completed:
         return STOPPED
     if run.registered is not None:
-        show_result(project, params, run.registered)
+        record_result(project, params, run.registered)
     return OK
 
 
@@ -92,8 +92,8 @@ def run_schedule(project: Project) -> int:
     return OK
 
 
-def show_result(project: Project, params: Params, registered: Registered) -> None:
-    """Back up MLflow's database, record the images trained on, write the summary and print it."""
+def record_result(project: Project, params: Params, registered: Registered) -> None:
+    """Back up MLflow's database, record the images trained on, write the summary, and print it."""
     backup.save(project)
     triggers.record_training(project)
     _summarize(project, params, registered)

@@ -1,7 +1,8 @@
 """The pipeline: from a folder of images to a registered model.
 
 Prefect decides when a step runs, and DVC decides whether it must run. `temper.stages` defines what it does,
-and MLflow stores the result. The command line is in `flows/__main__.py`.
+and MLflow stores the result. The command line is in `flows/__main__.py`;
+`src/temper/ops/prefect/flow_runner.py` makes a Prefect flow of `pipeline`.
 """
 
 from tasks.measure import measure

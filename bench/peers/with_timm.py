@@ -74,7 +74,7 @@ def _train(data: Data, job: Job, report: Report) -> None:
     warmup_epochs = fit.warmup_share * fit.epochs
     schedule, _ = create_scheduler_v2(
         optimizer,
-        "poly",  # with power 1, after a linear warm-up: equal to the one-cycle schedule of the others
+        "poly",  # with power 1, after a linear warm-up: equal to the schedule of the others
         num_epochs=fit.epochs - warmup_epochs,
         decay_rate=1.0,
         warmup_lr=fit.lr / 25,

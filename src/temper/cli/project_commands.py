@@ -68,7 +68,7 @@ def show_plan(
         from temper.ops.pipeline import plan, preflight, summary, training_time
 
         check_stages(force or [])
-        params, messages = preflight.preflight(project, look=True)
+        params, messages = preflight.preflight(project, dry_run=True)
         steps = plan.make(project, params, tuple(force or ()))
         print("\n".join([*messages, plan.format_plan(steps, summary.known_seconds(project))]), flush=True)
         for line in training_time.report_lines(project, params, steps):

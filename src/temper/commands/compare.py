@@ -14,7 +14,7 @@ import torch
 from temper import artifacts
 from temper.config import load
 from temper.gate.comparison import Comparison, Row, compare
-from temper.gate.evaluation_result import read_rating
+from temper.gate.rating import read_rating
 from temper.networks.onnx_model import PART, Deployed
 from temper.progress import Bar
 from temper.stages.holdout import HeldOut, open_test

@@ -13,7 +13,7 @@ from pathlib import Path
 from temper import artifacts
 from temper.artifacts import digest_file
 from temper.config import load
-from temper.gate.evaluation_result import write_rating
+from temper.gate.rating import write_rating
 from temper.networks.onnx_model import PART, Deployed
 from temper.problem import Problem
 from temper.stages.holdout import make_ratings, open_test

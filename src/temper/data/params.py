@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
@@ -27,8 +28,17 @@ Ratio = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 
 
+class Source:
+    """A source of images."""
+
+    @property
+    def origin(self) -> str | None:
+        """The folder of the user to which ids of rows are relative paths; None if there is none."""
+        return None
+
+
 @dataclass(frozen=True, kw_only=True)
-class FashionMnist:
+class FashionMnist(Source):
     """70,000 grey images of clothes, 28x28, with an official test split."""
 
     source: Literal["fashion-mnist"]
@@ -37,23 +47,28 @@ class FashionMnist:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Digits:
+class Digits(Source):
     """scikit-learn's 1,797 grey handwritten digits, 8x8. They need no network."""
 
     source: Literal["digits"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageFolder:
+class ImageFolder(Source):
     """A folder with a subfolder of images per class, optionally below `train/`, `validation/` and `test/`."""
 
     source: Literal["imagefolder"]
     folder: str
     """Path of the folder, relative to the project or absolute."""
 
+    @property
+    def origin(self) -> str | None:
+        """The folder itself."""
+        return self.folder
+
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class Table(Source):
     """A CSV or Parquet file with a row per image: path, labels or mask, optionally split and group."""
 
     source: Literal["table"]
@@ -71,9 +86,14 @@ class Table:
     group: str | None = None
     """Name of the column with the groups, or null. All images of a group are in the same split."""
 
+    @property
+    def origin(self) -> str | None:
+        """The folder of the table."""
+        return str(PurePosixPath(self.file).parent)
+
 
 @dataclass(frozen=True, kw_only=True)
-class Toys:
+class Toys(Source):
     """Generated images of simple shapes, for trying the pipeline without data."""
 
     source: Literal["toys"]

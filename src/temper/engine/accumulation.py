@@ -59,7 +59,7 @@ class MicroBatch:
             return most
         return min(most, max(limit, 1))
 
-    def halve(self) -> NoReturn:
+    def restart_with_smaller_parts(self) -> NoReturn:
         """After running out of memory, store a smaller limit on parts and request a restart.
 
         Raises:

@@ -225,7 +225,7 @@ class _Fit:
             try:
                 self._step(batch)
             except torch.OutOfMemoryError:
-                self.micro_batch.halve()
+                self.micro_batch.restart_with_smaller_parts()
             if self.ranks.first:
                 bar.advance()
             if state.streak >= self.params.max_bad_steps:
@@ -279,7 +279,7 @@ class _Fit:
         try:
             mode, deviation = choose_mode(self.network, self.objective, part, self.params, self.ranks.device)
         except torch.OutOfMemoryError:
-            self.micro_batch.halve()
+            self.micro_batch.restart_with_smaller_parts()
         agreed = self.ranks.agree([mode.precision, mode.layout])
         assert isinstance(agreed, list)
         state = self.training.state

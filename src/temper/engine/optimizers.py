@@ -104,7 +104,7 @@ def learning_rate(params: FitParams, step: int, num_steps: int) -> float:
     if step < warmup:
         return params.lr * (step + 1) / warmup
     done = (step - warmup) / max(1, num_steps - warmup)
-    left = 1 - done if params.schedule == "one-cycle" else (1 + math.cos(math.pi * done)) / 2
+    left = 1 - done if params.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
     return params.lr * left
 
 

@@ -58,8 +58,8 @@ class FitParams:
     """Momentum of the parameters that muon trains with sgd."""
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     """Weight decay; it is not applied to biases and normalisation."""
-    schedule: Literal["one-cycle", "cosine"] = "one-cycle"
-    """How the learning rate falls to zero after the warm-up: `one-cycle` linearly, `cosine` along a
+    schedule: Literal["linear", "cosine"] = "linear"
+    """How the learning rate falls to zero after the warm-up: `linear`, or `cosine` along a
     cosine."""
     warmup_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Share of the steps in which the learning rate rises to its peak."""

@@ -66,7 +66,8 @@ class Mode:
         if self.precision == "bf16":
             for module in network.modules():
                 if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
-                    module.__class__ = _exact(type(module))
+                    kind: Any = type(module)
+                    module.__class__ = _exact(kind)
         last = self.layout == "channels-last"
         return network.to(memory_format=torch.channels_last if last else torch.contiguous_format)
 

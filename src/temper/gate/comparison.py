@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from temper.gate.evaluation_result import CLEAN, MEAN, STRATUM, Rating
+from temper.gate.rating import CLEAN, MEAN, STRATUM, Rating
 from temper.gate.significance import difference, discordant, mid_p
 
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from temper.gate.evaluation_result import STRATUM, Rating
 from temper.gate.params import COSTS, HEADLINE, SPEEDS, GateParams, Rule
+from temper.gate.rating import STRATUM, Rating
 from temper.gate.significance import Difference, difference, discordant, holm, mid_p
 from temper.gate.slices import Slice
 from temper.make_command import make_command

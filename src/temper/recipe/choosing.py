@@ -77,7 +77,7 @@ def choose(
     stress = _count_stress(shares.test_count, plan, speeds, minutes)
     return [
         Choice("project", project, "name of the registered model"),
-        Choice("seed", 0),
+        Choice("seed", 0, "the same seed gives the same model"),
         Choice("problem", dict(found.problem), _explain_classes(found)),
         Choice("ingest", _write_source(found.source), _explain_counts(found)),
         *_prepare(found, plan, shares),
@@ -239,6 +239,8 @@ def _fit(section: str, fit: Fit, seconds: float, *, pretrained: bool) -> list[Ch
     reasons = {
         "optimizer": "changes pretrained weights gently" if pretrained else "fastest from scratch",
         "lr": f"for {fit.rates['optimizer']} with batches of {fit.batch_size}",
+        "momentum": f"usual for {fit.rates['optimizer']}",
+        "weight_decay": "keeps the weights small",
         "rest_lr": "rate of the first layer, the head and the biases",
         "warmup_share": "share of the steps in which the rate rises",
         "average_decay": "the moving average of the weights is used",
@@ -249,7 +251,7 @@ def _fit(section: str, fit: Fit, seconds: float, *, pretrained: bool) -> list[Ch
         *(Choice(f"{where}.{name}", value, reasons.get(name, "")) for name, value in fit.rates.items()),
     ]
     if pretrained:
-        lines.append(Choice(f"{where}.schedule", "cosine"))
+        lines.append(Choice(f"{where}.schedule", "cosine", "the rate falls slowly at first"))
     if section == "train":
         lines.append(Choice(f"{where}.label_smoothing", _SMOOTHING, "prevents an overconfident teacher"))
     return lines

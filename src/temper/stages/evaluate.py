@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from temper.artifacts import Artifact
-from temper.gate.evaluation_result import write_rating
+from temper.gate.rating import write_rating
 from temper.networks.onnx_model import PART, Deployed
 from temper.problem import Problem
 from temper.stages.holdout import make_ratings, open_test

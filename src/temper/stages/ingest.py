@@ -8,7 +8,7 @@ from typing import Any
 
 from temper.artifacts import Artifact, digest_file
 from temper.data.dataset.rows import FILE, write_rows
-from temper.data.sources import SOURCES, find_origin
+from temper.data.sources import SOURCES
 
 
 def run(
@@ -25,7 +25,7 @@ def run(
     write_rows(rows, out / FILE)
     return {
         "source": params.ingest.source,
-        "origin": find_origin(params.ingest),
+        "origin": params.ingest.origin,
         "examples": len(rows),
         "labels": dict(sorted(Counter(label for row in rows for label in row.labels).items())),
         "splits": dict(sorted(Counter(row.split or "(none)" for row in rows).items())),

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from temper.gate.decision import judge
-from temper.gate.evaluation_result import Question
 from temper.gate.params import GateParams, Rule
+from temper.gate.rating import Question
 from temper.gate.slices import Slice
 from tests.unit.gate.toy_ratings import QUESTION, rating
 

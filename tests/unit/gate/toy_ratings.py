@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from temper.gate.evaluation_result import CLEAN, MEAN, STRATUM, Cell, Question, Rating
+from temper.gate.rating import CLEAN, MEAN, STRATUM, Cell, Question, Rating
 from temper.maths.statistics import draw, resample
 
 QUESTION = Question("multiclass", ("coat", "shirt"), "accuracy", True)

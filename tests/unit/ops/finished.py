@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from onnx import TensorProto, helper, numpy_helper
 
 from temper import artifacts
-from temper.gate.evaluation_result import write_rating
+from temper.gate.rating import write_rating
 from temper.ops.project import Project
 from tests.project import make_project
 from tests.unit.gate.toy_ratings import rating

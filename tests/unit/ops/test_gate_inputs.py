@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from temper.config import load
-from temper.gate.evaluation_result import read_rating
+from temper.gate.rating import read_rating
 from temper.ops.mlflow import model_versions
 from temper.ops.mlflow.model_versions import Registered
 from temper.ops.project import Project

@@ -5,10 +5,9 @@ images: prepare finds out whether an image is usable.
 """
 
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from temper.data.params import AnySource, ImageFolder, Table
 from temper.data.sources import digits, fashion_mnist, imagefolder, table, toys
 from temper.data.sources.listing import Listing
 from temper.problem import Row
@@ -26,13 +25,3 @@ LISTED: dict[str, Callable[[Any, Path], Listing]] = {
     "table": table.list_rows,
 }
 """`source` in params.yaml -> function that lists the user's files without copying them."""
-
-
-def find_origin(params: AnySource) -> str | None:
-    """Return the user's folder, as in params.yaml, to which the ids of the rows are relative paths.
-
-    Return None for a source that reads no files of the user.
-    """
-    if isinstance(params, ImageFolder):
-        return params.folder
-    return str(PurePosixPath(params.file).parent) if isinstance(params, Table) else None

@@ -1,12 +1,16 @@
 """How a command ends: its exit status, and a paragraph instead of a traceback if a user can fix the error."""
 
+import os
 import sys
+import traceback
 from collections.abc import Callable
 
 from temper import artifacts
 from temper.ops.system import project_lock
 
 OK, STOPPED, USER_ERROR, SKIPPED, INTERRUPTED = 0, 1, 2, 75, 130
+DEBUG = "TEMPER_DEBUG"
+"""Variable with which tracebacks are printed, too."""
 GOES_ON = "run the same command again; it continues where it stopped"
 
 
@@ -35,5 +39,7 @@ def run(act: Callable[[], int], *, skip: bool = False, interrupted: str = GOES_O
 
 
 def _refuse(reason: str) -> int:
+    if os.environ.get(DEBUG):
+        traceback.print_exc()
     print(f"error: {reason}", file=sys.stderr)
     return USER_ERROR

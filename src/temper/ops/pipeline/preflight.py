@@ -19,12 +19,12 @@ MIN_FREE_BYTES = 1 << 30
 """Free disk space below which no run starts: it would fail half-way and fill the disk for others too."""
 
 
-def preflight(project: Project, *, look: bool = False) -> tuple[Params, list[str]]:
+def preflight(project: Project, *, dry_run: bool = False) -> tuple[Params, list[str]]:
     """Check a project before anything starts, and bring its dvc.yaml up to date.
 
     Args:
         project: Project to check.
-        look: Nothing will run, so leave out the checks and repairs that only a run needs.
+        dry_run: Nothing will run, so leave out the checks and repairs that only a run needs.
 
     Returns:
         The parameters, and a line for everything that was changed.
@@ -34,7 +34,7 @@ def preflight(project: Project, *, look: bool = False) -> tuple[Params, list[str
     """
     params = load_params(project.folder)
     messages = []
-    if not look:
+    if not dry_run:
         check_space(project)
         check_writable(project)
         if repaired := dvc_repair.repair_lock(project):
@@ -42,9 +42,9 @@ def preflight(project: Project, *, look: bool = False) -> tuple[Params, list[str
     backup.check(project)
     if dvc.prepare(project):
         messages.append(f"{project.folder} was in no DVC repository; made it one (.dvc)")
-    if not look and (repaired := dvc_repair.repair_register(project)):
+    if not dry_run and (repaired := dvc_repair.repair_register(project)):
         messages.append(repaired)
-    if not look:
+    if not dry_run:
         messages += fetch_weights(project, params)
     if written := dvc.write_dvc_yaml(project, params):
         messages.append(written)

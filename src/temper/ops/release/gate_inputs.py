@@ -8,8 +8,8 @@ from typing import Any
 from temper import artifacts
 from temper.config import Params
 from temper.gate.decision import Verdict, judge
-from temper.gate.evaluation_result import Rating, read_rating
 from temper.gate.params import SPEEDS
+from temper.gate.rating import Rating, read_rating
 from temper.ops.candidates import CANDIDATE, CANDIDATES
 from temper.ops.mlflow.model_versions import Registered
 from temper.ops.project import Project

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from temper.gate.evaluation_result import Cell, read_rating, write_rating
+from temper.gate.rating import Cell, read_rating, write_rating
 from temper.gate.slices import Slice
 from tests.unit.gate.toy_ratings import rating
 
