@@ -27,7 +27,7 @@ AUGMENT = {
     "multiclass": "{balance: {method: oversample}}",
     "multilabel": "{balance: {method: weights}}",
     "segmentation": (
-        "{views: 1, policy: [{name: HorizontalFlip, p: 1.0}, {name: GaussNoise, p: 0.5}], workers: 2}"
+        "{copies: 1, policy: [{name: HorizontalFlip, p: 1.0}, {name: GaussNoise, p: 0.5}], workers: 2}"
     ),
 }
 DOOR = {

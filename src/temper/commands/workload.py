@@ -103,7 +103,7 @@ def _by_source(project: Path, params: Params) -> Size:
         data = digest_json([source.source, train])
     train, validation, test = split_counts(official, params.prepare)
     # The strata of all rows stand for those of the training split, which is drawn evenly from all strata.
-    share = _draws(strata, params.augment) / len(strata) if strata else 1 + params.augment.views
+    share = _draws(strata, params.augment) / len(strata) if strata else 1 + params.augment.copies
     return Size(train, validation, test, round(train * share), data, False)
 
 
@@ -132,4 +132,4 @@ def _stratum(row: Row) -> frozenset[str]:
 
 
 def _draws(strata: Sequence[frozenset[str]], params: AugmentParams) -> int:
-    return int(class_balance.draw_repeats(strata, params.balance, seed=0).sum()) * (1 + params.views)
+    return int(class_balance.draw_repeats(strata, params.balance, seed=0).sum()) * (1 + params.copies)

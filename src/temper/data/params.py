@@ -166,18 +166,18 @@ class AugmentParams:
     """Rebalancing of classes, and augmented images that are made before training starts."""
 
     balance: BalanceParams = field(default_factory=BalanceParams)
-    views: Count = 0
-    """Number of augmented images to make and store per training image."""
+    copies: Count = 0
+    """Number of augmented copies to make and store per training image."""
     policy: Annotated[Transforms, AfterValidator(_known_transforms("augment.policy"))] = ()
     """albumentations transforms in order, each `{name: ..., <argument>: ...}`."""
     workers: Count = 0
     """Number of worker processes; 0 means one per core. The images do not depend on it."""
 
     def __post_init__(self) -> None:
-        if self.views and not self.policy:
+        if self.copies and not self.policy:
             raise ValueError(
-                f"views = {self.views}, but the policy is empty, so the views would be plain copies; "
-                "name transforms in augment.policy or set augment.views to 0"
+                f"copies = {self.copies}, but the policy is empty, so the copies would not be augmented; "
+                "name transforms in augment.policy or set augment.copies to 0"
             )
 
 

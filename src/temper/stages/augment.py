@@ -1,4 +1,4 @@
-"""augment: rebalance the training split and write augmented views of it, before training starts."""
+"""augment: rebalance the training split and write augmented copies of it, before training starts."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,22 +18,22 @@ from temper.problem import Problem
 from temper.problems import load
 
 _SHEET_LINES = 16
-_SHEET_VIEWS = 8
+_SHEET_COPIES = 8
 
 
 def run(
     params: SimpleNamespace, inputs: Mapping[str, Artifact], out: Path, *, project: Path, work: Path
 ) -> dict[str, Any]:
-    """Write `rows.parquet` (one entry per example and per view).
+    """Write `rows.parquet` (one entry per example and per copy).
 
-    If views are wanted, also write `views/` and `sheet.png`.
+    If copies are wanted, also write `copies/` and `sheet.png`.
 
     Returns:
         The emphasis for the loss, the counts per stratum before and after (as one epoch draws them), and the
-        number of views per example.
+        number of copies per example.
 
     Raises:
-        ValueError: If views are wanted but prepare stores encoded images.
+        ValueError: If copies are wanted but prepare stores encoded images.
     """
     prepare = inputs["prepare"]
     problem = load(prepare.facts["problem"])
@@ -41,17 +41,17 @@ def run(
     repeats = class_balance.draw_repeats(strata, params.augment.balance, seed=params.seed)
     weights = class_balance.weigh(strata, params.augment.balance)
     emphasis = class_balance.emphasize(strata, params.augment.balance, problem.classes)
-    num_views = params.augment.views
-    if num_views and open_encoded(prepare) is not None:
+    num_copies = params.augment.copies
+    if num_copies and open_encoded(prepare) is not None:
         raise ValueError(
-            f"augment.views = {num_views}: views are copies of packed pixels, but prepare.keep = encoded "
-            "packs none; set prepare.keep to pixels, or set augment.views to 0 and name the transforms in "
+            f"augment.copies = {num_copies}: copies are made of packed pixels, but prepare.keep = encoded "
+            "packs none; set prepare.keep to pixels, or set augment.copies to 0 and name the transforms in "
             "train.views.policy, which draws them for every image in every epoch"
         )
-    # Examples that are never drawn need no views.
-    drawn = [i for i in range(len(strata)) if repeats[i]] if num_views else []
-    plan = [(i, view) for view in range(1, num_views + 1) for i in drawn]
-    seeds = [seed_of(params.seed, ids[i], view) for i, view in plan]
+    # Examples that are never drawn need no copies.
+    drawn = [i for i in range(len(strata)) if repeats[i]] if num_copies else []
+    plan = [(i, copy) for copy in range(1, num_copies + 1) for i in drawn]
+    seeds = [seed_of(params.seed, ids[i], copy) for i, copy in plan]
     _write_rows(out / TABLE, ids, strata, plan, seeds, repeats, weights)
     if plan:
         columns = open_split(prepare, "train")
@@ -59,7 +59,7 @@ def run(
         require_space(out, len(plan) * example_bytes, f"{len(plan)} augmented images")
         materialize(
             prepare.path("train/image.npy").parent,
-            out / "views",
+            out / "copies",
             policy=params.augment.policy,
             spatial=problem.spatial,
             draws=[Draw(i, seed) for (i, _), seed in zip(plan, seeds, strict=True)],
@@ -68,9 +68,9 @@ def run(
         _write_sheet(out, columns, strata, plan, problem)
     before = class_balance.count(strata)
     drawn_of, weight_of = _sum(strata, repeats), _sum(strata, weights)
-    after = {name: int(drawn_of[name]) * (1 + num_views) for name in before}
+    after = {name: int(drawn_of[name]) * (1 + num_copies) for name in before}
     _print_counts(before, after, {name: weight_of[name] / number for name, number in before.items()})
-    return {"emphasis": emphasis, "counts": {"before": before, "after": after}, "views": num_views}
+    return {"emphasis": emphasis, "counts": {"before": before, "after": after}, "copies": num_copies}
 
 
 def _sum(strata: Sequence[frozenset[str]], values: np.ndarray) -> Counter[str]:
@@ -91,13 +91,13 @@ def _write_rows(
     repeats: np.ndarray,
     weights: np.ndarray,
 ) -> None:
-    """Write one entry per example, then one per view with the repeats and the weight of its original."""
+    """Write one entry per example, then one per copy with the repeats and the weight of its original."""
     sources = [*range(len(repeats)), *(i for i, _ in plan)]
     lists = {each: sorted(each) for each in set(strata)}
     columns: dict[str, list[Any]] = {
         "id": [ids[i] for i in sources],
         "index": list(range(len(sources))),
-        "view": [0] * len(repeats) + [view for _, view in plan],
+        "copy": [0] * len(repeats) + [copy for _, copy in plan],
         "strata": [lists[strata[i]] for i in sources],
         "weight": weights[sources].tolist(),
         "repeats": repeats[sources].tolist(),
@@ -113,8 +113,8 @@ def _write_sheet(
     plan: Sequence[tuple[int, int]],
     problem: Problem,
 ) -> None:
-    """Write lines of an original and its views. The originals are spread over the training split."""
-    views = {path.stem: np.load(path, mmap_mode="r") for path in sorted((out / "views").glob("*.npy"))}
+    """Write lines of an original and its copies. The originals are spread over the training split."""
+    copies = {path.stem: np.load(path, mmap_mode="r") for path in sorted((out / "copies").glob("*.npy"))}
     places: dict[int, list[int]] = {}
     for place, (i, _) in enumerate(plan):
         places.setdefault(i, []).append(place)
@@ -122,7 +122,7 @@ def _write_sheet(
     for i in list(places)[:: max(1, len(places) // _SHEET_LINES)][:_SHEET_LINES]:
         examples = [{name: column[i] for name, column in columns.items()}]
         examples += [
-            {name: column[place] for name, column in views.items()} for place in places[i][:_SHEET_VIEWS]
+            {name: column[place] for name, column in copies.items()} for place in places[i][:_SHEET_COPIES]
         ]
         lines.append(
             (" + ".join(sorted(strata[i])), [tint(each["image"], each, problem.spatial) for each in examples])

@@ -39,7 +39,7 @@ def test_every_kind_of_problem_is_timed_before_anything_ran(tmp_path: Path, kind
 
 
 def test_prepared_images_are_taken_where_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    project = make_project(tmp_path, "multiclass", augment="{balance: {method: oversample}, views: 0}")
+    project = make_project(tmp_path, "multiclass", augment="{balance: {method: oversample}, copies: 0}")
     for stage in ("ingest", "prepare", "augment"):
         run_stage(BY_NAME[stage], project)
     monkeypatch.setattr("temper.commands.estimate.take_sample", None)

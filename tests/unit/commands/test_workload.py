@@ -69,14 +69,16 @@ def test_a_folder_is_counted_and_rebalanced_without_reading_an_image(tmp_path: P
 
 
 def test_what_prepare_and_augment_left_counts_as_long_as_it_is_of_these_parameters(tmp_path: Path):
-    project = make_project(tmp_path, "multiclass", augment="{balance: {method: none}, views: 0}")
+    project = make_project(tmp_path, "multiclass", augment="{balance: {method: none}, copies: 0}")
     for stage in ("ingest", "prepare", "augment"):
         run_stage(BY_NAME[stage], project)
     size = measure_workload(project, load(project))
     assert size.exact
     assert size.train + size.validation + size.test == 240
     assert size.draws == size.train
-    change(project, "{balance: {method: none}, views: 0}", "{balance: {method: none}, views: 0, workers: 1}")
+    change(
+        project, "{balance: {method: none}, copies: 0}", "{balance: {method: none}, copies: 0, workers: 1}"
+    )
     assert find_made("augment", project, load(project)) is None
     assert measure_workload(project, load(project)).exact  # prepare still counts
     change(project, "test_share: 0.25", "test_share: 0.5")

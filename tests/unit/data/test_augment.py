@@ -30,8 +30,8 @@ def test_without_anything_training_is_the_split_as_it_is(
     assert "drawn per epoch" in capsys.readouterr().err
 
 
-def test_views_stand_behind_their_originals(run_chain: Run) -> None:
-    params = AugmentParams(views=2, policy=TURN, balance=BalanceParams(method="weights"))
+def test_copies_stand_behind_their_originals(run_chain: Run) -> None:
+    params = AugmentParams(copies=2, policy=TURN, balance=BalanceParams(method="weights"))
     made = run_chain(augment=params)
     train = open_split(made["prepare"], "train")
     columns, repeats, weights = open_training(made["prepare"], made["augment"])
@@ -43,7 +43,7 @@ def test_views_stand_behind_their_originals(run_chain: Run) -> None:
     assert weights.mean() == pytest.approx(1)
     table = pq.read_table(made["augment"].path("rows.parquet")).to_pydict()
     assert table["index"] == list(range(3 * count))
-    assert table["view"] == [0] * count + [1] * count + [2] * count
+    assert table["copy"] == [0] * count + [1] * count + [2] * count
     assert table["seed"][0] is None
     assert table["seed"][count] == seed_of(1, table["id"][0], 1)
     after = made["augment"].facts["counts"]["after"]
@@ -51,8 +51,8 @@ def test_views_stand_behind_their_originals(run_chain: Run) -> None:
     assert "sheet.png" in made["augment"].files
 
 
-def test_examples_that_are_not_drawn_get_no_views(run_chain: Run) -> None:
-    params = AugmentParams(views=1, policy=TURN, balance=BalanceParams(method="undersample"))
+def test_examples_that_are_not_drawn_get_no_copies(run_chain: Run) -> None:
+    params = AugmentParams(copies=1, policy=TURN, balance=BalanceParams(method="undersample"))
     made = run_chain(augment=params, ingest=Toys(source="toys", count=61, size_px=12))
     columns, repeats, _ = open_training(made["prepare"], made["augment"])
     count = len(open_split(made["prepare"], "train")["image"])
@@ -65,7 +65,7 @@ def test_masks_move_with_their_images(run_chain: Run) -> None:
     made = run_chain(
         problem=Segmentation(kind="segmentation", classes=SHAPES),
         ingest=Toys(source="toys", truth="mask", count=80, size_px=12, channels=1),
-        augment=AugmentParams(views=1, policy=policy),
+        augment=AugmentParams(copies=1, policy=policy),
     )
     columns, _, _ = open_training(made["prepare"], made["augment"])
     count = len(columns["image"]) // 2
@@ -89,8 +89,8 @@ def test_the_images_are_the_same_whatever_the_number_of_workers(
     draws = [Draw(i % 40, seed_of(1, str(i), i)) for i in range(300)]
     for workers in (1, 2):
         given = {"policy": TURN, "spatial": frozenset[str](), "draws": draws, "workers": workers}
-        materialize(source, tmp_path / f"views{workers}", **given)
-    one, two = (np.load(tmp_path / f"views{workers}/image.npy") for workers in (1, 2))
+        materialize(source, tmp_path / f"copies{workers}", **given)
+    one, two = (np.load(tmp_path / f"copies{workers}/image.npy") for workers in (1, 2))
     assert (one == two).all()
     reverse = {"policy": TURN, "spatial": frozenset[str](), "draws": draws[::-1], "workers": 1}
     materialize(source, tmp_path / "reverse", **reverse)
@@ -117,7 +117,7 @@ def test_policies_that_do_not_fit_the_images(
     source = pack(tmp_path / "train", image=np.zeros((1, 12, 12, 1), np.uint8))
     with pytest.raises(ValueError, match=message):
         materialize(
-            source, tmp_path / "views", policy=policy, spatial=frozenset(), draws=[Draw(0, 1)], workers=1
+            source, tmp_path / "copies", policy=policy, spatial=frozenset(), draws=[Draw(0, 1)], workers=1
         )
 
 
@@ -147,14 +147,14 @@ def test_a_policy_is_checked_when_it_is_parsed(step: dict[str, object], message:
         build([step])
 
 
-def test_params_refuse_bad_policies_and_views_without_one() -> None:
+def test_params_refuse_bad_policies_and_copies_without_one() -> None:
     from pydantic import TypeAdapter
 
     parse = TypeAdapter(AugmentParams).validate_json
     with pytest.raises(ValueError, match="the nearest is 'Rotate'"):
         parse('{"policy": [{"name": "Rotat"}]}')
-    with pytest.raises(ValueError, match="views = 2, but the policy is empty"):
-        parse('{"views": 2}')
+    with pytest.raises(ValueError, match="copies = 2, but the policy is empty"):
+        parse('{"copies": 2}')
 
 
 def test_the_stages_and_a_policy_never_import_torch() -> None:

@@ -142,12 +142,12 @@ def test_arrays_become_png(run_chain: Run) -> None:
     assert set(columns) == {"label"} and len(repeats) == len(kept)
 
 
-def test_views_made_before_training_need_pixels(run_chain: Run) -> None:
+def test_copies_made_before_training_need_pixels(run_chain: Run) -> None:
     with pytest.raises(ValueError, match=r"name the transforms in train\.views\.policy"):
         run_chain(
             ingest=Toys(source="toys", count=60, size_px=12),
             prepare=PrepareParams(height_px=12, width_px=12, keep="encoded"),
-            augment=AugmentParams(views=1, policy=({"name": "HorizontalFlip"},)),
+            augment=AugmentParams(copies=1, policy=({"name": "HorizontalFlip"},)),
         )
 
 

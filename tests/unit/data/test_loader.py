@@ -13,6 +13,7 @@ from temper.data.augmentation.batch_transforms import (
     mix_plan,
     shift_and_flip,
 )
+from temper.data.dataset.packed import check_batch
 from temper.data.loading.loader import Examples, TrainLoader, as_batch, to_tensors, whole_batches
 from temper.data.params import ViewParams
 
@@ -173,8 +174,8 @@ def test_mixing_is_as_frequent_as_asked():
 def test_too_few_examples_for_a_batch_or_for_the_ranks_are_refused():
     with pytest.raises(ValueError, match=r"fit\.batch_size = 8, .*4 examples; .*smaller"):
         loader(repeats=np.repeat([1, 0], [4, NUM - 4]))
-    with pytest.raises(ValueError, match=r"fit\.batch_size = 8 .*9 ranks; .*9 or more"):
-        loader(num_ranks=9)
+    with pytest.raises(ValueError, match=r"train\.fit\.batch_size = 8 .*9 ranks; .*9 or more"):
+        check_batch(8, np.ones(NUM, np.int64), key="train.fit.batch_size", num_ranks=9)
 
 
 def test_whole_batches_cover_a_split_once_over_all_ranks():

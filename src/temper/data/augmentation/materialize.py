@@ -1,7 +1,7 @@
-"""Views: augmented copies of training images that an albumentations policy makes once, before training.
+"""Augmented copies of training images that an albumentations policy makes once, before training.
 
-Each view has its own seed, which is made from the project's seed, the example's id and the view's number.
-So a view does not depend on the number of worker processes or on the other examples.
+Each copy has its own seed, which is made from the project's seed, the example's id and the copy's number.
+So a copy does not depend on the number of worker processes or on the other examples.
 """
 
 import hashlib
@@ -23,12 +23,12 @@ from temper.progress import Bar
 WHERE = "augment.policy"
 _CHUNK = 128
 _WORTH_A_WORKER = 512
-"""Number of views below which another process (it takes about 2 s to start) costs more time than it saves."""
+"""Number of copies below which another process (2 s to start) costs more time than it saves."""
 
 
 @dataclass(frozen=True)
 class Draw:
-    """A view to make: the number of its example, and its seed."""
+    """A copy to make: the number of its example, and its seed."""
 
     source: int
     seed: int
@@ -36,22 +36,22 @@ class Draw:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Views that one worker makes one after another; picklable."""
+    """Copies that one worker makes one after another; picklable."""
 
     source: Path
     """Folder of the packed training split."""
     target: Path
-    """Folder of the packed views. Its files must exist already."""
+    """Folder of the packed copies. Its files must exist already."""
     policy: Sequence[Mapping[str, Any]]
     spatial: frozenset[str]
     start: int
-    """Position of the first of these views among all views."""
+    """Position of the first of these copies among all copies."""
     draws: Sequence[Draw]
 
 
-def seed_of(seed: int, name: str, view: int) -> int:
-    """Return the seed of a view of the example called `name`, 0..2**63."""
-    digest = hashlib.blake2b(f"{seed}\n{view}\n{name}".encode(), digest_size=8).digest()
+def seed_of(seed: int, name: str, copy: int) -> int:
+    """Return the seed of a copy of the example called `name`, 0..2**63."""
+    digest = hashlib.blake2b(f"{seed}\n{copy}\n{name}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 
@@ -64,15 +64,15 @@ def materialize(
     draws: Sequence[Draw],
     workers: int,
 ) -> None:
-    """Write a view for each draw, in order: `target/<column>.npy` for each column of the split in `source`.
+    """Write a copy for each draw, in order: `target/<column>.npy` for each column of the split in `source`.
 
     Args:
         source: Folder of the packed training split.
         target: Folder to create.
         policy: Transforms in order.
         spatial: Names of the columns that move with the image.
-        draws: Views to make.
-        workers: Largest number of processes; 0 means one per core. Fewer are started if there are few views.
+        draws: Copies to make.
+        workers: Largest number of processes; 0 means one per core. Fewer are started if there are few copies.
 
     Raises:
         ValueError: If the policy changes the size or type of an image, or fails on one.
@@ -103,7 +103,7 @@ def materialize(
 
 
 def make_chunk(chunk: Chunk) -> int:
-    """Make the views of a chunk and return their number."""
+    """Make the copies of a chunk and return their number."""
     source, target = _open(chunk.source, "r"), _open(chunk.target, "r+")
     transform = compose(chunk.policy, chunk.spatial & set(source), WHERE)
     for position, draw in enumerate(chunk.draws, chunk.start):

@@ -154,18 +154,18 @@ def read_rows_of(prepare: Artifact, split: str, names: Sequence[str] | None = No
 def open_training(
     prepare: Artifact, augment: Artifact
 ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-    """Return everything that training draws from: the training split, followed by the views.
+    """Return everything that training draws from: the training split, followed by the copies.
 
     Returns:
-        Columns (mapped from disk if there are no views; without `image` if images are stored encoded), how
+        Columns (mapped from disk if there are no copies; without `image` if images are stored encoded), how
         often an epoch draws each example (int64), and the weight of each example (float32, mean 1).
     """
     import pyarrow.parquet as pq
 
     columns = open_split(prepare, "train")
-    views = _open(augment, "views/")
-    if views:
-        columns = {name: np.concatenate([column, views[name]]) for name, column in columns.items()}
+    copies = _open(augment, "copies/")
+    if copies:
+        columns = {name: np.concatenate([column, copies[name]]) for name, column in columns.items()}
     table = pq.ParquetFile(augment.path(TABLE)).read(["index", "repeats", "weight"])
     order = np.argsort(table["index"].to_numpy())
     repeats = table["repeats"].to_numpy().astype(np.int64)[order]
@@ -179,7 +179,7 @@ def open_training(
 def read_strata_drawn(augment: Artifact) -> list[frozenset[str]]:
     """Return the strata of everything that training draws from, in the order of `open_training`'s columns.
 
-    A view has the strata of its image.
+    A copy has the strata of its image.
     """
     table = read_table(augment.path(TABLE))
     return [frozenset(table["strata"][i]) for i in np.argsort(table["index"])]
@@ -190,7 +190,7 @@ def check_batch(batch_size: int, repeats: np.ndarray, *, key: str, num_ranks: in
 
     Args:
         batch_size: Number of examples of a global batch.
-        repeats: How often an epoch draws each example of the training split, views included.
+        repeats: How often an epoch draws each example of the training split, copies included.
         key: Key of the batch size in params.yaml.
         num_ranks: Number of ranks that share a batch.
 
@@ -205,7 +205,7 @@ def check_batch(batch_size: int, repeats: np.ndarray, *, key: str, num_ranks: in
     if batch_size > drawn:
         raise ValueError(
             f"{key} = {batch_size}, but an epoch draws only {drawn} examples (a training split of "
-            f"{len(repeats)} with its views, rebalanced by augment); set {key} to {drawn} or less, "
+            f"{len(repeats)} with its copies, rebalanced by augment); set {key} to {drawn} or less, "
             "or add images"
         )
 
