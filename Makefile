@@ -107,7 +107,7 @@ test: check ## run check and all tests but the slow ones (TESTS=tests/unit for a
 	$(PYTEST) -m "not slow" $(TESTS)
 
 test-all: check ## run check and all tests: also whole pipelines, killed trainings, stores, pages
-	$(PYTEST) $(TESTS)
+	$(PYTEST) --durations=20 $(TESTS)
 
 faults: setup ## disturb N=20 small runs (SEED=0 JOBS=2 KIND=kill, write, damage or server); each must end with the same model
 	@$(BIN)/python -m tests.faults --trials $(or $(N),20) --seed $(or $(SEED),0) --jobs $(or $(JOBS),2) $(if $(KIND),--kind $(KIND))
