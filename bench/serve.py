@@ -34,8 +34,9 @@ import typer
 
 from peers.table import markdown, spread
 from temper.config import load
+from temper.make_command import ROOT
 from temper.ops.mlflow import model_versions
-from temper.ops.project import ROOT, Project
+from temper.ops.project import Project
 from temper.progress import Bar
 from temper.serving.model_follower import Model, Place
 

@@ -171,11 +171,11 @@ def test_interrupted_in_every_way_it_leaves_nobody_behind_and_ends_with_the_same
     ranks, undisturbed = whole
     project = copy(prepared, tmp_path / "project", ranks)
     chance = random.Random(SEED)
-    steps = sorted(chance.sample(range(1, 320), len(INTERRUPTIONS[ranks])))
     reached = 0
-    for step, (how, victims) in zip(steps, INTERRUPTIONS[ranks], strict=True):
+    for number, (how, victims) in enumerate(INTERRUPTIONS[ranks]):
         running = Running(project)
-        running.wait_for_step(step)
+        # The run before may have gone further than planned, and its checkpoints are there at once.
+        running.wait_for_step(max(40 * number + chance.randrange(1, 20), reached + 1))
         assert len(running.tree) == 2 + ranks
         # Checkpoints are written all the time, so some of the kills interrupt a write.
         time.sleep(chance.uniform(0, 0.05))

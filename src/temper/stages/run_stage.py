@@ -17,7 +17,6 @@ from typing import Any
 
 from temper import artifacts
 from temper.config import HOST, Params, check_hosts, check_ranks, digest_value, load, select
-from temper.engine.distributed.shutdown import TOO_LARGE
 from temper.stages import Stage
 from temper.stages.source_deps import PACKAGE, stage_sources
 
@@ -65,6 +64,8 @@ def run_stage(stage: Stage, project: Path, *, in_process: bool = False) -> None:
         try:
             facts = module.run(select(params, stage.params), inputs, partial, **workspace)
         except SystemExit as error:
+            from temper.engine.distributed.shutdown import TOO_LARGE
+
             if not in_process or error.code != TOO_LARGE:
                 raise
             raise ValueError(

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from temper.make_command import ROOT
 from temper.ops import dvc
 from temper.ops.pipeline import plan
-from temper.ops.project import ROOT, Project
+from temper.ops.project import Project
 from temper.stages import BY_NAME
 
 QUANTIZE = BY_NAME["quantize"]
