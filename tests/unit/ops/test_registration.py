@@ -241,7 +241,7 @@ def test_the_summary(project: Project):
     latency = project.reports / "latency.json"
     latency.write_text(latency.read_text()[:20])
     with pytest.raises(
-        ValueError, match=r"latency\.json is damaged .*; delete it and run `make pipeline` again"
+        ValueError, match=r"latency\.json is damaged .*; delete it and run `make pipeline PROJECT=.*` again"
     ):
         summary.make(project, params, version)
 
