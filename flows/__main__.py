@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from temper.artifacts import DEPLOYED
 from temper.config import HOST, Params, check_hosts, check_ranks, load
 from temper.ops import candidates
 from temper.ops.mlflow import backup, model_versions
@@ -101,9 +102,7 @@ def record_result(project: Project, params: Params, registered: Registered) -> N
 
 def show_unchanged(project: Project, params: Params) -> int:
     """Print the current model and that there is nothing to do; returns the exit status."""
-    registered = model_versions.find(
-        project, params.project, candidates.read(project)[candidates.CANDIDATE]["digest"]
-    )
+    registered = model_versions.find(project, params.project, candidates.read(project)[DEPLOYED]["digest"])
     if registered is None:
         raise AssertionError("the plan says that the model is registered, but it is not")
     _summarize(project, params, registered)

@@ -20,6 +20,8 @@ from temper.make_command import make_command
 
 RECORD = "artifact.json"
 WEIGHTS = "network.safetensors"
+DEPLOYED = "quantized"
+"""Name of the candidate that is deployed and registered. The other candidates are its references."""
 """File in which a training stage stores its network."""
 STAGE_OF_CHECKPOINTS = "stage"
 """File in a folder of checkpoints that names their stage."""

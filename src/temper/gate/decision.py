@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from temper.artifacts import DEPLOYED
 from temper.gate.params import COSTS, HEADLINE, SPEEDS, GateParams, Rule
 from temper.gate.rating import STRATUM, Rating
 from temper.gate.significance import Difference, difference, discordant, holm, mid_p
@@ -216,10 +217,10 @@ def _check_cost(
 ) -> Reason:
     """Check a rule on a cost. It needs no statistics: a cost does not vary with the choice of test images."""
     if rule.metric in COSTS:
-        values = {"quantized": challenger.costs, **{name: rating.costs for name, rating in known.items()}}
+        values = {DEPLOYED: challenger.costs, **{name: rating.costs for name, rating in known.items()}}
     else:
         values = {name: dict(found) for name, found in speeds.items()}
-    value = values.get("quantized", {}).get(rule.metric)
+    value = values.get(DEPLOYED, {}).get(rule.metric)
     if value is None:
         return Reason(str(rule), False, f"{rule.metric} was not measured")
     if not rule.compares:

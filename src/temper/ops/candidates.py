@@ -5,10 +5,7 @@ from typing import Any
 from temper import artifacts
 from temper.ops.project import Project
 
-CANDIDATE = "quantized"
-"""Name of the candidate that is registered."""
-
-CANDIDATES = {"teacher": "train", "student": "distill", CANDIDATE: "quantize"}
+CANDIDATES = {"teacher": "train", "student": "distill", artifacts.DEPLOYED: "quantize"}
 """Every candidate and the stage that makes it, in display order."""
 
 

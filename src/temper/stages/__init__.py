@@ -17,6 +17,9 @@ class Stage:
     """Whether the stage runs through torchrun, with one process per rank."""
     resumes: bool = False
     """Whether the stage saves unfinished work in a folder of checkpoints and resumes from there."""
+    tries: tuple[str, ...] = ()
+    """Sections of later stages whose networks this stage builds before its own work, to report errors before
+    hours of training."""
     external: tuple[str, ...] = ()
     """Dotted names of parameters that name files or folders of the user. DVC tracks those that are set."""
 
@@ -38,6 +41,7 @@ STAGES = (
         "train the teacher",
         ranked=True,
         resumes=True,
+        tries=("distill",),
         external=("train.transfer.weights",),
     ),
     Stage(

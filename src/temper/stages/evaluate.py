@@ -13,23 +13,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from temper.artifacts import Artifact
+from temper.artifacts import DEPLOYED, Artifact
 from temper.gate.rating import write_rating
 from temper.networks.onnx_model import PART, Deployed
 from temper.problem import Problem
+from temper.stages.card_content import fill_card
 from temper.stages.holdout import make_ratings, open_test
-from temper.stress.card import CLASSES, STRATA, Card, Plot, write_card, write_record
-from temper.stress.cells import STRATUM
+from temper.stress.card import Plot, write_card, write_record
 from temper.stress.evaluation import Evaluation, evaluate, find_worst
 from temper.stress.image_pool import ImagePool
-from temper.stress.scores import Score, figures, pick, tabulate, write
+from temper.stress.scores import Score, figures, tabulate, write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-DEPLOYED = "quantized"
-"""Name of the candidate that is registered. The other candidates are its references."""
-_SPLITS = ("train", "validation", "test")
 _WORST = 24
 RATINGS = "ratings"
 """Folder with the ratings of the candidates, which the gate compares."""
@@ -91,9 +88,7 @@ def run(
         },
         "images": {"clean": len(images), "stress": len(evaluation.subset)},
     }
-    card = _fill_card(
-        problem, facts, evaluation, scores, inputs, plots, confidence=params.evaluate.confidence
-    )
+    card = fill_card(problem, facts, evaluation, scores, inputs, plots, confidence=params.evaluate.confidence)
     write_record(out, card)
     write_card(out, card)
     return facts
@@ -163,82 +158,3 @@ def _richest(images: ImagePool, evaluation: Evaluation) -> int:
     keys = evaluation.subset[:_SAMPLE_FROM]
     shades = torch.stack([torch.bincount(image.flatten() // 16, minlength=16) for image in images.take(keys)])
     return int(keys[torch.special.entr(shades / shades.sum(dim=1, keepdim=True)).sum(dim=1).argmax()])
-
-
-def _fill_card(
-    problem: Problem,
-    facts: Mapping[str, Any],
-    evaluation: Evaluation,
-    scores: Sequence[Score],
-    inputs: Mapping[str, Artifact],
-    plots: tuple[Plot, ...],
-    *,
-    confidence: float,
-) -> Card:
-    prepare, quantize = inputs["prepare"], inputs["quantize"]
-    headline, names = problem.headline, list(facts["candidates"])
-    found, examples, counts = (prepare.facts[key] for key in ("facts", "examples", "counts"))
-    colours = "grey" if found["channels"] == 1 else "colour"
-    return Card(
-        kind=problem.kind,
-        headline=headline.name,
-        greater_is_better=headline.greater_is_better,
-        confidence=confidence,
-        images=facts["images"],
-        data={
-            "digest": prepare.digest,
-            "size": f"{found['height_px']} x {found['width_px']} px in {colours}",
-            "splits": {split: examples[split] for split in _SPLITS},
-            "classes": len(problem.classes),
-            "strata": {
-                name: {split: counts[split].get(name, 0) for split in _SPLITS} for name in counts["train"]
-            },
-            "words": list(CLASSES if set(counts["train"]) <= set(problem.classes) else STRATA),
-        },
-        candidates=facts["candidates"],
-        strata={
-            row.condition: {name: _stratum(scores, name, headline.name, row.condition) for name in names}
-            for row in scores
-            if row.family == STRATUM
-        },
-        conditions=tuple(
-            {"name": item.name, "family": item.family, "unit": item.unit, "strengths": list(item.strengths)}
-            for item in evaluation.conditions
-        ),
-        contract=_read_contract(
-            quantize.path(facts["candidates"][DEPLOYED]["file"]), facts["candidates"][DEPLOYED]
-        ),
-        lineage={**dict(sorted(quantize.made_from.items())), "quantize": quantize.digest},
-        training={**quantize.facts.get("training", {}), **_describe_precision(quantize)},
-        plots=plots,
-    )
-
-
-def _describe_precision(quantize: Artifact) -> dict[str, Any]:
-    """Return the number format in which the quantized model computes, and the reason for it."""
-    found = quantize.facts.get("quantization", {})
-    return {DEPLOYED: {key: found[key] for key in ("precision", "why")}} if found else {}
-
-
-def _stratum(scores: Sequence[Score], candidate: str, headline: str, name: str) -> dict[str, float]:
-    row = pick(scores, candidate=candidate, metric=headline, family=STRATUM, condition=name, severity=0)
-    return {"value": row.value, "low": row.low, "high": row.high}
-
-
-def _read_contract(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Read the inputs, outputs and metadata that the deployed file declares."""
-    deployed = Deployed(path)
-
-    def describe(values: Sequence[Any]) -> list[dict[str, Any]]:
-        return [
-            {"name": item.name, "type": item.type, "shape": [str(size) for size in item.shape]}
-            for item in values
-        ]
-
-    return {
-        "file": path.name,
-        "digest": facts["digest"],
-        "inputs": describe(deployed.session.get_inputs()),
-        "outputs": describe(deployed.session.get_outputs()),
-        "metadata": dict(sorted(deployed.metadata.items())),
-    }

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from temper.artifacts import Artifact
+from temper.artifacts import DEPLOYED, Artifact
 from temper.compress.cost import measure_cost
 from temper.compress.export import Deployable, export
 from temper.data.dataset.packed import open_images, open_split
@@ -26,7 +26,7 @@ from temper.stages.int8_comparison import Comparison, differences
 from temper.stages.int8_student import quantize_student
 from temper.stages.load_trained import read_facts, read_network
 
-_PARENTS = {"teacher": ("train",), "student": ("train", "distill"), "quantized": ("train", "distill")}
+_PARENTS = {"teacher": ("train",), "student": ("train", "distill"), DEPLOYED: ("train", "distill")}
 
 
 def run(
@@ -61,9 +61,9 @@ def run(
         Comparison(out / "student.onnx", problem, columns, settings, seed=derive(params.seed, "int8")),
         settings,
         headline=problem.headline.name,
-        metadata=_metadata("quantized", problem, facts, inputs, settings.features),
+        metadata=_metadata(DEPLOYED, problem, facts, inputs, settings.features),
     )
-    gaps["quantized"] = found["gap"]
+    gaps[DEPLOYED] = found["gap"]
     costs = {name: asdict(measure_cost(out / f"{name}.onnx", facts)) for name in gaps}
     return {
         "candidates": {

@@ -11,6 +11,7 @@ from its last checkpoint.
 
 import os
 import shutil
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,63 @@ from temper import artifacts
 from temper.config import HOST, Params, check_hosts, check_ranks, digest_value, load, select
 from temper.stages import Stage
 from temper.stages.source_deps import PACKAGE, stage_sources
+
+_FACTS = "facts.json"
+"""File in which the first rank leaves the facts of a training for the process that started the ranks."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A stage that is about to run on a project: what it is given, and where it writes."""
+
+    stage: Stage
+    project: Path
+    params: Params
+    inputs: dict[str, artifacts.Artifact]
+    record: dict[str, Any]
+    """Digests of everything that the artifact is made from."""
+
+    @property
+    def partial(self) -> Path:
+        """Folder of the unfinished artifact."""
+        return self.project / ".temper" / "partial" / self.stage.name
+
+    @property
+    def work(self) -> Path:
+        """Folder for what other processes read while the stage runs."""
+        return self.project / ".temper" / "work" / self.stage.name
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of checkpoints, named after everything that decides the result."""
+        decides = [self.stage.name, digest_inputs(self.stage, self.params, self.record)]
+        return self.project / ".temper" / "checkpoints" / artifacts.digest_json(decides)[:16]
+
+    def make_folders(self) -> None:
+        """Create the folders, the partial one empty."""
+        shutil.rmtree(self.partial, ignore_errors=True)
+        self.partial.mkdir(parents=True)
+        self.work.mkdir(parents=True, exist_ok=True)
+        if self.stage.resumes:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            artifacts.write_atomically(self.checkpoints / artifacts.STAGE_OF_CHECKPOINTS, self.stage.name)
+
+    def call(self, *, first: bool = True) -> dict[str, Any]:
+        """Call the stage's code in this process; return its facts.
+
+        Args:
+            first: Whether this process is the first rank, or the only process.
+        """
+        module = import_module(f"temper.stages.{self.stage.name}")
+        for name in self.stage.tries if first else ():
+            from temper.stages.fit_network import try_section
+
+            try_section(name, getattr(self.params, name), self.inputs["prepare"])
+        folders = {"project": self.project, "work": self.work}
+        if self.stage.resumes:
+            folders["checkpoints"] = self.checkpoints
+        sections = select(self.params, self.stage.params)
+        return dict(module.run(sections, self.inputs, self.partial, **folders))
 
 
 def run_stage(stage: Stage, project: Path, *, in_process: bool = False) -> None:
@@ -32,62 +90,49 @@ def run_stage(stage: Stage, project: Path, *, in_process: bool = False) -> None:
     """
     params = load(project)
     inputs = {name: artifacts.load(name, project / "artifacts" / name) for name in stage.inputs}
-    partial = project / ".temper" / "partial" / stage.name
-    record = record_inputs(stage, params, inputs)
-    work = project / ".temper" / "work" / stage.name
-    checkpoints = project / ".temper" / "checkpoints" / _fingerprint(stage, params, record)
+    run = _Run(stage, project, params, inputs, record_inputs(stage, params, inputs))
     # Without torchrun's variable, RANK belongs to another launcher.
-    rank = os.environ.get("RANK") if "TORCHELASTIC_RUN_ID" in os.environ else None
-    if rank is None:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        work.mkdir(parents=True, exist_ok=True)
-        if stage.resumes:
-            checkpoints.mkdir(parents=True, exist_ok=True)
-            artifacts.write_atomically(checkpoints / artifacts.STAGE_OF_CHECKPOINTS, stage.name)
-    facts_file = work / "facts.json"
-    if stage.ranked and rank is None and not in_process:
-        facts_file.unlink(missing_ok=True)
-        _launch(stage, project, params, record)
-        facts = artifacts.read_sealed(facts_file)
+    if "TORCHELASTIC_RUN_ID" in os.environ and (rank := os.environ.get("RANK")) is not None:
+        _run_as_rank(run, first=rank == "0")
+        return
+    run.make_folders()
+    if in_process:
+        facts = _run_in_process(run)
+    elif stage.ranked:
+        facts = _run_ranks(run)
     else:
-        module = import_module(f"temper.stages.{stage.name}")
-        if stage.name == "train" and rank in ("0", None):
-            from temper.stages.fit_network import try_section
-
-            try_section("distill", params.distill, inputs["prepare"])
-        workspace: dict[str, Any] = {"project": project, "work": work}
-        if stage.resumes:
-            workspace["checkpoints"] = checkpoints
-        if in_process:
-            _say_what_differs(stage, params)
-        try:
-            facts = module.run(select(params, stage.params), inputs, partial, **workspace)
-        except SystemExit as error:
-            from temper.engine.distributed.shutdown import TOO_LARGE
-
-            if not in_process or error.code != TOO_LARGE:
-                raise
-            raise ValueError(
-                "this process does not restart by itself: run the same command again, which continues from "
-                "the last checkpoint with smaller parts"
-            ) from error
-        if stage.ranked and rank is not None:
-            if rank == "0":
-                artifacts.write_sealed(facts_file, facts)
-            return
-    artifacts.write(stage.name, partial, facts=facts, **record)
-    artifacts.publish(partial, project / "artifacts" / stage.name)
+        facts = run.call()
+    artifacts.write(stage.name, run.partial, facts=facts, **run.record)
+    artifacts.publish(run.partial, project / "artifacts" / stage.name)
 
 
-def _say_what_differs(stage: Stage, params: Params) -> None:
-    """Say which settings of a stage have no effect in one process."""
-    if stage.ranked and (section := getattr(params, stage.name)).ranks not in ("auto", 1):
-        print(f"{stage.name}.ranks = {section.ranks} has no effect: this process is the only rank")
+def _run_as_rank(run: _Run, *, first: bool) -> None:
+    """Take part in a training that another process started; the first rank leaves the facts for it."""
+    facts = run.call(first=first)
+    if first:
+        artifacts.write_sealed(run.work / _FACTS, facts)
 
 
-def _launch(stage: Stage, project: Path, params: Params, record: dict[str, Any]) -> None:
-    """Run a stage as the ranks of one training, through torchrun's agent.
+def _run_in_process(run: _Run) -> dict[str, Any]:
+    """Run a stage in this process. Say which settings have no effect there."""
+    from temper.engine.distributed.shutdown import TOO_LARGE
+
+    name = run.stage.name
+    if run.stage.ranked and (ranks := getattr(run.params, name).ranks) not in ("auto", 1):
+        print(f"{name}.ranks = {ranks} has no effect: this process is the only rank")
+    try:
+        return run.call()
+    except SystemExit as error:
+        if error.code != TOO_LARGE:
+            raise
+        raise ValueError(
+            "this process does not restart by itself: run the same command again, which continues from "
+            "the last checkpoint with smaller parts"
+        ) from error
+
+
+def _run_ranks(run: _Run) -> dict[str, Any]:
+    """Run a stage as the ranks of one training, through torchrun's agent; return the first rank's facts.
 
     The training uses several hosts if the parameters say so.
     """
@@ -95,20 +140,23 @@ def _launch(stage: Stage, project: Path, params: Params, record: dict[str, Any])
     from temper.engine.distributed.launcher import start_ranks
     from temper.engine.distributed.ranks import count_ranks
 
-    section, named = getattr(params, stage.name), os.environ.get(HOST)
-    check_ranks(params, stage.name)
-    check_hosts(params, stage.name, named)
+    name = run.stage.name
+    (run.work / _FACTS).unlink(missing_ok=True)
+    section, named = getattr(run.params, name), os.environ.get(HOST)
+    check_ranks(run.params, name)
+    check_hosts(run.params, name, named)
     hosts = section.hosts or ALONE
     code = start_ranks(
-        stage.name,
-        project,
+        name,
+        run.project,
         count_ranks(section.ranks),
         hosts=hosts,
         address=named if named and hosts.most > 1 else f"{LOOPBACK}:0",
-        made_of=digest_inputs(stage, params, record),
+        made_of=digest_inputs(run.stage, run.params, run.record),
     )
     if code:
         raise SystemExit(code)
+    return artifacts.read_sealed(run.work / _FACTS)
 
 
 def record_inputs(stage: Stage, params: Params, inputs: dict[str, artifacts.Artifact]) -> dict[str, Any]:
@@ -130,8 +178,3 @@ def digest_inputs(stage: Stage, params: Params, record: dict[str, Any]) -> dict[
         key: value for key, value in sections[stage.name].items() if key not in ("ranks", "hosts")
     }
     return {"params": artifacts.digest_json(sections), "code": record["code"], **record["made_from"]}
-
-
-def _fingerprint(stage: Stage, params: Params, record: dict[str, Any]) -> str:
-    """Return the name of the checkpoint folder for a stage and everything that decides its result."""
-    return artifacts.digest_json([stage.name, digest_inputs(stage, params, record)])[:16]

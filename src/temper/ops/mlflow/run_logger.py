@@ -20,11 +20,11 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from temper import artifacts
-from temper.artifacts import Artifact
+from temper.artifacts import DEPLOYED, Artifact
 from temper.config import Params
 from temper.make_command import ROOT
 from temper.ops import dvc
-from temper.ops.candidates import CANDIDATE, CANDIDATES
+from temper.ops.candidates import CANDIDATES
 from temper.ops.mlflow import page_links, tracking_store
 from temper.ops.mlflow.curves import Curve, Point, follow, read_curves
 from temper.ops.project import Project
@@ -99,7 +99,7 @@ class Record:
                 run,
                 flatten({"seed": tree["seed"], "problem": tree["problem"], **tree[CANDIDATES[candidate]]}),
             )
-            self._add_data(run, "calibration" if candidate == CANDIDATE else "training")
+            self._add_data(run, "calibration" if candidate == DEPLOYED else "training")
         return self.children[candidate]
 
     @contextmanager
@@ -133,7 +133,7 @@ class Record:
             values, by_severity = self._scores(evaluated, candidate)
             self._log_values(self.child(candidate), values)
             self._log_points(self.child(candidate), by_severity)
-            if candidate == CANDIDATE:
+            if candidate == DEPLOYED:
                 # So that pipeline runs can be compared without expanding them.
                 main = {name: value for name, value in values.items() if "severity" not in name}
                 parent = {f"{candidate}/{name}": value for name, value in main.items()}
@@ -142,7 +142,7 @@ class Record:
                 columns = [evaluated.facts["headline"], *stressed, "bytes", "latency_ms"]
                 page_links.save_columns(self.client, self.experiment, columns)
         self._add_data(self.begin(), "pipeline")
-        for run in filter(None, (self.parent, self.children.get(CANDIDATE))):
+        for run in filter(None, (self.parent, self.children.get(DEPLOYED))):
             for name in ("card.html", "card.md", "latency.json"):
                 self.client.log_artifact(run, str(self.project.reports / name))
             if (self.project.reports / "plots").is_dir():

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from temper.artifacts import DEPLOYED
 from temper.config import FILE as PARAMS_FILE
 from temper.config import Params
 from temper.make_command import ROOT
@@ -185,7 +186,7 @@ def unmeasured(project: Project) -> tuple[str, ...]:
 
 def unregistered(project: Project, params: Params) -> tuple[str, ...]:
     """Return why the model must be registered; empty if it is registered."""
-    digest = candidates.read(project)[candidates.CANDIDATE]["digest"]
+    digest = candidates.read(project)[DEPLOYED]["digest"]
     version = model_versions.find(project, params.project, digest)
     if version is None:
         return (f"model {digest[:12]} is not registered",)

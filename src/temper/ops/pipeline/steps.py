@@ -7,8 +7,9 @@ makes Prefect tasks of these functions.
 import sys
 import time
 
+from temper.artifacts import DEPLOYED
 from temper.ops import candidates, dvc
-from temper.ops.candidates import CANDIDATE, CANDIDATES
+from temper.ops.candidates import CANDIDATES
 from temper.ops.mlflow import model_versions
 from temper.ops.pipeline import cleanup, plan, preflight, summary
 from temper.ops.pipeline.plan import MEASURE, REGISTER
@@ -77,10 +78,10 @@ def register(run: Run) -> str:
     if new or run.ran & _RECORDED:
         run.record.begin()
         run.record.add_evaluation()
-        child = run.record.child(CANDIDATE)
+        child = run.record.child(DEPLOYED)
         run.registered, reason = registration.register(run.record.client, run.project, run.params, child)
     else:
-        digest = candidates.read(run.project)[CANDIDATE]["digest"]
+        digest = candidates.read(run.project)[DEPLOYED]["digest"]
         run.registered, reason = (
             model_versions.find(run.project, run.params.project, digest),
             "it was registered before",

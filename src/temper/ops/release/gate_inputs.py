@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from temper import artifacts
+from temper.artifacts import DEPLOYED
 from temper.config import Params
 from temper.gate.decision import Verdict, judge
 from temper.gate.params import SPEEDS
 from temper.gate.rating import Rating, read_rating
-from temper.ops.candidates import CANDIDATE, CANDIDATES
+from temper.ops.candidates import CANDIDATES
 from temper.ops.mlflow.model_versions import Registered
 from temper.ops.project import Project
 from temper.ops.release import split_history
@@ -33,7 +34,7 @@ def judge_candidate(project: Project, params: Params, champion: Registered | Non
     ratings = {name: read_rating(evaluated.path(f"{FOLDER}/{name}.safetensors")) for name in CANDIDATES}
     return judge(
         params.gate,
-        ratings.pop(CANDIDATE),
+        ratings.pop(DEPLOYED),
         champion=None if champion is None else measure_version(project, champion),
         others=ratings,
         speeds=_speeds(project),
@@ -97,7 +98,7 @@ def save_result(project: Project, version: Registered) -> None:
     evaluated = artifacts.load("evaluate", project.artifacts / "evaluate", check_files=False)
     file = result_file(project, version)
     file.parent.mkdir(parents=True, exist_ok=True)
-    artifacts.write_atomically(file, evaluated.path(f"{FOLDER}/{CANDIDATE}.safetensors").read_bytes())
+    artifacts.write_atomically(file, evaluated.path(f"{FOLDER}/{DEPLOYED}.safetensors").read_bytes())
 
 
 def leaked(project: Project, params: Params, version: Registered) -> str | None:

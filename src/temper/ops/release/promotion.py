@@ -16,10 +16,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from temper import artifacts
+from temper.artifacts import DEPLOYED
 from temper.config import Params
 from temper.gate.decision import Verdict
 from temper.ops import candidates
-from temper.ops.candidates import CANDIDATE
 from temper.ops.mlflow import model_versions, tracking_store
 from temper.ops.mlflow.model_versions import Registered
 from temper.ops.project import Project
@@ -213,7 +213,7 @@ def _judge(project: Project, params: Params, version: Registered, champion: Regi
 
     If the version is the current run's candidate, its teacher, student and speeds are compared, too.
     """
-    if candidates.read(project)[CANDIDATE]["digest"] == version.digest:
+    if candidates.read(project)[DEPLOYED]["digest"] == version.digest:
         return gate_inputs.judge_candidate(project, params, champion)
     return gate_inputs.judge_version(project, params, version, champion)
 

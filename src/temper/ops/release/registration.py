@@ -20,10 +20,10 @@ from mlflow.tracking import MlflowClient
 from mlflow.types import Schema, TensorSpec
 
 from temper import artifacts
-from temper.artifacts import Artifact, digest_file
+from temper.artifacts import DEPLOYED, Artifact, digest_file
 from temper.config import Params
 from temper.ops import dvc
-from temper.ops.candidates import CANDIDATE, CANDIDATES
+from temper.ops.candidates import CANDIDATES
 from temper.ops.mlflow import model_versions
 from temper.ops.mlflow.model_versions import Registered
 from temper.ops.project import Project
@@ -51,7 +51,7 @@ def register(client: MlflowClient, project: Project, params: Params, run: str) -
         ValueError: If the file in the artifacts is not the one that was evaluated.
     """
     evaluated = artifacts.load("evaluate", project.artifacts / "evaluate", check_files=False)
-    facts = evaluated.facts["candidates"][CANDIDATE]
+    facts = evaluated.facts["candidates"][DEPLOYED]
     name, digest = params.project, facts["digest"]
     found = model_versions.find(project, name, digest)
     if found is not None and not found.loadable:
@@ -91,7 +91,7 @@ def _restore_file(version: Registered, project: Project) -> None:
 def _create(
     client: MlflowClient, project: Project, params: Params, evaluated: Artifact, run: str
 ) -> ModelVersion:
-    facts, headline = evaluated.facts["candidates"][CANDIDATE], evaluated.facts["headline"]
+    facts, headline = evaluated.facts["candidates"][DEPLOYED], evaluated.facts["headline"]
     quantized = artifacts.load("quantize", project.artifacts / "quantize", check_files=False)
     file = quantized.path(facts["file"])
     if digest_file(file) != facts["digest"]:
@@ -101,7 +101,7 @@ def _create(
     tags = {
         "digest": facts["digest"],
         "data": _data(project),
-        "candidate": CANDIDATE,
+        "candidate": DEPLOYED,
         "files": json.dumps(beside),
         "dvc": str(dvc.out_digest(project, "quantize")),
         "headline": headline,
@@ -127,7 +127,7 @@ def _create(
         params.project, source, run, tags=tags, description=description, model_id=model_id
     )
     # The version's number distinguishes the candidates of several pipeline runs in MLflow's lists.
-    client.update_run(run, name=f"{CANDIDATE}, version {made.version}")
+    client.update_run(run, name=f"{DEPLOYED}, version {made.version}")
     return made
 
 
@@ -140,14 +140,14 @@ def _log_model(client: MlflowClient, project: Project, file: Path, run: str) -> 
     network = onnx.load(file)
     info = mlflow.onnx.log_model(
         network,
-        name=CANDIDATE,
+        name=DEPLOYED,
         signature=read_signature(network),
         input_example=_example(network),
         pip_requirements=[f"{package}=={_version(package)}" for package in _REQUIREMENTS],
         onnx_execution_providers=["CPUExecutionProvider"],
         save_as_external_data=False,
         run_id=run,
-        model_type=CANDIDATE,
+        model_type=DEPLOYED,
     )
     with tempfile.TemporaryDirectory() as name:
         # MLflow parses the network and writes it again, but the released bytes must be the measured ones.

@@ -1,0 +1,105 @@
+"""The content of a model card: what `evaluate` knows about its data, candidates, scores and deployed file."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from temper.artifacts import DEPLOYED, Artifact
+from temper.networks.onnx_model import Deployed
+from temper.problem import Problem
+from temper.stress.card import CLASSES, STRATA, Card, Plot
+from temper.stress.cells import STRATUM
+from temper.stress.evaluation import Evaluation
+from temper.stress.scores import Score, pick
+
+_SPLITS = ("train", "validation", "test")
+
+
+def fill_card(
+    problem: Problem,
+    facts: Mapping[str, Any],
+    evaluation: Evaluation,
+    scores: Sequence[Score],
+    inputs: Mapping[str, Artifact],
+    plots: tuple[Plot, ...],
+    *,
+    confidence: float,
+) -> Card:
+    """Fill the model card of an evaluation.
+
+    Args:
+        problem: Problem that the candidates answer.
+        facts: Facts of `evaluate`: headline, candidates, numbers of images.
+        evaluation: All measurements.
+        scores: The same as a table, with intervals.
+        inputs: Artifacts of `prepare` and `quantize`.
+        plots: Plots that were written.
+        confidence: Confidence of the intervals.
+    """
+    prepare, quantize = inputs["prepare"], inputs["quantize"]
+    headline, names = problem.headline, list(facts["candidates"])
+    found, examples, counts = (prepare.facts[key] for key in ("facts", "examples", "counts"))
+    colours = "grey" if found["channels"] == 1 else "colour"
+    return Card(
+        kind=problem.kind,
+        headline=headline.name,
+        greater_is_better=headline.greater_is_better,
+        confidence=confidence,
+        images=facts["images"],
+        data={
+            "digest": prepare.digest,
+            "size": f"{found['height_px']} x {found['width_px']} px in {colours}",
+            "splits": {split: examples[split] for split in _SPLITS},
+            "classes": len(problem.classes),
+            "strata": {
+                name: {split: counts[split].get(name, 0) for split in _SPLITS} for name in counts["train"]
+            },
+            "words": list(CLASSES if set(counts["train"]) <= set(problem.classes) else STRATA),
+        },
+        candidates=facts["candidates"],
+        strata={
+            row.condition: {name: _stratum(scores, name, headline.name, row.condition) for name in names}
+            for row in scores
+            if row.family == STRATUM
+        },
+        conditions=tuple(
+            {"name": item.name, "family": item.family, "unit": item.unit, "strengths": list(item.strengths)}
+            for item in evaluation.conditions
+        ),
+        contract=_read_contract(
+            quantize.path(facts["candidates"][DEPLOYED]["file"]), facts["candidates"][DEPLOYED]
+        ),
+        lineage={**dict(sorted(quantize.made_from.items())), "quantize": quantize.digest},
+        training={**quantize.facts.get("training", {}), **_describe_precision(quantize)},
+        plots=plots,
+    )
+
+
+def _describe_precision(quantize: Artifact) -> dict[str, Any]:
+    """Return the number format in which the quantized model computes, and the reason for it."""
+    found = quantize.facts.get("quantization", {})
+    return {DEPLOYED: {key: found[key] for key in ("precision", "why")}} if found else {}
+
+
+def _stratum(scores: Sequence[Score], candidate: str, headline: str, name: str) -> dict[str, float]:
+    row = pick(scores, candidate=candidate, metric=headline, family=STRATUM, condition=name, severity=0)
+    return {"value": row.value, "low": row.low, "high": row.high}
+
+
+def _read_contract(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the inputs, outputs and metadata that the deployed file declares."""
+    deployed = Deployed(path)
+
+    def describe(values: Sequence[Any]) -> list[dict[str, Any]]:
+        return [
+            {"name": item.name, "type": item.type, "shape": [str(size) for size in item.shape]}
+            for item in values
+        ]
+
+    return {
+        "file": path.name,
+        "digest": facts["digest"],
+        "inputs": describe(deployed.session.get_inputs()),
+        "outputs": describe(deployed.session.get_outputs()),
+        "metadata": dict(sorted(deployed.metadata.items())),
+    }
