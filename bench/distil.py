@@ -1,6 +1,6 @@
 """How much does distillation add to a student's accuracy, with 2, 3, 5 and 10 classes?
 
-    python bench/distil.py [--classes 2 3 5 10] [--seeds 3] [--images 1500] [--data ../shared/data]
+    python bench/distil.py [--classes 2 3 5 10] [--seeds 3] [--images 500] [--data ../shared/data]
         [--work data/distil]
 
 The images are those of CIFAR-10: `--images` training images per class, of the first classes in the list
@@ -45,7 +45,7 @@ prepare: {{height_px: 32, width_px: 32, validation_share: 0.1}}
 augment: {{balance: {{method: none}}}}
 train:
   ranks: 1
-  backbone: {{family: small-vgg, widths: [64, 128, 192], depths: [2, 2, 2]}}
+  backbone: {{family: small-vgg, widths: [32, 64, 96], depths: [2, 2, 2]}}
   views: {{flip: true, crop_px: 3}}
   fit: {{epochs: 30, batch_size: 128, optimizer: muon, lr: 0.05, momentum: 0.6, label_smoothing: 0.1,
          average_decay: 0.98}}
@@ -156,7 +156,7 @@ def main() -> None:
         "--classes", type=int, nargs="+", choices=range(2, 11), default=[2, 3, 5, 10], metavar="N"
     )
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--images", type=int, default=1500, help="training images per class")
+    parser.add_argument("--images", type=int, default=500, help="training images per class")
     options = parser.parse_args()
     if options.seeds < 1 or not 20 <= options.images <= 5000:
         parser.error("--seeds: at least 1; --images: 20 to 5000")

@@ -1,14 +1,19 @@
 """Small projects on generated images, one for each kind of problem, in a folder of the test."""
 
+import json
 import os
+import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 from temper import artifacts
-from temper.artifacts import Artifact
+from temper.artifacts import Artifact, digest_file
+from temper.ops.project import Project
 from temper.stages import BY_NAME, STAGES
 from temper.stages import run_stage as stage_runner
 
@@ -53,6 +58,39 @@ def make_project(
     )
     (folder / "params.yaml").write_text(text, encoding="utf-8")
     return folder
+
+
+def copy_project(origin: Path, target: Path) -> Path:
+    """Copy a project with all its results, so that the copy does not depend on the original.
+
+    MLflow stores absolute paths, in its database and its files; they become those of the copy. The target
+    must be as deep in the file system as the original, because dvc.lock contains relative paths.
+    """
+    shutil.copytree(origin, target, symlinks=True)
+    project = Project.at(target)
+    old, new = str(origin), str(target)
+    with closing(sqlite3.connect(project.database)) as database, database:
+        for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+            for _, column, kind, *_ in database.execute(f"PRAGMA table_info({table})").fetchall():
+                if kind.startswith(("VARCHAR", "TEXT")):
+                    change = f"UPDATE {table} SET {column} = replace({column}, ?, ?) WHERE {column} LIKE ?"
+                    database.execute(change, (f"{old}/", f"{new}/", f"%{old}/%"))
+    for name in ("MLmodel", "*.yaml", "*.json"):
+        for file in project.runs.rglob(name):
+            text = file.read_text(encoding="utf-8")
+            if f"{old}/" in text:
+                file.write_text(text.replace(f"{old}/", f"{new}/"), encoding="utf-8")
+    with closing(sqlite3.connect(project.database)) as database, database:
+        # The files have changed, so the digests that each version records must change too.
+        for version, listed in database.execute(
+            "SELECT version, value FROM model_version_tags WHERE key = 'files'"
+        ).fetchall():
+            where = "SELECT COALESCE(storage_location, source) FROM model_versions WHERE version = ?"
+            folder = Path(database.execute(where, (version,)).fetchone()[0].removeprefix("file://"))
+            digests = {name: digest_file(folder / name) for name in json.loads(listed)}
+            change = "UPDATE model_version_tags SET value = ? WHERE key = 'files' AND version = ?"
+            database.execute(change, (json.dumps(digests), version))
+    return target
 
 
 COMMANDS = {name: [sys.executable, "-m", "flows", name] for name in ("pipeline", "retrain", "schedule")} | {

@@ -2,15 +2,12 @@
 
 import json
 import shutil
-import sqlite3
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
-from temper.artifacts import digest_file
 from temper.ops import dvc
 from temper.ops.pipeline.summary import known_seconds
 from temper.ops.project import Project
@@ -18,7 +15,7 @@ from tests.faults import shim
 from tests.faults.plans import STAGE_NAMES, Start
 from tests.faults.runs import Run
 from tests.faults.verdict import facts
-from tests.project import make_project
+from tests.project import copy_project, make_project
 
 _EPOCHS = 16
 
@@ -88,11 +85,8 @@ def start_from(reference: Reference, folder: Path, start: Start) -> Project:
         folder.mkdir()
         shutil.copy(reference.project.folder / "params.yaml", folder)
         return Project.at(folder)
-    shutil.copytree(reference.project.folder, folder, symlinks=True)
-    project = Project.at(folder)
-    if start.tracking:
-        _move_tracking(project, reference.project)
-    else:
+    project = Project.at(copy_project(reference.project.folder, folder))
+    if not start.tracking:
         shutil.rmtree(project.runs)
     if not start.prefect:
         shutil.rmtree(project.prefect_home)
@@ -130,29 +124,3 @@ def _objects(cache: Path, digest: str) -> set[str]:
 
 def _object(cache: Path, digest: str) -> Path:
     return cache / "files" / "md5" / digest[:2] / digest[2:]
-
-
-def _move_tracking(project: Project, origin: Project) -> None:
-    """Replace the absolute paths that MLflow stores by those of the copy, in its database and files."""
-    old, new = str(origin.folder), str(project.folder)
-    with closing(sqlite3.connect(project.database)) as database, database:
-        for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
-            for _, column, kind, *_ in database.execute(f"PRAGMA table_info({table})").fetchall():
-                if kind.startswith(("VARCHAR", "TEXT")):
-                    change = f"UPDATE {table} SET {column} = replace({column}, ?, ?) WHERE {column} LIKE ?"
-                    database.execute(change, (f"{old}/", f"{new}/", f"%{old}/%"))
-    for name in ("MLmodel", "*.yaml", "*.json"):
-        for file in project.runs.rglob(name):
-            text = file.read_text(encoding="utf-8")
-            if f"{old}/" in text:
-                file.write_text(text.replace(f"{old}/", f"{new}/"), encoding="utf-8")
-    with closing(sqlite3.connect(project.database)) as database, database:
-        # The files have changed, so the digests that each version records must change too.
-        for version, listed in database.execute(
-            "SELECT version, value FROM model_version_tags WHERE key = 'files'"
-        ).fetchall():
-            where = "SELECT COALESCE(storage_location, source) FROM model_versions WHERE version = ?"
-            folder = Path(database.execute(where, (version,)).fetchone()[0].removeprefix("file://"))
-            digests = {name: digest_file(folder / name) for name in json.loads(listed)}
-            change = "UPDATE model_version_tags SET value = ? WHERE key = 'files' AND version = ?"
-            database.execute(change, (json.dumps(digests), version))

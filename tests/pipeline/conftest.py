@@ -1,23 +1,50 @@
-"""Set-up for the tests of whole pipelines."""
+"""Set-up for the tests of whole pipelines: what all workers share, and is made once."""
 
+import fcntl
 import os
+from pathlib import Path
 
 import pytest
 
 from temper.artifacts import write_atomically
+from tests.project import make_project, tell
+
+OUTPUT = "output"
+"""File beside the finished project with the output of its run."""
 
 
 @pytest.fixture(scope="session")
-def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers share."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.with_name("shared") if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session")
+def shared_cache(shared: Path) -> dict[str, str]:
     """Variables with which all toy projects share one DVC cache, so that equal stages run once.
 
     Use it where a project is only needed, not where its pipeline is tested.
     """
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    folder = folder / "dvc"
-    folder.mkdir(exist_ok=True)
+    folder = shared / "dvc"
+    folder.mkdir(parents=True, exist_ok=True)
     # Every worker writes the same file, while the projects of others may be reading it.
     write_atomically(folder / "config", f"[cache]\n    dir = {folder / 'cache'}\n")
     return {"DVC_GLOBAL_CONFIG_DIR": str(folder)}
+
+
+@pytest.fixture(scope="session")
+def finished(shared: Path) -> Path:
+    """A multiclass project with one completed run. No test changes it; see `project` for a copy.
+
+    The first worker that needs it runs the pipeline, and the others wait.
+    """
+    folder = shared / "finished" / "project"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    output = folder.with_name(OUTPUT)
+    with (folder.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not output.exists():
+            assert not folder.exists(), "the pipeline failed in another worker, whose test shows the reason"
+            write_atomically(output, tell(make_project(folder, "multiclass"), "pipeline"))
+    return folder

@@ -19,7 +19,8 @@ import pytest
 from temper.ops.project import MARK, Project
 from temper.ops.system import project_lock, subprocesses
 from temper.stages import STAGES
-from tests.project import COMMANDS, ROOT, make_project
+from tests.pipeline.conftest import OUTPUT
+from tests.project import COMMANDS, ROOT, copy_project, make_project
 
 STEPS = [*(stage.name for stage in STAGES), "measure", "register"]
 pytestmark = pytest.mark.slow
@@ -77,28 +78,18 @@ def prefect_runs(project: Path, table: str = "flow_run") -> list[tuple[str, str]
     )
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with one completed run."""
-    project = make_project(tmp_path_factory.mktemp("flow") / "project", "multiclass")
-    code, said, errors = run(project)
-    assert code == 0, said + errors
+@pytest.fixture
+def project(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished project that a test may damage."""
+    return copy_project(finished, tmp_path / "project")
+
+
+def test_what_a_run_says(finished: Path):
+    said = finished.with_name(OUTPUT).read_text()
     assert planned(said) == STEPS
     assert ran(said) == [stage.name for stage in STAGES]
     assert "version 1" in said
     assert "make ui" in said
-    return project
-
-
-@pytest.fixture
-def project(finished: Path, tmp_path: Path) -> Path:
-    """A copy of the finished project that a test may damage.
-
-    It is equally deep in the file system, so that paths in dvc.lock stay valid.
-    """
-    copy = tmp_path / "project"
-    shutil.copytree(finished, copy)
-    return copy
 
 
 def test_what_a_run_leaves(finished: Path):

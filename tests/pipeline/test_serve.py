@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from temper.ops.project import Project
-from tests.project import ROOT, free_port, make_project, tell
+from tests.project import ROOT, copy_project, free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.enable_socket]
 WAIT_S = 120
@@ -29,11 +29,10 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory, shared_cache: dict[str, str]) -> Project:
-    folder = make_project(tmp_path_factory.mktemp("serve") / "project", "multiclass")
+def project(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    folder = copy_project(finished, tmp_path_factory.mktemp("serve") / "project")
     with (folder / "params.yaml").open("a") as params:
         params.write("serve: {workers: 2}\n")
-    tell(folder, "pipeline", environment=shared_cache)
     return Project.at(folder)
 
 

@@ -193,18 +193,16 @@ def test_where_both_are_needed_it_waits_and_ends_with_the_same_bits(
     assert not (tmp_path / "second" / "artifacts" / "train").exists()
 
 
-def test_a_host_with_other_data_is_told_what_differs(
-    running: Callable[..., tuple[Host, Host]], hosts: Hosts, prepared: Path, tmp_path: Path
-):
-    shutil.copytree(prepared, tmp_path / "other")
+def test_a_host_with_other_data_is_told_what_differs(hosts: Hosts, prepared: Path, tmp_path: Path):
+    for name in ("first", "other"):
+        shutil.copytree(prepared, tmp_path / name)
     params = tmp_path / "other" / "params.yaml"
     params.write_text(params.read_text().replace("lr: 0.1", "lr: 0.2"))
-    first, second = running()
-    second.end()
-    third = Host(hosts.inside(hosts.second), tmp_path / "other", "join")
+    first = Host(hosts.inside(hosts.first), tmp_path / "first", "train")
+    other = Host(hosts.inside(hosts.second), tmp_path / "other", "join")
     try:
-        assert third.door.wait(timeout=240) == 2, third.said()
-        assert re.search(r"cannot take part in train of 10\.213\.7\.1.* params \(\w{12} here", third.said())
+        assert other.door.wait(timeout=240) == 2, other.said()
+        assert re.search(r"cannot take part in train of 10\.213\.7\.1.* params \(\w{12} here", other.said())
     finally:
-        third.end()
-    first.end()
+        other.end()
+        first.end()
