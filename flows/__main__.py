@@ -24,7 +24,7 @@ from temper.ops.pipeline.exit_status import OK, SKIPPED, STOPPED
 from temper.ops.prefect import flow_runner
 from temper.ops.prefect.flow_runner import FLOWS, PIPELINE, RETRAIN
 from temper.ops.project import Project
-from temper.ops.retraining import inbox, triggers, webhook
+from temper.ops.retraining import inbox, last_training, triggers, webhook
 from temper.ops.system import project_lock, signals
 from temper.parent_death import end_with_parent
 from temper.stages import BY_NAME
@@ -96,7 +96,7 @@ def run_schedule(project: Project) -> int:
 def record_result(project: Project, params: Params, registered: Registered) -> None:
     """Back up MLflow's database, record the images trained on, write the summary, and print it."""
     backup.save(project)
-    triggers.record_training(project)
+    last_training.record(project)
     _summarize(project, params, registered)
 
 

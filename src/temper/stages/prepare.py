@@ -209,6 +209,7 @@ def _write_rows(
         ),
         "group": table["group"],
         "digest": pa.array(survey.digests[kept], pa.binary()).cast(pa.string()),
+        "truth": pa.array(survey.truth.digests[kept], pa.binary()).cast(pa.string()),
     }
     write_table(path, columns)
 

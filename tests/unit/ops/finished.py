@@ -28,7 +28,8 @@ def make_finished(folder: Path, *, accuracy: float = SCORES["quantized"], width:
     (project.artifacts / "prepare").mkdir(parents=True)
     digests = [artifacts.digest_json(number)[:32] for number in range(12)]
     names = [f"image {number}" for number in range(12)]
-    rows = pa.table({"id": names, "digest": digests, "split": ["train"] * 8 + ["test"] * 4})
+    splits = ["train"] * 8 + ["test"] * 4
+    rows = pa.table({"id": names, "digest": digests, "split": splits, "truth": digests})
     pq.write_table(rows, project.artifacts / "prepare" / "rows.parquet")
     prepared = {"problem": {}, "examples": {"train": 8}, "counts": {"train": {"a": 4, "b": 4}}}
     prepared = _artifact(project, "prepare", prepared)

@@ -1,21 +1,16 @@
 """Decides whether to train again: compares the current data, code and parameters with the last training.
 
-The reason is given in one line. `.temper/retrain.json` stores the digests of the last training's images, so
-that new images can be counted.
+The reason is given in one line.
 """
 
 import time
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field, replace
 
-from temper import artifacts
 from temper.config import Params, RetrainParams
 from temper.ops.pipeline import plan
 from temper.ops.project import Project
-from temper.ops.retraining import drift_check
-
-FILE = "retrain.json"
+from temper.ops.retraining import drift_check, last_training
+from temper.ops.retraining.last_training import Differences
 
 
 @dataclass(frozen=True)
@@ -24,12 +19,10 @@ class Changes:
 
     stale: tuple[str, ...]
     """Stages that would run because they never ran or their code or parameters changed."""
-    new: int
-    """Number of examples in the current training split that the last training did not use."""
-    gone: int
-    """Number of examples that the last training used and that are no longer in the training split."""
     since_h: float | None
     """Hours since the last training; None if nothing was trained yet."""
+    data: Differences = field(default_factory=Differences)
+    """How the examples differ from those of the last training."""
     alarms: tuple[str, ...] = ()
     """Names of the drift tests that raised an alarm."""
 
@@ -52,7 +45,8 @@ def decide(news: Changes, params: RetrainParams, *, force: bool = False) -> Deci
     """
     if news.since_h is None:
         return Decision(True, "nothing was trained yet")
-    changed = bool(news.new or news.gone)
+    data = news.data
+    changed = bool(data.new or data.gone or data.relabelled or data.replaced or (force and data.other))
     drifted = f"drift in {', '.join(news.alarms)}" if news.alarms else ""
     advice = f" ({drifted}: for information only)" if drifted and not params.drift_trains else ""
     if not changed and not news.stale:
@@ -67,29 +61,21 @@ def decide(news: Changes, params: RetrainParams, *, force: bool = False) -> Deci
             f"{_describe(news)}, but the last training was {news.since_h:.1f} h ago and "
             f"retrain.cooldown_h = {params.cooldown_h:g}{advice}",
         )
-    if news.stale:
+    if news.stale or data.relabelled:
         return Decision(True, _describe(news))
     if drifted and params.drift_trains:
         return Decision(True, f"{_describe(news)}, {drifted}")
-    if news.new < params.min_new:
+    if data.new + data.replaced < params.min_new:
         return Decision(False, f"{_describe(news)}, fewer than retrain.min_new = {params.min_new}{advice}")
     return Decision(True, f"{_describe(news)}{advice}")
 
 
 def _describe(news: Changes) -> str:
-    parts = [f"{news.new} new examples"] if news.new or not news.stale else []
-    parts += [f"{news.gone} removed"] if news.gone else []
+    data = news.data
+    told = data.new or data.replaced or data.relabelled or data.gone or not news.stale
+    parts = [str(data)] if told else []
     parts += [f"changed stages: {', '.join(news.stale)}"] if news.stale else []
     return ", ".join(parts)
-
-
-def record_training(project: Project) -> None:
-    """Record the images on which the artifacts were trained; call it after their model was registered."""
-    prepared = artifacts.load("prepare", project.artifacts / "prepare", check_files=False)
-    trained = sorted(set(_digests(prepared.path("rows.parquet"), "train")))
-    artifacts.write_sealed(
-        project.hidden / FILE, {"prepare": prepared.digest, "time": time.time(), "trained": trained}
-    )
 
 
 def collect(project: Project, params: Params, steps: tuple[plan.Step, ...]) -> Changes:
@@ -100,24 +86,17 @@ def collect(project: Project, params: Params, steps: tuple[plan.Step, ...]) -> C
         params: Parameters of the project.
         steps: Plan of a run, made after `prepare` ran.
     """
-    try:
-        last: dict[str, Any] = artifacts.read_sealed(project.hidden / FILE)
-    except ValueError:
-        return Changes((), 0, 0, None)
-    prepared = artifacts.load("prepare", project.artifacts / "prepare", check_files=False)
-    now = (
-        set(_digests(prepared.path("rows.parquet"), "train"))
-        if prepared.digest != last["prepare"]
-        else set(last["trained"])
-    )
-    before = set(last["trained"])
+    found = last_training.compare(project)
+    if found is None:
+        return Changes((), None)
+    last, data = found
     # Stages that are stale only because of their data are left out: the digests show changes of the data.
     stale = tuple(
         step.name
         for step in steps
         if step.runs and any(reason.startswith(("params ", "code ", "never ran")) for reason in step.reasons)
     )
-    return Changes(stale, len(now - before), len(before - now), (time.time() - last["time"]) / 3600)
+    return Changes(stale, (time.time() - last) / 3600, data)
 
 
 def check_reasons(project: Project, params: Params, steps: tuple[plan.Step, ...], *, force: bool) -> Decision:
@@ -135,11 +114,3 @@ def check_reasons(project: Project, params: Params, steps: tuple[plan.Step, ...]
         collect(project, params, steps), alarms=() if isinstance(drift, str) else tuple(drift["alarms"])
     )
     return decide(found, params.retrain, force=force)
-
-
-def _digests(table: Path, split: str) -> list[str]:
-    import pyarrow.parquet as pq
-
-    found = pq.ParquetFile(table).read(columns=["split", "digest"])
-    pairs = zip(found["split"].to_pylist(), found["digest"].to_pylist(), strict=True)
-    return [digest for name, digest in pairs if name == split]
