@@ -18,6 +18,8 @@ from temper.stages import BY_NAME, STAGES
 from temper.stages import run_stage as stage_runner
 
 ROOT = Path(__file__).parents[1]
+OUTPUT = "output"
+"""File beside the finished project of `tests/pipeline` with the output of its run."""
 TEMPLATE = """
 project: toys-{kind}
 seed: 0

@@ -7,10 +7,7 @@ from pathlib import Path
 import pytest
 
 from temper.artifacts import write_atomically
-from tests.project import make_project, tell
-
-OUTPUT = "output"
-"""File beside the finished project with the output of its run."""
+from tests.project import OUTPUT, make_project, tell
 
 
 @pytest.fixture(scope="session")

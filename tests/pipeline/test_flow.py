@@ -19,8 +19,7 @@ import pytest
 from temper.ops.project import MARK, Project
 from temper.ops.system import project_lock, subprocesses
 from temper.stages import STAGES
-from tests.pipeline.conftest import OUTPUT
-from tests.project import COMMANDS, ROOT, copy_project, make_project
+from tests.project import COMMANDS, OUTPUT, ROOT, copy_project, make_project
 
 STEPS = [*(stage.name for stage in STAGES), "measure", "register"]
 pytestmark = pytest.mark.slow

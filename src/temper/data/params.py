@@ -60,6 +60,9 @@ class ImageFolder(Source):
     source: Literal["imagefolder"]
     folder: str
     """Path of the folder, relative to the project or absolute."""
+    splits: Literal["auto", "none"] = "auto"
+    """`auto`: folders called like splits (train, val, Testing, ...) that contain folders are splits. `none`:
+    the folders in `folder` are the classes, whatever they are called."""
 
     @property
     def origin(self) -> str | None:
@@ -69,7 +72,7 @@ class ImageFolder(Source):
 
 @dataclass(frozen=True, kw_only=True)
 class Table(Source):
-    """A CSV or Parquet file with a row per image: path, labels or mask, optionally split and group."""
+    """A CSV, TSV or Parquet file with a row per image: path, labels or mask, optionally split and group."""
 
     source: Literal["table"]
     file: str
@@ -78,7 +81,15 @@ class Table(Source):
     path: str = "path"
     """Name of the column with the paths of the images."""
     labels: str | None = "labels"
-    """Name of the column with the labels (several labels are joined by `;`), or null."""
+    """Name of the column with the labels, or null if `one_hot` or `mask` is set."""
+    joined_by: str | None = None
+    """Text that joins several labels in a cell. null: `;`, or `|`, `,` or a blank if the labels show it. A
+    text that does not occur keeps the cells whole."""
+    one_hot: tuple[str, ...] = ()
+    """Names of columns with 0 or 1, one per class, that take the place of `labels`."""
+    separator: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    """Character between the cells of a CSV file. null: a comma, or a semicolon, tab or `|` if only that gives
+    all lines equally many cells."""
     mask: str | None = None
     """Name of the column with the paths of the masks, or null."""
     split: str | None = None

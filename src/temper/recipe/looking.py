@@ -17,8 +17,10 @@ from PIL import Image
 
 from temper.data.images.reading import Store, Unreadable, open_plain
 from temper.data.params import ImageFolder, PrepareParams, Table
-from temper.data.sources import LISTED, table
+from temper.data.sources import LISTED
 from temper.data.sources.listing import Listing
+from temper.data.sources.table import find_one_hot
+from temper.data.sources.table_file import ENDINGS, read_columns
 from temper.problem import Problem, Row
 from temper.problems import dump
 from temper.problems.suggesting import suggest_problem
@@ -135,13 +137,15 @@ def _without_labels(problem: Problem, counts: Mapping[str, int]) -> dict[str, An
 
 
 def _name_source(data: Path) -> ImageFolder | Table:
-    if data.suffix.lower() in (".csv", ".parquet") and data.is_file():
+    if data.suffix.lower() in ENDINGS and data.is_file():
         return _name_columns(data)
-    rule = "a folder of class folders of images, or a .csv or .parquet table"
+    rule = "a folder of class folders of images, or a .csv, .tsv or .parquet table"
     if not data.exists():
         raise ValueError(f"FOLDER = {str(data)!r} does not exist; name {rule}")
     if data.is_file():
-        raise ValueError(f"FOLDER = {str(data)!r} is a file, but not a .csv or .parquet table; name {rule}")
+        raise ValueError(
+            f"FOLDER = {str(data)!r} is a file, but not a .csv, .tsv or .parquet table; name {rule}"
+        )
     return ImageFolder(source="imagefolder", folder=str(data.resolve()))
 
 
@@ -164,7 +168,8 @@ def seen_from(found: Findings, project: Path) -> Findings:
 
 def _name_columns(data: Path) -> Table:
     """Guess the content of each column from its name."""
-    header = list(table.read_columns(data))
+    cells = read_columns(data).cells
+    header = list(cells)
     by_name = {name.lower().strip(): name for name in reversed(header)}
     found = {
         key: next((by_name[name] for name in names if name in by_name), None)
@@ -175,7 +180,11 @@ def _name_columns(data: Path) -> Table:
             f"{data} has the columns {', '.join(header)}; none has a usual name for image paths: rename that "
             "column to `path`"
         )
-    if found["labels"] is None and found["mask"] is None:
+    used = {name for key, name in found.items() if key != "labels" and name is not None}
+    one_hot = tuple(name for name in find_one_hot(cells) if name not in used)
+    if len(one_hot) < 2 or found["labels"] is not None:
+        one_hot = ()
+    if found["labels"] is None and found["mask"] is None and not one_hot:
         raise ValueError(
             f"{data} has the columns {', '.join(header)}; none has a usual name for labels or masks: rename "
             "that column to `labels` or `mask`"
@@ -184,7 +193,11 @@ def _name_columns(data: Path) -> Table:
         source="table",
         file=str(data.resolve()),
         path=found["path"],
-        **{key: name for key, name in found.items() if key != "path"},
+        labels=found["labels"],
+        mask=found["mask"],
+        split=found["split"],
+        group=found["group"],
+        one_hot=one_hot,
     )
 
 

@@ -1,5 +1,6 @@
 """ingest: fetch the raw data and describe each image in a row. No image is decoded or changed."""
 
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 from temper.artifacts import Artifact, digest_file
 from temper.data.dataset.rows import FILE, write_rows
-from temper.data.sources import SOURCES
+from temper.data.sources import fetch
 
 
 def run(
@@ -18,9 +19,11 @@ def run(
 
     Returns:
         The source's name, the folder of the user that was read, the number of examples, the examples per
-        label and per official split, and the files' digests.
+        label and per official split, the files' digests, and remarks about what was guessed or left out.
     """
-    rows = SOURCES[params.ingest.source](params.ingest, project, out)
+    rows, remarks = fetch(params.ingest, project, out)
+    for remark in remarks:
+        print(f"ingest: {remark}", file=sys.stderr)
     files = {path.name: digest_file(path) for path in sorted(out.iterdir())}
     write_rows(rows, out / FILE)
     return {
@@ -30,4 +33,5 @@ def run(
         "labels": dict(sorted(Counter(label for row in rows for label in row.labels).items())),
         "splits": dict(sorted(Counter(row.split or "(none)" for row in rows).items())),
         "files": files,
+        "remarks": [remark.record() for remark in remarks],
     }

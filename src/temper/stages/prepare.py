@@ -25,8 +25,10 @@ from temper.data.disk import require_space
 from temper.data.images.encoded import FOLDER
 from temper.data.images.reading import Store
 from temper.data.params import PrepareParams
+from temper.data.sources.listing import Remark, remark_on
 from temper.problem import Facts, Problem
 from temper.problems import dump
+from temper.problems.classes import merged_labels
 
 _SHEET_COLUMNS = 12
 _SHEET_LINES = 40
@@ -43,8 +45,9 @@ def run(
     """
     ingest = inputs["ingest"]
     rows = read_rows(ingest.path(FILE))
+    problem: Problem = params.problem.bind(as_found(rows, ingest.facts["origin"]))
+    rows, remarks = _merge_spellings(rows, problem, ingest)
     named = as_found(rows, ingest.facts["origin"])
-    problem: Problem = params.problem.bind(named)
     _require_space(rows, ingest, params.prepare, out)
     with Store({name: ingest.path(name) for name in ingest.files}) as store:
         survey = look_over(rows, store, problem, params.prepare, work)
@@ -81,6 +84,7 @@ def run(
         rows=rows,
         dropped=dropped,
         sheet=sheet,
+        remarks=remarks,
     )
     for path in work.glob("*.npy"):
         path.unlink()
@@ -93,6 +97,14 @@ def run(
             sorted(Counter(_summary(i, reason, survey) for i, reason in dropped.items()).items())
         ),
     }
+
+
+def _merge_spellings(rows: Rows, problem: Problem, ingest: Artifact) -> tuple[Rows, list[Remark]]:
+    """Replace other spellings of classes; return the rows, and all remarks about the data so far."""
+    remarks = [Remark(**each) for each in ingest.facts["remarks"]]
+    merged = merged_labels(problem.classes, ingest.facts["labels"])
+    text = "labels are other spellings of a class in problem.classes"
+    return (rows.relabelled(merged) if merged else rows), [*remarks, *remark_on("converted", text, merged)]
 
 
 def _require_space(rows: Rows, ingest: Artifact, params: PrepareParams, out: Path) -> None:

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from temper.data.params import Digits, ImageFolder, Table, Toys
-from temper.data.sources import digits, imagefolder, table, toys
+from temper.data.sources import digits, fetch, toys
 from temper.problem import Row
 
 
@@ -26,7 +26,7 @@ def put(root: Path, *names: str) -> None:
 
 
 def from_folder(tmp_path: Path, out: Path) -> list[Row]:
-    return imagefolder.fetch(ImageFolder(source="imagefolder", folder="pics"), tmp_path, out)
+    return fetch(ImageFolder(source="imagefolder", folder="pics"), tmp_path, out)[0]
 
 
 def test_digits_keep_their_levels(tmp_path: Path, out: Path) -> None:
@@ -88,8 +88,14 @@ def test_a_class_may_be_called_train(tmp_path: Path, out: Path) -> None:
         (("a.jpg",), r"pics holds no class folders \(1 loose files\)"),
         (("cat/a", "dog/.hidden"), "the class folder .*dog is empty"),
         (("cat/a",), "pics holds one class only, 'cat'"),
-        (("train/cat/a", "train/dog/b", "extra/x"), "extra is beside train/, but is neither train"),
-        (("train/cat/a", "val/cat/b", "validation/cat/c"), "both validation/ and val/"),
+        (
+            ("train/cat/a", "train/dog/b", "extra/x"),
+            r"extra is beside train/, but is none of train \(training\), .*ingest.splits: none",
+        ),
+        (
+            ("train/cat/a", "val/cat/b", "validation/cat/c"),
+            "both val/ and validation/, which mean the same split",
+        ),
         (("test/cat/a", "val/cat/b"), "but no train/"),
     ],
 )
@@ -102,7 +108,7 @@ def test_folders_that_cannot_be_used(tmp_path: Path, out: Path, names: Sequence[
 def from_table(tmp_path: Path, out: Path, text: str, **params: str | None) -> list[Row]:
     put(tmp_path, "a.png", "b.png", "m.png")
     (tmp_path / "t.csv").write_text(text)
-    return table.fetch(Table(source="table", file="t.csv", **params), tmp_path, out)  # type: ignore[arg-type]
+    return fetch(Table(source="table", file="t.csv", **params), tmp_path, out)[0]  # type: ignore[arg-type]
 
 
 def test_a_csv_with_everything(tmp_path: Path, out: Path) -> None:
@@ -121,7 +127,7 @@ def test_a_parquet_with_lists_and_paths_that_climb(tmp_path: Path, out: Path) ->
     put(tmp_path, "a.png", "sub/x")
     columns = {"path": ["../a.png", str(tmp_path / "sub/x")], "labels": [["cat", "dog"], []]}
     pq.write_table(pa.table(columns), tmp_path / "sub/t.parquet")
-    rows = table.fetch(Table(source="table", file="sub/t.parquet"), tmp_path, out)
+    rows, _ = fetch(Table(source="table", file="sub/t.parquet"), tmp_path, out)
     assert [row.labels for row in rows] == [("cat", "dog"), ()]
     assert rows[0].path == "images.zip/_up/a.png"
     assert ".." not in rows[1].path
@@ -161,7 +167,7 @@ def test_tables_that_cannot_be_used(
 def test_files_that_are_no_table(tmp_path: Path, out: Path, name: str, message: str) -> None:
     put(tmp_path, "a.png")
     with pytest.raises(ValueError, match=message):
-        table.fetch(Table(source="table", file=name), tmp_path, out)
+        fetch(Table(source="table", file=name), tmp_path, out)
 
 
 @pytest.mark.parametrize("truth", ["class", "labels", "mask"])

@@ -115,7 +115,9 @@ def test_what_is_refused(tmp_path: Path):
     ):
         inspect_data(tmp_path / "nowhere")
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(ValueError, match=r"FOLDER = '.*notes\.txt' is a file, .*\.csv or \.parquet table"):
+    with pytest.raises(
+        ValueError, match=r"FOLDER = '.*notes\.txt' is a file, .*\.csv, \.tsv or \.parquet table"
+    ):
         inspect_data(tmp_path / "notes.txt")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="holds no class folders"):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
+from temper.data.sources.listing import Remark
 from temper.problem import Facts, Row
 
 DROPPED = "dropped.csv"
@@ -40,8 +41,9 @@ def write_report(
     rows: Sequence[Row],
     dropped: Mapping[int, str],
     sheet: Path,
+    remarks: Sequence[Remark] = (),
 ) -> None:
-    """Write the counts per split and class, the sheet of images and the list of dropped images."""
+    """Write what was decided without asking, the counts, the sheet of images and the dropped images."""
     splits = list(counts)
     header = ["class", *splits, "all"]
     names = list(counts[splits[0]])
@@ -57,6 +59,8 @@ def write_report(
         "<h1>Data report</h1>",
         f"<p>{sum(examples.values()):,} images, {facts.width_px} by {facts.height_px} px, {colour}. "
         f"Pixels of the training split (mean ± standard deviation per channel, 0..255): {means}.</p>",
+        "<h2>Guessed, left out, converted</h2>",
+        *_remarks(remarks, len(dropped)),
         "<h2>Counts</h2>",
         _table(header, lines),
         "<h2>Images</h2>",
@@ -70,6 +74,23 @@ def write_report(
         f"<style>{_STYLE}</style>"
     )
     path.write_text(page + "\n".join(parts) + "</html>\n", encoding="utf-8")
+
+
+def _remarks(remarks: Sequence[Remark], dropped: int) -> list[str]:
+    lines: list[list[str | int]] = [
+        [
+            each.kind,
+            each.text,
+            each.count or "all",
+            ", ".join(each.names) + (", ..." if each.count > len(each.names) else ""),
+        ]
+        for each in remarks
+    ]
+    if dropped:
+        lines.append(["left out", "images that cannot be used or occur twice, listed below", dropped, ""])
+    if not lines:
+        return ["<p>Nothing: every file was read as it is.</p>"]
+    return [_table(["", "what", "files", "names"], lines)]
 
 
 def _dropped(rows: Sequence[Row], dropped: Mapping[int, str]) -> list[str]:

@@ -1,6 +1,6 @@
 """The table of examples that ingest writes: one row per image, before anything is decoded."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path, PurePosixPath
 from typing import Any, final, overload
@@ -61,6 +61,19 @@ class Rows(Sequence[Row]):
         if len(chosen) == len(self) and (chosen == np.arange(len(self))).all():
             return self
         return Rows(self.table.take(chosen), self._origin)
+
+    def relabelled(self, names: Mapping[str, str]) -> "Rows":
+        """Return the rows with some labels replaced: old name -> new name."""
+        import pyarrow as pa
+
+        labels = [
+            list(dict.fromkeys(names.get(label, label) for label in each))
+            for each in self.table["labels"].to_pylist()
+        ]
+        place = self.table.schema.get_field_index("labels")
+        return Rows(
+            self.table.set_column(place, "labels", pa.array(labels, pa.list_(pa.string()))), self._origin
+        )
 
 
 def write_rows(rows: Sequence[Row], path: Path) -> None:

@@ -16,7 +16,7 @@ from temper.data.dataset.write_encoded import keep_encoded
 from temper.data.images.encoded import FOLDER, Encoded
 from temper.data.images.reading import Store
 from temper.data.params import AnySource, FashionMnist, PrepareParams, Toys
-from temper.data.sources import LISTED, SOURCES
+from temper.data.sources import LISTED, MADE
 from temper.data.sources.fashion_mnist import CLASSES
 from temper.problem import Facts, Problem, Row
 
@@ -104,7 +104,7 @@ def _open(source: AnySource, project: Path, work: Path, count: int) -> tuple[Seq
         rows: Sequence[Row] = _draw_noise(count, raw)
     else:
         few = replace(source, count=max(20, count)) if isinstance(source, Toys) else source
-        fetch: Callable[..., list[Row]] = SOURCES[source.source]
+        fetch: Callable[..., list[Row]] = MADE[source.source]
         rows = fetch(few, project, raw)
     return rows, Store({path.name: path for path in raw.iterdir()})
 

@@ -1,27 +1,41 @@
-"""The sources of images, one file per source. Each has a function `fetch(params, project, out) -> list[Row]`.
+"""The sources of images, one file per source.
 
-A source writes a few unmodified raw files to `out`, and describes each image by a row. It does not decode
-images: prepare finds out whether an image is usable.
+A source that reads the user's files has a function `list_rows(params, project) -> Listing`; the files are
+then stored byte for byte in one archive. A source that makes or fetches its data has a function
+`fetch(params, project, out) -> list[Row]`, which writes a few raw files to `out`. No source decodes images:
+prepare finds out whether an image is usable.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from temper.data.images.zip_archive import NAME, write_archive
 from temper.data.sources import digits, fashion_mnist, imagefolder, table, toys
-from temper.data.sources.listing import Listing
+from temper.data.sources.listing import Listing, Remark
 from temper.problem import Row
 
-SOURCES: dict[str, Callable[[Any, Path, Path], list[Row]]] = {
+MADE: dict[str, Callable[[Any, Path, Path], list[Row]]] = {
     "fashion-mnist": fashion_mnist.fetch,
     "digits": digits.fetch,
-    "imagefolder": imagefolder.fetch,
-    "table": table.fetch,
     "toys": toys.fetch,
 }
-"""`source` in params.yaml -> function that fetches the data."""
+"""`source` in params.yaml -> function that makes or fetches the data."""
 LISTED: dict[str, Callable[[Any, Path], Listing]] = {
     "imagefolder": imagefolder.list_rows,
     "table": table.list_rows,
 }
 """`source` in params.yaml -> function that lists the user's files without copying them."""
+
+
+def fetch(params: Any, project: Path, out: Path) -> tuple[list[Row], Sequence[Remark]]:
+    """Write the raw files of a source to `out`; return its rows, and remarks about them.
+
+    Raises:
+        ValueError: If the data cannot be read; names the file and the way out.
+    """
+    if params.source in MADE:
+        return MADE[params.source](params, project, out), ()
+    listing = LISTED[params.source](params, project)
+    write_archive(listing.names, listing.find, out / NAME)
+    return listing.rows, listing.remarks

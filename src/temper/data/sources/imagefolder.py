@@ -1,35 +1,61 @@
-"""A folder with a subfolder of images per class, optionally below `train/`, `validation/` and `test/`.
+"""A folder with a subfolder of images per class, optionally below folders that are splits.
 
-`val/` means the same as `validation/`.
-
-Every regular file in a class folder is used, at any depth, except hidden files and folders. The files are
-stored byte for byte in one archive. prepare finds out whether they are images.
+Every file in a class folder is used, at any depth, except hidden files and the litter of systems. Links are
+followed. The files are stored byte for byte in one archive. prepare finds out whether they are images.
 """
 
-import os
-from collections.abc import Iterator
+import unicodedata
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from temper.data.images.zip_archive import NAME, write_archive
+from temper.data.images.zip_archive import NAME
 from temper.data.params import ImageFolder
-from temper.data.sources.listing import Listing
+from temper.data.sources.listing import Listing, Remark, remark_on
+from temper.data.sources.litter import is_litter
+from temper.data.sources.split_names import SPELLINGS, split_of
+from temper.data.sources.walk import Walk, list_files
 from temper.problem import Row
 
-SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
+_IMAGES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff"}
+    | {".webp", ".avif", ".heic", ".jp2", ".pgm", ".ppm", ".mpo"}
+)
+"""Endings by which a file beside folders is taken for an image."""
 
 
-def fetch(params: ImageFolder, project: Path, out: Path) -> list[Row]:
-    """Write `images.zip`; raise the errors of `list_rows`."""
-    listing = list_rows(params, project)
-    write_archive(listing.names, listing.find, out / NAME)
-    return listing.rows
+@dataclass
+class _Found:
+    """What was found below the user's folder."""
+
+    root: Path
+    walk: Walk = field(default_factory=Walk)
+    """All class folders, with names relative to the root."""
+    strays: list[str] = field(default_factory=list)
+    """Files beside class folders, and folders without any file beside splits."""
+    spellings: list[str] = field(default_factory=list)
+    """Names of folders that were taken for splits."""
+
+    def name(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
+
+    def remarks(self) -> tuple[Remark, ...]:
+        return (
+            *remark_on(
+                "guessed",
+                "folders are splits, not classes; ingest.splits: none makes them classes",
+                self.spellings,
+            ),
+            *remark_on("left out", "files or folders beside the class folders", self.strays),
+            *self.walk.remarks(),
+        )
 
 
 def list_rows(params: ImageFolder, project: Path) -> Listing:
     """List the images; only the names in the folder are read.
 
     Raises:
-        ValueError: If the folder is missing, has no class folders or only one, or a class folder is empty.
+        ValueError: If the folder is missing or contains the project, has no class folders or only one, or
+            class folders are empty.
     """
     root = project / params.folder
     if not root.is_dir():
@@ -38,77 +64,117 @@ def list_rows(params: ImageFolder, project: Path) -> Listing:
             f"ingest.folder = {params.folder!r}: {root} {state}; "
             "name a folder with one subfolder of images per class"
         )
-    rows = []
-    for split, folder in _splits(root):
-        for kind, names in _classes(root, folder):
-            labels, place = (kind.name,), kind.relative_to(root).as_posix()
+    if project.resolve().is_relative_to(root.resolve()) and project != Path():
+        raise ValueError(
+            f"ingest.folder = {params.folder!r}: {root.resolve()} contains the project's own files; move the "
+            "class folders into a folder of their own and name that"
+        )
+    found, rows = _Found(root), []
+    for split, folder in _splits(found, params.splits == "auto"):
+        for kind, names in _classes(found, folder):
+            place, label = found.name(kind), unicodedata.normalize("NFC", kind.name)
             for name in names:
-                rows.append(Row(f"{place}/{name}", f"{NAME}/{place}/{name}", labels=labels, split=split))
+                rows.append(Row(f"{place}/{name}", f"{NAME}/{place}/{name}", labels=(label,), split=split))
     classes = sorted({label for row in rows for label in row.labels})
     if len(classes) == 1:
         raise ValueError(
             f"{root} holds one class only, {classes[0]!r}; add a folder with images of another class"
         )
-    return Listing(rows, [row.id for row in rows], root.joinpath)
+    return Listing(rows, [row.id for row in rows], root.joinpath, found.remarks())
 
 
-def _splits(root: Path) -> list[tuple[str | None, Path]]:
+def _splits(found: _Found, guess: bool) -> list[tuple[str | None, Path]]:
     """Return the folders that contain class folders, each with the split that it fixes."""
-    children = _folders(root)
-    # A class may also be called `train`: a folder is a split only if it contains folders and no files.
-    split = [child for child in children if child.name in SPLITS and _folders(child) and not _files(child)]
+    root, children = found.root, _folders(found.root)
+    split = [child for child in children if guess and split_of(child.name) and _folders(child)]
+    if len(split) == 1 and _images(split[0]):
+        split = []  # A class may also be called `train`.
     if not split:
+        if guess:
+            _refuse_equal_folders(root, children)
         return [(None, root)]
     for child in children:
         if child not in split:
-            reason = (
-                "holds no class folders"
-                if child.name in SPLITS
-                else "is neither train, validation (val) nor test"
+            if split_of(child.name) is None and not list_files(str(child)).files:
+                found.strays.append(found.name(child))
+                continue
+            reason = "holds no class folders" if split_of(child.name) else f"is none of {SPELLINGS}"
+            raise ValueError(
+                f"{child} is beside {split[0].name}/, but {reason}; move or remove it, or set "
+                "ingest.splits: none if these folders are classes"
             )
-            raise ValueError(f"{child} is beside {split[0].name}/, but {reason}; move or remove it")
-    named = [SPLITS[child.name] for child in split]
-    if len(set(named)) < len(named):
-        raise ValueError(f"{root} has both validation/ and val/; remove one of them")
+    named = [str(split_of(child.name)) for child in split]
+    for name in named:
+        if named.count(name) > 1:
+            same = " and ".join(f"{child.name}/" for child in split if split_of(child.name) == name)
+            raise ValueError(
+                f"{root} has both {same}, which mean the same split; remove or merge one of them"
+            )
     if "train" not in named:
         raise ValueError(f"{root} has {', '.join(child.name for child in split)}, but no train/; add it")
-    return [(SPLITS[child.name], child) for child in split]
+    found.spellings += [child.name for child in split if child.name not in ("train", "validation", "test")]
+    found.strays += [found.name(path) for path in _files(root)]
+    return list(zip(named, split, strict=True))
 
 
-def _classes(root: Path, folder: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Yield the class folders, each with the names of its images."""
-    kinds = _folders(folder)
-    if not kinds:
-        found = len(_files(folder))
+def _refuse_equal_folders(root: Path, children: list[Path]) -> None:
+    """Refuse folders that look like splits with unusual names: they contain equal subfolders.
+
+    Raises:
+        ValueError: Names the folders and the way out.
+    """
+    inner = [{folder.name for folder in _folders(child)} for child in children if not _images(child)]
+    if len(children) < 2 or len(inner) < len(children):
+        return
+    common = set.intersection(*inner)
+    if len(common) > 1 and all(len(common) >= len(names) / 2 for names in inner):
+        listed = ", ".join(child.name for child in children[:4])
+        equal = ", ".join(sorted(common)[:4])
         raise ValueError(
-            f"{folder} holds no class folders ({found} loose files); "
+            f"the folders of {root} ({listed}) contain equal subfolders ({equal}), so they are no classes; "
+            f"splits must be called {SPELLINGS}: rename or merge them. If they are classes, set "
+            "ingest.splits: none"
+        )
+
+
+def _classes(found: _Found, folder: Path) -> list[tuple[Path, list[str]]]:
+    """Return the class folders, each with the names of its images."""
+    kinds, strays = _folders(folder), _files(folder)
+    if not kinds:
+        raise ValueError(
+            f"{folder} holds no class folders ({len(strays)} loose files); "
             "sort the images into one folder per class, named after the class"
         )
+    found.strays += [found.name(path) for path in strays]
+    classes, empty = [], []
+    for path in folder.iterdir():
+        if is_litter(path.name, folder=path.is_dir()):
+            found.walk.litter.append(found.name(path))
+        elif path.is_symlink() and not path.exists():
+            found.walk.broken.append(found.name(path))
     for kind in kinds:
-        names = _images(kind)
-        if not names:
-            raise ValueError(
-                f"the class folder {kind} is empty; put images of {kind.name!r} into it or remove it"
-            )
-        yield kind, names
-
-
-def _images(folder: Path) -> list[str]:
-    """Return the names of all files at any depth, relative to the folder, sorted by their path parts."""
-    found = []
-    for place, inner, files in os.walk(folder):
-        inner[:] = [name for name in inner if not name.startswith(".")]
-        prefix = "" if place == str(folder) else f"{Path(place).relative_to(folder).as_posix()}/"
-        found += [prefix + name for name in files if not name.startswith(".")]
-    return sorted(
-        (name for name in found if os.path.isfile(f"{folder}/{name}")),  # noqa: PTH113
-        key=lambda name: name.split("/"),
-    )
+        walk = list_files(str(kind))
+        found.walk.add(walk, found.name(kind))
+        if walk.files:
+            classes.append((kind, walk.files))
+        else:
+            empty.append(kind)
+    if empty:
+        which = f"the class folder {empty[0]} is" if len(empty) == 1 else f"{len(empty)} class folders are"
+        names = "" if len(empty) == 1 else f" ({', '.join(str(path) for path in empty[:30])})"
+        raise ValueError(f"{which} empty{names}; put images into it or remove it")
+    return classes
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(
+        path for path in folder.iterdir() if path.is_dir() and not is_litter(path.name, folder=True)
+    )
 
 
 def _files(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+    return sorted(path for path in folder.iterdir() if path.is_file() and not is_litter(path.name))
+
+
+def _images(folder: Path) -> list[Path]:
+    return [path for path in _files(folder) if path.suffix.lower() in _IMAGES]

@@ -1,28 +1,26 @@
-"""A CSV or Parquet file with a row per image: its path, labels or mask, optionally split and group.
+"""A CSV, TSV or Parquet file with a row per image: its path, labels or mask, optionally split and group.
 
-Paths are relative to the table's folder. Several labels are joined by `;`, or are lists in Parquet. Every
-file that the table names must exist. Images and masks are stored byte for byte in one archive.
+Paths are relative to the table's folder. Every file that the table names must exist. Images and masks are
+stored byte for byte in one archive.
 """
 
-import csv
 import difflib
+import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from temper.data.images.zip_archive import NAME, write_archive
+from temper.data.images.zip_archive import NAME
 from temper.data.params import Table
-from temper.data.sources.listing import Listing
+from temper.data.sources.joined_labels import USUAL, find_joint
+from temper.data.sources.listing import Listing, Remark, remark_on
+from temper.data.sources.split_names import SPELLINGS, split_of
+from temper.data.sources.table_file import read_columns
 from temper.problem import Row
 
-SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
-
-
-def fetch(params: Table, project: Path, out: Path) -> list[Row]:
-    """Write `images.zip`, masks included; raise the errors of `list_rows`."""
-    listing = list_rows(params, project)
-    write_archive(listing.names, listing.find, out / NAME)
-    return listing.rows
+_KEYS = ("path", "labels", "mask", "split", "group")
+_YES, _NO = frozenset({"1", "1.0", "true", "yes"}), frozenset({"0", "0.0", "false", "no", "", "none", "nan"})
 
 
 def list_rows(params: Table, project: Path) -> Listing:
@@ -35,101 +33,192 @@ def list_rows(params: Table, project: Path) -> Listing:
     file = project / params.file
     if not file.is_file():
         raise ValueError(
-            f"ingest.file = {params.file!r}: {file} does not exist; set it to a .csv or .parquet file"
+            f"ingest.file = {params.file!r}: {file} does not exist; set it to a .csv, .tsv or .parquet file"
         )
-    if params.labels is None and params.mask is None:
+    table = read_columns(file, params.separator)
+    names = {key: getattr(params, key) for key in _KEYS}
+    if params.one_hot and names["labels"] not in table.cells:
+        names["labels"] = None
+    if params.one_hot and names["labels"] is not None:
+        raise ValueError(
+            f"ingest.labels = {names['labels']!r} and ingest.one_hot are both set; set one of them to null"
+        )
+    if names["labels"] is None and names["mask"] is None and not params.one_hot:
         raise ValueError("ingest.labels and ingest.mask are both null; set one to the column with the truth")
-    table = read_columns(file)
-    for key in ("path", "labels", "mask", "split", "group"):
-        _require_column(params.file, key, getattr(params, key), list(table))
-    files: dict[str, Path] = {}
-    rows = []
-    for number in range(len(next(iter(table.values())))):
-        cells = {
-            key: table[name][number]
-            for key in ("path", "labels", "mask", "split", "group")
-            if (name := getattr(params, key))
-        }
-        rows.append(_row(cells, f"{params.file} row {number + 1}", file.parent, files))
-    _check(rows, files, params.file)
-    return Listing(rows, list(files), files.__getitem__)
-
-
-def read_columns(file: Path) -> dict[str, list[Any]]:
-    """Read the table as columns.
-
-    Raises:
-        ValueError: If the file is not CSV or Parquet, or has no rows.
-    """
-    if file.suffix.lower() == ".parquet":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            columns: dict[str, list[Any]] = pq.read_table(file).to_pydict()
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"{file} is not a Parquet file: {error}") from error
-    elif file.suffix.lower() == ".csv":
-        try:
-            with file.open(encoding="utf-8-sig", newline="") as stream:
-                lines = [line for line in csv.reader(stream, strict=True) if line]
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise ValueError(f"{file} is not a CSV file in UTF-8: {error}") from error
-        header = lines[0] if lines else []
-        for number, line in enumerate(lines[1:], 1):
-            if len(line) != len(header):
-                raise ValueError(
-                    f"{file} row {number} has {len(line)} cells, but the header has {len(header)}; correct it"
-                )
-        columns = {name.strip(): [line[i] for line in lines[1:]] for i, name in enumerate(header)}
-    else:
-        raise ValueError(
-            f"ingest.file = {file.name!r} ends in {file.suffix!r}; a table must be a .csv or .parquet file"
-        )
-    if not columns or not next(iter(columns.values())):
-        raise ValueError(f"{file} has no rows; a table needs a header and one row per image")
-    return columns
-
-
-def _require_column(file: str, key: str, name: str | None, found: Sequence[str]) -> None:
-    if name is None or name in found:
-        return
-    near = difflib.get_close_matches(name, found, n=1, cutoff=0.4)
-    hint = f"the nearest is {near[0]!r}" if near else f"it has {', '.join(found)}"
-    way = f"set ingest.{key}" + ("" if key == "path" else " (null for none)")
-    raise ValueError(f"{file} has no column {name!r} for ingest.{key}; {hint}; {way}")
-
-
-def _row(cells: dict[str, Any], where: str, root: Path, files: dict[str, Path]) -> Row:
-    """Make a row, and add the files that it names to `files`, under their names in the archive."""
-    path, mask = _text(cells["path"]), _text(cells.get("mask"))
-    if not path:
-        raise ValueError(f"{where} has no path; fill it in or remove the row")
-    if "mask" in cells and not mask:
-        raise ValueError(f"{where} ({path}) has no mask; fill it in or remove the row")
-    split = _text(cells.get("split"))
-    if split and split not in SPLITS:
-        near = difflib.get_close_matches(split, list(SPLITS), n=1, cutoff=0.4)
-        hint = f" (the nearest is {near[0]!r})" if near else ""
-        raise ValueError(
-            f"{where} has split {split!r}{hint}; write train, validation (or val) or test, or leave it empty"
-        )
-    for name in (path, mask):
-        if name:
-            files[_member(name)] = root / name
-    return Row(
-        id=path,
-        path=f"{NAME}/{_member(path)}",
-        labels=_labels(cells.get("labels")),
-        mask=f"{NAME}/{_member(mask)}" if mask else None,
-        split=SPLITS[split] if split else None,
-        group=_text(cells.get("group")) or None,
+    for key, name in names.items():
+        _require_column(params.file, key, name, table.cells)
+    for name in params.one_hot:
+        _require_column(params.file, "one_hot", name, table.cells)
+    reader = _Reader(params, file, {key: table.cells[name] for key, name in names.items() if name})
+    reader.one_hot = {name: table.cells[name] for name in params.one_hot}
+    rows = [reader.row(number) for number in range(len(next(iter(table.cells.values()))))]
+    reader.files.check(params.file)
+    return Listing(
+        rows,
+        list(reader.files.found),
+        reader.files.found.__getitem__,
+        (*table.remarks, *reader.remarks()),
     )
 
 
-def _labels(cell: Any) -> tuple[str, ...]:
-    values = cell if isinstance(cell, list) else _text(cell).split(";")
-    return tuple(dict.fromkeys(text for value in values if (text := _text(value))))
+@dataclass
+class _Files:
+    """The files that a table names, under names of their own in the archive."""
+
+    root: Path
+    found: dict[str, Path] = field(default_factory=dict)
+    """Name in the archive -> path of the file."""
+    converted: list[str] = field(default_factory=list)
+    """Paths that were written otherwise than the files are called."""
+    missing: list[Path] = field(default_factory=list)
+    _members: dict[str, str] = field(default_factory=dict)
+    _listed: dict[Path, dict[str, str]] = field(default_factory=dict)
+
+    def add(self, path: str) -> str:
+        """Add the file of a path; return its name in the archive. Equal files have equal names."""
+        file = self._locate(path)
+        key = str(file.resolve()) if ".." in file.parts else str(file)
+        if key not in self._members:
+            member = _member(path)
+            while member in self.found:
+                member = f"_{member}"
+            self._members[key], self.found[member] = member, file
+        return self._members[key]
+
+    def _locate(self, path: str) -> Path:
+        """Find a file, also if Windows or another form of Unicode wrote its path."""
+        file = self.root / path
+        if file.is_file():
+            return file
+        for other in dict.fromkeys((path.replace("\\", "/"), path)):
+            place = self.root / other
+            if place.is_file():
+                self.converted.append(path)
+                return place
+            if name := self._names(place.parent).get(unicodedata.normalize("NFC", place.name)):
+                self.converted.append(path)
+                return place.with_name(name)
+        self.missing.append(file)
+        return file
+
+    def _names(self, folder: Path) -> dict[str, str]:
+        """Return the names in a folder by their composed form (NFC)."""
+        if folder not in self._listed:
+            names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+            self._listed[folder] = {unicodedata.normalize("NFC", name): name for name in names}
+        return self._listed[folder]
+
+    def check(self, table: str) -> None:
+        """Check that all files exist.
+
+        Raises:
+            ValueError: Names the first missing ones.
+        """
+        if self.missing:
+            listed = ", ".join(str(file) for file in self.missing[:5])
+            more = ", ..." if len(self.missing) > 5 else ""
+            raise ValueError(
+                f"{table}: these files do not exist ({len(self.missing)} in all): {listed}{more}; "
+                "paths are relative to the table's folder"
+            )
+
+
+class _Reader:
+    """Makes rows of a table's cells."""
+
+    def __init__(self, params: Table, file: Path, cells: dict[str, list[Any]]) -> None:
+        self.files, self.one_hot = _Files(file.parent), dict[str, list[Any]]()
+        self._table, self._cells, self._seen = params.file, cells, set[str]()
+        self._joint = params.joined_by
+        self._guessed = ""
+        if self._joint is None:
+            texts = [_text(cell) for cell in cells.get("labels", []) if not isinstance(cell, list)]
+            self._guessed = find_joint(texts) or ""
+            self._joint = self._guessed or USUAL
+
+    def row(self, number: int) -> Row:
+        """Make the row with a number, and add the files that it names."""
+        cells = {key: column[number] for key, column in self._cells.items()}
+        where, path, mask = f"{self._table} row {number + 1}", _text(cells["path"]), _text(cells.get("mask"))
+        if not path:
+            raise ValueError(f"{where} has no path; fill it in or remove the row")
+        if "mask" in cells and not mask:
+            raise ValueError(f"{where} ({path}) has no mask; fill it in or remove the row")
+        split = _text(cells.get("split"))
+        if split and split_of(split) is None:
+            near = difflib.get_close_matches(split.lower(), ["train", "validation", "test"], n=1, cutoff=0.4)
+            hint = f" (the nearest is {near[0]!r})" if near else ""
+            raise ValueError(f"{where} has split {split!r}{hint}; write {SPELLINGS}, or leave it empty")
+        member = self.files.add(path)
+        if member in self._seen:
+            raise ValueError(
+                f"{where} lists {path} a second time; "
+                "write one row per image, with several labels joined by `;`"
+            )
+        self._seen.add(member)
+        return Row(
+            id=path,
+            path=f"{NAME}/{member}",
+            labels=self._labels(cells, number, f"{where} ({path})"),
+            mask=f"{NAME}/{self.files.add(mask)}" if mask else None,
+            split=split_of(split) if split else None,
+            group=_text(cells.get("group")) or None,
+        )
+
+    def _labels(self, cells: dict[str, Any], number: int, where: str) -> tuple[str, ...]:
+        if self.one_hot:
+            return tuple(
+                unicodedata.normalize("NFC", name)
+                for name, column in self.one_hot.items()
+                if _is_set(column[number], where, name)
+            )
+        cell = cells.get("labels")
+        values: Sequence[Any] = cell if isinstance(cell, list) else _text(cell).split(self._joint)
+        texts = (unicodedata.normalize("NFC", _text(value)) for value in values)
+        return tuple(dict.fromkeys(text for text in texts if text))
+
+    def remarks(self) -> list[Remark]:
+        """Return what was guessed and converted."""
+        found = []
+        if self._guessed:
+            shown = {" ": "a blank", ",": "a comma"}.get(self._guessed, f"`{self._guessed}`")
+            found.append(
+                Remark("guessed", f"{shown} joins several labels; ingest.joined_by decides otherwise")
+            )
+        text = "paths written for Windows or in another form of Unicode"
+        return [*found, *remark_on("converted", text, dict.fromkeys(self.files.converted))]
+
+
+def _require_column(file: str, key: str, name: str | None, cells: dict[str, list[Any]]) -> None:
+    if name is None or name in cells:
+        return
+    if key == "labels" and len(flags := find_one_hot(cells)) > 1:
+        hint = (
+            f"the columns {', '.join(flags[:6])} hold 0 and 1; set ingest.one_hot to those that are classes"
+        )
+        raise ValueError(f"{file} has no column {name!r} for ingest.labels; {hint}")
+    near = difflib.get_close_matches(name, list(cells), n=1, cutoff=0.4)
+    hint = f"the nearest is {near[0]!r}" if near else f"it has {', '.join(cells)}"
+    way = f"set ingest.{key}" + ("" if key in ("path", "one_hot") else " (null for none)")
+    raise ValueError(f"{file} has no column {name!r} for ingest.{key}; {hint}; {way}")
+
+
+def find_one_hot(cells: dict[str, list[Any]]) -> list[str]:
+    """Return the names of the columns that contain 0 and 1 only, and both."""
+    wanted = {"0", "1"}
+    return [name for name, column in cells.items() if {_flag(cell) for cell in column} == wanted]
+
+
+def _flag(cell: Any) -> str:
+    text = str(int(cell)) if isinstance(cell, bool) else _text(cell).lower()
+    return {"1.0": "1", "0.0": "0", "true": "1", "false": "0"}.get(text, text)
+
+
+def _is_set(cell: Any, where: str, name: str) -> bool:
+    text = _text(cell).lower()
+    if text in _YES or text in _NO:
+        return text in _YES
+    raise ValueError(f"{where} has {text!r} in the column {name!r} of ingest.one_hot; write 0 or 1")
 
 
 def _text(cell: Any) -> str:
@@ -140,21 +229,3 @@ def _member(path: str) -> str:
     """Return the name inside the archive for a path; it never points outside the archive."""
     parts = PurePosixPath(path.replace("\\", "/")).parts
     return "/".join("_up" if part == ".." else part for part in parts if part != "/")
-
-
-def _check(rows: Sequence[Row], files: dict[str, Path], table: str) -> None:
-    seen: set[str] = set()
-    for number, row in enumerate(rows, 1):
-        if row.path in seen:
-            raise ValueError(
-                f"{table} row {number} lists {row.id} a second time; "
-                "write one row per image, with several labels joined by `;`"
-            )
-        seen.add(row.path)
-    missing = [file for file in files.values() if not file.is_file()]
-    if missing:
-        listed = ", ".join(str(file) for file in missing[:5]) + (", ..." if len(missing) > 5 else "")
-        raise ValueError(
-            f"{table}: these files do not exist ({len(missing)} in all): {listed}; "
-            "paths are relative to the table's folder"
-        )

@@ -1,0 +1,37 @@
+"""Several labels in one cell of a table: which text joins them."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+USUAL = ";"
+"""Text that joins labels wherever it occurs."""
+_OTHERS = ("|", ",", " ")
+
+
+def find_joint(cells: Sequence[str]) -> str | None:
+    """Return another text than `;` that joins labels, or None.
+
+    It joins labels if every part of every cell that contains it also occurs in another cell. A blank joins
+    labels only if every part also is a cell of its own, since names contain blanks.
+
+    Example:
+        >>> find_joint(["cat|dog", "cat", "dog|owl", "owl|cat"])
+        '|'
+        >>> find_joint(["red fox", "grey fox", "red wolf", "grey wolf"]) is None
+        True
+    """
+    distinct = sorted(set(cells))
+    if any(USUAL in cell for cell in distinct):
+        return None
+    for joint in _OTHERS:
+        parted = {cell: [part.strip() for part in cell.split(joint)] for cell in distinct if joint in cell}
+        if not parted or any(not part for parts in parted.values() for part in parts):
+            continue
+        whole = {cell for cell in distinct if cell not in parted}
+        seen = Counter(part for parts in parted.values() for part in set(parts))
+        known = all(
+            part in whole or (joint != " " and seen[part] > 1) for parts in parted.values() for part in parts
+        )
+        if known:
+            return joint
+    return None

@@ -1,0 +1,42 @@
+"""Files and folders that operating systems, NAS devices, cloud drives and browsers leave among images.
+
+Sources leave them out and count them.
+"""
+
+import re
+
+_FOLDERS = frozenset(
+    {
+        "@eadir",  # Synology: thumbnails of every image
+        "#recycle",  # Synology
+        "@recycle",  # QNAP
+        "@recently-snapshot",  # QNAP
+        "__macosx",  # zip files made by macOS
+        "$recycle.bin",
+        "system volume information",
+        "lost+found",
+        "__pycache__",
+    }
+)
+_FILES = frozenset({"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "picasa.ini", "icon\r"})
+_UNFINISHED = re.compile(r"\.(part|partial|crdownload|download|tmp|temp|opdownload|!ut|filepart)$", re.I)
+_POINTERS = re.compile(r"\.(lnk|url|webloc|desktop)$", re.I)
+
+
+def is_litter(name: str, *, folder: bool = False) -> bool:
+    """Return whether a file or folder of this name is never an image or a class.
+
+    Hidden names are litter: they begin with a dot, as those of macOS and of unfinished copies do.
+
+    Example:
+        >>> is_litter("Thumbs.db"), is_litter("@eaDir", folder=True), is_litter("cat.jpg.part")
+        (True, True, True)
+        >>> is_litter("thumbs.jpg"), is_litter("lost+found"), is_litter("desktop", folder=True)
+        (False, False, False)
+    """
+    if name.startswith("."):
+        return True
+    if folder:
+        return name.lower() in _FOLDERS
+    unfinished = _UNFINISHED.search(name) or _POINTERS.search(name) or name.startswith("~$")
+    return name.lower() in _FILES or bool(unfinished)

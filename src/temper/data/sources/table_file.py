@@ -1,0 +1,134 @@
+"""Reads a CSV, TSV or Parquet file as columns, and finds out how a CSV file is written."""
+
+import csv
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from temper.data.sources.listing import Remark
+
+ENDINGS = (".csv", ".tsv", ".parquet")
+"""Endings of the files that can be read."""
+_SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "`|`"}
+_MARKS = {
+    b"\xef\xbb\xbf": "utf-8-sig",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
+"""First bytes of a text file -> its encoding."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The content of a table."""
+
+    cells: dict[str, list[Any]]
+    """Name of the column -> its cells."""
+    remarks: tuple[Remark, ...] = ()
+
+
+def read_columns(file: Path, separator: str | None = None) -> Columns:
+    """Read a table.
+
+    Args:
+        file: The table.
+        separator: Character between the cells of a CSV file; None to find it out.
+
+    Raises:
+        ValueError: If the file is not a table, has no rows, or has two columns of one name.
+    """
+    ending = file.suffix.lower()
+    if ending == ".parquet":
+        found = Columns(_read_parquet(file))
+    elif ending in ENDINGS:
+        found = _read_text(file, separator or ("\t" if ending == ".tsv" else None))
+    else:
+        raise ValueError(
+            f"{file.name!r} ends in {file.suffix!r}; a table must be a .csv, .tsv or .parquet file"
+        )
+    if not found.cells or not next(iter(found.cells.values())):
+        raise ValueError(f"{file} has no rows; a table needs a header and one row per image")
+    return found
+
+
+def _read_parquet(file: Path) -> dict[str, list[Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(file)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{file} is not a Parquet file: {error}") from error
+    _check_names(file, table.column_names)
+    columns: dict[str, list[Any]] = table.to_pydict()
+    return columns
+
+
+def _read_text(file: Path, separator: str | None) -> Columns:
+    content, remarks = file.read_bytes(), []
+    encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), "utf-8")
+    if encoding == "utf-16":
+        remarks.append(Remark("converted", f"{file.name} is written in UTF-16"))
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ValueError(
+            f"{file} is not written in UTF-8 (line {line} has the byte {content[error.start]:#04x}); save it "
+            "as UTF-8"
+        ) from error
+    if "\0" in text:
+        raise ValueError(f"{file} contains bytes that are no text; a table must be a text or Parquet file")
+    first, _, rest = text.partition("\n")
+    if separator is None and first.strip().strip('"').lower().startswith("sep=") and len(first.strip()) < 8:
+        separator, text = first.strip().strip('"')[4:5] or None, rest  # as Excel writes it
+    lines = None if separator else _guess(text)
+    if lines is not None and lines[0] != ",":
+        remarks.append(
+            Remark("guessed", f"{_SEPARATORS[lines[0]]} separates the cells of {file.name}; ingest.separator")
+        )
+    parsed = _parse(file, text, separator or ",") if lines is None else lines[1]
+    header = [name.strip() for name in parsed[0]] if parsed else []
+    for number, cells in enumerate(parsed[1:], 1):
+        if len(cells) != len(header):
+            other = "" if separator else "; if another character separates cells, set ingest.separator"
+            raise ValueError(
+                f"{file} row {number} has {len(cells)} cells, but the header has {len(header)}; "
+                f"correct it{other}"
+            )
+    _check_names(file, header)
+    return Columns({name: [line[i] for line in parsed[1:]] for i, name in enumerate(header)}, tuple(remarks))
+
+
+def _parse(file: Path, text: str, separator: str) -> list[list[str]]:
+    csv.field_size_limit(sys.maxsize)
+    try:
+        reader = csv.reader(text.splitlines(keepends=True), delimiter=separator, strict=True)
+        return [line for line in reader if line]
+    except csv.Error as error:
+        raise ValueError(f"{file} is not a CSV file: {error}") from error
+
+
+def _guess(text: str) -> tuple[str, list[list[str]]] | None:
+    """Return the separator that gives all lines equally many cells, at least two, and the cells; or None.
+
+    The comma wins if it does so itself.
+    """
+    for separator in _SEPARATORS:
+        if separator not in text.partition("\n")[0]:
+            continue
+        try:
+            lines = _parse(Path(), text, separator)
+        except ValueError:
+            continue
+        if len(lines) > 1 and len(lines[0]) > 1 and len({len(line) for line in lines}) == 1:
+            return separator, lines
+    return None
+
+
+def _check_names(file: Path, names: list[str]) -> None:
+    for name, count in Counter(names).items():
+        if count > 1 and name:
+            raise ValueError(f"{file} has {count} columns called {name!r}; rename or remove one of them")

@@ -1,0 +1,150 @@
+"""Folders as people have them: the right rows, or an error or a remark that names file and way out."""
+
+import re
+import unicodedata
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from temper.problem import Row
+from temper.problems.classes import bind_classes
+from tests.outside.files import (
+    ADDED,
+    DECOMPOSED,
+    LEFT_OUT,
+    LOOK_ALIKES,
+    class_folders,
+    image,
+    list_folder,
+    split_folders,
+)
+from tests.project import make_project, run_until
+
+
+def labels(rows: list[Row]) -> set[str]:
+    return {label for row in rows for label in row.labels}
+
+
+@pytest.mark.parametrize("what", LEFT_OUT)
+def test_what_is_left_out_is_named(tmp_path: Path, what: str):
+    class_folders(tmp_path / "images")
+    generate, name = LEFT_OUT[what]
+    generate(tmp_path / "images")
+    listing = list_folder(tmp_path)
+    assert len(listing.rows) == 6 and labels(listing.rows) == {"cat", "dog"}
+    told = [remark for remark in listing.remarks if any(name in each for each in remark.names)]
+    assert told and all(remark.kind == "left out" and remark.count for remark in told)
+
+
+@pytest.mark.parametrize("what", ADDED)
+def test_what_is_read(tmp_path: Path, what: str):
+    class_folders(tmp_path / "images")
+    generate, count = ADDED[what]
+    generate(tmp_path / "images")
+    listing = list_folder(tmp_path)
+    assert len(listing.rows) == 6 + count and listing.remarks == ()
+    assert all(listing.find(name).is_file() for name in listing.names)
+
+
+@pytest.mark.parametrize("what", LOOK_ALIKES)
+def test_classes_that_differ_only_in_spelling_are_refused_or_merged(tmp_path: Path, what: str):
+    class_folders(tmp_path / "images")
+    generate, words = LOOK_ALIKES[what]
+    generate(tmp_path / "images")
+    rows = list_folder(tmp_path).rows
+    if what == "two forms of Unicode":
+        assert len(labels(rows)) == 3, "labels are composed, so both folders are one class"
+        return
+    with pytest.raises(ValueError, match=f"{words}.*problem.classes"):
+        bind_classes((), rows)
+    assert bind_classes(("cat", "dog"), rows) == ("cat", "dog")
+
+
+def test_a_decomposed_name_is_one_class_with_a_composed_label(tmp_path: Path):
+    class_folders(tmp_path / "images", names=["dog", DECOMPOSED])
+    listing = list_folder(tmp_path)
+    assert labels(listing.rows) == {"dog", unicodedata.normalize("NFC", DECOMPOSED)}
+    assert all(listing.find(name).is_file() for name in listing.names)
+
+
+@pytest.mark.parametrize(
+    ("names", "splits"),
+    [
+        (("Training", "Testing"), {"train", "test"}),
+        (("Train", "Valid", "Test"), {"train", "validation", "test"}),
+        (("TRAIN", "dev", "TEST"), {"train", "validation", "test"}),
+        (("train", "eval"), {"train", "validation"}),
+        (("train", "val", "test"), {"train", "validation", "test"}),
+    ],
+)
+def test_usual_spellings_are_splits(tmp_path: Path, names: tuple[str, ...], splits: set[str]):
+    split_folders(tmp_path / "images", *names)
+    (tmp_path / "images" / names[0] / "desktop.ini").write_text("x")
+    listing = list_folder(tmp_path)
+    assert {row.split for row in listing.rows} == splits
+    assert labels(listing.rows) == {"cat", "dog"}
+    unusual = [name for name in names if name not in ("train", "validation", "test")]
+    assert [remark.names for remark in listing.remarks if remark.kind == "guessed"] == (
+        [tuple(sorted(unusual))] if unusual else []
+    )
+
+
+def test_a_stray_image_beside_classes_does_not_turn_splits_into_classes(tmp_path: Path):
+    split_folders(tmp_path / "images", "train", "test")
+    image(tmp_path / "images" / "train" / "stray.png")
+    listing = list_folder(tmp_path)
+    assert labels(listing.rows) == {"cat", "dog"}
+    assert [remark.names for remark in listing.remarks] == [("train/stray.png",)]
+
+
+def test_folders_with_equal_subfolders_are_never_classes(tmp_path: Path):
+    split_folders(tmp_path / "images", "fold-1", "fold-2")
+    with pytest.raises(ValueError, match=r"fold-1, fold-2\) contain equal subfolders .*ingest.splits: none"):
+        list_folder(tmp_path)
+    assert labels(list_folder(tmp_path, splits="none").rows) == {"fold-1", "fold-2"}
+
+
+def test_all_empty_classes_are_named_at_once(tmp_path: Path):
+    class_folders(tmp_path / "images")
+    for number in range(5):
+        (tmp_path / "images" / f"empty-{number}").mkdir()
+    with pytest.raises(ValueError, match=r"5 class folders are empty .*empty-0.*empty-4"):
+        list_folder(tmp_path)
+
+
+@pytest.mark.parametrize("folder", [".", "..", "images/../.."])
+def test_a_folder_that_contains_the_project_is_refused(tmp_path: Path, folder: str):
+    from temper.data.params import ImageFolder
+    from temper.data.sources import LISTED
+
+    project = tmp_path / "above" / "project"
+    class_folders(project / "images")
+    with pytest.raises(ValueError, match=r"contains the project's own files; move the class folders"):
+        LISTED["imagefolder"](ImageFolder(source="imagefolder", folder=folder), project)
+
+
+def test_the_report_opens_with_what_was_left_out_and_converted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    project = make_project(tmp_path / "project", "multiclass")
+    path = project / "params.yaml"
+    for line, value in (
+        ("problem:", "{kind: multiclass, classes: [cat, dog]}"),
+        ("ingest:", "{source: imagefolder, folder: images}"),
+    ):
+        path.write_text(re.sub(f"^{line}.*$", f"{line} {value}", path.read_text(), flags=re.MULTILINE))
+    class_folders(project / "images", count=12)
+    class_folders(project / "images", names=["Cat"])
+    for generate, _ in LEFT_OUT.values():
+        generate(project / "images")
+    run_until(project, "prepare")
+    said = capsys.readouterr().err
+    assert "ingest: left out: 1 links whose target does not exist: cat/gone.png" in said
+    report = (project / "artifacts" / "prepare" / "report.html").read_text()
+    assert report.index("Guessed, left out, converted") < report.index("<h2>Counts")
+    for _, name in LEFT_OUT.values():
+        assert name in report
+    assert "other spellings of a class" in report and "<td>Cat</td>" in report
+    rows = pq.read_table(project / "artifacts" / "prepare" / "rows.parquet")
+    assert {label for each in rows["labels"].to_pylist() for label in each} == {"cat", "dog"}
