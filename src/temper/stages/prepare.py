@@ -185,16 +185,16 @@ def _check_classes(problem: Problem, strata: Sequence[frozenset[str]], dropped: 
     """Check that every class has an example left.
 
     Raises:
-        ValueError: Names the first class that has none.
+        ValueError: Names all classes that have none.
     """
     left = {name for each in strata for name in each}
-    for name in problem.classes:
-        if name not in left:
-            raise ValueError(
-                f"class {name!r} has no example among the {len(strata)} usable ones ({len(dropped)} were "
-                "dropped, because they are damaged or because equal images have different labels); add "
-                "images of it, or remove the class"
-            )
+    if lacking := [name for name in problem.classes if name not in left]:
+        names = ", ".join(map(repr, lacking))
+        which = f"class {names} has" if len(lacking) == 1 else f"{len(lacking)} classes ({names}) have"
+        raise ValueError(
+            f"{which} no example among the {len(strata)} usable ones ({len(dropped)} were dropped, because "
+            "they are damaged or because equal images have different labels); add images, or remove the class"
+        )
 
 
 def _write_rows(

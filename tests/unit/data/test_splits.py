@@ -71,6 +71,16 @@ def test_a_class_absent_from_a_split_is_named_with_the_way_out() -> None:
         check_strata(count_strata(splits, strata), official=frozenset())
 
 
+def test_all_classes_absent_from_a_split_are_named_at_once() -> None:
+    rows = rows_of(*["train"] * 20, "test")
+    strata = classes(*["a", "b", "c", "d"] * 5, "a")
+    counts = count_strata(assign_splits(rows, strata, **OPEN), strata)
+    with pytest.raises(
+        ValueError, match=r"3 classes have no example in the test split: 'b' .*, 'c' .*, 'd' "
+    ):
+        check_strata(counts, official=frozenset({"test"}))
+
+
 def test_a_class_absent_from_an_official_split_is_named() -> None:
     rows = rows_of(*["train"] * 20, *["test"] * 2)
     strata = classes(*["a", "b"] * 10, "a", "a")

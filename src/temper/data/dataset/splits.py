@@ -21,6 +21,8 @@ import numpy as np
 from temper.problem import Row
 
 SPLITS = ("train", "validation", "test")
+_LISTED = 40
+"""Number of classes that an error lists."""
 Strata = Sequence[frozenset[str]]
 
 
@@ -173,18 +175,16 @@ def check_strata(counts: Mapping[str, Mapping[str, int]], *, official: frozenset
         official: Splits that the source fixes.
 
     Raises:
-        ValueError: If not; the message names the class, the split, the counts in the other splits and the way
-            out.
+        ValueError: If not; the message names all such classes and splits, the counts in the other splits and
+            the way out.
     """
+    lacks: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for split, by_name in counts.items():
-        for name, count in by_name.items():
-            if count:
-                continue
-            elsewhere = ", ".join(f"{counts[other][name]} in {other}" for other in counts if other != split)
-            total = sum(counts[other][name] for other in counts)
+        for name in (name for name, count in by_name.items() if not count):
+            elsewhere = {other: counts[other][name] for other in counts if other != split}
             if split in official:
-                way = f"the source fixes this split, so add images of {name!r} to it"
-            elif total < len(counts):
+                way = "the source fixes this split, so add images of it there"
+            elif sum(elsewhere.values()) < len(counts):
                 way = (
                     f"each split needs one, so at least {len(counts)} are needed; "
                     "add images or remove the class"
@@ -194,7 +194,21 @@ def check_strata(counts: Mapping[str, Mapping[str, int]], *, official: frozenset
                     "its images are in too few groups, or always show other classes too; "
                     "add images of it in more groups"
                 )
-            raise ValueError(f"class {name!r} has no example in the {split} split ({elsewhere}); {way}")
+            told = ", ".join(f"{count} in {other}" for other, count in elsewhere.items())
+            lacks.setdefault((split, way), []).append((name, told))
+    if lacks:
+        parts = [f"{_describe_lack(split, names)}; {way}" for (split, way), names in lacks.items()]
+        raise ValueError("; ".join(parts))
+
+
+def _describe_lack(split: str, lacking: Sequence[tuple[str, str]]) -> str:
+    """Return that some classes have no example in a split. `lacking` has their names and counts elsewhere."""
+    if len(lacking) == 1:
+        [(name, told)] = lacking
+        return f"class {name!r} has no example in the {split} split ({told})"
+    listed = ", ".join(f"{name!r} ({told})" for name, told in lacking[:_LISTED])
+    more = f" and {len(lacking) - _LISTED} more" if len(lacking) > _LISTED else ""
+    return f"{len(lacking)} classes have no example in the {split} split: {listed}{more}"
 
 
 def _check_groups(rows: Sequence[Row]) -> None:
