@@ -5,6 +5,7 @@ fuzzer combines them.
 """
 
 import os
+import re
 import unicodedata
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -158,3 +159,10 @@ LOOK_ALIKES: dict[str, tuple[Callable[[Path], None], str]] = {
     "a trailing blank": (_trailing_blank, "'dog' and 'dog '"),
 }
 """Situation -> its generator, and the words in which both names are told."""
+
+
+def set_lines(project: Path, **values: str) -> None:
+    """Replace top-level lines of a project's params.yaml."""
+    path = project / "params.yaml"
+    for name, value in values.items():
+        path.write_text(re.sub(f"^{name}:.*$", f"{name}: {value}", path.read_text(), flags=re.MULTILINE))

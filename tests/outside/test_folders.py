@@ -1,6 +1,5 @@
 """Folders as people have them: the right rows, or an error or a remark that names file and way out."""
 
-import re
 import unicodedata
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from tests.outside.files import (
     class_folders,
     image,
     list_folder,
+    set_lines,
     split_folders,
 )
 from tests.project import make_project, run_until
@@ -128,12 +128,11 @@ def test_the_report_opens_with_what_was_left_out_and_converted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     project = make_project(tmp_path / "project", "multiclass")
-    path = project / "params.yaml"
-    for line, value in (
-        ("problem:", "{kind: multiclass, classes: [cat, dog]}"),
-        ("ingest:", "{source: imagefolder, folder: images}"),
-    ):
-        path.write_text(re.sub(f"^{line}.*$", f"{line} {value}", path.read_text(), flags=re.MULTILINE))
+    set_lines(
+        project,
+        problem="{kind: multiclass, classes: [cat, dog]}",
+        ingest="{source: imagefolder, folder: images}",
+    )
     class_folders(project / "images", count=12)
     class_folders(project / "images", names=["Cat"])
     for generate, _ in LEFT_OUT.values():

@@ -11,6 +11,14 @@ from temper.config import load
 commands = typer.Typer()
 
 
+@commands.command("list-files", hidden=True)
+def list_files(project: Folder = HERE) -> None:
+    """Renew the digest of the files that ingest reads, for `dvc repro`."""
+    from temper.stages import source_files
+
+    source_files.update(project, load(project).ingest)
+
+
 @commands.command("measure", hidden=True)
 def measure_candidates(project: Folder = HERE) -> None:
     """Time every candidate on this machine and write the reports."""

@@ -125,7 +125,8 @@ def test_a_class_that_has_only_contradicting_images_is_named(pics: Path, run_cha
         draw(pics / f"fox/{i}.png", i)
         draw(pics / f"elk/{i}.png", i)
     with pytest.raises(
-        ValueError, match=r"2 classes \('elk', 'fox'\) have no example among the 24 usable ones \(6 were dropped"
+        ValueError,
+        match=r"2 classes \('elk', 'fox'\) have no example among the 24 usable ones \(6 were dropped",
     ):
         run_chain("prepare", ingest=PICS)
 

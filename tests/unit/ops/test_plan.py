@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from temper.config import load
 from temper.make_command import ROOT
 from temper.ops import dvc
 from temper.ops.pipeline import plan
 from temper.ops.project import Project
 from temper.stages import BY_NAME
+from tests.project import make_project
 
 QUANTIZE = BY_NAME["quantize"]
 LOCKED = {
@@ -67,7 +69,9 @@ def test_differences_name_leaves_only():
     assert plan.differences({"a": "x"}, {}, "train") == ["params train.a x → (not set)"]
 
 
-def test_what_is_behind_a_stale_stage_is_stale(project: Project, monkeypatch: pytest.MonkeyPatch):
+def test_what_is_behind_a_stale_stage_is_stale(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     stale = {
         "distill": [
             {"changed deps": {"params.yaml": {"seed": "modified"}}},
@@ -76,10 +80,11 @@ def test_what_is_behind_a_stale_stage_is_stale(project: Project, monkeypatch: py
         "quantize": [{"changed deps": {"artifacts/distill": "deleted"}}],
     }
     locked = {name: {"params": {"params.yaml": {"seed": 0}}} for name in BY_NAME}
+    folder = make_project(tmp_path / "made", "multiclass")
     monkeypatch.setattr(dvc, "status", lambda _: stale)
     monkeypatch.setattr(dvc, "recorded", lambda _: locked)
     monkeypatch.setattr(dvc, "current_params", lambda _: {"seed": 1})
-    steps = {step.name: step.reasons for step in plan.make(project, None)}
+    steps = {step.name: step.reasons for step in plan.make(project, load(folder))}
     assert [name for name, reasons in steps.items() if reasons] == [
         "distill",
         "quantize",

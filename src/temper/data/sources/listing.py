@@ -51,3 +51,5 @@ class Listing:
     find: Callable[[str], Path]
     """Returns the path of the file of a name."""
     remarks: tuple[Remark, ...] = ()
+    read: tuple[Path, ...] = ()
+    """Other files that the rows come from: the table."""

@@ -58,6 +58,7 @@ def list_rows(params: Table, project: Path) -> Listing:
         list(reader.files.found),
         reader.files.found.__getitem__,
         (*table.remarks, *reader.remarks()),
+        (file,),
     )
 
 

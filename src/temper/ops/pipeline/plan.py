@@ -18,7 +18,7 @@ from temper.make_command import ROOT
 from temper.ops import candidates, dvc
 from temper.ops.mlflow import model_versions
 from temper.ops.project import Project
-from temper.stages import STAGES, Stage
+from temper.stages import STAGES, Stage, source_files
 
 MEASURE, REGISTER = "measure", "register"
 NEVER = "never ran"
@@ -47,6 +47,7 @@ def make(project: Project, params: Params, force: tuple[str, ...] = ()) -> tuple
     A stage that depends on a stage that will run is planned to run too. If the earlier stage makes the same
     result as before, DVC will find the later one up to date after all.
     """
+    source_files.update(project.folder, params.ingest)
     changes, locked, current = dvc.status(project), dvc.recorded(project), dvc.current_params(project)
     steps: list[Step] = []
     for stage in STAGES:
@@ -150,6 +151,8 @@ def _explain_path(path: str, how: str, project: Project) -> str:
     verb = {"modified": "changed", "deleted": "missing"}.get(how, f"is {how}")
     if absolute.startswith(f"{ROOT / 'src'}{os.sep}"):
         return f"code {os.path.relpath(absolute, ROOT)} {verb}"
+    if path == source_files.FILE:
+        return f"data that ingest reads {verb}"
     if path.startswith("artifacts/"):
         return f"{path} {verb}"
     return f"data {path} {verb}"
