@@ -26,14 +26,16 @@ class Bar:
         self._rich: Progress | None = None
         if sys.stderr.isatty():
             columns = (
-                TextColumn("{task.description:<12}"),
+                TextColumn("{task.description:<12}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
             )
             from rich.console import Console
 
-            self._rich = Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True))
+            self._rich = Progress(
+                *columns, TextColumn("{task.fields[note]}", markup=False), console=Console(stderr=True)
+            )
 
     def __enter__(self) -> "Bar":
         if self._rich:

@@ -113,13 +113,13 @@ LEFT_OUT: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 def _linked_class(root: Path) -> None:
-    class_folders(root.parent / "elsewhere", names=["owl"])
-    (root / "owl").symlink_to(root.parent / "elsewhere" / "owl", target_is_directory=True)
+    class_folders(root.parent / ".elsewhere", names=["owl"])
+    (root / "owl").symlink_to(root.parent / ".elsewhere" / "owl", target_is_directory=True)
 
 
 def _linked_images(root: Path) -> None:
     for number in range(2):
-        target = image(root.parent / "store" / f"{number}.png", 50 + number)
+        target = image(root.parent / ".store" / f"{number}.png", 50 + number)
         (root / "cat" / f"linked-{number}.png").symlink_to(target)
 
 

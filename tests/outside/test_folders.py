@@ -98,6 +98,16 @@ def test_a_stray_image_beside_classes_does_not_turn_splits_into_classes(tmp_path
     assert [remark.names for remark in listing.remarks] == [("train/stray.png",)]
 
 
+def test_a_folder_that_may_be_a_split_or_a_class_is_refused(tmp_path: Path):
+    split_folders(tmp_path / "images", "train")
+    image(tmp_path / "images" / "train" / "loose.png")
+    assert {row.split for row in list_folder(tmp_path).rows} == {"train"}
+    image(tmp_path / "images" / "bus" / "0.png")
+    with pytest.raises(ValueError, match=r"may be a split or a class; move the loose .*ingest.splits: none"):
+        list_folder(tmp_path)
+    assert labels(list_folder(tmp_path, splits="none").rows) == {"bus", "train"}
+
+
 def test_folders_with_equal_subfolders_are_never_classes(tmp_path: Path):
     split_folders(tmp_path / "images", "fold-1", "fold-2")
     with pytest.raises(ValueError, match=r"fold-1, fold-2\) contain equal subfolders .*ingest.splits: none"):

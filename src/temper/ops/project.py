@@ -113,6 +113,8 @@ class Project:
         return {
             **TELEMETRY_OFF,
             PROJECT: str(self.folder),
+            # Prefect's and MLflow's servers of this machine are not behind the proxy of the network.
+            **{name: _with_loopback(os.environ.get(name, "")) for name in ("NO_PROXY", "no_proxy")},
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             "MLFLOW_TRACKING_URI": self.tracking_uri,
             # Folder for MLflow's "Default" experiment; its own choice is `mlruns` in the working directory.
@@ -136,3 +138,9 @@ class Project:
     def child_environment(self) -> dict[str, str]:
         """Return the environment of a process for this project, with the mark that identifies orphans."""
         return {**os.environ, **self.environment(), MARK: str(self.folder)}
+
+
+def _with_loopback(hosts: str) -> str:
+    """Return a list of hosts for `NO_PROXY` that contains this machine's own addresses."""
+    known = [host.strip() for host in hosts.split(",") if host.strip()]
+    return ",".join(dict.fromkeys([*known, "localhost", "127.0.0.1", "::1"]))

@@ -109,7 +109,7 @@ class Server:
     rest: FastAPI
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        is_predict = scope["type"] == "http" and scope["path"] == "/predict"
+        is_predict = scope["type"] == "http" and scope["path"] in ("/predict", "/predict/")
         await (self.predict if is_predict else self.rest)(scope, receive, send)
 
 

@@ -30,9 +30,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Sample = Callable[[list[bytes]], object]
 IMAGES = ("image/jpeg", "image/png", "image/webp", "image/bmp", "image/gif", "image/tiff")
-"""Content types of encoded images."""
+"""Content types of encoded images in the description of the server. Any other `image/...` is decoded too."""
 _JSON, _RAW, _FORM = "application/json", "application/octet-stream", "multipart/form-data"
-_KINDS = {kind.encode(): kind for kind in (_JSON, _RAW, _FORM, *IMAGES)}
+_KINDS = {kind.encode(): kind for kind in (_JSON, _RAW, _FORM)}
 _AT_ONCE_BYTES = 1 << 15
 _AT_ONCE_PIXELS = 1 << 14
 
@@ -120,7 +120,8 @@ class Predict:
     ) -> tuple[np.ndarray, list[bytes]]:
         """Return the images of a request, and their files if they were sent encoded."""
         sent = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        kind = _KINDS.get(sent)
+        # Clients name images in many ways (image/jpg, image/x-png): the content decides.
+        kind = IMAGES[0] if sent.startswith(b"image/") else _KINDS.get(sent)
         if kind is None:
             raise Refused(
                 415,

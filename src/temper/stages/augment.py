@@ -133,10 +133,11 @@ def _write_sheet(
 def _print_counts(before: Mapping[str, int], after: Mapping[str, int], weights: Mapping[str, float]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("class", title="training examples")
     for name in ("before", "drawn per epoch", "mean weight"):
         table.add_column(name, justify="right")
     for name, number in before.items():
-        table.add_row(name, f"{number:,}", f"{after[name]:,}", f"{weights[name]:.3f}")
+        table.add_row(Text(name), f"{number:,}", f"{after[name]:,}", f"{weights[name]:.3f}")
     Console(stderr=True).print(table)

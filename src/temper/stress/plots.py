@@ -11,17 +11,40 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import get_font_names
 from matplotlib.ticker import PercentFormatter
 
 from temper.stress.cells import CLEAN, MEAN, SUBSET
 from temper.stress.conditions import SEVERITIES, Condition
 from temper.stress.scores import Score, pick
 
+_WITH_MORE_LETTERS = (
+    "Noto Sans CJK JP",
+    "Noto Sans CJK SC",
+    "Noto Sans",
+    "Noto Sans Arabic",
+    "Noto Sans Devanagari",
+    "Noto Sans Thai",
+    "WenQuanYi Micro Hei",
+    "Arial Unicode MS",
+    "Unifont",
+)
+"""Fonts that have letters which DejaVu Sans lacks, as far as they are installed."""
+
+
+def choose_fonts() -> list[str]:
+    """Return the names of the fonts, the first that has a letter draws it."""
+    installed = set(get_font_names())
+    return ["DejaVu Sans", *(name for name in _WITH_MORE_LETTERS if name in installed)]
+
+
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKS = ("o", "s", "D", "^", "v", "P")
 DOTS_PER_INCH = 130
 STYLE = {
-    "font.family": "DejaVu Sans",
+    # Names of classes are no formulas: a `$` is a dollar.
+    "text.parse_math": False,
+    "font.family": choose_fonts(),
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
@@ -43,6 +66,7 @@ _MOST_NAMES = 30
 """A confusion matrix with more classes than this has no names and numbers."""
 
 
+@rc_context({"text.parse_math": False})  # the labels of ticks are made only now
 def save(figure: Figure, path: Path) -> None:
     """Write a PNG that depends only on the figure: it contains no date and no version."""
     figure.savefig(path, dpi=DOTS_PER_INCH, metadata={"Software": None})

@@ -87,8 +87,11 @@ def _splits(found: _Found, guess: bool) -> list[tuple[str | None, Path]]:
     """Return the folders that contain class folders, each with the split that it fixes."""
     root, children = found.root, _folders(found.root)
     split = [child for child in children if guess and split_of(child.name) and _folders(child)]
-    if len(split) == 1 and _images(split[0]):
-        split = []  # A class may also be called `train`.
+    if len(split) == 1 and len(children) > 1 and _images(split[0]):
+        raise ValueError(
+            f"{split[0]} contains folders and loose images, so it may be a split or a class; move the loose "
+            "images into its folders if it is a split, or set ingest.splits: none if it is a class"
+        )
     if not split:
         if guess:
             _refuse_equal_folders(root, children)

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from temper import artifacts
 from temper.config import Params
@@ -108,7 +109,8 @@ def _candidate(headline: str, entry: dict[str, Any], timed: dict[str, Any]) -> d
 def show(project: Project, summary: dict[str, Any], console: Console) -> None:
     """Print the table of candidates, the registered version and where to look next."""
     headline = summary["headline"]
-    table = Table(title=f"{summary['project']}: candidates on the test split", box=None, title_justify="left")
+    title = Text(f"{summary['project']}: candidates on the test split")
+    table = Table(title=title, box=None, title_justify="left")
     table.add_column("candidate", no_wrap=True)
     for name in (headline, "interval", "stressed", "size", "mult-adds", "1 image"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -127,13 +129,15 @@ def show(project: Project, summary: dict[str, Any], console: Console) -> None:
     version = summary["registered"]
     aliases = ", ".join(version["aliases"]) or "no alias"
     console.print(
-        f"registered: {version['name']} version {version['version']} ({aliases}), {version['digest'][:12]}"
+        f"registered: {version['name']} version {version['version']} ({aliases}), {version['digest'][:12]}",
+        markup=False,
     )
     here, reports = Path.cwd(), project.reports
     reports = reports.relative_to(here) if reports.is_relative_to(here) else reports
     console.print(
         f"where to look next: `{project.make('ui')}` (runs, curves, versions), "
-        f"{reports}/card.html, {reports}/summary.json"
+        f"{reports}/card.html, {reports}/summary.json",
+        markup=False,
     )
 
 

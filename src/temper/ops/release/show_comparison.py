@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from temper.config import Params
 from temper.ops.mlflow import model_versions
@@ -72,7 +73,7 @@ def find(project: Project, params: Params, asked: str) -> Registered:
 def show(found: dict[str, Any], console: Console) -> None:
     """Print the table of a comparison."""
     title = f"{found['second']} against {found['first']}, {found['images']} test images"
-    table = Table(title=title, box=None, title_justify="left")
+    table = Table(title=Text(title), box=None, title_justify="left")
     table.add_column("score", no_wrap=True)
     for name in (
         found["first"],
@@ -85,7 +86,7 @@ def show(found: dict[str, Any], console: Console) -> None:
     for row in [*found["scores"], *found["strata"][:3]]:
         interval = f"{row['low']:+.4f} to {row['high']:+.4f}"
         table.add_row(
-            f"{row['metric']}, {row['where']}",
+            Text(f"{row['metric']}, {row['where']}"),
             f"{row['first']:.4f}",
             f"{row['second']:.4f}",
             f"{row['difference']:+.4f}",
