@@ -81,6 +81,8 @@ class RetrainParams:
     """Time zone of `cron`, e.g. `Europe/Berlin`."""
     inbox: str = "inbox"
     """Folder in the project with `labelled/CLASS/` for new images and `unlabelled/` for the drift check."""
+    new_classes: Literal["ask", "allow"] = "ask"
+    """Whether folders of the inbox become new classes of the dataset. `ask` leaves them there and says so."""
     min_new: Annotated[int, Field(ge=1)] = 1
     """Smallest number of new training examples that starts a training. Fewer examples wait."""
     cooldown_h: Annotated[float, Field(ge=0)] = 0.0
@@ -106,9 +108,7 @@ class RetrainParams:
             example = near[0] if near else "Europe/Berlin"
             raise ValueError(f"timezone = {self.timezone!r}: must be a known time zone, e.g. {example}")
         if Path(self.inbox).is_absolute() or ".." in Path(self.inbox).parts or not Path(self.inbox).parts:
-            raise ValueError(
-                f"inbox = {self.inbox!r}: must be a relative path of a folder inside the project"
-            )
+            raise ValueError(f"inbox = {self.inbox!r}: must be a relative path inside the project")
         if self.webhook is not None and not self.webhook.startswith(("http://", "https://")):
             raise ValueError(f"webhook = {self.webhook!r}: must start with https:// or http://")
 

@@ -1,8 +1,10 @@
 """New images are moved once, never lost and never imported twice."""
 
+import errno
 import os
 import re
 import time
+import zlib
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from temper.config import Params, load
 from temper.ops.project import Project
 from temper.ops.retraining import inbox
+from tests.outside.files import image
 from tests.project import TEMPLATE, make_project
 
 
@@ -26,10 +29,19 @@ def project(tmp_path: Path) -> Project:
 
 
 def put(path: Path, content: str, *, age_s: float = 10.0) -> Path:
+    """Write an image that depends on `content` only, or a text if it is called so."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content)
+    if path.suffix.lower() == ".png":
+        image(path, zlib.crc32(content.encode()))
+    else:
+        path.write_text(content)
     os.utime(path, (time.time() - age_s, time.time() - age_s))
     return path
+
+
+def allow_new_classes(project: Project) -> None:
+    with (project.folder / "params.yaml").open("a") as params:
+        params.write("retrain: {new_classes: allow}\n")
 
 
 def take(project: Project) -> inbox.Taken:
@@ -38,6 +50,7 @@ def take(project: Project) -> inbox.Taken:
 
 
 def test_new_images_move_into_the_data(project: Project):
+    allow_new_classes(project)
     place = project.folder / "inbox" / "labelled"
     put(place / "cat" / "a.PNG", "new cat")
     for number in range(3):
@@ -45,14 +58,14 @@ def test_new_images_move_into_the_data(project: Project):
     put(place / "emu" / ".hidden", "still being copied")
     taken = take(project)
     assert taken.moved == {"cat": 1, "emu": 3}
-    assert taken.words().endswith("4 new images from the inbox (1 cat, 3 emu)")
+    assert "4 new images from the inbox (1 cat, 3 emu); left 1 hidden" in taken.words()
     found = sorted(
         path.relative_to(project.folder / "images").as_posix()
         for path in (project.folder / "images").rglob("*.png")
     )
     assert len(found) == 6 and found[0].startswith("cat/a-") and found[-1].startswith("emu/2-")
     assert [path.name for path in place.rglob("*") if path.is_file()] == [".hidden"]
-    assert take(project).words().endswith("no new images")
+    assert take(project).words().startswith("the inbox contains no new images; left 1 hidden")
 
 
 def test_a_class_that_nobody_knows_is_left_and_named(project: Project):
@@ -64,7 +77,9 @@ def test_a_class_that_nobody_knows_is_left_and_named(project: Project):
         and stray.is_file()
         and not (project.folder / "images" / "nosuchclass").exists()
     )
-    assert re.search("left 1 nosuchclass: .*no such class.*at least 3 images", taken.words())
+    assert re.search("left 1 nosuchclass: .*no such class.*retrain.new_classes: allow", taken.words())
+    allow_new_classes(project)
+    assert re.search("left 1 nosuchclass: .*no such class.*at least 3 images", take(project).words())
 
 
 def test_a_source_with_official_splits_takes_them_as_training_images(project: Project):
@@ -88,7 +103,7 @@ def test_what_is_known_is_put_aside(project: Project):
     assert (taken.moved, taken.known) == ({"cat": 1}, 2)
     assert taken.disputed == ["dog/a cat.png is cat/first.png"]
     assert "another class: dog/a cat.png is cat/first.png" in taken.words()
-    assert len([path for path in (place / "aside").rglob("*") if path.is_file()]) == 3
+    assert len(list((place / "aside").rglob("*.png"))) == 3
     assert not [path for path in (place / "labelled").rglob("*") if path.is_file()]
 
 
@@ -126,3 +141,78 @@ def test_an_inbox_in_the_data_is_refused(project: Project):
     put(project.folder / "images" / "labelled" / "cat" / "a.png", "new cat")
     with pytest.raises(ValueError, match=r"retrain\.inbox = 'images': .*inside the data folder 'images'"):
         take(project)
+
+
+def test_only_what_prepare_can_read_is_taken(project: Project):
+    place = project.folder / "inbox" / "labelled" / "cat"
+    put(place / "a.png", "new cat")
+    put(place / "words.jpg", "just words")
+    (place / "cut.png").write_bytes(put(place / "whole.png", "whole").read_bytes()[:100])
+    os.utime(place / "cut.png", (time.time() - 10,) * 2)
+    for name in ("b.png.part", "c.crdownload", "Thumbs.db", "desktop.ini"):
+        put(place / name, "junk")
+    taken = take(project)
+    assert taken.moved == {"cat": 2} and len(taken.unusable) == 2 and len(taken.litter) == 4
+    assert "moved 2 to aside/ in the inbox that cannot be read: cat/cut.png: damaged" in taken.words()
+    reasons = (project.folder / "inbox" / "aside" / "reasons.csv").read_text().splitlines()
+    assert reasons[0] == "file,reason,time" and "not an image in a known format" in reasons[2]
+    assert {path.suffix for path in (project.folder / "images").rglob("*") if path.is_file()} == {".png"}
+
+
+def test_files_without_a_class_and_in_deep_folders_are_told_or_taken(project: Project):
+    place = project.folder / "inbox" / "labelled"
+    put(place / "loose.png", "loose")
+    put(place / "cat" / "2026" / "deep.png", "deep")
+    taken = take(project)
+    assert taken.moved == {"cat": 1} and taken.unsorted == ["loose.png"]
+    assert (
+        "left 1 files that are in no class folder: loose.png; move them into labelled/CLASS/" in taken.words()
+    )
+
+
+def test_another_spelling_of_a_class_is_that_class(project: Project):
+    put(project.folder / "inbox" / "labelled" / "Cat" / "a.png", "new cat")
+    taken = take(project)
+    assert taken.moved == {"cat": 1} and "took Cat for the class cat" in taken.words()
+    assert sorted(path.name for path in (project.folder / "images").iterdir()) == ["cat", "dog"]
+
+
+def test_what_a_link_leads_to_is_copied(project: Project):
+    target = put(project.folder / "camera" / "a.png", "new cat")
+    place = project.folder / "inbox" / "labelled" / "cat"
+    place.mkdir(parents=True)
+    (place / "link.png").symlink_to("../../../camera/a.png")
+    (place / "gone.png").symlink_to("nowhere.png")
+    taken = take(project)
+    [new] = [path for path in (project.folder / "images" / "cat").iterdir() if path.name != "first.png"]
+    assert not new.is_symlink() and new.read_bytes() == target.read_bytes() and target.is_file()
+    assert not (place / "link.png").is_symlink() and taken.litter == ["cat/gone.png"]
+
+
+def test_data_on_another_disk_are_copied(project: Project, monkeypatch: pytest.MonkeyPatch):
+    source = put(project.folder / "inbox" / "labelled" / "cat" / "a.png", "new cat")
+    plain = Path.replace
+
+    def replace(path: Path, target: Path) -> Path:
+        if path.name.startswith("."):
+            return plain(path, target)
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(Path, "replace", replace)
+    assert take(project).moved == {"cat": 1} and not source.exists()
+    assert len(list((project.folder / "images" / "cat").iterdir())) == 2
+
+
+def test_equal_images_are_found_in_every_split(project: Project):
+    images = project.folder / "images"
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            put(images / split / name / "a.png", f"{split} {name}")
+    for name in ("cat", "dog"):
+        (images / name / "first.png").unlink()
+        (images / name).rmdir()
+    place = project.folder / "inbox" / "labelled"
+    put(place / "cat" / "a.png", "test cat")
+    put(place / "cat" / "b.png", "test dog")
+    taken = take(project)
+    assert (taken.known, taken.disputed, taken.moved) == (1, ["cat/b.png is test/dog/a.png"], {})
