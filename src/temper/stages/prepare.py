@@ -3,7 +3,7 @@
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -48,9 +48,10 @@ def run(
     problem: Problem = params.problem.bind(as_found(rows, ingest.facts["origin"]))
     rows, remarks = _merge_spellings(rows, problem, ingest)
     named = as_found(rows, ingest.facts["origin"])
+    settings = _keep_mode(params.prepare, project / params.prepare.splits)
     _require_space(rows, ingest, params.prepare, out)
     with Store({name: ingest.path(name) for name in ingest.files}) as store:
-        survey = look_over(rows, store, problem, params.prepare, work)
+        survey = look_over(rows, store, problem, settings, work)
         check_bad_share(named, survey.bad, params.prepare.max_bad_share)
         dropped = _dropped(rows, survey)
         kept = np.setdiff1d(np.arange(len(rows)), np.fromiter(dropped, np.int64))
@@ -67,7 +68,8 @@ def run(
         counts = count_strata(splits, strata)
         check_strata(counts, official=frozenset(row.split for row in rows if row.split))
         examples = {name: splits.count(name) for name in SPLITS}
-        facts = _write_splits(out, rows, kept, splits, store, survey, params.prepare)
+        facts = _write_splits(out, rows, kept, splits, store, survey, settings)
+    remarks += _remark_on_colour(named, survey, params.prepare)
     _write_rows(out / TABLE, rows, kept, splits, survey)
     write_dropped(rows, dropped, out / DROPPED)
     if dropped:
@@ -105,6 +107,35 @@ def _merge_spellings(rows: Rows, problem: Problem, ingest: Artifact) -> tuple[Ro
     merged = merged_labels(problem.classes, ingest.facts["labels"])
     text = "labels are other spellings of a class in problem.classes"
     return (rows.relabelled(merged) if merged else rows), [*remarks, *remark_on("converted", text, merged)]
+
+
+def _keep_mode(params: PrepareParams, splits: Path) -> PrepareParams:
+    """Return the settings with the channels that the project's images had before, if it has a history.
+
+    The champion sees images with so many channels, and with others all images would be new.
+    """
+    if params.mode != "auto" or not splits.is_file():
+        return params
+    import pyarrow.parquet as pq
+
+    try:
+        known = (pq.read_schema(splits).metadata or {}).get(b"channels")
+    except (OSError, ValueError):
+        return params  # `_kept` says that the file is damaged
+    return params if known is None else replace(params, mode="grey" if known == b"1" else "colour")
+
+
+def _remark_on_colour(rows: Rows, survey: Survey, params: PrepareParams) -> list[Remark]:
+    """Return that images in colour became grey, if the settings do not ask for that."""
+    names = [rows[int(number)].id for number in np.flatnonzero(survey.coloured)]
+    text = (
+        "images in colour became grey, because all images were grey when the project was trained first; "
+        "prepare.mode: colour decides otherwise"
+    )
+    found = remark_on("converted", text, names if params.mode == "auto" else ())
+    for remark in found:
+        print(f"prepare: {remark}", file=sys.stderr)
+    return found
 
 
 def _require_space(rows: Rows, ingest: Artifact, params: PrepareParams, out: Path) -> None:

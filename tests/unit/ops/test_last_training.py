@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from temper import artifacts
 from temper.config import load
 from temper.ops.project import Project
 from temper.ops.release import split_history
@@ -150,3 +151,30 @@ def test_a_damaged_record_is_no_record(folders: Project, damage: str):
     else:
         record.write_bytes(record.read_bytes()[:-40] if damage == "cut off" else b"words")
     assert last_training.compare(folders) is None
+
+
+def test_one_image_in_colour_among_grey_ones_is_one_new_image(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    project = with_source(tmp_path / "project", "multiclass", "{source: imagefolder, folder: images}")
+
+    def write(name: str, seed: int, mode: str) -> None:
+        write_image(project.folder / "images" / name, seed)
+        Image.open(project.folder / "images" / name).convert(mode).save(project.folder / "images" / name)
+
+    for number in range(60):
+        write(f"{CLASSES[number % 2]}/{number}.png", number, "L")
+    trained(project)
+    write("cat/colour.png", 200, "RGB")
+    write("dog/grey.png", 201, "L")
+    found = differences(project)
+    assert found.new <= 2 and (found.replaced, found.relabelled, found.gone) == (0, 0, 0)
+    said = "prepare: converted: 1 images in colour became grey"
+    assert said in capsys.readouterr().err
+    prepared = artifacts.load("prepare", project.artifacts / "prepare")
+    assert prepared.facts["facts"]["channels"] == 1
+    assert "images in colour became grey" in prepared.path("report.html").read_text()
+    path = project.folder / "params.yaml"
+    path.write_text(path.read_text().replace("prepare: {", "prepare: {mode: colour, "))
+    run_in_process(project.folder, "prepare")
+    assert artifacts.load("prepare", project.artifacts / "prepare").facts["facts"]["channels"] == 3

@@ -44,6 +44,8 @@ class Chunk:
     """Height and width before unifying."""
     plain: Bool[np.ndarray, "rows"]
     """Whether training may decode the unchanged file; False if this was not checked."""
+    coloured: Bool[np.ndarray, "rows"]
+    """Whether an image has colour that unifying removed."""
     bad: dict[int, str] = field(default_factory=dict)
     """Number of the row -> why it cannot be used."""
 
@@ -90,6 +92,7 @@ def unify_chunks(
                 np.zeros((len(some), *shape, channels), np.uint8),
                 np.zeros((len(some), *shape), np.uint8) if masks else None,
                 np.zeros((len(some), 2), np.int32),
+                np.zeros(len(some), bool),
                 np.zeros(len(some), bool),
             )
             for name in {
@@ -172,7 +175,9 @@ def _decode(
         try:
             raw = store.read(row.path)
             image = open_plain(raw, **limits)
-            chunk.images[place] = fit_channels(stretch(image, **shape), chunk.images.shape[-1])
+            pixels = stretch(image, **shape)
+            chunk.images[place] = fit_channels(pixels, chunk.images.shape[-1])
+            chunk.coloured[place] = chunk.images.shape[-1] < 3 and pixels.ndim == 3 and not is_grey(pixels)
             chunk.sizes[place] = image.height, image.width
             if check_plain:
                 chunk.plain[place] = reads_the_same(raw, image)

@@ -66,6 +66,8 @@ class Survey:
     """Heights and widths before unifying."""
     plain: Bool[np.ndarray, "rows"]
     """Whether training may decode the unchanged file; False if this was not checked."""
+    coloured: Bool[np.ndarray, "rows"]
+    """Whether an image has colour that unifying removed."""
     moments: Int64[np.ndarray, "rows 2 channels"]
     """Sums of the unified pixels and of their squares; empty if `images` contains the pixels."""
 
@@ -95,6 +97,7 @@ def look_over(
         images,
         np.zeros((num_rows, 2), np.int32),
         np.zeros(num_rows, bool),
+        np.zeros(num_rows, bool),
         np.zeros((num_rows if encoded else 0, 2, channels), np.int64),
     )
     maybe_grey = params.mode == "auto" and channels == 3
@@ -109,6 +112,7 @@ def look_over(
         place = slice(chunk.numbers.start, chunk.numbers.stop)
         survey.bad |= chunk.bad
         survey.sizes[place], survey.plain[place] = chunk.sizes, chunk.plain
+        survey.coloured[place] = chunk.coloured
         digests[channels][place] = digest_pixels(chunk.images)
         maybe_grey = maybe_grey and is_grey(chunk.images)
         if maybe_grey:

@@ -25,6 +25,9 @@ TRAINED = "trained.npy"
 A row has 64 bits of the image's digest and 64 bits of the digest of its id.
 """
 _TABLE = "rows.parquet"
+CHANNELS = "channels"
+"""Metadata of the stored splits: channels of the images, so that one image in colour does not turn the grey
+images of a project into other images."""
 
 
 def save_splits(project: Project, params: Params) -> str | None:
@@ -34,7 +37,8 @@ def save_splits(project: Project, params: Params) -> str | None:
     """
     record = project.artifacts / "prepare" / artifacts.RECORD
     try:
-        made_from = json.loads(record.read_text(encoding="utf-8"))["made_from"]["ingest"]
+        last = json.loads(record.read_text(encoding="utf-8"))
+        made_from, channels = last["made_from"]["ingest"], last["facts"]["facts"]["channels"]
     except (OSError, ValueError, KeyError, TypeError):
         return None  # nothing was split before, or the record is unreadable
     table = record.with_name(_TABLE)
@@ -55,8 +59,9 @@ def save_splits(project: Project, params: Params) -> str | None:
         now = pa.concat_tables(
             [now, before.filter(pa.compute.invert(pa.compute.is_in(before["id"], now["id"])))]
         )
+    now = now.sort_by("id").replace_schema_metadata({CHANNELS: str(channels)})
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    pq.write_table(now.sort_by("id"), temporary, compression="zstd")
+    pq.write_table(now, temporary, compression="zstd")
     temporary.replace(target)
     dvc.write_dvc_yaml(project, params)  # DVC watches the file from now on
     return (
