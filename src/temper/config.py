@@ -5,19 +5,15 @@ modules do not import torch, so the flow and the stages that only move files can
 waiting for torch.
 """
 
-import difflib
 import io
 import json
 import os
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal, Self
-from zoneinfo import available_timezones
 
-from cronsim import CronSim, CronSimError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -31,6 +27,7 @@ from temper.make_command import make_command
 from temper.networks.params import MLFLOW, AnyBackbone, TransferParams, watched_file
 from temper.problem import HeadParams
 from temper.problems import AnyProblem
+from temper.retrain_params import RetrainParams
 from temper.stress.params import EvaluateParams
 
 FILE = "params.yaml"
@@ -69,48 +66,6 @@ class DistillParams(TrainParams):
     """How the student is trained: all settings of the teacher, and the terms of distillation."""
 
     terms: DistillationTerms
-
-
-@dataclass(frozen=True, kw_only=True)
-class RetrainParams:
-    """When a schedule trains again (`docs/retrain.md`)."""
-
-    cron: str = "0 3 * * 1"
-    """When `make schedule` looks for new images: minute, hour, day of the month, month, day of the week."""
-    timezone: str = "UTC"
-    """Time zone of `cron`, e.g. `Europe/Berlin`."""
-    inbox: str = "inbox"
-    """Folder in the project with `labelled/CLASS/` for new images and `unlabelled/` for the drift check."""
-    new_classes: Literal["ask", "allow"] = "ask"
-    """Whether folders of the inbox become new classes of the dataset. `ask` leaves them there and says so."""
-    min_new: Annotated[int, Field(ge=1)] = 1
-    """Smallest number of new training examples that starts a training. Fewer examples wait."""
-    cooldown_h: Annotated[float, Field(ge=0)] = 0.0
-    """Number of hours after a training in which no other training starts."""
-    false_alarms: Annotated[float, Field(gt=0, lt=1)] = 0.01
-    """Largest allowed probability that a drift check raises a false alarm."""
-    drift_trains: bool = False
-    """Whether drift starts a training if there are new examples, but fewer than `min_new`. Otherwise drift is
-    only reported."""
-    webhook: str | None = None
-    """Address that receives the result of a retraining run by POST, signed with the secret in
-    TEMPER_WEBHOOK_SECRET. A run in which no stage is stale sends nothing."""
-
-    def __post_init__(self) -> None:
-        try:
-            CronSim(self.cron, datetime.now(UTC))
-        except CronSimError as error:
-            raise ValueError(
-                f"cron = {self.cron!r}: {str(error).lower()}; for example, '0 3 * * 1' is Mondays at 03:00"
-            ) from None
-        if self.timezone not in available_timezones():
-            near = difflib.get_close_matches(self.timezone, available_timezones(), 1)
-            example = near[0] if near else "Europe/Berlin"
-            raise ValueError(f"timezone = {self.timezone!r}: must be a known time zone, e.g. {example}")
-        if Path(self.inbox).is_absolute() or ".." in Path(self.inbox).parts or not Path(self.inbox).parts:
-            raise ValueError(f"inbox = {self.inbox!r}: must be a relative path inside the project")
-        if self.webhook is not None and not self.webhook.startswith(("http://", "https://")):
-            raise ValueError(f"webhook = {self.webhook!r}: must start with https:// or http://")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +146,8 @@ class Params(BaseModel):
             conditions=self.evaluate.conditions(channels=channels),
             strata=strata,
         )
+        for name in ("train", "distill"):
+            getattr(self, name).fit.check(self.problem.scores, f"{name}.fit")
 
 
 def load(project: Path) -> Params:
@@ -202,7 +159,8 @@ def load(project: Path) -> Params:
     path = project / FILE
     if not path.is_file():
         raise ValueError(
-            f"{path} does not exist; copy one from examples/ or give another folder with PROJECT=..."
+            f"{path} does not exist; `make init FOLDER=...` writes one for your images, examples/ has "
+            "others, and PROJECT=... names another folder"
         )
     try:
         params = parse(text := path.read_text(encoding="utf-8"))

@@ -219,6 +219,16 @@ class Problem(Protocol):
             Scores by name, each of shape [...], the headline among them.
         """
 
+    def constant(self, counts: Mapping[str, int]) -> tuple[str, float] | None:
+        """Return the best answer that looks at no image, and its headline score.
+
+        Args:
+            counts: Number of examples by stratum.
+
+        Returns:
+            The answer as text, and its score; None if the strata do not determine it.
+        """
+
     def confusion(self, answer: Answer, targets: Targets) -> "Tensor":
         """Count how often each true class (row) was predicted as each class (column): [classes, classes]."""
 

@@ -43,6 +43,7 @@ DOOR = {
     "temper.stages.run_stage",
     "temper.config_errors",
     "temper.config",
+    "temper.retrain_params",
     "temper.stages",
     "temper.stages.source_deps",
     "temper.engine.distributed.elastic_agent",

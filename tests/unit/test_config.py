@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from temper.config import _EXAMPLE, check_hosts, check_ranks, load, parse
-from tests.project import ROOT
+from tests.project import ROOT, make_project
 
 DEFAULT = Path("params.yaml").read_text(encoding="utf-8")
 
@@ -56,7 +56,7 @@ def test_a_mistake_names_the_key_the_value_and_the_rule(old: str, new: str, mess
 
 
 def test_a_file_that_is_missing_or_no_yaml_is_named(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"params.yaml does not exist; copy one"):
+    with pytest.raises(ValueError, match=r"params.yaml does not exist; `make init FOLDER=...` writes one"):
         load(tmp_path)
     (tmp_path / "params.yaml").write_text("a: [1, 2")
     with pytest.raises(ValueError, match=r"params.yaml is not valid YAML"):
@@ -212,3 +212,14 @@ def test_what_the_data_tell_is_checked_once_they_are_known():
     params.check_rules(channels=3)
     with pytest.raises(ValueError, match=r"on.condition = 'colour temperature': must be one of patch"):
         params.check_rules(channels=1)
+
+
+def test_the_score_that_chooses_the_epoch_must_be_one_of_the_problem(tmp_path: Path):
+    project = make_project(tmp_path / "project", "multiclass")
+    path = project / "params.yaml"
+    plain = path.read_text()
+    path.write_text(plain.replace("epochs: 2", "epochs: 2, best_by: balanced_accuracy", 1))
+    assert load(project).train.fit.best_by == "balanced_accuracy"
+    path.write_text(plain.replace("epochs: 2", "epochs: 2, best_by: mean_iou", 1))
+    with pytest.raises(ValueError, match=r"best_by = 'mean_iou': must be headline or .*balanced_acc"):
+        load(project)

@@ -38,7 +38,7 @@ from temper.networks.whitening import whiten
 from temper.problem import Emphasis, Facts, Objective, Problem
 from temper.problems import load as load_problem
 from temper.stages.distill import learn_from
-from temper.stages.fit_network import MakeObjective, validate
+from temper.stages.fit_network import MakeObjective, check_weights, validate
 from temper.stages.load_trained import read_facts
 from temper.stages.training_batches import make_loader, open_loader
 from temper.stress.conditions import SEVERITIES, applicable, stress
@@ -140,6 +140,10 @@ def time_training(name: str, params: Params, size: Size, material: Material) -> 
         material: Images on which steps are timed.
     """
     section: TrainParams | DistillParams = getattr(params, name)
+    try:
+        check_weights(section)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
     num_ranks = count_ranks(section.ranks) * (section.hosts.most if section.hosts else 1)
     times = time_network(name, section, make_objective(name, params, material), material, num_ranks=num_ranks)
     return sum_up(section, size, times, num_ranks=num_ranks)

@@ -55,14 +55,19 @@ class Size:
         )
 
 
-def measure_workload(project: Path, params: Params) -> Size:
+def measure_workload(project: Path, params: Params, *, anew: bool = False) -> Size:
     """Count the examples that the trainings will process.
+
+    Args:
+        project: Folder of the project.
+        params: Parameters of the project.
+        anew: Whether to ignore the artifacts of earlier runs.
 
     Raises:
         ValueError: If the source cannot be listed.
     """
     prepare = find_made("prepare", project, params)
-    if prepare is None:
+    if prepare is None or anew:
         return _by_source(project, params)
     augment = find_made("augment", project, params)
     counts = prepare.facts["examples"]

@@ -1,5 +1,6 @@
 """Parameters of the training loop."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -41,6 +42,9 @@ class FitParams:
     """How a network is trained, for any objective."""
 
     epochs: Positive
+    best_by: str = "headline"
+    """Validation score by which the best epoch is chosen: `headline`, or another score of the problem, e.g.
+    `balanced_accuracy` where classes are rebalanced."""
     batch_size: Positive
     """Examples per optimiser step over all ranks."""
     optimizer: Literal["sgd", "adamw", "muon"] = "sgd"
@@ -83,3 +87,15 @@ class FitParams:
     max_bad_steps: Positive = 10
     """Steps whose loss or gradient is not finite are skipped. After this many skipped steps in a row,
     training goes back to the last good epoch with half the learning rate, at most twice."""
+
+    def check(self, scores: Collection[str], where: str) -> None:
+        """Refuse a score that the problem does not have.
+
+        Raises:
+            ValueError: Names the parameter, its value and the possible values.
+        """
+        if self.best_by not in ("headline", *scores):
+            raise ValueError(
+                f"{where}.best_by = {self.best_by!r}: must be headline or a score of this problem: "
+                f"{', '.join(scores)}"
+            )

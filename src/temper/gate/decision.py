@@ -89,8 +89,11 @@ def judge(
     champion: Rating | str | None,
     others: Mapping[str, Rating],
     speeds: Mapping[str, Mapping[str, float]],
+    constant: tuple[str, float] | None = None,
 ) -> Verdict:
     """Compare the measurements with every rule.
+
+    A model that is no better than the best constant answer never passes.
 
     Args:
         params: The rules.
@@ -99,6 +102,7 @@ def judge(
             cannot be rated.
         others: Ratings of `teacher` and `student`.
         speeds: `latency_ms` and `images_per_s` of this run's candidates, the challenger as `quantized`.
+        constant: The best answer that looks at no image, and its headline score on these images.
     """
     if isinstance(champion, Rating):
         champion = _explain_mismatch(challenger, champion) or champion
@@ -110,9 +114,24 @@ def judge(
         for rule in params.rules
     ]
     reasons = tuple(_check(rule, params.confidence, challenger, known, speeds) for rule in rules)
+    if (useless := _check_constant(challenger, constant)) is not None:
+        reasons = (useless, *reasons)
     if any(reason.holds is False for reason in reasons):
         return Verdict("fail", reasons)
     return Verdict("pass" if champion else "bootstrap", reasons)
+
+
+def _check_constant(challenger: Rating, constant: tuple[str, float] | None) -> Reason | None:
+    """Return the reason that a model is useless; None if it is better than a constant answer."""
+    cells = challenger.find(challenger.question.headline, Slice())
+    if constant is None or not cells:
+        return None
+    answer, floor = constant
+    value, sign = challenger.score(cells)[0], 1 if challenger.question.greater_is_better else -1
+    if sign * (value - floor) > _ROUNDING:
+        return None
+    rule = f"{challenger.question.headline} better than that of always answering {answer!r}, {floor:.4f}"
+    return Reason(rule, False, f"measured {value:.4f}; the model has learned nothing that counts")
 
 
 def _explain_mismatch(challenger: Rating, champion: Rating) -> str | None:

@@ -4,6 +4,7 @@ If the cache has the weights, the network is not used. A later run therefore get
 first one, even if the hub has newer ones by then.
 """
 
+import logging
 import re
 import sys
 from collections import defaultdict
@@ -207,6 +208,8 @@ def _fetch(known: Known, revision: str) -> Path:
             file=sys.stderr,
             flush=True,
         )
+    # The library warns of every attempt; the last error says it all.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     error: Exception | None = None
     for name in known.files:
         try:

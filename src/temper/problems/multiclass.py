@@ -111,6 +111,11 @@ class Multiclass:
             "worst_class_accuracy": recall.where(count > 0, recall.new_ones(())).amin(dim=-1),
         }
 
+    def constant(self, counts: Mapping[str, int]) -> tuple[str, float] | None:
+        """Return the largest class and its share."""
+        name = max(counts, key=lambda each: counts[each])
+        return name, counts[name] / sum(counts.values())
+
     def confusion(self, answer: Answer, targets: Targets) -> "Tensor":
         from temper.maths.tallies import count_pairs
 

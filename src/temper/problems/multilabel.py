@@ -138,6 +138,9 @@ class Multilabel:
             "exact_match": share(totals[..., -2], totals[..., -1]),
         }
 
+    def constant(self, counts: Mapping[str, int]) -> tuple[str, float] | None:
+        """Return None: the strata of an example are not its whole truth."""
+
     def confusion(self, answer: Answer, targets: Targets) -> "Tensor":
         """Count how often each true class (row) occurred together with each predicted class (column)."""
         predicted = (answer["probabilities"] >= self.threshold).double()

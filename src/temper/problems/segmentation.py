@@ -144,6 +144,9 @@ class Segmentation:
             "pixel_accuracy": share(both.sum(dim=-1), true.sum(dim=-1)),
         }
 
+    def constant(self, counts: Mapping[str, int]) -> tuple[str, float] | None:
+        """Return None: the strata of an example are not its whole truth."""
+
     def confusion(self, answer: Answer, targets: Targets) -> "Tensor":
         """Count the pixels of each true class (row) that were predicted as each class (column)."""
         from temper.maths.tallies import count_pairs

@@ -5,13 +5,12 @@ The functions are pure: they read no clock and run nothing. The policy is in the
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 from temper.data.params import ImageFolder, Table
 from temper.recipe.budget import (
     EVALUATE_SHARE,
-    MOST_ASPECT,
     Budget,
     Pace,
     Plan,
@@ -19,10 +18,19 @@ from temper.recipe.budget import (
     candidate_sizes,
     plan_trainings,
 )
+from temper.recipe.choice import Choice
 from temper.recipe.fitting import Fit, choose_fit
 from temper.recipe.looking import Findings
 from temper.recipe.networks import SMALL_PX, WEIGHTS_PX, Available, plain_backbone, pretrained_backbone
-from temper.recipe.splitting import Shares, choose_bad_share, choose_balance, choose_shares, margin
+from temper.recipe.preparing import choose_preparation
+from temper.recipe.splitting import (
+    BALANCED,
+    Shares,
+    choose_balance,
+    choose_rules,
+    choose_shares,
+    is_rebalanced,
+)
 from temper.stress.params import NAMES
 
 _FEW = 20_000
@@ -34,19 +42,6 @@ _HEAD_EPOCHS = 1
 _MOST_CALIBRATION, _LEAST_CALIBRATION = 512, 64
 _LEAST_STRESS, _MOST_STRESS = 100, 1500
 _SEVERITIES, _CANDIDATES_OF_STUDENT = 5, 2
-_TEACHER_ALLOWANCE = 0.01
-"""Drop of the headline score that is allowed from teacher to student, in addition to chance."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One line of params.yaml."""
-
-    key: str
-    """Dotted name of the parameter."""
-    value: Any
-    reason: str = ""
-    """Reason that is written as a comment; keep it short."""
 
 
 def choose(
@@ -80,11 +75,11 @@ def choose(
         Choice("seed", 0, "the same seed gives the same model"),
         Choice("problem", dict(found.problem), _explain_classes(found)),
         Choice("ingest", _write_source(found.source), _explain_counts(found)),
-        *_prepare(found, plan, shares),
+        *choose_preparation(found, plan, shares),
         Choice("augment.balance", balance.value, balance.reason),
         *_teacher(found, plan, draws, available),
         *_student(found, plan, draws),
-        *_rest(shares, stress),
+        *_rest(found, shares, stress),
     ]
 
 
@@ -115,53 +110,6 @@ def _explain_classes(found: Findings) -> str:
     )
 
 
-def _explain_shape(found: Findings, height: int, width: int) -> str:
-    if height == width:
-        return "square"
-    aspect = max(found.height_px, found.width_px) / found.short_px
-    if aspect > MOST_ASPECT and found.short_px > SMALL_PX:
-        return f"the long side is squeezed from {aspect:.1f} to {MOST_ASPECT:g} times the short one"
-    return "images keep their aspect ratio"
-
-
-def _prepare(found: Findings, plan: Plan, shares: Shares) -> list[Choice]:
-    height, width = plan.size
-    sides = f"sides from {found.least_px} to {found.most_px}"
-    native = f"images are {found.height_px}x{found.width_px} px (median; {sides})"
-    if found.short_px <= SMALL_PX:
-        reason = f"{native}; small images keep their size"
-    elif plan.fits:
-        reason = f"{native}; the largest size that leaves time for enough epochs"
-    else:
-        reason = (
-            f"{native}; even this size leaves time for only a few epochs: run `make init` with more MINUTES"
-        )
-    lines = [
-        Choice("prepare.height_px", height, reason),
-        Choice("prepare.width_px", width, _explain_shape(found, height, width)),
-    ]
-    for name, count in (("validation", shares.validation_count), ("test", shares.test_count)):
-        share = getattr(shares, name)
-        of = "of the images outside the test split" if name == "validation" else "of all images"
-        if share is not None:
-            lines.append(Choice(f"prepare.{name}_share", share, f"{of}: about {count:,}"))
-        else:
-            lines.append(Choice(f"prepare.{name}_share", 0.1, f"not used: the source fixes {count:,} images"))
-    bad = choose_bad_share(len(found.unreadable), found.num_sampled)
-    unreadable = f"{len(found.unreadable)} of {found.num_sampled} sampled files cannot be read"
-    reason = f"{unreadable}; a larger share stops the pipeline"
-    colour = (
-        "every sampled image is grey"
-        if found.channels == 1
-        else f"{1 - found.grey_share:.0%} of the sampled images have colour"
-    )
-    return [
-        *lines,
-        Choice("prepare.mode", "auto", f"{colour}; auto is grey only if all images are"),
-        Choice("prepare.max_bad_share", bad, reason),
-    ]
-
-
 def _teacher(found: Findings, plan: Plan, draws: int, available: Sequence[Available]) -> list[Choice]:
     fit = choose_fit(draws=draws, epochs=plan.teacher_epochs, pretrained=plan.pretrained)
     if plan.pretrained:
@@ -183,7 +131,14 @@ def _teacher(found: Findings, plan: Plan, draws: int, available: Sequence[Availa
             )
         ]
     lines += _views("train", found, plan)
-    return [*lines, *_fit("train", fit, plan.teacher_s, pretrained=plan.pretrained)]
+    fitted = _fit(
+        "train",
+        fit,
+        plan.teacher_s,
+        pretrained=plan.pretrained,
+        rebalanced=is_rebalanced(found.counts, found.scores),
+    )
+    return [*lines, *fitted]
 
 
 def _explain_scratch(found: Findings, draws: int, available: Sequence[Available]) -> str:
@@ -208,7 +163,13 @@ def _student(found: Findings, plan: Plan, draws: int) -> list[Choice]:
     return [
         Choice("distill.backbone", plain_backbone(short, teacher=False), reason),
         *_views("distill", found, plan),
-        *_fit("distill", fit, plan.student_s, pretrained=False),
+        *_fit(
+            "distill",
+            fit,
+            plan.student_s,
+            pretrained=False,
+            rebalanced=is_rebalanced(found.counts, found.scores),
+        ),
         Choice(
             "distill.terms",
             {"share": _TERMS_SHARE, "temperature": _TEMPERATURE},
@@ -234,7 +195,7 @@ def _views(section: str, found: Findings, plan: Plan) -> list[Choice]:
     ]
 
 
-def _fit(section: str, fit: Fit, seconds: float, *, pretrained: bool) -> list[Choice]:
+def _fit(section: str, fit: Fit, seconds: float, *, pretrained: bool, rebalanced: bool) -> list[Choice]:
     where = f"{section}.fit"
     reasons = {
         "optimizer": "changes pretrained weights gently" if pretrained else "fastest from scratch",
@@ -250,6 +211,9 @@ def _fit(section: str, fit: Fit, seconds: float, *, pretrained: bool) -> list[Ch
         Choice(f"{where}.batch_size", fit.batch_size, f"{fit.num_steps // fit.epochs} steps per epoch"),
         *(Choice(f"{where}.{name}", value, reasons.get(name, "")) for name, value in fit.rates.items()),
     ]
+    if rebalanced:
+        reason = "rare classes count as much as common ones when the best epoch is chosen"
+        lines.insert(1, Choice(f"{where}.best_by", BALANCED, reason))
     if pretrained:
         lines.append(Choice(f"{where}.schedule", "cosine", "the rate falls slowly at first"))
     if section == "train":
@@ -270,9 +234,11 @@ def _count_stress(test_count: int, plan: Plan, speeds: Speeds, minutes: float) -
     return min(test_count, max(_LEAST_STRESS, min(_MOST_STRESS, fit // 50 * 50)))
 
 
-def _rest(shares: Shares, stress: int) -> list[Choice]:
+def _rest(found: Findings, shares: Shares, stress: int) -> list[Choice]:
     calibration = min(_MOST_CALIBRATION, max(_LEAST_CALIBRATION, shares.train_count // 4))
-    tested, each = margin(shares.test_count), margin(stress, each=True)
+    rare = None
+    if is_rebalanced(found.counts, found.scores):
+        rare = max(1, round(min(found.counts.values()) * shares.test_count / found.num_examples))
     return [
         Choice("quantize.calibration_images", calibration, "training images that set the int8 ranges"),
         Choice(
@@ -280,14 +246,5 @@ def _rest(shares: Shares, stress: int) -> list[Choice]:
             stress,
             "test images under each condition and severity, as many as the time allows",
         ),
-        Choice(
-            "gate.rules",
-            [
-                {"metric": "headline", "max_drop": tested, "vs": "champion"},
-                {"metric": "headline", "max_drop": each, "vs": "champion", "on": {"each": True}},
-                {"metric": "headline", "max_drop": round(tested + _TEACHER_ALLOWANCE, 3), "vs": "teacher"},
-            ],
-            f"{shares.test_count:,} test images can show a drop of {tested:.1%}, {stress:,} under stress one "
-            f"of {each:.1%}; smaller margins need more images",
-        ),
+        Choice("gate.rules", *choose_rules(shares.test_count, stress, rare)),
     ]

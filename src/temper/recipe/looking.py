@@ -15,20 +15,22 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from temper.data.dataset.splits import check_strata, count_strata
 from temper.data.images.reading import Store, Unreadable, open_plain
 from temper.data.params import ImageFolder, PrepareParams, Table
 from temper.data.sources import LISTED
-from temper.data.sources.listing import Listing
-from temper.data.sources.table import find_one_hot
-from temper.data.sources.table_file import ENDINGS, read_columns
+from temper.data.sources.listing import Listing, Remark
 from temper.problem import Problem, Row
 from temper.problems import dump
 from temper.problems.suggesting import suggest_problem
+from temper.recipe.finding_source import find_source
 
 MOST_SAMPLED = 500
 _LEAST_SAMPLED = 50
 _SAMPLED_BYTES = 300_000_000
 """Largest total size of the files that are decoded: this takes a minute on two cores."""
+_MOST_UNREADABLE = 0.5
+"""Largest share of sampled files that cannot be read. Above it, the folder holds something else."""
 _MOST_UP = 2
 """Largest number of folders that a relative path may climb up from the project."""
 LEAST_IN_ALL = 60
@@ -36,14 +38,6 @@ LEAST_IN_ALL = 60
 measured."""
 LEAST_OF_CLASS = 6
 """Smallest number of images of a class: two in each split."""
-_COLUMNS = {
-    "path": ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img"),
-    "labels": ("labels", "label", "class", "classes", "target", "category", "tags"),
-    "mask": ("mask", "masks", "mask_path"),
-    "split": ("split", "subset", "set", "partition"),
-    "group": ("group", "group_id", "patient", "patient_id", "subject", "subject_id", "scene"),
-}
-"""Usual names of a table's columns, by their content."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +69,12 @@ class Findings:
     num_sampled: int
     unreadable: tuple[str, ...]
     """Name and reason of each sampled image that cannot be read."""
+    scores: tuple[str, ...] = ()
+    """Names of the problem's scores."""
+    remarks: tuple[Remark, ...] = ()
+    """What was guessed, left out or converted."""
+    why_kind: str = ""
+    """Why the problem has another kind than most labels suggest."""
 
     @property
     def channels(self) -> int:
@@ -94,17 +94,20 @@ def inspect_data(data: Path) -> Findings:
         ValueError: If training is impossible: no images, no classes or only one, too few images, or none that
             can be read.
     """
-    source = _name_source(data)
+    source = find_source(data)
     listing = LISTED[source.source](source, Path())
     rows = listing.rows
     counts = Counter(label for row in rows for label in row.labels)
     _check_counts(data, len(rows), counts)
+    _check_splits(rows)
     seen = _sample(listing)
     readable = [each for each in seen if each.reason is None]
-    if not readable:
+    unreadable = [each for each in seen if each.reason is not None]
+    if len(unreadable) > _MOST_UNREADABLE * len(seen):
         raise ValueError(
-            f"none of {len(seen)} sampled files of {data} can be read as an image, "
-            f"e.g. {seen[0].name}: {seen[0].reason}"
+            f"{len(unreadable)} of {len(seen)} sampled files of {data} cannot be read as an image, "
+            f"e.g. {unreadable[0].name}: {unreadable[0].reason}; name the folder of the images, or remove "
+            "what is no image"
         )
     problem = suggest_problem(rows, numbers=sorted({number for each in readable for number in each.numbers}))
     return Findings(
@@ -124,7 +127,10 @@ def inspect_data(data: Path) -> Findings:
         most_px=max(max(each.size) for each in readable),
         grey_share=sum(each.grey for each in readable) / len(readable),
         num_sampled=len(seen),
-        unreadable=tuple(f"{each.name}: {each.reason}" for each in seen if each.reason is not None),
+        unreadable=tuple(f"{each.name}: {each.reason}" for each in unreadable),
+        scores=problem.scores,
+        remarks=listing.remarks,
+        why_kind=_why_kind(rows),
     )
 
 
@@ -134,19 +140,6 @@ def _without_labels(problem: Problem, counts: Mapping[str, int]) -> dict[str, An
     return {
         name: value for name, value in found.items() if name == "kind" or (name == "classes" and not counts)
     }
-
-
-def _name_source(data: Path) -> ImageFolder | Table:
-    if data.suffix.lower() in ENDINGS and data.is_file():
-        return _name_columns(data)
-    rule = "a folder of class folders of images, or a .csv, .tsv or .parquet table"
-    if not data.exists():
-        raise ValueError(f"FOLDER = {str(data)!r} does not exist; name {rule}")
-    if data.is_file():
-        raise ValueError(
-            f"FOLDER = {str(data)!r} is a file, but not a .csv, .tsv or .parquet table; name {rule}"
-        )
-    return ImageFolder(source="imagefolder", folder=str(data.resolve()))
 
 
 def seen_from(found: Findings, project: Path) -> Findings:
@@ -166,41 +159,6 @@ def seen_from(found: Findings, project: Path) -> Findings:
     )
 
 
-def _name_columns(data: Path) -> Table:
-    """Guess the content of each column from its name."""
-    cells = read_columns(data).cells
-    header = list(cells)
-    by_name = {name.lower().strip(): name for name in reversed(header)}
-    found = {
-        key: next((by_name[name] for name in names if name in by_name), None)
-        for key, names in _COLUMNS.items()
-    }
-    if found["path"] is None:
-        raise ValueError(
-            f"{data} has the columns {', '.join(header)}; none has a usual name for image paths: rename that "
-            "column to `path`"
-        )
-    used = {name for key, name in found.items() if key != "labels" and name is not None}
-    one_hot = tuple(name for name in find_one_hot(cells) if name not in used)
-    if len(one_hot) < 2 or found["labels"] is not None:
-        one_hot = ()
-    if found["labels"] is None and found["mask"] is None and not one_hot:
-        raise ValueError(
-            f"{data} has the columns {', '.join(header)}; none has a usual name for labels or masks: rename "
-            "that column to `labels` or `mask`"
-        )
-    return Table(
-        source="table",
-        file=str(data.resolve()),
-        path=found["path"],
-        labels=found["labels"],
-        mask=found["mask"],
-        split=found["split"],
-        group=found["group"],
-        one_hot=one_hot,
-    )
-
-
 def _check_counts(data: Path, total: int, counts: Mapping[str, int]) -> None:
     if total < LEAST_IN_ALL:
         raise ValueError(
@@ -214,6 +172,34 @@ def _check_counts(data: Path, total: int, counts: Mapping[str, int]) -> None:
             f"class {name!r} has {count} images (classes with fewer than {LEAST_OF_CLASS}: {len(few)}); each "
             f"split needs two, so at least {LEAST_OF_CLASS} are needed: add images of it, or remove the class"
         )
+
+
+def _check_splits(rows: Sequence[Row]) -> None:
+    """Check that every class has an example in every split that the source fixes, and in training."""
+    official = {row.split for row in rows if row.split}
+    if not official:
+        return
+    splits = [row.split or "train" for row in rows]
+    if "train" not in splits:
+        raise ValueError(
+            f"all {len(rows):,} images are in the splits {', '.join(sorted(official))}; some must be in train"
+        )
+    strata = [frozenset(row.labels) for row in rows]
+    counts = count_strata(splits, strata)
+    named = {name: found for name, found in counts.items() if name in official or name == "train"}
+    check_strata(named, official=frozenset(official))
+
+
+def _why_kind(rows: Sequence[Row]) -> str:
+    """Return why rows are multilabel although most have one label; empty if there is nothing to explain."""
+    several, none = (
+        sum(holds(len(row.labels)) for row in rows) for holds in (lambda n: n > 1, lambda n: n < 1)
+    )
+    if any(row.mask for row in rows) or not several + none:
+        return ""
+    parts = [f"{several:,} images have several labels"] if several else []
+    parts += [f"{none:,} have none"] if none else []
+    return f"{' and '.join(parts)}; if that is a mistake, correct it and set problem.kind to multiclass"
 
 
 @dataclass(frozen=True)

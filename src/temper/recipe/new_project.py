@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import tempfile
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,21 +35,19 @@ _LOOK_S = 1.0
 """Seconds during which other work is looked for."""
 LEAST_MINUTES = 2.0
 """With fewer minutes, start-up alone takes most of the time."""
+MOST_MINUTES = 7 * 24 * 60.0
 
 
 def name_project(data: Path) -> str:
-    """Return a project name made from the name of a folder or table.
+    """Return a project name made from the name of a folder or table, in ASCII.
 
     Example:
         >>> name_project(Path("/data/My Pets (2024)")), name_project(Path("猫"))
         ('my-pets-2024', 'images')
     """
-    return (
-        re.sub(
-            r"[^a-z0-9]+", "-", data.resolve().stem.lower() if data.is_file() else data.resolve().name.lower()
-        ).strip("-")
-        or _USUAL_NAME
-    )
+    name = data.resolve().stem if data.is_file() else data.resolve().name
+    plain = unicodedata.normalize("NFKD", name.lower().replace("ß", "ss")).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-") or _USUAL_NAME
 
 
 def place_project(data: Path, here: Path) -> Path:
@@ -103,14 +102,14 @@ def write_project(data: Path, project: Path, *, minutes: float, force: bool = Fa
     Raises:
         ValueError: If there are too few minutes, or the data or the project folder cannot be used.
     """
-    if minutes < LEAST_MINUTES:
+    if not LEAST_MINUTES <= minutes <= MOST_MINUTES:
         raise ValueError(
-            f"MINUTES = {minutes:g}: must be {LEAST_MINUTES:g} or more, since starting the stages takes "
-            "one minute"
+            f"MINUTES = {minutes:g}: must be {LEAST_MINUTES:g} or more, since starting the stages takes one "
+            f"minute, and at most {MOST_MINUTES:g}, which is a week"
         )
     check_place(data, project, force=force)
     busy = _say_busy()
-    name, found, available = name_project(data), inspect_data(data), find_weights()
+    name, found, available = name_project(project), inspect_data(data), find_weights()
     wanted = available[0] if available and wants_weights(found, shares_of(found)) else None
     rough = time_candidates(found, draws=draws_of(found), available=wanted)
     with tempfile.TemporaryDirectory(prefix="temper-") as work:
@@ -124,13 +123,17 @@ def write_project(data: Path, project: Path, *, minutes: float, force: bool = Fa
         project.mkdir(parents=True, exist_ok=True)
         write_atomically(project / FILE, text)
         write_atomically(project / DVC_FILE, dvc_yaml(project, params))
-        count = measure_workload(project, params)
+        count = measure_workload(project, params, anew=True)
         estimates = {
             stage: sum_up(getattr(params, stage), count, times) for stage, times in timed.times.items()
         }
         estimates["evaluate"] = time_evaluation(params, count, timed.material)
     write_estimates(project, params, count, estimates)
-    return Written([*describe(found), *busy], estimates)
+    together = sum(each.seconds for each in estimates.values()) / 60
+    more = (
+        [f"this takes {together:.0f} min, more than the {minutes:g} asked for"] if together > minutes else []
+    )
+    return Written([*describe(found), *busy, *more], estimates)
 
 
 def _say_busy() -> list[str]:
@@ -193,11 +196,14 @@ def describe(found: Findings) -> list[str]:
         f"{found.num_examples:,} images, {found.num_classes} classes{f' ({listed})' if listed else ''}",
         f"{found.height_px}x{found.width_px} px (median of {found.num_sampled}), {sides}, {colour}",
     ]
+    kind = found.problem["kind"]
+    lines.append(f"problem {kind}" + (f": {found.why_kind}" if found.why_kind else ""))
+    lines += [str(remark) for remark in found.remarks]
     if found.official:
         lines.append(f"splits {', '.join(f'{name} {count:,}' for name, count in found.official.items())}")
     if found.unreadable:
         lines.append(
-            f"{len(found.unreadable)} of {found.num_sampled} sampled files cannot be read, "
+            f"left out: {len(found.unreadable)} of {found.num_sampled} sampled files cannot be read, "
             f"e.g. {found.unreadable[0]}"
         )
     return lines

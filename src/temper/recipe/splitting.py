@@ -1,7 +1,7 @@
 """Choose the shares of the splits, the rebalancing, and the margins that the test split can resolve."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,10 @@ _Z = 1.65
 _Z_EACH = 3.2
 """The same for about 55 cells at once."""
 _GRAIN, LEAST_MARGIN = 0.005, 0.005
+_TEACHER_ALLOWANCE = 0.01
+"""Drop of the headline score that is allowed from teacher to student, in addition to chance."""
+BALANCED = "balanced_accuracy"
+"""Score in which a rare class counts as much as a common one."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,11 @@ def choose_balance(counts: Mapping[str, int]) -> Balance:
     return Balance(value, f"{sizes}: rare classes are repeated, half way to equal", drawn / total)
 
 
+def is_rebalanced(counts: Mapping[str, int], scores: Collection[str]) -> bool:
+    """Return whether rare classes get more weight than they have in the data, and a score shows it."""
+    return BALANCED in scores and choose_balance(counts).value["method"] != "none"
+
+
 def choose_bad_share(num_bad: int, num_sampled: int) -> float:
     """Return twice the share of bad images in the sample, in whole hundredths, at least one.
 
@@ -89,7 +98,7 @@ def choose_bad_share(num_bad: int, num_sampled: int) -> float:
         >>> choose_bad_share(0, 500), choose_bad_share(12, 500)
         (0.01, 0.05)
     """
-    return max(1, math.ceil(200 * num_bad / num_sampled - 1e-9)) / 100
+    return min(100, max(1, math.ceil(200 * num_bad / num_sampled - 1e-9))) / 100
 
 
 def margin(num_images: int, *, each: bool = False) -> float:
@@ -105,3 +114,27 @@ def margin(num_images: int, *, each: bool = False) -> float:
     deviation = math.sqrt(2 * _EXPECTED * (1 - _EXPECTED) * _DISCORDANCE / num_images)
     grains = math.ceil((_Z_EACH if each else _Z) * deviation / _GRAIN - 1e-9)
     return round(max(LEAST_MARGIN, grains * _GRAIN), 3)
+
+
+def choose_rules(test_count: int, stress: int, least: int | None) -> tuple[list[dict[str, Any]], str]:
+    """Return the gate's rules, with the reason.
+
+    Args:
+        test_count: Number of test images.
+        stress: Number of them under each condition and severity.
+        least: Number of test images of the rarest class, if classes are rebalanced; None if they are not.
+    """
+    tested, each = margin(test_count), margin(stress, each=True)
+    rules: list[dict[str, Any]] = [
+        {"metric": "headline", "max_drop": tested, "vs": "champion"},
+        {"metric": "headline", "max_drop": each, "vs": "champion", "on": {"each": True}},
+        {"metric": "headline", "max_drop": round(tested + _TEACHER_ALLOWANCE, 3), "vs": "teacher"},
+    ]
+    if least is not None:
+        # The mean of two accuracies, one of them exact, varies half as much as the other one.
+        rules.insert(1, {"metric": BALANCED, "max_drop": margin(4 * least), "vs": "champion"})
+    rare = "" if least is None else f"; about {least:,} images of the rarest class are behind {BALANCED}"
+    return rules, (
+        f"{test_count:,} test images can show a drop of {tested:.1%}, {stress:,} under stress one of "
+        f"{each:.1%}{rare}; smaller margins need more images"
+    )

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from temper.recipe.choosing import Choice
+from temper.recipe.choice import Choice
 
 _PLAIN = re.compile(r"[A-Za-z_./][\w./@-]*")
 _WORDS = {"true", "false", "null", "yes", "no", "."}

@@ -72,7 +72,33 @@ def fill_card(
         lineage={**dict(sorted(quantize.made_from.items())), "quantize": quantize.digest},
         training={**quantize.facts.get("training", {}), **_describe_precision(quantize)},
         plots=plots,
+        warnings=tuple(facts["warnings"]),
     )
+
+
+def find_warnings(facts: Mapping[str, Any], quantize: Artifact) -> list[str]:
+    """Return what is wrong with the candidates: notes about their trainings, and scores that show nothing.
+
+    Args:
+        facts: Facts of `evaluate`: headline, candidates, and the best constant answer with its score.
+        quantize: Artifact of `quantize`.
+    """
+    trained = quantize.facts.get("training", {})
+    found = list(dict.fromkeys(note for each in trained.values() for note in each.get("notes", ())))
+    headline, sign = facts["headline"], 1 if facts["greater_is_better"] else -1
+    for name, entry in facts["candidates"].items() if facts["constant"] else ():
+        (answer, floor), score = facts["constant"], entry[headline]
+        if sign * (score["value"] - floor) <= 0:
+            verb = "is no better than"
+        elif score["low"] <= floor <= score["high"]:
+            verb = "cannot be told from"
+        else:
+            continue
+        found.append(
+            f"{name}: the {headline} {score['value']:.4f} ({score['low']:.4f} to {score['high']:.4f}) {verb} "
+            f"that of always answering {answer!r}, {floor:.4f}"
+        )
+    return found
 
 
 def _describe_precision(quantize: Artifact) -> dict[str, Any]:

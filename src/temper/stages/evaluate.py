@@ -17,7 +17,7 @@ from temper.artifacts import DEPLOYED, Artifact
 from temper.gate.rating import write_rating
 from temper.networks.onnx_model import PART, Deployed
 from temper.problem import Problem
-from temper.stages.card_content import fill_card
+from temper.stages.card_content import fill_card, find_warnings
 from temper.stages.holdout import make_ratings, open_test
 from temper.stress.card import Plot, write_card, write_record
 from temper.stress.evaluation import Evaluation, evaluate, find_worst
@@ -87,7 +87,9 @@ def run(
             for name, found in costs.items()
         },
         "images": {"clean": len(images), "stress": len(evaluation.subset)},
+        "constant": problem.constant(prepare.facts["counts"]["test"]),
     }
+    facts["warnings"] = find_warnings(facts, quantize)
     card = fill_card(problem, facts, evaluation, scores, inputs, plots, confidence=params.evaluate.confidence)
     write_record(out, card)
     write_card(out, card)

@@ -31,7 +31,7 @@ from temper.networks.params import watched_file
 from temper.networks.pretrained import pin, read_weights
 from temper.networks.transfer import start_from
 from temper.networks.whitening import whiten
-from temper.problem import PLAIN_HEAD, Emphasis, Inputs, Objective, Problem, Targets
+from temper.problem import PLAIN_HEAD, Emphasis, Headline, Inputs, Objective, Problem, Targets
 from temper.problems import load as load_problem
 from temper.stages.load_trained import read_facts
 from temper.stages.training_batches import open_loader
@@ -88,14 +88,15 @@ def train_network(
         started = transfer(network, params, project, ranks)
         network = network.to(ranks.device)
         held = to_tensors(open_split(prepare, "validation"), ranks.device)
+        by = best_by(problem, params)
         result = fit(
             network,
             make_objective(problem, emphasis, ranks),
             loader,
-            lambda candidate: validate(candidate, problem, held, ranks, seed=seed),
+            lambda candidate: validate(candidate, problem, held, ranks, seed=seed, by=by),
             params.fit,
             what=what,
-            headline=problem.headline,
+            headline=by,
             ranks=ranks,
             checkpoints=Checkpoints(checkpoints),
             journal=work / "journal.jsonl",
@@ -106,10 +107,32 @@ def train_network(
         if ranks.first:
             save_network(network, out / WEIGHTS)
             write_curves(result.entries, out / "curves.csv")
-            notes = _notes(result, Course(what, problem.headline, params.fit), teacher)
+            scores = ", ".join(f"{name} {result.scores[name]:.4f}" for name in problem.scores)
+            print(
+                f"{what}: epoch {result.best_epoch} of {params.fit.epochs} is the best by {by.name}: {scores}"
+            )
+            notes = _notes(result, Course(what, by, params.fit), teacher)
             found = _facts(result, network, problem, held, params, ranks.device) | started | notes
         leave_ranks(ranks)
         return found
+
+
+def best_by(problem: Problem, params: "TrainParams | DistillParams") -> Headline:
+    """Return the score by which the best epoch is chosen."""
+    name = params.fit.best_by
+    better = problem.headline.greater_is_better
+    return problem.headline if name == "headline" else Headline(name, greater_is_better=better)
+
+
+def check_weights(section: "TrainParams | DistillParams") -> None:
+    """Find weights of a package or of the hub, which are downloaded now, not hours later.
+
+    Raises:
+        ValueError: If they cannot be found; names the ways out.
+    """
+    weights = section.transfer.weights
+    if weights is not None and watched_file(weights) is None:
+        read_weights(weights, Path(), section.backbone)
 
 
 def try_section(name: str, section: "TrainParams | DistillParams", prepare: Artifact) -> None:
@@ -126,10 +149,7 @@ def try_section(name: str, section: "TrainParams | DistillParams", prepare: Arti
             seed=0,
             head=section.head,
         )
-        weights = section.transfer.weights
-        if weights is not None and watched_file(weights) is None:
-            # A missing package is reported now, and the hub's weights are downloaded now, not hours later.
-            read_weights(weights, Path(), section.backbone)
+        check_weights(section)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
 
@@ -159,13 +179,19 @@ def transfer(
 
 
 def validate(
-    network: nn.Module, problem: Problem, held: Mapping[str, Tensor], ranks: Ranks, *, seed: int
+    network: nn.Module,
+    problem: Problem,
+    held: Mapping[str, Tensor],
+    ranks: Ranks,
+    *,
+    seed: int,
+    by: Headline | None = None,
 ) -> dict[str, float]:
     """Return the scores on the validation split. The ranks share the work, and all ranks get the same scores.
 
-    The key `CHANCE` holds another headline score, for which the same answers are compared with the truth of
-    other images of the split. It is the score that the answers reach by chance, whatever the problem, the
-    balance of its classes and the network's habits.
+    The key `CHANCE` holds another value of the score by which epochs are compared, for which the same answers
+    are compared with the truth of other images of the split. It is the score that the answers reach by
+    chance, whatever the problem, the balance of its classes and the network's habits.
 
     Args:
         network: Network in evaluation mode.
@@ -173,6 +199,7 @@ def validate(
         held: Columns of the validation split.
         ranks: Ranks that share the work.
         seed: Seed for the order of the other images.
+        by: Score by which epochs are compared; None for the headline.
     """
     # Other images come from the whole split: a source lists class after class, so a batch may hold one class.
     other = hashes(torch.arange(len(held["image"])), 1, seed=seed, stream="chance")[:, 0].argsort()
@@ -187,7 +214,7 @@ def validate(
         totals = torch.zeros_like(_tally(network, problem, inputs, targets, held)[:, 0])
     own, others = ranks.sum(totals)
     scores = {name: float(value) for name, value in problem.score(own).items()}
-    return scores | {CHANCE: float(problem.score(others)[problem.headline.name])}
+    return scores | {CHANCE: float(problem.score(others)[(by or problem.headline).name])}
 
 
 def _tally(

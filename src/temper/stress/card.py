@@ -82,13 +82,22 @@ class Card:
     training: Mapping[str, Any]
     """How the networks were trained, nested; empty if this was not recorded."""
     plots: tuple[Plot, ...]
+    warnings: tuple[str, ...] = ()
+    """What is wrong with the model, as sentences."""
 
 
 def read_card(path: Path) -> Card:
     """Read the record that `write_record` wrote."""
     found = json.loads(path.read_text(encoding="utf-8"))
     plots = tuple(Plot(**plot) for plot in found.pop("plots"))
-    return Card(**{**found, "plots": plots, "conditions": tuple(found["conditions"])})
+    return Card(
+        **{
+            **found,
+            "plots": plots,
+            "conditions": tuple(found["conditions"]),
+            "warnings": tuple(found["warnings"]),
+        }
+    )
 
 
 def write_record(folder: Path, card: Card) -> None:

@@ -47,6 +47,15 @@ figure img { max-width: 100%; height: auto; background: #fff; border-radius: 6px
 {{ "{:,}".format(card.images.stress) }} of them under stress.
 Every number was measured on the ONNX file that can be deployed.</p>
 
+{% if card.warnings %}
+<h2>Warnings</h2>
+<ul>
+{% for warning in card.warnings %}
+<li><strong>{{ warning }}</strong></li>
+{% endfor %}
+</ul>
+{% endif %}
+
 <h2>Candidates</h2>
 <div class="wide"><table>
 <thead><tr><th></th><th class="n">{{ card.headline }}, %</th>

@@ -11,6 +11,14 @@ A {{ card.kind }} model with {{ card.data.classes }} classes for images of {{ ca
 {{ "{:,}".format(card.images.stress) }} of them under stress.
 Every number was measured on the ONNX file that can be deployed.
 
+{% if card.warnings %}
+## Warnings
+
+{% for warning in card.warnings %}
+- **{{ warning }}**
+{% endfor %}
+
+{% endif %}
 ## Candidates
 
 {% set families = card.candidates.values()|map(attribute="stress")|first|list %}

@@ -178,3 +178,21 @@ def test_where_less_is_better_signs_are_turned():
     rule = {"metric": "error", "max_drop": 0.05}
     assert ask(rule, challenger=ours, champion=theirs).outcome == "fail"
     assert ask(rule, challenger=theirs, champion=ours).outcome == "pass"
+
+
+@pytest.mark.parametrize(("floor", "outcome"), [(0.9, "fail"), (0.95, "fail"), (0.89, "bootstrap")])
+def test_a_model_that_is_no_better_than_a_constant_answer_is_no_champion(floor: float, outcome: str):
+    model = rating("new", 0.9)
+    value = model.score(model.find("accuracy", Slice()))[0]
+    found = judge(
+        GateParams(rules=(Rule(metric="accuracy", min=0.5),)),
+        model,
+        champion=None,
+        others={},
+        speeds={},
+        constant=("shirt", floor + value - 0.9),
+    )
+    assert found.outcome == outcome
+    if outcome == "fail":
+        assert "accuracy better than that of always answering 'shirt'" in found.sentence
+        assert "the model has learned nothing that counts" in found.sentence

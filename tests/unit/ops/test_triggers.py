@@ -2,9 +2,9 @@
 
 import pytest
 
-from temper.config import RetrainParams
 from temper.ops.retraining.last_training import Differences
 from temper.ops.retraining.triggers import Changes, decide
+from temper.retrain_params import RetrainParams
 
 PARAMS = RetrainParams(min_new=100, cooldown_h=24.0)
 EAGER = RetrainParams(min_new=100, drift_trains=True)

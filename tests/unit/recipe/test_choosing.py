@@ -137,6 +137,19 @@ SITUATIONS: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
         {"found": replace(FOUND, counts={"a": 2000, "b": 500})},
         {"augment.balance": {"method": "weights"}},
     ),
+    "unlike classes, and a score that shows it": (
+        {"found": replace(FOUND, counts={"a": 2000, "b": 624}, scores=("accuracy", "balanced_accuracy"))},
+        {
+            "train.fit.best_by": "balanced_accuracy",
+            "distill.fit.best_by": "balanced_accuracy",
+            "gate.rules": [
+                {"metric": "headline", "max_drop": 0.025, "vs": "champion"},
+                {"metric": "balanced_accuracy", "max_drop": 0.025, "vs": "champion"},
+                {"metric": "headline", "max_drop": 0.085, "vs": "champion", "on": {"each": True}},
+                {"metric": "headline", "max_drop": 0.035, "vs": "teacher"},
+            ],
+        },
+    ),
     "very unlike classes": (
         {"found": replace(FOUND, counts={"a": 2000, "b": 100})},
         {"augment.balance": {"method": "oversample", "strength": 0.5}},
@@ -196,10 +209,10 @@ def test_a_size_that_was_chosen_stays_and_epochs_follow_the_speed():
 @pytest.mark.parametrize(
     ("height", "width", "said"),
     [
-        (300, 320, "square"),
-        (300, 450, "images keep their aspect ratio"),
+        (300, 320, "images become squares, whatever their shape"),
+        (300, 450, "about the shape of the median image; others are stretched to it"),
         (300, 1500, "the long side is squeezed from 5.0 to 2 times the short one"),
-        (28, 100, "images keep their aspect ratio"),
+        (28, 100, "about the shape of the median image; others are stretched to it"),
     ],
 )
 def test_the_shape_of_images_is_told_as_it_is(height: int, width: int, said: str):

@@ -9,6 +9,8 @@ from PIL import Image
 from temper.data.params import ImageFolder, Table
 from temper.recipe import looking
 from temper.recipe.looking import inspect_data, seen_from
+from temper.recipe.new_project import describe
+from tests.outside.files import class_folders, image, split_folders
 from tests.unit.recipe.images import draw, fill
 
 
@@ -145,7 +147,7 @@ def test_files_of_which_none_is_an_image(tmp_path: Path):
         (tmp_path / name).mkdir()
         for number in range(40):
             (tmp_path / name / f"{number}.jpg").write_bytes(b"no image")
-    with pytest.raises(ValueError, match="none of 80 sampled files"):
+    with pytest.raises(ValueError, match="80 of 80 sampled files"):
         inspect_data(tmp_path)
 
 
@@ -155,3 +157,36 @@ def test_paths_are_relative_where_both_lie_near_each_other(tmp_path: Path):
     assert seen_from(found, tmp_path / "data" / "pets" / ".." / "pets-project").source.folder == "../pets"  # type: ignore[union-attr]
     far = tmp_path / "a" / "b" / "c" / "project"
     assert seen_from(found, far).source.folder == str(tmp_path / "data" / "pets")  # type: ignore[union-attr]
+
+
+def write_rows(folder: Path, rows: list[tuple[str, str, str]]) -> Path:
+    for name, _, _ in rows:
+        image(folder / name, hash(name) % 1000)
+    lines = "".join(",".join(row) + "\n" for row in rows)
+    (folder / "list.csv").write_text(f"path,label,split\n{lines}")
+    return folder / "list.csv"
+
+
+def test_splits_in_which_a_class_is_missing_are_told(tmp_path: Path):
+    rows = [(f"{number}.png", "ab"[number % 2], ("train", "test")[number > 80]) for number in range(100)]
+    with pytest.raises(ValueError, match=r"all 100 images are in the splits test; some must be in train"):
+        inspect_data(write_rows(tmp_path, [(name, label, "test") for name, label, _ in rows]))
+    only = [(name, "a" if split == "test" else label, split) for name, label, split in rows]
+    with pytest.raises(ValueError, match=r"class 'b' has no example in the test split \(40 in train\)"):
+        inspect_data(write_rows(tmp_path, only))
+
+
+def test_an_empty_label_is_told_to_make_the_problem_multilabel(tmp_path: Path):
+    rows = [(f"{number}.png", "ab"[number % 2] if number else "", "") for number in range(100)]
+    found = inspect_data(write_rows(tmp_path, rows))
+    assert found.problem == {"kind": "multilabel"}
+    assert found.why_kind.startswith("1 have none; if that is a mistake, correct it")
+
+
+def test_remarks_of_the_source_are_told(tmp_path: Path):
+    split_folders(tmp_path / "images", "Training", "Testing")
+    for place in ("Training", "Testing"):
+        class_folders(tmp_path / "images" / place, count=40)
+    found = inspect_data(tmp_path / "images")
+    assert found.official == {"test": 80, "train": 80} and found.num_classes == 2
+    assert any("guessed: 2 folders are splits" in line for line in describe(found))

@@ -20,10 +20,11 @@ from temper.engine import step_timing
 from temper.networks import pretrained
 from temper.recipe import new_project as recipe
 from temper.recipe import weights
-from temper.recipe.new_project import check_place, place_project
+from temper.recipe.new_project import check_place, name_project, place_project
 from temper.stages import BY_NAME
 from temper.stages.dvc_yaml import dvc_yaml
 from temper.stages.run_stage import run_stage
+from tests.project import make_project, run_until
 from tests.unit.recipe.images import fill
 
 
@@ -143,3 +144,22 @@ def test_a_busy_machine_is_told(busy: float, said: bool, monkeypatch: pytest.Mon
     assert any("once the machine is idle" in line for line in recipe._say_busy()) == said
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {2000, 2001})
     assert any("once the machine is idle" in line for line in recipe._say_busy()) == said
+
+
+def test_a_name_is_that_of_the_project_in_ascii():
+    assert name_project(Path("/x/Süße Früchte")) == "susse-fruchte"
+    assert name_project(Path("my risse")) == "my-risse"
+
+
+@pytest.mark.parametrize("minutes", [float("nan"), 0.0, -1.0, 1e9])
+def test_minutes_that_make_no_sense_are_refused(tmp_path: Path, minutes: float):
+    with pytest.raises(ValueError, match=r"MINUTES = .*: must be 2 or more"):
+        recipe.write_project(tmp_path, tmp_path / "project", minutes=minutes)
+
+
+def test_the_examples_are_counted_anew_over_artifacts_of_an_earlier_run(tmp_path: Path):
+    project = make_project(tmp_path / "project", "multiclass")
+    run_until(project, "augment")
+    params = load(project)
+    assert measure_workload(project, params).exact
+    assert not measure_workload(project, params, anew=True).exact

@@ -73,6 +73,7 @@ def make(project: Project, params: Params, registered: Registered) -> dict[str, 
             name: _candidate(headline, entry, timed.get(name, {}))
             for name, entry in candidates.read(project).items()
         },
+        "warnings": evaluated.facts["warnings"],
         "registered": {
             "name": registered.name,
             "version": registered.version,
@@ -132,6 +133,8 @@ def show(project: Project, summary: dict[str, Any], console: Console) -> None:
         f"registered: {version['name']} version {version['version']} ({aliases}), {version['digest'][:12]}",
         markup=False,
     )
+    for warning in summary["warnings"]:
+        console.print(f"warning: {warning}", markup=False, style="bold red")
     here, reports = Path.cwd(), project.reports
     reports = reports.relative_to(here) if reports.is_relative_to(here) else reports
     console.print(

@@ -38,6 +38,7 @@ def judge_candidate(project: Project, params: Params, champion: Registered | Non
         champion=None if champion is None else measure_version(project, champion),
         others=ratings,
         speeds=_speeds(project),
+        constant=_constant(evaluated),
     )
 
 
@@ -63,7 +64,14 @@ def judge_version(
         champion=None if champion is None else measure_version(project, champion),
         others={},
         speeds={},
+        constant=_constant(artifacts.load("evaluate", project.artifacts / "evaluate", check_files=False)),
     )
+
+
+def _constant(evaluated: artifacts.Artifact) -> tuple[str, float] | None:
+    """Return the best constant answer and its score, if evaluate could tell."""
+    found = evaluated.facts.get("constant")
+    return (str(found[0]), float(found[1])) if found else None
 
 
 def measure_version(project: Project, version: Registered) -> Rating | str:

@@ -6,11 +6,12 @@ The reason is given in one line.
 import time
 from dataclasses import dataclass, field, replace
 
-from temper.config import Params, RetrainParams
+from temper.config import Params
 from temper.ops.pipeline import plan
 from temper.ops.project import Project
 from temper.ops.retraining import drift_check, last_training
 from temper.ops.retraining.last_training import Differences
+from temper.retrain_params import RetrainParams
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,69 @@
+"""Find the source that reads a folder or table, and the content of the table's columns."""
+
+from pathlib import Path
+
+from temper.data.params import ImageFolder, Table
+from temper.data.sources.table import find_one_hot
+from temper.data.sources.table_file import ENDINGS, read_columns
+
+_COLUMNS = {
+    "path": ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img"),
+    "labels": ("labels", "label", "class", "classes", "target", "category", "tags"),
+    "mask": ("mask", "masks", "mask_path"),
+    "split": ("split", "subset", "set", "partition"),
+    "group": ("group", "group_id", "patient", "patient_id", "subject", "subject_id", "scene"),
+}
+"""Usual names of a table's columns, by their content."""
+
+
+def find_source(data: Path) -> ImageFolder | Table:
+    """Return the source that reads a folder or table. Columns of a table are guessed from their names.
+
+    Raises:
+        ValueError: If there is no such folder or table, or a column cannot be guessed.
+    """
+    if data.suffix.lower() in ENDINGS and data.is_file():
+        return _name_columns(data)
+    rule = "a folder of class folders of images, or a .csv, .tsv or .parquet table"
+    if not data.exists():
+        raise ValueError(f"FOLDER = {str(data)!r} does not exist; name {rule}")
+    if data.is_file():
+        raise ValueError(
+            f"FOLDER = {str(data)!r} is a file, but not a .csv, .tsv or .parquet table; name {rule}"
+        )
+    return ImageFolder(source="imagefolder", folder=str(data.resolve()))
+
+
+def _name_columns(data: Path) -> Table:
+    """Guess the content of each column from its name."""
+    cells = read_columns(data).cells
+    header = list(cells)
+    by_name = {name.lower().strip(): name for name in reversed(header)}
+    found = {
+        key: next((by_name[name] for name in names if name in by_name), None)
+        for key, names in _COLUMNS.items()
+    }
+    if found["path"] is None:
+        raise ValueError(
+            f"{data} has the columns {', '.join(header)}; none has a usual name for image paths: rename that "
+            "column to `path`"
+        )
+    used = {name for key, name in found.items() if key != "labels" and name is not None}
+    one_hot = tuple(name for name in find_one_hot(cells) if name not in used)
+    if len(one_hot) < 2 or found["labels"] is not None:
+        one_hot = ()
+    if found["labels"] is None and found["mask"] is None and not one_hot:
+        raise ValueError(
+            f"{data} has the columns {', '.join(header)}; none has a usual name for labels or masks: rename "
+            "that column to `labels` or `mask`"
+        )
+    return Table(
+        source="table",
+        file=str(data.resolve()),
+        path=found["path"],
+        labels=found["labels"],
+        mask=found["mask"],
+        split=found["split"],
+        group=found["group"],
+        one_hot=one_hot,
+    )
