@@ -157,6 +157,8 @@ def load(project: Path) -> Params:
         ValueError: If the file is missing, is not YAML, or breaks a rule; names key, value and rule.
     """
     path = project / FILE
+    if project.is_file():
+        raise ValueError(f"PROJECT = {str(project)!r} is a file; name a folder that contains {FILE}")
     if not path.is_file():
         raise ValueError(
             f"{path} does not exist; `make init FOLDER=...` writes one for your images, examples/ has "

@@ -124,8 +124,8 @@ AnySource = Annotated[FashionMnist | Digits | ImageFolder | Table | Toys, Field(
 class PrepareParams:
     """Settings for checking, resizing and splitting the images."""
 
-    height_px: Annotated[int, Field(ge=8)]
-    width_px: Annotated[int, Field(ge=8)]
+    height_px: Annotated[int, Field(ge=8, le=4096)]
+    width_px: Annotated[int, Field(ge=8, le=4096)]
     mode: Literal["auto", "grey", "colour"] = "auto"
     """Colour mode of the stored images. `auto` is grey if every image is grey, otherwise colour."""
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1

@@ -7,7 +7,7 @@ embedding for another size) are adapted. All other tensors keep their initial va
 tensor and how it was used. It is an error if too few tensors are found.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -105,9 +105,10 @@ def start_from(network: nn.Module, weights: Weights, params: TransferParams) -> 
     unused = tuple(name for name in weights.tensors if name not in used)
     if share < params.least_share or not share:
         raise ValueError(
-            f"transfer.least_share = {params.least_share}: only {share:.1%} of the backbone was found "
-            f"in {weights.facts.origin} (tensors without a counterpart in the network: {_shorten(fresh)}; "
-            f"in the weights: {_shorten(unused)}); name weights of the same backbone"
+            f"only {share:.1%} of the backbone was found in {weights.facts.origin} (transfer.least_share is "
+            f"{params.least_share}): they are of another network; name weights of the same backbone. "
+            f"Tensors of the network without a counterpart: {_shorten(_with_shapes(fresh, own))}; of the "
+            f"weights: {_shorten(_with_shapes(unused, weights.tensors))}"
         )
     network.load_state_dict({**own, **taken})
     if f"{_NORMALIZE}mean" in taken:
@@ -245,7 +246,12 @@ def _repeat(values: Iterable[float], channels: int, like: Tensor) -> Tensor:
     return torch.tensor([listed[number % len(listed)] for number in range(channels)]).view_as(like).to(like)
 
 
-def _shorten(names: Mapping[str, Any] | tuple[str, ...]) -> str:
+def _with_shapes(names: Sequence[str], tensors: Mapping[str, Tensor]) -> list[str]:
+    """Return names with the shapes of their tensors, since equal names may have other shapes."""
+    return [f"{name} {'x'.join(map(str, tensors[name].shape))}" for name in names]
+
+
+def _shorten(names: Mapping[str, Any] | Sequence[str]) -> str:
     listed = list(names)
     more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
     return ", ".join(listed[:_SHOWN]) + more if listed else "none"

@@ -133,7 +133,8 @@ def test_what_does_not_fit_is_an_error_that_names_both_sides(tmp_path: Path):
     )
     before = {name: value.clone() for name, value in other.state_dict().items()}
     with pytest.raises(
-        ValueError, match=r"transfer\.least_share = 0\.5: only \d+\.\d% .*known\.safetensors.*same backbone"
+        ValueError,
+        match=r"only \d+\.\d% .*known\.safetensors.*least_share is 0\.5.*same backbone.*counterpart: .* \d+x",
     ):
         start_from(other, weights, NAMED)
     assert all(torch.equal(value, before[name]) for name, value in other.state_dict().items())
