@@ -115,6 +115,14 @@ def test_folders_with_equal_subfolders_are_never_classes(tmp_path: Path):
     assert labels(list_folder(tmp_path, splits="none").rows) == {"fold-1", "fold-2"}
 
 
+def test_a_class_of_several_folders_is_said(tmp_path: Path):
+    class_folders(tmp_path / "images" / "animals")
+    class_folders(tmp_path / "images", names=["other"])
+    listing = list_folder(tmp_path)
+    assert labels(listing.rows) == {"animals", "other"}
+    assert [(remark.kind, remark.names) for remark in listing.remarks] == [("guessed", ("animals",))]
+
+
 def test_all_empty_classes_are_named_at_once(tmp_path: Path):
     class_folders(tmp_path / "images")
     for number in range(5):

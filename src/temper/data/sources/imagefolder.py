@@ -34,6 +34,8 @@ class _Found:
     """Files beside class folders, and folders without any file beside splits."""
     spellings: list[str] = field(default_factory=list)
     """Names of folders that were taken for splits."""
+    nested: list[str] = field(default_factory=list)
+    """Class folders that contain several folders and no images of their own."""
 
     def name(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
@@ -44,6 +46,9 @@ class _Found:
                 "guessed",
                 "folders are splits, not classes; ingest.splits: none makes them classes",
                 self.spellings,
+            ),
+            *remark_on(
+                "guessed", "folders of several folders are one class each, with all images below", self.nested
             ),
             *remark_on("left out", "files or folders beside the class folders", self.strays),
             *self.walk.remarks(),
@@ -160,6 +165,10 @@ def _classes(found: _Found, folder: Path) -> list[tuple[Path, list[str]]]:
         found.walk.add(walk, found.name(kind))
         if walk.files:
             classes.append((kind, walk.files))
+            if len({name.split("/")[0] for name in walk.files if "/" in name}) > 1 and all(
+                "/" in name for name in walk.files
+            ):
+                found.nested.append(found.name(kind))
         else:
             empty.append(kind)
     if empty:
