@@ -133,6 +133,11 @@ class PrepareParams:
     if the source fixes no validation split."""
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of all examples that is reserved for the final evaluation, if the source fixes no test split."""
+    mask_values: dict[int, int] = field(default_factory=dict)
+    """Number in the masks -> class number, for masks that number their classes otherwise, e.g. `{255: 1}`."""
+    mask_orientation: Literal["upright", "stored"] = "upright"
+    """How masks lie if EXIF turns their image and both have the same size: as the image is shown, or as its
+    pixels are stored. A mask whose sides are swapped is turned in any case."""
     splits: str = "splits.parquet"
     """File with the splits of known images (columns `id`, `digest` and `split`), relative to the project.
     These images stay in their split. If the file does not exist, all images are split at random. A run

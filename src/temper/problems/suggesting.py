@@ -22,12 +22,19 @@ def suggest_problem(rows: Sequence[Row], *, numbers: Sequence[int] = ()) -> Prob
         ValueError: If the masks have fewer than two class numbers, or the rows do not fit the problem.
     """
     if any(row.mask for row in rows):
-        problem: Any = _name_classes(sorted({*numbers} - {IGNORED}), ignored=IGNORED in numbers)
+        values = suggest_mask_values(numbers)
+        named = {values.get(number, number) for number in numbers}
+        problem: Any = _name_classes(sorted(named - {IGNORED}), ignored=IGNORED in named)
     elif all(len(row.labels) == 1 for row in rows):
         problem = Multiclass(kind="multiclass")
     else:
         problem = Multilabel(kind="multilabel")
     return problem.bind(rows)
+
+
+def suggest_mask_values(numbers: Sequence[int]) -> dict[int, int]:
+    """Return the class numbers of masks that consist of 0 and 255, the commonest export; empty for others."""
+    return {IGNORED: 1} if set(numbers) == {0, IGNORED} else {}
 
 
 def _name_classes(numbers: Sequence[int], *, ignored: bool) -> Segmentation:

@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -22,7 +22,7 @@ from temper.data.sources import LISTED
 from temper.data.sources.listing import Listing, Remark
 from temper.problem import Problem, Row
 from temper.problems import dump
-from temper.problems.suggesting import suggest_problem
+from temper.problems.suggesting import suggest_mask_values, suggest_problem
 from temper.recipe.finding_source import find_source
 
 MOST_SAMPLED = 500
@@ -73,6 +73,8 @@ class Findings:
     """Names of the problem's scores."""
     remarks: tuple[Remark, ...] = ()
     """What was guessed, left out or converted."""
+    mask_values: Mapping[int, int] = field(default_factory=dict)
+    """Number in the masks -> class number, where they are written otherwise."""
     why_kind: str = ""
     """Why the problem has another kind than most labels suggest."""
 
@@ -109,7 +111,8 @@ def inspect_data(data: Path) -> Findings:
             f"e.g. {unreadable[0].name}: {unreadable[0].reason}; name the folder of the images, or remove "
             "what is no image"
         )
-    problem = suggest_problem(rows, numbers=sorted({number for each in readable for number in each.numbers}))
+    numbers = sorted({number for each in readable for number in each.numbers})
+    problem = suggest_problem(rows, numbers=numbers)
     return Findings(
         source=source,
         problem=_without_labels(problem, counts),
@@ -131,6 +134,7 @@ def inspect_data(data: Path) -> Findings:
         scores=problem.scores,
         remarks=listing.remarks,
         why_kind=_why_kind(rows),
+        mask_values=suggest_mask_values(numbers),
     )
 
 

@@ -49,6 +49,9 @@ def choose_preparation(found: Findings, plan: Plan, shares: Shares) -> list[Choi
         if found.channels == 1
         else f"{1 - found.grey_share:.0%} of the sampled images have colour"
     )
+    if found.mask_values:
+        reason_of_values = "the masks consist of 0 and 255, so 255 is taken for the second class"
+        lines.append(Choice("prepare.mask_values", dict(found.mask_values), reason_of_values))
     return [
         *lines,
         Choice("prepare.mode", "auto", f"{colour}; auto is grey only if all images are"),

@@ -15,6 +15,7 @@ from temper.artifacts import Artifact
 from temper.data.dataset.contact_sheet import tint, write_sheet
 from temper.data.dataset.duplicates import find_duplicates
 from temper.data.dataset.packed import TABLE, measure, open_columns, write_split, write_table
+from temper.data.dataset.remarks import explain_ignored, remark_on_colour, remark_on_masks
 from temper.data.dataset.report import DROPPED, write_dropped, write_report
 from temper.data.dataset.resize import check_bad_share, has_masks
 from temper.data.dataset.rows import FILE, Rows, as_found, read_rows
@@ -56,7 +57,7 @@ def run(
         dropped = _dropped(rows, survey)
         kept = np.setdiff1d(np.arange(len(rows)), np.fromiter(dropped, np.int64))
         strata = [survey.truth.strata[i] for i in kept]
-        _check_classes(problem, strata, dropped)
+        _check_classes(problem, strata, dropped, survey.truth.ignored_share)
         splits = assign_splits(
             rows.take(kept),
             strata,
@@ -69,7 +70,7 @@ def run(
         check_strata(counts, official=frozenset(row.split for row in rows if row.split))
         examples = {name: splits.count(name) for name in SPLITS}
         facts = _write_splits(out, rows, kept, splits, store, survey, settings)
-    remarks += _remark_on_colour(named, survey, params.prepare)
+    remarks += _say([*remark_on_colour(named, survey, params.prepare), *remark_on_masks(named, survey)])
     _write_rows(out / TABLE, rows, kept, splits, survey)
     write_dropped(rows, dropped, out / DROPPED)
     if dropped:
@@ -125,17 +126,10 @@ def _keep_mode(params: PrepareParams, splits: Path) -> PrepareParams:
     return params if known is None else replace(params, mode="grey" if known == b"1" else "colour")
 
 
-def _remark_on_colour(rows: Rows, survey: Survey, params: PrepareParams) -> list[Remark]:
-    """Return that images in colour became grey, if the settings do not ask for that."""
-    names = [rows[int(number)].id for number in np.flatnonzero(survey.coloured)]
-    text = (
-        "images in colour became grey, because all images were grey when the project was trained first; "
-        "prepare.mode: colour decides otherwise"
-    )
-    found = remark_on("converted", text, names if params.mode == "auto" else ())
-    for remark in found:
+def _say(remarks: list[Remark]) -> list[Remark]:
+    for remark in remarks:
         print(f"prepare: {remark}", file=sys.stderr)
-    return found
+    return remarks
 
 
 def _require_space(rows: Rows, ingest: Artifact, params: PrepareParams, out: Path) -> None:
@@ -212,7 +206,9 @@ def _summary(number: int, reason: str, survey: Survey) -> str:
     return "cannot be used" if number in survey.bad else reason
 
 
-def _check_classes(problem: Problem, strata: Sequence[frozenset[str]], dropped: Mapping[int, str]) -> None:
+def _check_classes(
+    problem: Problem, strata: Sequence[frozenset[str]], dropped: Mapping[int, str], ignored_share: float
+) -> None:
     """Check that every class has an example left.
 
     Raises:
@@ -225,6 +221,7 @@ def _check_classes(problem: Problem, strata: Sequence[frozenset[str]], dropped: 
         raise ValueError(
             f"{which} no example among the {len(strata)} usable ones ({len(dropped)} were dropped, because "
             "they are damaged or because equal images have different labels); add images, or remove the class"
+            + (f". {explain_ignored(ignored_share)}" if ignored_share else "")
         )
 
 

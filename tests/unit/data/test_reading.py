@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from temper.data.images.reading import Store, Unreadable, parse_idx, split_path, unify, unify_mask
+from temper.data.images.masks import MaskRules, unify_mask
+from temper.data.images.reading import Store, Unreadable, parse_idx, split_path, unify
 
 LIMITS = {"height_px": 4, "width_px": 4, "max_pixels": 10_000, "max_side_px": 200}
 
@@ -135,3 +137,48 @@ def test_idx_arrays_are_read_by_place(tmp_path: Path) -> None:
         parse_idx(content[:-1])
     with pytest.raises(ValueError, match="not an IDX file"):
         parse_idx(b"\x89PNG")
+
+
+def test_a_png_with_a_huge_text_or_profile_is_read() -> None:
+    image = filled("RGB", (1, 2, 3))
+    text = PngInfo()
+    text.add_text("notes", "x" * 5_000_000, zip=True)
+    for raw in (encoded(image, pnginfo=text), encoded(image, icc_profile=bytes(5_000_000))):
+        pixels, _ = unify(raw, **LIMITS)
+        assert (pixels == (1, 2, 3)).all()
+
+
+def test_odd_exif_does_not_spoil_the_pixels() -> None:
+    # Orientation 6, and a rational number x/0, with which Pillow cannot write the EXIF again.
+    entries = struct.pack("<HHHII", 2, 0x0112, 3, 1, 6) + struct.pack("<HHII", 0x011A, 5, 1, 38)
+    exif = b"Exif\0\0II*\0" + struct.pack("<I", 8) + entries + struct.pack("<I", 0) + struct.pack("<II", 1, 0)
+    pixels, size = unify(encoded(filled("RGB", (9, 9, 9), (4, 2)), "JPEG", exif=exif), **LIMITS)
+    assert size == (2, 4) and np.abs(pixels.astype(int) - 9).max() < 3
+
+
+def test_a_mask_of_the_stored_pixels_is_turned_with_its_image() -> None:
+    mask = np.arange(8, dtype=np.uint8).reshape(2, 4)
+    upright = np.rot90(mask, -1)  # what EXIF orientation 6 asks for
+    limits = {**LIMITS, "height_px": 4, "width_px": 2}
+    for numbers in (mask, upright):
+        found = unify_mask(encoded(Image.fromarray(numbers)), (2, 4), orientation=6, **limits)
+        assert (found == upright).all()
+    with pytest.raises(Unreadable, match="mask has 4x2 px, the image 2x4 px"):
+        unify_mask(encoded(Image.fromarray(mask)), (2, 4), orientation=1, **limits)
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_of_equal_sizes_the_parameter_decides(stored: bool) -> None:
+    mask = np.arange(16, dtype=np.uint8).reshape(4, 4)
+    found = unify_mask(
+        encoded(Image.fromarray(mask)), (4, 4), orientation=3, rules=MaskRules(stored=stored), **LIMITS
+    )
+    assert (found == (mask[::-1, ::-1] if stored else mask)).all()
+
+
+def test_numbers_of_masks_can_be_named() -> None:
+    mask = Image.fromarray(np.array([[0, 255], [128, 255]], np.uint8).repeat(2, 0).repeat(2, 1))
+    found = unify_mask(encoded(mask), (4, 4), rules=MaskRules({255: 1, 128: 2}), **LIMITS)
+    assert found[::2, ::2].tolist() == [[0, 1], [2, 1]]
+    wide = Image.fromarray(np.full((4, 4), 1000, np.uint16))
+    assert (unify_mask(encoded(wide), (4, 4), rules=MaskRules({1000: 1}), **LIMITS) == 1).all()

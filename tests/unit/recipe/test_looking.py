@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from temper.config import parse
 from temper.data.params import ImageFolder, Table
 from temper.recipe import looking
 from temper.recipe.looking import inspect_data, seen_from
-from temper.recipe.new_project import describe
+from temper.recipe.new_project import describe, make_text
 from tests.outside.files import class_folders, image, split_folders
 from tests.unit.recipe.images import draw, fill
+from tests.unit.recipe.typical import SPEEDS
 
 
 def write_table(path: Path, rows: list[str]) -> Path:
@@ -104,11 +106,9 @@ def test_a_table_with_masks_asks_for_each_pixel(tmp_path: Path):
     assert (found.maps, found.num_classes, found.counts) == (True, 3, {})
 
 
-def test_masks_of_0_and_255_are_refused_with_the_reason(tmp_path: Path):
-    with pytest.raises(
-        ValueError, match="255, which marks pixels that do not count; write the second class as 1"
-    ):
-        inspect_data(masks(tmp_path, (0, 255)))
+def test_masks_of_one_number_are_refused_with_the_reason(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"fewer than two class numbers \(0\)"):
+        inspect_data(masks(tmp_path, (0, 0)))
 
 
 def test_what_is_refused(tmp_path: Path):
@@ -190,3 +190,17 @@ def test_remarks_of_the_source_are_told(tmp_path: Path):
     found = inspect_data(tmp_path / "images")
     assert found.official == {"test": 80, "train": 80} and found.num_classes == 2
     assert any("guessed: 2 folders are splits" in line for line in describe(found))
+
+
+def test_masks_of_0_and_255_have_two_classes(tmp_path: Path):
+    for number in range(60):
+        image(tmp_path / f"{number}.png", number, side=16)
+        mask = np.zeros((16, 16), np.uint8)
+        mask[:5] = 255
+        Image.fromarray(mask).save(tmp_path / f"mask-{number}.png")
+    lines = "".join(f"{number}.png,mask-{number}.png\n" for number in range(60))
+    (tmp_path / "list.csv").write_text(f"path,mask\n{lines}")
+    found = inspect_data(tmp_path / "list.csv")
+    assert found.num_classes == 2 and found.mask_values == {255: 1}
+    params = parse(make_text(found, SPEEDS, (), minutes=10, project="x"))
+    assert params.prepare.mask_values == {255: 1}

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Int32, UInt8
 
 from temper.data.images.encoded import reads_the_same
+from temper.data.images.masks import MaskRules, unify_mask
 from temper.data.images.reading import (
     Store,
     Unreadable,
@@ -21,7 +22,7 @@ from temper.data.images.reading import (
     open_plain,
     split_path,
     stretch,
-    unify_mask,
+    turned,
 )
 from temper.data.params import PrepareParams
 from temper.problem import Row
@@ -46,6 +47,8 @@ class Chunk:
     """Whether training may decode the unchanged file; False if this was not checked."""
     coloured: Bool[np.ndarray, "rows"]
     """Whether an image has colour that unifying removed."""
+    orientations: UInt8[np.ndarray, "rows"]
+    """EXIF orientation of an image with a mask as it is stored; 0 without a mask."""
     bad: dict[int, str] = field(default_factory=dict)
     """Number of the row -> why it cannot be used."""
 
@@ -94,6 +97,7 @@ def unify_chunks(
                 np.zeros((len(some), 2), np.int32),
                 np.zeros(len(some), bool),
                 np.zeros(len(some), bool),
+                np.zeros(len(some), np.uint8),
             )
             for name in {
                 split_path(path)[0]: path for row in some for path in (row.path, row.mask) if path
@@ -170,6 +174,8 @@ def _decode(
     limits: dict[str, Any] = {name: getattr(params, name) for name in ("max_pixels", "max_side_px")}
     shape: dict[str, Any] = {name: getattr(params, name) for name in ("height_px", "width_px")}
 
+    rules = MaskRules(params.mask_values, stored=params.mask_orientation == "stored")
+
     def decode(place: int) -> str | None:
         row = rows[place]
         try:
@@ -182,7 +188,15 @@ def _decode(
             if check_plain:
                 chunk.plain[place] = reads_the_same(raw, image)
             if chunk.masks is not None and row.mask is not None:
-                chunk.masks[place] = unify_mask(store.read(row.mask), image.size, **shape, **limits)
+                chunk.orientations[place] = turned(image)
+                chunk.masks[place] = unify_mask(
+                    store.read(row.mask),
+                    image.size,
+                    orientation=turned(image),
+                    rules=rules,
+                    **shape,
+                    **limits,
+                )
         except Unreadable as error:
             return str(error)
         return None

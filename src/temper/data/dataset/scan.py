@@ -17,6 +17,9 @@ from temper.data.images.reading import Store
 from temper.data.params import PrepareParams
 from temper.problem import Facts, Problem, Row
 
+IGNORED = 255
+"""Number of pixels in masks that do not count."""
+
 
 class Truth:
     """Ground truth of all rows: columns in files in the folder `work`, and each row's strata and digest."""
@@ -25,8 +28,14 @@ class Truth:
         self.columns: dict[str, np.ndarray] = {}
         self.strata: list[frozenset[str]] = [frozenset()] * num_rows
         self.digests = np.zeros(num_rows, "S32")
+        self._pixels = self._ignored = 0
         self._problem, self._work = problem, work
         self._known: dict[frozenset[str], frozenset[str]] = {}
+
+    @property
+    def ignored_share(self) -> float:
+        """Share of the pixels of all masks that do not count."""
+        return self._ignored / self._pixels if self._pixels else 0.0
 
     def pack(self, number: int, row: Row, images: Mapping[str, np.ndarray]) -> None:
         """Store the ground truth of a row as the problem packs it.
@@ -45,6 +54,9 @@ class Truth:
                 memory = np.lib.format.open_memmap(self._work / f"truth-{name}.npy", "w+", value.dtype, shape)
                 self.columns[name] = np.asarray(memory)  # a plain view, because indexing a memmap is slow
             self.columns[name][number] = value
+            if name in self._problem.spatial:
+                self._pixels += value.size
+                self._ignored += int((value == IGNORED).sum())
             sha.update(value.tobytes())
         self.digests[number] = sha.hexdigest()
 
@@ -68,6 +80,8 @@ class Survey:
     """Whether training may decode the unchanged file; False if this was not checked."""
     coloured: Bool[np.ndarray, "rows"]
     """Whether an image has colour that unifying removed."""
+    orientations: UInt8[np.ndarray, "rows"]
+    """EXIF orientation of an image with a mask as it is stored; 0 without a mask."""
     moments: Int64[np.ndarray, "rows 2 channels"]
     """Sums of the unified pixels and of their squares; empty if `images` contains the pixels."""
 
@@ -98,6 +112,7 @@ def look_over(
         np.zeros((num_rows, 2), np.int32),
         np.zeros(num_rows, bool),
         np.zeros(num_rows, bool),
+        np.zeros(num_rows, np.uint8),
         np.zeros((num_rows if encoded else 0, 2, channels), np.int64),
     )
     maybe_grey = params.mode == "auto" and channels == 3
@@ -112,7 +127,7 @@ def look_over(
         place = slice(chunk.numbers.start, chunk.numbers.stop)
         survey.bad |= chunk.bad
         survey.sizes[place], survey.plain[place] = chunk.sizes, chunk.plain
-        survey.coloured[place] = chunk.coloured
+        survey.coloured[place], survey.orientations[place] = chunk.coloured, chunk.orientations
         digests[channels][place] = digest_pixels(chunk.images)
         maybe_grey = maybe_grey and is_grey(chunk.images)
         if maybe_grey:

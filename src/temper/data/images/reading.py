@@ -11,16 +11,33 @@ first image is used.
 
 import gzip
 import io
+import struct
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from temper.data.images.zip_archive import Archive
 
 Raw = bytes | np.ndarray
+warnings.filterwarnings("ignore", module="PIL")  # they name no file, and the pixels were decoded
+_PNG = b"\x89PNG\r\n\x1a\n"
+_ORIENTATION = 0x0112
+_TURNED = "temper.turned"
+"""Key of `Image.info` with the orientation that was applied."""
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation -> what makes the image upright."""
 
 
 class Unreadable(Exception):
@@ -137,7 +154,7 @@ def open_plain(raw: Raw, *, max_pixels: int, max_side_px: int) -> Image.Image:
     Raises:
         Unreadable: As for `unify`.
     """
-    image = _eight_bits(_open(raw, max_pixels=max_pixels, max_side_px=max_side_px))
+    image = _eight_bits(open_upright(raw, max_pixels=max_pixels, max_side_px=max_side_px))
     if image.mode not in ("L", "RGB") or "transparency" in image.info:
         image = _flatten(image)
     return image
@@ -161,33 +178,12 @@ def stretch(image: Image.Image, height_px: int, width_px: int) -> UInt8[np.ndarr
     return np.asarray(image)
 
 
-def unify_mask(
-    raw: Raw, size: tuple[int, int], *, height_px: int, width_px: int, max_pixels: int, max_side_px: int
-) -> UInt8[np.ndarray, "height width"]:
-    """Return a mask as class numbers. The numbers of a palette mask are its indices, whatever their colours.
-
-    `size` is the original width and height of the image; the mask must have the same size.
-
-    Raises:
-        Unreadable: If it is not a mask, or does not have the size of its image.
-    """
-    mask = _open(raw, max_pixels=max_pixels, max_side_px=max_side_px)
-    if mask.size != size:
-        raise Unreadable(f"its mask has {mask.width}x{mask.height} px, the image {size[0]}x{size[1]} px")
-    numbers = np.asarray(mask)
-    if numbers.ndim != 2 or numbers.dtype.kind not in "bui":
-        raise Unreadable(f"its mask has mode {mask.mode}; one class number per pixel is expected")
-    if numbers.size and (int(numbers.max()) > 255 or int(numbers.min()) < 0):
-        raise Unreadable(
-            f"its mask contains class number {int(numbers.max())}; 0..254 are possible, 255 is ignored"
-        )
-    numbers = numbers.astype(np.uint8)
-    if size != (width_px, height_px):
-        numbers = np.asarray(Image.fromarray(numbers).resize((width_px, height_px), Image.Resampling.NEAREST))
-    return numbers
+def turned(image: Image.Image) -> int:
+    """Return the EXIF orientation from which `open_plain` made an image upright; 1 if it was upright."""
+    return int(image.info.get(_TURNED, 1))
 
 
-def _open(raw: Raw, *, max_pixels: int, max_side_px: int) -> Image.Image:
+def open_upright(raw: Raw, *, max_pixels: int, max_side_px: int) -> Image.Image:
     """Check the size in the header, then decode the image and rotate it upright."""
     if isinstance(raw, np.ndarray):
         return Image.fromarray(np.ascontiguousarray(raw))
@@ -196,7 +192,7 @@ def _open(raw: Raw, *, max_pixels: int, max_side_px: int) -> Image.Image:
     # Pillow's own limit only warns, or raises at another number. Ours is checked below.
     Image.MAX_IMAGE_PIXELS = None
     try:
-        image = Image.open(io.BytesIO(raw))
+        image = _identify(raw)
         width, height = image.size
         if width * height > max_pixels:
             raise TooLarge(f"{width}x{height} px: more pixels than prepare.max_pixels = {max_pixels}")
@@ -205,8 +201,7 @@ def _open(raw: Raw, *, max_pixels: int, max_side_px: int) -> Image.Image:
                 f"{width}x{height} px: one side is longer than prepare.max_side_px = {max_side_px}"
             )
         image.load()
-        ImageOps.exif_transpose(image, in_place=True)
-        return image
+        return turn(image, _orientation(image))
     except UnidentifiedImageError:
         raise Unreadable("not an image in a known format") from None
     except Unreadable:
@@ -215,6 +210,42 @@ def _open(raw: Raw, *, max_pixels: int, max_side_px: int) -> Image.Image:
         # Pillow's plugins raise almost any type of error for damaged files: OSError, SyntaxError,
         # struct.error, IndexError, ...
         raise Unreadable(f"damaged: {' '.join(str(error).split()) or type(error).__name__}") from error
+
+
+def _identify(raw: bytes) -> Image.Image:
+    """Open a file. Texts and colour profiles of a PNG that Pillow finds too large are left out."""
+    try:
+        return Image.open(io.BytesIO(raw))
+    except (ValueError, UnidentifiedImageError):
+        if raw[:8] != _PNG:
+            raise
+        return Image.open(io.BytesIO(_without_texts(raw)))
+
+
+def _without_texts(png: bytes) -> bytes:
+    """Return a PNG without the chunks that do not concern its pixels: texts and the colour profile."""
+    kept, place = [_PNG], len(_PNG)
+    while place + 8 <= len(png):
+        size, name = struct.unpack_from(">I4s", png, place)
+        if name not in (b"tEXt", b"zTXt", b"iTXt", b"iCCP"):
+            kept.append(png[place : place + 12 + size])
+        place += 12 + size
+    return b"".join(kept)
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return how the camera was turned, 1 to 8 as in EXIF; 1 if the file does not say or its EXIF is odd."""
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # Pillow raises almost any type of error for odd EXIF, which says nothing of the pixels
+        return 1
+
+
+def turn(image: Image.Image, orientation: int) -> Image.Image:
+    """Return the image upright, with its orientation in `info`."""
+    turned = image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
+    turned.info[_TURNED] = orientation if orientation in _TURNS else 1
+    return turned
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

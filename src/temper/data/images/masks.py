@@ -1,0 +1,75 @@
+"""Masks: one class number per pixel, brought to the size and orientation of their image."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from temper.data.images.reading import Raw, Unreadable, open_upright, turn, turned
+
+_FIRST_QUARTER = 5
+"""From this EXIF orientation on, width and height are swapped."""
+
+
+@dataclass(frozen=True)
+class MaskRules:
+    """How masks are read."""
+
+    values: Mapping[int, int] = field(default_factory=dict)
+    """Number in the files -> class number, for numbers that are written otherwise."""
+    stored: bool = False
+    """Whether a mask of an image that is turned by EXIF lies as the image is stored, not as it is shown."""
+
+
+def unify_mask(
+    raw: Raw,
+    size: tuple[int, int],
+    *,
+    height_px: int,
+    width_px: int,
+    max_pixels: int,
+    max_side_px: int,
+    orientation: int = 1,
+    rules: MaskRules = MaskRules(),
+) -> UInt8[np.ndarray, "height width"]:
+    """Return a mask as class numbers. The numbers of a palette mask are its indices, whatever their colours.
+
+    Args:
+        raw: Mask.
+        size: Original width and height of the image, upright; the mask must have the same size. If the image
+            was turned by a quarter, a mask with swapped sides is turned with it.
+        height_px: Height of the result.
+        width_px: Width of the result.
+        max_pixels: Largest number of pixels.
+        max_side_px: Largest side.
+        orientation: EXIF orientation of the image as it is stored.
+        rules: Class numbers and orientation of masks.
+
+    Raises:
+        Unreadable: If it is not a mask, or does not have the size of its image.
+    """
+    mask = open_upright(raw, max_pixels=max_pixels, max_side_px=max_side_px)
+    swapped = mask.size == size[::-1] != size and orientation >= _FIRST_QUARTER
+    alike = mask.size == size and (orientation < _FIRST_QUARTER or size[0] == size[1])
+    if (swapped or (rules.stored and alike)) and turned(mask) == 1:
+        mask = turn(mask, orientation)
+    if mask.size != size:
+        raise Unreadable(f"its mask has {mask.width}x{mask.height} px, the image {size[0]}x{size[1]} px")
+    numbers = np.asarray(mask)
+    if numbers.ndim != 2 or numbers.dtype.kind not in "bui":
+        raise Unreadable(f"its mask has mode {mask.mode}; one class number per pixel is expected")
+    if rules.values:
+        plain = numbers.astype(np.int64)
+        numbers = plain.copy()
+        for value, number in rules.values.items():
+            numbers[plain == value] = number
+    if numbers.size and (int(numbers.max()) > 255 or int(numbers.min()) < 0):
+        raise Unreadable(
+            f"its mask contains class number {int(numbers.max())}; 0..254 are possible, 255 is ignored"
+        )
+    numbers = numbers.astype(np.uint8)
+    if size != (width_px, height_px):
+        numbers = np.asarray(Image.fromarray(numbers).resize((width_px, height_px), Image.Resampling.NEAREST))
+    return numbers
