@@ -133,6 +133,10 @@ class PrepareParams:
     if the source fixes no validation split."""
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of all examples that is reserved for the final evaluation, if the source fixes no test split."""
+    range: Literal["auto", "full", "per-image"] | tuple[float, float] = "auto"
+    """Range of the levels that becomes 0..255, for images with more than 8 bits or with float pixels. `auto`
+    looks at a sample of the images, and the report says the range; `full` is 0 to 65,535; `per-image` is the
+    lowest and the highest level of each image; `[low, high]` is in the file's own units."""
     mask_values: dict[int, int] = field(default_factory=dict)
     """Number in the masks -> class number, for masks that number their classes otherwise, e.g. `{255: 1}`."""
     mask_orientation: Literal["upright", "stored"] = "upright"
@@ -156,6 +160,8 @@ class PrepareParams:
     size."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.range, str) and self.range[0] >= self.range[1]:
+            raise ValueError(f"range = {list(self.range)}: the first level must be below the second")
         if self.shrink_px and self.keep == "pixels":
             raise ValueError(
                 f"shrink_px = {self.shrink_px}, but prepare.keep = pixels brings every image to height_px x "

@@ -245,7 +245,12 @@ def _size(find: Callable[[str], Path], row: Row) -> int:
 def _see(store: Store, row: Row) -> _Seen:
     limits = PrepareParams(height_px=8, width_px=8)
     try:
-        image = open_plain(store.read(row.path), max_pixels=limits.max_pixels, max_side_px=limits.max_side_px)
+        image = open_plain(
+            store.read(row.path),
+            max_pixels=limits.max_pixels,
+            max_side_px=limits.max_side_px,
+            levels="per-image",
+        )
         numbers = () if row.mask is None else _read_numbers(store, row.mask)
     except Unreadable as error:
         return _Seen(row.id, reason=str(error))

@@ -81,6 +81,12 @@ class Model:
         return int(height), int(width)
 
     @cached_property
+    def levels(self) -> Any:
+        """Range of the levels of images with more than 8 bits that becomes 0..255, as in training."""
+        found = json.loads(self.metadata.get("temper.levels", '"full"'))
+        return found if isinstance(found, str) else tuple(found)
+
+    @cached_property
     def channels(self) -> int:
         return int(json.loads(self.metadata["temper.input"])[-1])
 

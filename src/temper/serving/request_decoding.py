@@ -63,6 +63,7 @@ def decode(files: list[bytes], model: Model, params: ServeParams, *, until: floa
                 width_px=width,
                 max_pixels=params.max_pixels,
                 max_side_px=params.max_side_px,
+                levels=model.levels,
             )
         except Unreadable as error:
             status = 413 if isinstance(error, TooLarge) else 422

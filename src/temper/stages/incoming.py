@@ -16,7 +16,12 @@ __all__ = ["find_class", "is_litter", "list_files", "split_of", "why_unusable"]
 def why_unusable(path: Path, params: PrepareParams) -> str | None:
     """Return why prepare could not read an image; None if it could."""
     try:
-        open_plain(path.read_bytes(), max_pixels=params.max_pixels, max_side_px=params.max_side_px)
+        open_plain(
+            path.read_bytes(),
+            max_pixels=params.max_pixels,
+            max_side_px=params.max_side_px,
+            levels="per-image",
+        )
     except Unreadable as error:
         return str(error)
     return None

@@ -16,7 +16,8 @@ from temper.problems import load as load_problem
 def read_facts(prepare: Artifact) -> Facts:
     """Return the facts about the images that prepare measured."""
     found = dict(prepare.facts["facts"])
-    return Facts(**{**found, "mean": tuple(found["mean"]), "std": tuple(found["std"])})
+    levels = found["levels"] if isinstance(found["levels"], str) else tuple(found["levels"])
+    return Facts(**{**found, "mean": tuple(found["mean"]), "std": tuple(found["std"]), "levels": levels})
 
 
 def read_network(artifact: Artifact, prepare: Artifact) -> nn.Module:

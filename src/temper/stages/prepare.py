@@ -1,5 +1,6 @@
 """prepare: check, split and pack the images: from raw files to a few large arrays and a table of rows."""
 
+import json
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from temper.artifacts import Artifact
 from temper.data.dataset.contact_sheet import tint, write_sheet
 from temper.data.dataset.duplicates import find_duplicates
 from temper.data.dataset.packed import TABLE, measure, open_columns, write_split, write_table
-from temper.data.dataset.remarks import explain_ignored, remark_on_colour, remark_on_masks
+from temper.data.dataset.remarks import choose_levels, explain_ignored, remark_on_colour, remark_on_masks
 from temper.data.dataset.report import DROPPED, write_dropped, write_report
 from temper.data.dataset.resize import check_bad_share, has_masks
 from temper.data.dataset.rows import FILE, Rows, as_found, read_rows
@@ -49,9 +50,10 @@ def run(
     problem: Problem = params.problem.bind(as_found(rows, ingest.facts["origin"]))
     rows, remarks = _merge_spellings(rows, problem, ingest)
     named = as_found(rows, ingest.facts["origin"])
-    settings = _keep_mode(params.prepare, project / params.prepare.splits)
     _require_space(rows, ingest, params.prepare, out)
     with Store({name: ingest.path(name) for name in ingest.files}) as store:
+        settings = _keep_settings(params.prepare, project / params.prepare.splits)
+        settings, wide = choose_levels(settings, rows, store)
         survey = look_over(rows, store, problem, settings, work)
         check_bad_share(named, survey.bad, params.prepare.max_bad_share)
         dropped = _dropped(rows, survey)
@@ -70,7 +72,10 @@ def run(
         check_strata(counts, official=frozenset(row.split for row in rows if row.split))
         examples = {name: splits.count(name) for name in SPLITS}
         facts = _write_splits(out, rows, kept, splits, store, survey, settings)
-    remarks += _say([*remark_on_colour(named, survey, params.prepare), *remark_on_masks(named, survey)])
+        facts = replace(facts, levels=settings.range)
+    remarks += _say(
+        [*wide, *remark_on_colour(named, survey, params.prepare), *remark_on_masks(named, survey)]
+    )
     _write_rows(out / TABLE, rows, kept, splits, survey)
     write_dropped(rows, dropped, out / DROPPED)
     if dropped:
@@ -110,20 +115,25 @@ def _merge_spellings(rows: Rows, problem: Problem, ingest: Artifact) -> tuple[Ro
     return (rows.relabelled(merged) if merged else rows), [*remarks, *remark_on("converted", text, merged)]
 
 
-def _keep_mode(params: PrepareParams, splits: Path) -> PrepareParams:
-    """Return the settings with the channels that the project's images had before, if it has a history.
+def _keep_settings(params: PrepareParams, splits: Path) -> PrepareParams:
+    """Return the settings; what is `auto` becomes the channels and levels that the images had before.
 
-    The champion sees images with so many channels, and with others all images would be new.
+    The champion sees such images, and with other channels or levels all images would be new.
     """
-    if params.mode != "auto" or not splits.is_file():
+    if not splits.is_file():
         return params
     import pyarrow.parquet as pq
 
     try:
-        known = (pq.read_schema(splits).metadata or {}).get(b"channels")
-    except (OSError, ValueError):
-        return params  # `_kept` says that the file is damaged
-    return params if known is None else replace(params, mode="grey" if known == b"1" else "colour")
+        found = pq.read_schema(splits).metadata or {}
+        channels, levels = (json.loads(found[name]) for name in (b"channels", b"levels"))
+    except (OSError, ValueError, KeyError):
+        return params  # `_kept` says if the file is damaged
+    if params.mode == "auto":
+        params = replace(params, mode="grey" if channels == 1 else "colour")
+    if params.range == "auto" and levels != "full":
+        params = replace(params, range=levels if levels == "per-image" else (levels[0], levels[1]))
+    return params
 
 
 def _say(remarks: list[Remark]) -> list[Remark]:

@@ -102,6 +102,7 @@ def _metadata(
         "temper.std": json.dumps(started.get("std") or facts.std),
         "temper.data": inputs["prepare"].digest,
         "temper.parents": json.dumps({parent: inputs[parent].digest for parent in _PARENTS[name]}),
+        "temper.levels": json.dumps(facts.levels),
         **({FEATURES: json.dumps(features)} if features else {}),
     }
 

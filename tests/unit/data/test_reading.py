@@ -182,3 +182,20 @@ def test_numbers_of_masks_can_be_named() -> None:
     assert found[::2, ::2].tolist() == [[0, 1], [2, 1]]
     wide = Image.fromarray(np.full((4, 4), 1000, np.uint16))
     assert (unify_mask(encoded(wide), (4, 4), rules=MaskRules({1000: 1}), **LIMITS) == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "levels"),
+    [
+        (np.array([[0, 1023]], np.uint16), "PNG", (0, 1023)),
+        (np.array([[29000, 31000]], np.uint16), "PNG", (29000, 31000)),
+        (np.array([[29000, 31000]], np.uint16), "PNG", "per-image"),
+        (np.array([[-40.5, 85.5]], np.float32), "TIFF", (-40.5, 85.5)),
+        (np.array([[-1000, 3000]], np.int32), "TIFF", (-1000, 3000)),
+        (np.array([[np.nan, 7.0]], np.float32), "TIFF", (0.0, 7.0)),
+    ],
+)
+def test_a_range_of_levels_becomes_eight_bits(values: np.ndarray, kind: str, levels: object) -> None:
+    raw = encoded(Image.fromarray(values.repeat(2, 0).repeat(2, 1)), kind)
+    pixels, _ = unify(raw, **LIMITS, levels=levels)
+    assert set(np.unique(pixels)) >= {0, 255} and pixels.shape == (4, 4)

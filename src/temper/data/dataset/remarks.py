@@ -1,11 +1,43 @@
 """Remarks on what was decided about the pixels of images and masks without asking."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from temper.data.dataset.rows import Rows
 from temper.data.dataset.scan import IGNORED, Survey
+from temper.data.images.levels import find_levels
+from temper.data.images.reading import Store, read_wide
 from temper.data.params import PrepareParams
 from temper.data.sources.listing import Remark, remark_on
+
+_SAMPLED = 500
+"""Number of images in which levels are looked for."""
+
+
+def choose_levels(params: PrepareParams, rows: Rows, store: Store) -> tuple[PrepareParams, list[Remark]]:
+    """Return the settings with the range of levels that suits the images, and a remark if there is a choice.
+
+    A sample of the images is opened; images of 8 bits are not decoded.
+    """
+    if params.range != "auto":
+        return params, []
+    some = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _SAMPLED)).round().astype(np.int64))
+    wide = []
+    for row in rows.take(some):
+        store.open(row.path)
+        raw = store.read(row.path)
+        image = read_wide(raw, max_pixels=params.max_pixels) if isinstance(raw, bytes) else None
+        if image is not None:
+            wide.append(image)
+    if not wide:
+        return replace(params, range="full"), []
+    low, high = find_levels(wide)
+    text = (
+        f"images have more than 8 bits: their levels {low:g} to {high:g} become 0 to 255; prepare.range "
+        "decides otherwise"
+    )
+    return replace(params, range=(low, high)), [Remark("guessed", text)]
 
 
 def remark_on_colour(rows: Rows, survey: Survey, params: PrepareParams) -> list[Remark]:

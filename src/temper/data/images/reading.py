@@ -3,10 +3,9 @@
 The path of a row says where its image is: `images.zip/cat/a.jpg` in an archive, `images.npy#3` or
 `images.gz#3` in an array (NumPy or gzipped IDX). Archives and arrays are opened once.
 
-Unifying means: EXIF orientation is applied; transparent pixels are blended with white; palettes, CMYK and
-the like become RGB; 16 bits are scaled to 8; and the image is resized by an antialiased bilinear filter, a
-mask by nearest neighbour. Float pixels are rejected, because their range is unknown. Of an animation, the
-first image is used.
+Unifying means: EXIF orientation is applied; transparent pixels are blended with white; palettes, CMYK and the
+like become RGB; a range of the levels of more than 8 bits becomes 8 bits (`levels.py`); and the image is
+resized by an antialiased bilinear filter. Of an animation, the first image is used.
 """
 
 import gzip
@@ -20,6 +19,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
+from temper.data.images.levels import Levels, as_eight_bits, is_wide
 from temper.data.images.zip_archive import Archive
 
 Raw = bytes | np.ndarray
@@ -137,24 +137,24 @@ def parse_idx(content: bytes) -> np.ndarray:
 
 
 def unify(
-    raw: Raw, *, height_px: int, width_px: int, max_pixels: int, max_side_px: int
+    raw: Raw, *, height_px: int, width_px: int, max_pixels: int, max_side_px: int, levels: Levels = "full"
 ) -> tuple[UInt8[np.ndarray, "height width ..."], tuple[int, int]]:
     """Return an image as grey [height, width] or RGB [height, width, 3], and its original width and height.
 
     Raises:
         Unreadable: If it is not an image, is damaged, or is too large.
     """
-    image = open_plain(raw, max_pixels=max_pixels, max_side_px=max_side_px)
+    image = open_plain(raw, max_pixels=max_pixels, max_side_px=max_side_px, levels=levels)
     return stretch(image, height_px, width_px), image.size
 
 
-def open_plain(raw: Raw, *, max_pixels: int, max_side_px: int) -> Image.Image:
+def open_plain(raw: Raw, *, max_pixels: int, max_side_px: int, levels: Levels = "full") -> Image.Image:
     """Return an image in its original size, upright, grey or RGB of 8 bits, without transparency.
 
     Raises:
         Unreadable: As for `unify`.
     """
-    image = _eight_bits(open_upright(raw, max_pixels=max_pixels, max_side_px=max_side_px))
+    image = _eight_bits(open_upright(raw, max_pixels=max_pixels, max_side_px=max_side_px), levels)
     if image.mode not in ("L", "RGB") or "transparency" in image.info:
         image = _flatten(image)
     return image
@@ -212,6 +212,17 @@ def open_upright(raw: Raw, *, max_pixels: int, max_side_px: int) -> Image.Image:
         raise Unreadable(f"damaged: {' '.join(str(error).split()) or type(error).__name__}") from error
 
 
+def read_wide(raw: bytes, *, max_pixels: int) -> np.ndarray | None:
+    """Return the levels of an image with more than 8 bits; None for other images and for unusable ones."""
+    try:
+        image = _identify(raw)
+        if not is_wide(image.mode) or image.width * image.height > max_pixels:
+            return None
+        return np.asarray(image)
+    except Exception:  # the pass over all images says what is wrong
+        return None
+
+
 def _identify(raw: bytes) -> Image.Image:
     """Open a file. Texts and colour profiles of a PNG that Pillow finds too large are left out."""
     try:
@@ -248,17 +259,25 @@ def turn(image: Image.Image, orientation: int) -> Image.Image:
     return turned
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    if image.mode == "F":
-        raise Unreadable("its pixels are floats of unknown range")
-    if image.mode.startswith("I"):
-        levels = np.asarray(image).astype(np.int64)
-        if levels.size and (levels.max() > 65535 or levels.min() < 0):
-            raise Unreadable("its pixels have more than 16 bits")
+def _eight_bits(image: Image.Image, levels: Levels) -> Image.Image:
+    """Return an image of 8 bits per channel; `levels` is the range of wider ones that becomes 0..255."""
+    if not is_wide(image.mode):
+        return image
+    values = np.asarray(image)
+    if levels == "full":
+        if image.mode == "F":
+            raise Unreadable("its pixels are floats of unknown range; set prepare.range")
+        if values.size and (int(values.max()) > 65535 or int(values.min()) < 0):
+            raise Unreadable("its pixels have more than 16 bits; set prepare.range")
         # Mode I may contain 8 or 16 bits; only values of 16 bits exceed 255. Mode I;16 always means 16 bits.
-        wide = image.mode != "I" or levels.max(initial=0) > 255
-        return Image.fromarray((np.rint(levels / 257) if wide else levels).astype(np.uint8))
-    return image
+        if image.mode == "I" and int(values.max(initial=0)) <= 255:
+            return _with_info(Image.fromarray(values.astype(np.uint8)), image)
+    return _with_info(Image.fromarray(as_eight_bits(values, levels)), image)
+
+
+def _with_info(made: Image.Image, image: Image.Image) -> Image.Image:
+    made.info[_TURNED] = turned(image)
+    return made
 
 
 def _flatten(image: Image.Image) -> Image.Image:

@@ -25,9 +25,9 @@ TRAINED = "trained.npy"
 A row has 64 bits of the image's digest and 64 bits of the digest of its id.
 """
 _TABLE = "rows.parquet"
-CHANNELS = "channels"
-"""Metadata of the stored splits: channels of the images, so that one image in colour does not turn the grey
-images of a project into other images."""
+KEPT = ("channels", "levels")
+"""Metadata of the stored splits: facts about the images that new images do not change, since one image in
+colour or with other levels would turn all images of a project into others."""
 
 
 def save_splits(project: Project, params: Params) -> str | None:
@@ -38,7 +38,8 @@ def save_splits(project: Project, params: Params) -> str | None:
     record = project.artifacts / "prepare" / artifacts.RECORD
     try:
         last = json.loads(record.read_text(encoding="utf-8"))
-        made_from, channels = last["made_from"]["ingest"], last["facts"]["facts"]["channels"]
+        made_from, facts = last["made_from"]["ingest"], last["facts"]["facts"]
+        kept = {name: json.dumps(facts[name]) for name in KEPT}
     except (OSError, ValueError, KeyError, TypeError):
         return None  # nothing was split before, or the record is unreadable
     table = record.with_name(_TABLE)
@@ -59,7 +60,7 @@ def save_splits(project: Project, params: Params) -> str | None:
         now = pa.concat_tables(
             [now, before.filter(pa.compute.invert(pa.compute.is_in(before["id"], now["id"])))]
         )
-    now = now.sort_by("id").replace_schema_metadata({CHANNELS: str(channels)})
+    now = now.sort_by("id").replace_schema_metadata(kept)
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     pq.write_table(now, temporary, compression="zstd")
     temporary.replace(target)

@@ -7,8 +7,11 @@ import pytest
 from PIL import Image
 
 from temper import artifacts
+from temper.config import load
+from temper.ops.project import Project
+from temper.ops.release import split_history
 from tests.outside.files import image, set_lines
-from tests.project import make_project, run_until
+from tests.project import make_project, run_in_process, run_until
 
 
 @pytest.fixture
@@ -64,3 +67,40 @@ def test_masks_of_turned_photographs_overlap_and_are_said(project: Path, capsys:
     prepare = project / "artifacts" / "prepare" / "train"
     images, masks = (np.load(prepare / f"{name}.npy") for name in ("image", "mask"))
     assert images[masks == 1].mean() > images[masks == 0].mean() + 100
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "kind", "dtype"),
+    [
+        (0, 4095, "png", np.uint16),
+        (29_000, 31_000, "png", np.uint16),
+        (0, 65_535, "png", np.uint16),
+        (-20.0, 60.0, "tiff", np.float32),
+    ],
+)
+def test_images_with_more_than_8_bits_keep_their_contrast(
+    tmp_path: Path, low: float, high: float, kind: str, dtype: type, capsys: pytest.CaptureFixture[str]
+):
+    project = make_project(tmp_path / "project", "multiclass")
+    set_lines(project, ingest="{source: imagefolder, folder: images}")
+
+    def write(number: int, low: float, high: float) -> None:
+        values = np.random.default_rng(number).uniform(low, high, (16, 16)).astype(dtype)
+        path = project / "images" / ("cat", "dog")[number % 2] / f"{number}.{kind}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(values).save(path)
+
+    for number in range(60):
+        write(number, low, high)
+    run_until(project, "prepare")
+    images = np.load(project / "artifacts" / "prepare" / "train" / "image.npy")
+    assert images.shape[-1] == 1 and len(np.unique(images)) > 200 and images.std() > 50
+    assert "prepare: guessed: images have more than 8 bits: their levels" in capsys.readouterr().err
+    facts = artifacts.load("prepare", project / "artifacts" / "prepare").facts["facts"]
+    assert facts["levels"] == pytest.approx([low, high], abs=0.01 * (high - low))
+    write(100, low, high + 0.3 * (high - low) if high < 60_000 else high)
+    run_in_process(project, "ingest")
+    split_history.save_splits(Project.at(project), load(project))
+    run_in_process(project, "prepare")
+    again = artifacts.load("prepare", project / "artifacts" / "prepare").facts["facts"]
+    assert again["levels"] == facts["levels"], "a project keeps its levels"

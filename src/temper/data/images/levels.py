@@ -1,0 +1,61 @@
+"""Images with more than 8 bits, or with float pixels: which range of their levels becomes 0..255.
+
+Cameras, microscopes and thermal sensors write 10, 12 or 14 bits, or a narrow band of temperatures, into 16
+bits. If the whole range of 16 bits became 0..255, such images would be black or flat.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from jaxtyping import UInt8
+
+Levels = tuple[float, float] | Literal["full", "per-image"]
+"""Lowest and highest level, in the file's own units; `full` is 0 to 65,535, and `per-image` the lowest and
+highest level of each image."""
+_BITS = (8, 10, 12, 14, 16)
+_USED = 0.25
+"""Share of the range of so many bits that must be used. If less is, the levels are a band within it."""
+_TAIL = 0.1
+"""Percentage of the levels below and above a band."""
+_MOST = 65_535
+
+
+def is_wide(mode: str) -> bool:
+    """Return whether a mode of Pillow has more than 8 bits per channel."""
+    return mode == "F" or mode.startswith("I")
+
+
+def find_levels(images: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Return the range that suits some images with many levels.
+
+    Example:
+        >>> find_levels([np.array([0, 900, 4000])]), find_levels([np.array([0, 65000])])
+        ((0.0, 4095.0), (0.0, 65535.0))
+        >>> find_levels([np.linspace(29000, 31000, 2001)])
+        (29002.0, 30998.0)
+    """
+    levels = np.concatenate([image.ravel() for image in images]).astype(np.float64)
+    levels = levels[np.isfinite(levels)]
+    if not levels.size:
+        return 0.0, float(_MOST)
+    low, high = float(levels.min()), float(levels.max())
+    whole = all(image.dtype.kind in "ui" for image in images) and low >= 0
+    top = next((2**bits - 1 for bits in _BITS if high < 2**bits), None) if whole else None
+    if top is not None and high - low >= _USED * top:
+        return 0.0, float(top)
+    low, high = (round(float(value), 6) for value in np.percentile(levels, [_TAIL, 100 - _TAIL]))
+    return (low, high) if high > low else (low, low + 1.0)
+
+
+def as_eight_bits(levels: np.ndarray, span: Levels) -> UInt8[np.ndarray, "height width"]:
+    """Return levels as 0..255, clipped to a range. Values that are no numbers become 0."""
+    if span == "full":
+        span = (0.0, float(_MOST))
+    if span == "per-image":
+        finite = levels[np.isfinite(levels)]
+        span = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    assert not isinstance(span, str)
+    low, high = span
+    found = (levels.astype(np.float64) - low) * (255.0 / max(high - low, 1e-12))
+    return np.rint(np.clip(np.nan_to_num(found, nan=0.0, posinf=255.0, neginf=0.0), 0, 255)).astype(np.uint8)
