@@ -77,13 +77,9 @@ def run(
         [*wide, *remark_on_colour(named, survey, params.prepare), *remark_on_masks(named, survey)]
     )
     _write_rows(out / TABLE, rows, kept, splits, survey)
-    write_dropped(rows, dropped, out / DROPPED)
-    if dropped:
-        text = f"{len(dropped)} of {len(rows)} images were dropped"
-        print(f"{text}; artifacts/prepare/{DROPPED} lists them with the reasons", file=sys.stderr)
+    _list_dropped(rows, dropped, out / DROPPED)
     in_training = [each for each, split in zip(strata, splits, strict=True) if split == "train"]
     _write_sheet(out, facts, in_training, problem)
-    sheet = out / "sheet.png"
     write_report(
         out / "report.html",
         counts=counts,
@@ -91,7 +87,7 @@ def run(
         facts=facts,
         rows=rows,
         dropped=dropped,
-        sheet=sheet,
+        sheet=out / "sheet.png",
         remarks=remarks,
     )
     for path in work.glob("*.npy"):
@@ -210,6 +206,14 @@ def _dropped(rows: Rows, survey: Survey) -> dict[int, str]:
     for i in survey.bad:
         digests[i] = f"bad {i}"  # Unique, so that an unusable image has no duplicate.
     return dict(sorted({**find_duplicates(rows, digests, survey.truth.digests), **survey.bad}.items()))
+
+
+def _list_dropped(rows: Rows, dropped: Mapping[int, str], path: Path) -> None:
+    """Write the list of images that are left out, and say how many there are."""
+    write_dropped(rows, dropped, path)
+    if dropped:
+        text = f"{len(dropped)} of {len(rows)} images were dropped"
+        print(f"{text}; artifacts/prepare/{DROPPED} lists them with the reasons", file=sys.stderr)
 
 
 def _summary(number: int, reason: str, survey: Survey) -> str:
