@@ -9,7 +9,8 @@ test images. For every number of classes and every seed, one teacher is trained,
 with the same network, length and learning rate: `alone` (share 0: labels only, the control), `raw` and
 `z-scored` (share 0.9). The table also shows the calibration temperature and the standard deviation of the
 student's logits, since a student whose logits no loss term constrains is visible there. Every result is a
-line in WORK/results.jsonl and is not computed again. Takes about two hours on two idle cores; with 200 images of each class, half of that.
+line in WORK/results.jsonl and is not computed again. Takes about two hours on two idle cores, less with
+fewer images.
 """
 
 import argparse

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from temper.data.dataset.report import write_report
-from temper.data.sources.listing import Remark
+from temper.data.remark import Remark
 from temper.ops.project import Project
 from temper.problem import Facts, Row
 from temper.serving.app import make_app

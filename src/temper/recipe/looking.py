@@ -18,8 +18,9 @@ from PIL import Image
 from temper.data.dataset.splits import check_strata, count_strata
 from temper.data.images.reading import Store, Unreadable, open_plain
 from temper.data.params import ImageFolder, PrepareParams, Table
+from temper.data.remark import Remark
 from temper.data.sources import LISTED
-from temper.data.sources.listing import Listing, Remark
+from temper.data.sources.listing import Listing
 from temper.problem import Problem, Row
 from temper.problems import dump
 from temper.problems.suggesting import suggest_mask_values, suggest_problem

@@ -27,7 +27,7 @@ from temper.data.disk import require_space
 from temper.data.images.encoded import FOLDER
 from temper.data.images.reading import Store
 from temper.data.params import PrepareParams
-from temper.data.sources.listing import Remark, remark_on
+from temper.data.remark import Remark, remark_on
 from temper.problem import Facts, Problem
 from temper.problems import dump
 from temper.problems.classes import merged_labels

@@ -9,7 +9,7 @@ from temper.data.dataset.scan import IGNORED, Survey
 from temper.data.images.levels import find_levels
 from temper.data.images.reading import Store, read_wide
 from temper.data.params import PrepareParams
-from temper.data.sources.listing import Remark, remark_on
+from temper.data.remark import Remark, remark_on
 
 _SAMPLED = 500
 """Number of images in which levels are looked for."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from temper.data.sources.listing import Remark
+from temper.data.remark import Remark
 from temper.problem import Facts, Row
 
 DROPPED = "dropped.csv"

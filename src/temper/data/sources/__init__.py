@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from temper.data.images.zip_archive import NAME, write_archive
+from temper.data.remark import Remark
 from temper.data.sources import digits, fashion_mnist, imagefolder, table, toys
-from temper.data.sources.listing import Listing, Remark
+from temper.data.sources.listing import Listing
 from temper.problem import Row
 
 MADE: dict[str, Callable[[Any, Path, Path], list[Row]]] = {

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from temper.data.images.zip_archive import NAME
 from temper.data.params import ImageFolder
-from temper.data.sources.listing import Listing, Remark, remark_on
+from temper.data.remark import Remark, remark_on
+from temper.data.sources.listing import Listing
 from temper.data.sources.litter import is_litter
 from temper.data.sources.split_names import SPELLINGS, split_of
 from temper.data.sources.walk import Walk, list_files

@@ -13,8 +13,9 @@ from typing import Any
 
 from temper.data.images.zip_archive import NAME
 from temper.data.params import Table
+from temper.data.remark import Remark, remark_on
 from temper.data.sources.joined_labels import USUAL, find_joint
-from temper.data.sources.listing import Listing, Remark, remark_on
+from temper.data.sources.listing import Listing
 from temper.data.sources.split_names import SPELLINGS, split_of
 from temper.data.sources.table_file import read_columns
 from temper.problem import Row

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from temper.data.sources.listing import Remark
+from temper.data.remark import Remark
 
 ENDINGS = (".csv", ".tsv", ".parquet")
 """Endings of the files that can be read."""

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass, field
 
-from temper.data.sources.listing import Remark, remark_on
+from temper.data.remark import Remark, remark_on
 from temper.data.sources.litter import is_litter
 
 

@@ -1,0 +1,38 @@
+"""Remarks: what was decided about the user's data without asking."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+_LISTED = 20
+"""Number of names that a remark keeps."""
+
+
+@dataclass(frozen=True)
+class Remark:
+    """Something that was decided about the user's data without asking."""
+
+    kind: Literal["guessed", "left out", "converted"]
+    text: str
+    """What was decided, and the parameter or step that decides otherwise, if there is one."""
+    count: int = 0
+    """Number of files or cells that it concerns; 0 if it concerns all."""
+    names: tuple[str, ...] = ()
+    """The first of their names."""
+
+    def __str__(self) -> str:
+        number = f" {self.count}" if self.count else ""
+        names = ", ".join(self.names[:3]) + (", ..." if self.count > 3 else "")
+        return f"{self.kind}:{number} {self.text}" + (f": {names}" if names else "")
+
+    def record(self) -> dict[str, Any]:
+        """Return the remark as a value for an artifact's facts."""
+        return {**asdict(self), "names": list(self.names)}
+
+
+def remark_on(
+    kind: Literal["guessed", "left out", "converted"], text: str, names: Iterable[str]
+) -> list[Remark]:
+    """Return a remark about some names, or none if there are none."""
+    found = list(names)
+    return [Remark(kind, text, len(found), tuple(found[:_LISTED]))] if found else []
