@@ -256,6 +256,6 @@ class Facts:
     """Mean of the pixels (0..255) of each channel over the training split."""
     std: tuple[float, ...] = field(default=())
     """Standard deviation of the pixels (0..255) of each channel over the training split."""
-    levels: "tuple[float, float] | str" = "full"
+    levels: tuple[float, float] | Literal["full", "per-image"] = "full"
     """Range of the levels of images with more than 8 bits that became 0..255: two levels, `full` or
     `per-image`."""

@@ -90,6 +90,12 @@ def test_usual_spellings_are_splits(tmp_path: Path, names: tuple[str, ...], spli
     )
 
 
+def test_a_split_that_is_a_dangling_link_is_named(tmp_path: Path):
+    split_folders(tmp_path / "images", "train", "test")
+    (tmp_path / "images" / "val").symlink_to(tmp_path / "nowhere", target_is_directory=True)
+    assert [remark.names for remark in list_folder(tmp_path).remarks] == [("val",)]
+
+
 def test_a_stray_image_beside_classes_does_not_turn_splits_into_classes(tmp_path: Path):
     split_folders(tmp_path / "images", "train", "test")
     image(tmp_path / "images" / "train" / "stray.png")

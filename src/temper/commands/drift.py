@@ -23,6 +23,8 @@ from temper.data.images.reading import Unreadable, fit_channels, unify
 from temper.gate.significance import holm
 from temper.maths.two_samples import energy_test, ks_test
 from temper.networks.onnx_model import Deployed
+from temper.problem import Facts
+from temper.stages.load_trained import read_facts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,8 +71,7 @@ def measure_drift(
         artifacts.load("prepare", project / "artifacts" / "prepare"),
         Deployed(model, part=_BATCH),
     )
-    size = [int(prepare.facts["facts"][key]) for key in ("height_px", "width_px", "channels")]
-    recent, unreadable = read_images(files[-_MOST_RECENT:], *size)
+    recent, unreadable = read_images(files[-_MOST_RECENT:], read_facts(prepare))
     if len(recent) < LEAST_RECENT:
         raise ValueError(
             f"{len(recent)} recent images can be read, at least {LEAST_RECENT} are needed; add recent images"
@@ -97,10 +98,8 @@ def measure_drift(
     return value
 
 
-def read_images(
-    paths: Sequence[Path], height_px: int, width_px: int, channels: int
-) -> tuple[np.ndarray, int]:
-    """Read images as the model sees them.
+def read_images(paths: Sequence[Path], facts: Facts) -> tuple[np.ndarray, int]:
+    """Read images as the model sees them: with the size, channels and levels of prepare's images.
 
     Returns:
         The images, uint8 [images, height, width, channels], and the number of files that cannot be read.
@@ -110,16 +109,17 @@ def read_images(
         try:
             pixels, _ = unify(
                 path.read_bytes(),
-                height_px=height_px,
-                width_px=width_px,
+                height_px=facts.height_px,
+                width_px=facts.width_px,
                 max_pixels=_MAX_PIXELS,
                 max_side_px=_MAX_SIDE_PX,
+                levels=facts.levels,
             )
         except (Unreadable, OSError):
             unreadable += 1
             continue
-        found.append(fit_channels(pixels, channels))
-    shape = (0, height_px, width_px, channels)
+        found.append(fit_channels(pixels, facts.channels))
+    shape = (0, facts.height_px, facts.width_px, facts.channels)
     return (np.stack(found) if found else np.zeros(shape, np.uint8)), unreadable
 
 

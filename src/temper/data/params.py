@@ -82,7 +82,7 @@ class Table(Source):
     """Name of the column with the paths of the images."""
     labels: str | None = "labels"
     """Name of the column with the labels, or null if `one_hot` or `mask` is set."""
-    joined_by: str | None = None
+    joined_by: Annotated[str, Field(min_length=1)] | None = None
     """Text that joins several labels in a cell. null: `;`, or `|`, `,` or a blank if the labels show it. A
     text that does not occur keeps the cells whole."""
     one_hot: tuple[str, ...] = ()
@@ -158,6 +158,11 @@ class PrepareParams:
     shrink_px: Count = 0
     """With `keep: encoded`, images whose longer side exceeds this are shrunk to it, once. 0 keeps every
     size."""
+
+    @property
+    def levels(self) -> tuple[float, float] | Literal["full", "per-image"]:
+        """The range of levels; `full` while `auto` was not decided by looking at images."""
+        return "full" if self.range == "auto" else self.range
 
     def __post_init__(self) -> None:
         if not isinstance(self.range, str) and self.range[0] >= self.range[1]:

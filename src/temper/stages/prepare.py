@@ -72,7 +72,7 @@ def run(
         check_strata(counts, official=frozenset(row.split for row in rows if row.split))
         examples = {name: splits.count(name) for name in SPLITS}
         facts = _write_splits(out, rows, kept, splits, store, survey, settings)
-        facts = replace(facts, levels=settings.range)
+        facts = replace(facts, levels=settings.levels)
     remarks += _say(
         [*wide, *remark_on_colour(named, survey, params.prepare), *remark_on_masks(named, survey)]
     )

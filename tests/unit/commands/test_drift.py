@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from temper.commands import drift
 from temper.networks.onnx_model import Deployed
+from temper.problem import Facts
 from tests.project import make_project, run_until
 from tests.unit.serving.served import SIDE, make_place
 
@@ -82,7 +83,7 @@ def test_what_cannot_be_read_is_counted(tmp_path: Path):
     (tmp_path / "c.png").write_bytes(b"no image")
     paths = [tmp_path / name for name in ("a.png", "b.png", "c.png", "gone.png")]
     for channels in (1, 3):
-        found, unreadable = drift.read_images(paths, 4, 6, channels)
+        found, unreadable = drift.read_images(paths, Facts(4, 6, channels))
         assert found.shape == (2, 4, 6, channels) and unreadable == 2
         assert found[0].max() == 200 and found[1].max() == 100
 

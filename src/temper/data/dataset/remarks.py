@@ -6,7 +6,7 @@ import numpy as np
 
 from temper.data.dataset.rows import Rows
 from temper.data.dataset.scan import IGNORED, Survey
-from temper.data.images.levels import find_levels
+from temper.data.images.levels import find_levels, sample_levels
 from temper.data.images.reading import Store, read_wide
 from temper.data.params import PrepareParams
 from temper.data.remark import Remark, remark_on
@@ -29,7 +29,7 @@ def choose_levels(params: PrepareParams, rows: Rows, store: Store) -> tuple[Prep
         raw = store.read(row.path)
         image = read_wide(raw, max_pixels=params.max_pixels) if isinstance(raw, bytes) else None
         if image is not None:
-            wide.append(image)
+            wide.append(sample_levels(image))
     if not wide:
         return replace(params, range="full"), []
     low, high = find_levels(wide)

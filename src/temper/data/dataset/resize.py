@@ -14,7 +14,6 @@ import numpy as np
 from jaxtyping import Bool, Int32, UInt8
 
 from temper.data.images.encoded import reads_the_same
-from temper.data.images.levels import Levels
 from temper.data.images.masks import MaskRules, unify_mask
 from temper.data.images.reading import (
     Store,
@@ -175,14 +174,13 @@ def _decode(
     limits: dict[str, Any] = {name: getattr(params, name) for name in ("max_pixels", "max_side_px")}
     shape: dict[str, Any] = {name: getattr(params, name) for name in ("height_px", "width_px")}
 
-    levels: Levels = "full" if params.range == "auto" else params.range
     rules = MaskRules(params.mask_values, stored=params.mask_orientation == "stored")
 
     def decode(place: int) -> str | None:
         row = rows[place]
         try:
             raw = store.read(row.path)
-            image = open_plain(raw, **limits, levels=levels)
+            image = open_plain(raw, **limits, levels=params.levels)
             pixels = stretch(image, **shape)
             chunk.images[place] = fit_channels(pixels, chunk.images.shape[-1])
             chunk.coloured[place] = chunk.images.shape[-1] < 3 and pixels.ndim == 3 and not is_grey(pixels)

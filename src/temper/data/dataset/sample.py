@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from temper.data.dataset.remarks import choose_levels
 from temper.data.dataset.rows import Rows, read_rows, write_rows
 from temper.data.dataset.scan import facts_of, look_over
 from temper.data.dataset.write_encoded import keep_encoded
@@ -77,6 +78,7 @@ def take_sample(
     places = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), count)).round().astype(np.int64))
     some = _as_rows([rows[place] for place in places], work)
     with store:
+        params, _ = choose_levels(params, some, store)
         survey = look_over(some, store, bound, params, work)
         good = np.setdiff1d(np.arange(len(some)), np.fromiter(survey.bad, np.int64))
         if not len(good):

@@ -12,7 +12,6 @@ from temper.data.dataset.resize import CHUNK, unify_chunks
 from temper.data.dataset.rows import Rows
 from temper.data.dataset.scan import Survey
 from temper.data.images.encoded import EncodedWriter, encode
-from temper.data.images.levels import Levels
 from temper.data.images.reading import Raw, Store, open_plain
 from temper.data.params import PrepareParams
 from temper.progress import Bar
@@ -36,9 +35,8 @@ def keep_encoded(
         lossy = not isinstance(raw, np.ndarray) and raw[:2] == b"\xff\xd8"
         if plain and isinstance(raw, bytes):
             return raw, (height, width)
-        levels: Levels = "full" if params.range == "auto" else params.range
         limits = {"max_pixels": params.max_pixels, "max_side_px": params.max_side_px}
-        image = open_plain(raw, **limits, levels=levels)
+        image = open_plain(raw, **limits, levels=params.levels)
         return encode(
             image, lossy=lossy and max(image.size) > params.shrink_px > 0, shrink_px=params.shrink_px
         )

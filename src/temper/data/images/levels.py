@@ -19,11 +19,23 @@ _USED = 0.25
 _TAIL = 0.1
 """Percentage of the levels below and above a band."""
 _MOST = 65_535
+_SAMPLED = 1 << 14
+"""About the number of levels that are taken from an image."""
 
 
 def is_wide(mode: str) -> bool:
     """Return whether a mode of Pillow has more than 8 bits per channel."""
     return mode == "F" or mode.startswith("I")
+
+
+def sample_levels(image: np.ndarray) -> np.ndarray:
+    """Return some levels of an image, evenly spread, with the lowest and the highest."""
+    levels = image.ravel()
+    finite = levels[np.isfinite(levels)]
+    if not finite.size:
+        return finite
+    some = finite[:: max(1, finite.size // _SAMPLED)]
+    return np.concatenate([some, np.array([finite.min(), finite.max()], finite.dtype)])
 
 
 def find_levels(images: Sequence[np.ndarray]) -> tuple[float, float]:

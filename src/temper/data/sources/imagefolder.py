@@ -123,6 +123,7 @@ def _splits(found: _Found, guess: bool) -> list[tuple[str | None, Path]]:
         raise ValueError(f"{root} has {', '.join(child.name for child in split)}, but no train/; add it")
     found.spellings += [child.name for child in split if child.name not in ("train", "validation", "test")]
     found.strays += [found.name(path) for path in _files(root)]
+    _note_what_is_left_out(found, root)
     return list(zip(named, split, strict=True))
 
 
@@ -156,11 +157,7 @@ def _classes(found: _Found, folder: Path) -> list[tuple[Path, list[str]]]:
         )
     found.strays += [found.name(path) for path in strays]
     classes, empty = [], []
-    for path in folder.iterdir():
-        if is_litter(path.name, folder=path.is_dir()):
-            found.walk.litter.append(found.name(path))
-        elif path.is_symlink() and not path.exists():
-            found.walk.broken.append(found.name(path))
+    _note_what_is_left_out(found, folder)
     for kind in kinds:
         walk = list_files(str(kind))
         found.walk.add(walk, found.name(kind))
@@ -177,6 +174,15 @@ def _classes(found: _Found, folder: Path) -> list[tuple[Path, list[str]]]:
         names = "" if len(empty) == 1 else f" ({', '.join(str(path) for path in empty[:30])})"
         raise ValueError(f"{which} empty{names}; put images into it or remove it")
     return classes
+
+
+def _note_what_is_left_out(found: _Found, folder: Path) -> None:
+    """Note the litter and the links without a target that lie directly in a folder of folders."""
+    for path in sorted(folder.iterdir()):
+        if is_litter(path.name, folder=path.is_dir()):
+            found.walk.litter.append(found.name(path))
+        elif path.is_symlink() and not path.exists():
+            found.walk.broken.append(found.name(path))
 
 
 def _folders(folder: Path) -> list[Path]:

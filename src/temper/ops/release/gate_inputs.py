@@ -64,8 +64,16 @@ def judge_version(
         champion=None if champion is None else measure_version(project, champion),
         others={},
         speeds={},
-        constant=_constant(artifacts.load("evaluate", project.artifacts / "evaluate", check_files=False)),
+        constant=_current_constant(project),
     )
+
+
+def _current_constant(project: Project) -> tuple[str, float] | None:
+    """Return the best constant answer on the current test images; None unless evaluate ran on them."""
+    try:
+        return _constant(artifacts.load("evaluate", project.artifacts / "evaluate", check_files=False))
+    except ValueError:
+        return None  # an old version can be promoted while the artifacts are being made again
 
 
 def _constant(evaluated: artifacts.Artifact) -> tuple[str, float] | None:

@@ -147,7 +147,9 @@ class _Dataset:
     minutes."""
 
     def class_of(self, path: Path) -> str:
-        return path.relative_to(self.data).parts[1 if self.has_splits else 0]
+        """Return the class of a file; empty for a file that lies beside the class folders."""
+        folders, depth = path.relative_to(self.data).parent.parts, int(self.has_splits)
+        return folders[depth] if len(folders) > depth else ""
 
 
 def _look_at(data: Path) -> _Dataset:
