@@ -259,3 +259,5 @@ class Facts:
     levels: tuple[float, float] | Literal["full", "per-image"] = "full"
     """Range of the levels of images with more than 8 bits that became 0..255: two levels, `full` or
     `per-image`."""
+    background: Literal["white", "black", "checker"] = "white"
+    """What shows through transparent pixels."""

@@ -104,3 +104,55 @@ def test_images_with_more_than_8_bits_keep_their_contrast(
     run_in_process(project, "prepare")
     again = artifacts.load("prepare", project / "artifacts" / "prepare").facts["facts"]
     assert again["levels"] == facts["levels"], "a project keeps its levels"
+
+
+def test_white_drawings_on_transparent_ground_are_named_and_can_be_seen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    project = make_project(tmp_path / "project", "multiclass")
+    set_lines(project, ingest="{source: imagefolder, folder: images}")
+    for number in range(60):
+        pixels = np.full((16, 16, 4), 255, np.uint8)
+        pixels[..., 3] = 255 * np.random.default_rng(number).integers(0, 2, (16, 16))
+        path = project / "images" / ("cat", "dog")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    run_until(project, "prepare")
+    said = capsys.readouterr().err
+    assert "prepare: noticed: 60 images are blank" in said and "prepare.background" in said
+    facts = artifacts.load("prepare", project / "artifacts" / "prepare").facts
+    assert facts["examples"]["train"] > 30, "blank images of different files are not equal"
+    for background, low in (("black", 0), ("checker", 64)):
+        text = make_project(tmp_path / background, "multiclass").joinpath("params.yaml").read_text()
+        text = text.replace("prepare: {", f"prepare: {{background: {background}, ")
+        (project / "params.yaml").write_text(text)
+        set_lines(project, ingest="{source: imagefolder, folder: images}")
+        run_until(project, "prepare")
+        images = np.load(project / "artifacts" / "prepare" / "train" / "image.npy")
+        assert images.min() <= low and images.max() == 255 and len(np.unique(images, axis=0)) == len(images)
+        facts = artifacts.load("prepare", project / "artifacts" / "prepare").facts
+        assert facts["facts"]["background"] == background
+        assert "blank" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("first", "second"), [((255, 0, 0), (0, 0, 255)), ((1, 1, 1), (255, 0, 0))])
+def test_palettes_that_differ_from_file_to_file(
+    project: Path, first: tuple[int, ...], second: tuple[int, ...], capsys: pytest.CaptureFixture[str]
+):
+    """Either the same colours have other numbers, which stops, or the numbers have other colours."""
+    for number in range(40):
+        mask = Image.fromarray((np.array(Image.open(project / f"mask-{number}.png")) > 0).astype(np.uint8))
+        mask.putpalette([0, 0, 0, *(first if number < 20 else second)])
+        mask.save(project / f"mask-{number}.png")
+    run_until(project, "prepare")
+    assert "prepare: noticed: 20 masks give their numbers other colours" in capsys.readouterr().err
+    mask = Image.fromarray(np.array(Image.open(project / "mask-7.png")) + 1)
+    mask.putpalette([9, 9, 9, *first, 0, 0, 0])
+    mask.save(project / "mask-7.png")
+    set_lines(project, problem="{kind: segmentation, classes: [background, cell, nucleus]}")
+    with pytest.raises(ValueError, match=r"colour #000000 is number 0 in .* number 2 in .*mask-7"):
+        run_until(project, "prepare")
+    path = project / "params.yaml"
+    path.write_text(path.read_text().replace("prepare: {", "prepare: {mask_palettes: ignore, "))
+    with pytest.raises(ValueError, match="class 'nucleus' has no example in the"):
+        run_until(project, "prepare")

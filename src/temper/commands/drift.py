@@ -99,7 +99,7 @@ def measure_drift(
 
 
 def read_images(paths: Sequence[Path], facts: Facts) -> tuple[np.ndarray, int]:
-    """Read images as the model sees them: with the size, channels and levels of prepare's images.
+    """Read images as the model sees them: with the size, channels, levels and background of prepare's images.
 
     Returns:
         The images, uint8 [images, height, width, channels], and the number of files that cannot be read.
@@ -114,6 +114,7 @@ def read_images(paths: Sequence[Path], facts: Facts) -> tuple[np.ndarray, int]:
                 max_pixels=_MAX_PIXELS,
                 max_side_px=_MAX_SIDE_PX,
                 levels=facts.levels,
+                background=facts.background,
             )
         except (Unreadable, OSError):
             unreadable += 1

@@ -137,11 +137,21 @@ class PrepareParams:
     """Range of the levels that becomes 0..255, for images with more than 8 bits or with float pixels. `auto`
     looks at a sample of the images, and the report says the range; `full` is 0 to 65,535; `per-image` is the
     lowest and the highest level of each image; `[low, high]` is in the file's own units."""
+    background: Literal["white", "black", "checker"] = "white"
+    """What shows through transparent pixels; `checker` is squares of two greys, on which drawings in black
+    and in white are visible. A deployed model reads images in the same way."""
     mask_values: dict[int, int] = field(default_factory=dict)
     """Number in the masks -> class number, for masks that number their classes otherwise, e.g. `{255: 1}`."""
     mask_orientation: Literal["upright", "stored"] = "upright"
     """How masks lie if EXIF turns their image and both have the same size: as the image is shown, or as its
     pixels are stored. A mask whose sides are swapped is turned in any case."""
+    mask_palettes: Literal["compare", "ignore"] = "compare"
+    """`compare` stops if a colour has different numbers in the palettes of two masks, which then do not mean
+    the same classes; `ignore` takes the numbers as they are."""
+    near_duplicates: Literal["report", "group"] = "report"
+    """What happens to nearly equal images (resized or re-encoded copies, frames of a film). `report` lists
+    them. `group` keeps them in one split, and drops those whose counterpart is in the test or validation
+    split already."""
     splits: str = "splits.parquet"
     """File with the splits of known images (columns `id`, `digest` and `split`), relative to the project.
     These images stay in their split. If the file does not exist, all images are split at random. A run

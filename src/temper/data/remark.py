@@ -1,20 +1,21 @@
-"""Remarks: what was decided about the user's data without asking."""
+"""Remarks: what was decided about the user's data without asking, or noticed in them."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+Kind = Literal["guessed", "left out", "converted", "noticed"]
 _LISTED = 20
 """Number of names that a remark keeps."""
 
 
 @dataclass(frozen=True)
 class Remark:
-    """Something that was decided about the user's data without asking."""
+    """Something that was decided about the user's data without asking, or noticed in them."""
 
-    kind: Literal["guessed", "left out", "converted"]
+    kind: Kind
     text: str
-    """What was decided, and the parameter or step that decides otherwise, if there is one."""
+    """What was decided or noticed, and the parameter or step that decides otherwise, if there is one."""
     count: int = 0
     """Number of files or cells that it concerns; 0 if it concerns all."""
     names: tuple[str, ...] = ()
@@ -30,9 +31,7 @@ class Remark:
         return {**asdict(self), "names": list(self.names)}
 
 
-def remark_on(
-    kind: Literal["guessed", "left out", "converted"], text: str, names: Iterable[str]
-) -> list[Remark]:
+def remark_on(kind: Kind, text: str, names: Iterable[str]) -> list[Remark]:
     """Return a remark about some names, or none if there are none."""
     found = list(names)
     return [Remark(kind, text, len(found), tuple(found[:_LISTED]))] if found else []

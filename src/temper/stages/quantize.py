@@ -103,6 +103,7 @@ def _metadata(
         "temper.data": inputs["prepare"].digest,
         "temper.parents": json.dumps({parent: inputs[parent].digest for parent in _PARENTS[name]}),
         "temper.levels": json.dumps(facts.levels),
+        "temper.background": json.dumps(facts.background),
         **({FEATURES: json.dumps(features)} if features else {}),
     }
 

@@ -11,32 +11,12 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import get_font_names
 from matplotlib.ticker import PercentFormatter
 
+from temper.fonts import list_families
 from temper.stress.cells import CLEAN, MEAN, SUBSET
 from temper.stress.conditions import SEVERITIES, Condition
 from temper.stress.scores import Score, pick
-
-_WITH_MORE_LETTERS = (
-    "Noto Sans CJK JP",
-    "Noto Sans CJK SC",
-    "Noto Sans",
-    "Noto Sans Arabic",
-    "Noto Sans Devanagari",
-    "Noto Sans Thai",
-    "WenQuanYi Micro Hei",
-    "Arial Unicode MS",
-    "Unifont",
-)
-"""Fonts that have letters which DejaVu Sans lacks, as far as they are installed."""
-
-
-def choose_fonts() -> list[str]:
-    """Return the names of the fonts, the first that has a letter draws it."""
-    installed = set(get_font_names())
-    return ["DejaVu Sans", *(name for name in _WITH_MORE_LETTERS if name in installed)]
-
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKS = ("o", "s", "D", "^", "v", "P")
@@ -44,7 +24,7 @@ DOTS_PER_INCH = 130
 STYLE = {
     # Names of classes are no formulas: a `$` is a dollar.
     "text.parse_math": False,
-    "font.family": choose_fonts(),
+    "font.family": list(list_families()),
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.titlelocation": "left",

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from temper.fonts import find_font
+
 _CELL_PX = 64
 _GAP_PX = 4
 _NAME_PX = 150
@@ -32,14 +34,13 @@ def write_sheet(lines: Sequence[tuple[str, Sequence[np.ndarray]]], path: Path) -
     step = _CELL_PX + _GAP_PX
     sheet = Image.new("RGB", (_NAME_PX + columns * step + _GAP_PX, len(lines) * step + _GAP_PX), "white")
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(12)
     for line, (name, images) in enumerate(lines):
         top = _GAP_PX + line * step
         draw.text(
             (_GAP_PX, top + _CELL_PX // 2 - 7),
             name if len(name) < 24 else name[:22] + "…",
             fill="black",
-            font=font,
+            font=ImageFont.load_default(12) if name.isascii() else ImageFont.truetype(find_font(name), 12),
         )
         for column, image in enumerate(images):
             cell = _fit(image)

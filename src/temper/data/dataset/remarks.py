@@ -1,5 +1,6 @@
 """Remarks on what was decided about the pixels of images and masks without asking."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from temper.data.images.levels import find_levels, sample_levels
 from temper.data.images.reading import Store, read_wide
 from temper.data.params import PrepareParams
 from temper.data.remark import Remark, remark_on
+from temper.fonts import say_missing
 
 _SAMPLED = 500
 """Number of images in which levels are looked for."""
@@ -40,7 +42,23 @@ def choose_levels(params: PrepareParams, rows: Rows, store: Store) -> tuple[Prep
     return replace(params, range=(low, high)), [Remark("guessed", text)]
 
 
-def remark_on_colour(rows: Rows, survey: Survey, params: PrepareParams) -> list[Remark]:
+def remark_on_images(
+    rows: Rows, survey: Survey, classes: Sequence[str], params: PrepareParams
+) -> list[Remark]:
+    """Return what was converted, left out or noticed in images and masks.
+
+    Raises:
+        ValueError: If palettes of masks number the same colours differently.
+    """
+    return [
+        *_remark_on_colour(rows, survey, params),
+        *_remark_on_letters(classes),
+        *_remark_on_blank(rows, survey),
+        *_remark_on_masks(rows, survey),
+    ]
+
+
+def _remark_on_colour(rows: Rows, survey: Survey, params: PrepareParams) -> list[Remark]:
     """Return that images in colour became grey, if the settings do not ask for that."""
     names = [rows[int(number)].id for number in np.flatnonzero(survey.coloured)]
     text = (
@@ -50,7 +68,23 @@ def remark_on_colour(rows: Rows, survey: Survey, params: PrepareParams) -> list[
     return remark_on("converted", text, names if params.mode == "auto" else ())
 
 
-def remark_on_masks(rows: Rows, survey: Survey) -> list[Remark]:
+def _remark_on_letters(classes: Sequence[str]) -> list[Remark]:
+    """Return which letters of the names of classes plots cannot show."""
+    missing = say_missing(classes)
+    return [Remark("noticed", missing)] if missing else []
+
+
+def _remark_on_blank(rows: Rows, survey: Survey) -> list[Remark]:
+    """Return which images have no content at all."""
+    blank = [int(number) for number in np.flatnonzero(survey.blank) if number not in survey.bad]
+    text = (
+        "images are blank: all their pixels are equal; if they are drawn on transparent ground, "
+        "prepare.background: black or checker shows them"
+    )
+    return remark_on("noticed", text, [rows[number].id for number in blank])
+
+
+def _remark_on_masks(rows: Rows, survey: Survey) -> list[Remark]:
     """Return how masks were turned, and how many of their pixels do not count."""
     names = [rows[int(number)].id for number in np.flatnonzero(survey.orientations > 1)]
     text = (
@@ -60,6 +94,7 @@ def remark_on_masks(rows: Rows, survey: Survey) -> list[Remark]:
     share = survey.truth.ignored_share
     return [
         *remark_on("converted", text, names),
+        *survey.palettes.check(),
         *([Remark("left out", explain_ignored(share))] if share else []),
     ]
 

@@ -59,7 +59,7 @@ def write_report(
         "<h1>Data report</h1>",
         f"<p>{sum(examples.values()):,} images, {facts.width_px} by {facts.height_px} px, {colour}. "
         f"Pixels of the training split (mean ± standard deviation per channel, 0..255): {means}.</p>",
-        "<h2>Guessed, left out, converted</h2>",
+        "<h2>Guessed, left out, converted, noticed</h2>",
         *_remarks(remarks, len(dropped)),
         "<h2>Counts</h2>",
         _table(header, lines),

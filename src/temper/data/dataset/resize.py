@@ -15,6 +15,7 @@ from jaxtyping import Bool, Int32, UInt8
 
 from temper.data.images.encoded import reads_the_same
 from temper.data.images.masks import MaskRules, unify_mask
+from temper.data.images.palettes import Palette, read_palette
 from temper.data.images.reading import (
     Store,
     Unreadable,
@@ -49,6 +50,8 @@ class Chunk:
     """Whether an image has colour that unifying removed."""
     orientations: UInt8[np.ndarray, "rows"]
     """EXIF orientation of an image with a mask as it is stored; 0 without a mask."""
+    palettes: dict[int, Palette] = field(default_factory=dict)
+    """Number of the row -> palette of its mask, if it has one and palettes are compared."""
     bad: dict[int, str] = field(default_factory=dict)
     """Number of the row -> why it cannot be used."""
 
@@ -180,7 +183,7 @@ def _decode(
         row = rows[place]
         try:
             raw = store.read(row.path)
-            image = open_plain(raw, **limits, levels=params.levels)
+            image = open_plain(raw, **limits, levels=params.levels, background=params.background)
             pixels = stretch(image, **shape)
             chunk.images[place] = fit_channels(pixels, chunk.images.shape[-1])
             chunk.coloured[place] = chunk.images.shape[-1] < 3 and pixels.ndim == 3 and not is_grey(pixels)
@@ -189,8 +192,12 @@ def _decode(
                 chunk.plain[place] = reads_the_same(raw, image)
             if chunk.masks is not None and row.mask is not None:
                 chunk.orientations[place] = turned(image)
+                mask = store.read(row.mask)
+                palette = read_palette(mask) if params.mask_palettes == "compare" else None
+                if palette is not None:
+                    chunk.palettes[chunk.numbers[place]] = palette
                 chunk.masks[place] = unify_mask(
-                    store.read(row.mask),
+                    mask,
                     image.size,
                     orientation=turned(image),
                     rules=rules,

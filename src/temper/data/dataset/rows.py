@@ -64,16 +64,24 @@ class Rows(Sequence[Row]):
 
     def relabelled(self, names: Mapping[str, str]) -> "Rows":
         """Return the rows with some labels replaced: old name -> new name."""
+        return self._with(
+            "labels",
+            [
+                list(dict.fromkeys(names.get(label, label) for label in each))
+                for each in self.table["labels"].to_pylist()
+            ],
+        )
+
+    def regrouped(self, groups: Sequence[str | None]) -> "Rows":
+        """Return the rows with other groups."""
+        return self._with("group", groups)
+
+    def _with(self, name: str, values: Sequence[Any]) -> "Rows":
         import pyarrow as pa
 
-        labels = [
-            list(dict.fromkeys(names.get(label, label) for label in each))
-            for each in self.table["labels"].to_pylist()
-        ]
-        place = self.table.schema.get_field_index("labels")
-        return Rows(
-            self.table.set_column(place, "labels", pa.array(labels, pa.list_(pa.string()))), self._origin
-        )
+        place = self.table.schema.get_field_index(name)
+        column = pa.array(values, self.table.schema.field(name).type)
+        return Rows(self.table.set_column(place, name, column), self._origin)
 
 
 def write_rows(rows: Sequence[Row], path: Path) -> None:

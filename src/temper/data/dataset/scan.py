@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Int32, Int64, UInt8
+from jaxtyping import Bool, Float16, Int32, Int64, UInt8
 
 from temper.data.dataset.duplicates import digest_pixels
-from temper.data.dataset.resize import count_channels, has_masks, is_grey, unify_chunks
-from temper.data.images.reading import Store
+from temper.data.dataset.near_duplicates import count_cosines, to_cosines
+from temper.data.dataset.resize import Chunk, count_channels, has_masks, is_grey, unify_chunks
+from temper.data.images.palettes import Palettes
+from temper.data.images.reading import Store, Unreadable
 from temper.data.params import PrepareParams
 from temper.problem import Facts, Problem, Row
 
@@ -69,7 +71,8 @@ class Survey:
     """Number of the row -> why it cannot be used."""
     truth: Truth
     digests: np.ndarray
-    """Digests of the unified pixels, in hexadecimal, as bytes of type S32."""
+    """Digests of the unified pixels, in hexadecimal, as bytes of type S32; of the file if an image is blank,
+    since different images may be blank after unifying."""
     channels: int
     """1 if no image has colour or colour is not wanted, otherwise 3."""
     images: UInt8[np.ndarray, "rows height width channels"] | None
@@ -82,6 +85,12 @@ class Survey:
     """Whether an image has colour that unifying removed."""
     orientations: UInt8[np.ndarray, "rows"]
     """EXIF orientation of an image with a mask as it is stored; 0 without a mask."""
+    blank: Bool[np.ndarray, "rows"]
+    """Whether all pixels of a unified image are equal."""
+    cosines: Float16[np.ndarray, "rows cosines"]
+    """Coarse content of the unified images, in a file (`near_duplicates.py`)."""
+    palettes: Palettes
+    """Palettes of the masks."""
     moments: Int64[np.ndarray, "rows 2 channels"]
     """Sums of the unified pixels and of their squares; empty if `images` contains the pixels."""
 
@@ -113,6 +122,9 @@ def look_over(
         np.zeros(num_rows, bool),
         np.zeros(num_rows, bool),
         np.zeros(num_rows, np.uint8),
+        np.zeros(num_rows, bool),
+        np.lib.format.open_memmap(work / "cosines.npy", "w+", np.float16, (num_rows, count_cosines(params))),
+        Palettes(),
         np.zeros((num_rows if encoded else 0, 2, channels), np.int64),
     )
     maybe_grey = params.mode == "auto" and channels == 3
@@ -126,35 +138,49 @@ def look_over(
     ):
         place = slice(chunk.numbers.start, chunk.numbers.stop)
         survey.bad |= chunk.bad
+        for number, palette in chunk.palettes.items():
+            survey.palettes.add(rows[number].mask or "", palette)
         survey.sizes[place], survey.plain[place] = chunk.sizes, chunk.plain
         survey.coloured[place], survey.orientations[place] = chunk.coloured, chunk.orientations
         digests[channels][place] = digest_pixels(chunk.images)
         maybe_grey = maybe_grey and is_grey(chunk.images)
         if maybe_grey:
             digests[1][place] = digest_pixels(chunk.images[..., :1])
+        survey.blank[place] = (chunk.images == chunk.images[:, :1, :1]).all(axis=(1, 2, 3))
+        for blank in (chunk.numbers.start + np.flatnonzero(survey.blank[place])).tolist():
+            digests[1][blank] = digests[channels][blank] = _digest_file(rows[blank], store)
+        survey.cosines[place] = to_cosines(chunk.images)
         if images is not None:
             images[place] = chunk.images
         else:
             survey.moments[place] = _moments(chunk.images)
-        for i, number in enumerate(chunk.numbers):
-            if number not in survey.bad:
-                columns = {"image": chunk.images[i]} | (
-                    {} if chunk.masks is None else {"mask": chunk.masks[i]}
-                )
-                _pack(survey, number, rows[number], columns)
+        _pack_truth(survey, rows, chunk)
     if maybe_grey:
         survey.channels, survey.digests, survey.moments = 1, digests[1], survey.moments[..., :1]
         survey.images = None if images is None else images[..., :1]
     return survey
 
 
-def _pack(survey: Survey, number: int, row: Row, images: Mapping[str, np.ndarray]) -> None:
-    if row.mask is None:
-        images = {"image": images["image"]}
+def _digest_file(row: Row, store: Store) -> str:
     try:
-        survey.truth.pack(number, row, images)
-    except ValueError as error:
-        survey.bad[number] = str(error)
+        raw = store.read(row.path)
+    except Unreadable:
+        return ""  # it is one of the bad images
+    return hashlib.blake2b(raw if isinstance(raw, bytes) else raw.tobytes(), digest_size=16).hexdigest()
+
+
+def _pack_truth(survey: Survey, rows: Sequence[Row], chunk: Chunk) -> None:
+    """Pack the ground truth of the rows of a chunk. A row that the problem rejects is bad."""
+    for i, number in enumerate(chunk.numbers):
+        if number in survey.bad:
+            continue
+        row, images = rows[number], {"image": chunk.images[i]}
+        if chunk.masks is not None and row.mask is not None:
+            images["mask"] = chunk.masks[i]
+        try:
+            survey.truth.pack(number, row, images)
+        except ValueError as error:
+            survey.bad[number] = str(error)
 
 
 def _moments(images: UInt8[np.ndarray, "rows height width channels"]) -> Int64[np.ndarray, "rows 2 channels"]:

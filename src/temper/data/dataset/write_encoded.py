@@ -36,7 +36,7 @@ def keep_encoded(
         if plain and isinstance(raw, bytes):
             return raw, (height, width)
         limits = {"max_pixels": params.max_pixels, "max_side_px": params.max_side_px}
-        image = open_plain(raw, **limits, levels=params.levels)
+        image = open_plain(raw, **limits, levels=params.levels, background=params.background)
         return encode(
             image, lossy=lossy and max(image.size) > params.shrink_px > 0, shrink_px=params.shrink_px
         )

@@ -3,14 +3,14 @@
 The path of a row says where its image is: `images.zip/cat/a.jpg` in an archive, `images.npy#3` or
 `images.gz#3` in an array (NumPy or gzipped IDX). Archives and arrays are opened once.
 
-Unifying means: EXIF orientation is applied; transparent pixels are blended with white; palettes, CMYK and the
-like become RGB; a range of the levels of more than 8 bits becomes 8 bits (`levels.py`); and the image is
-resized by an antialiased bilinear filter. Of an animation, the first image is used.
+Unifying means: EXIF orientation is applied; transparent pixels are blended with a background
+(`transparency.py`); palettes, CMYK and the like become RGB; a range of the levels of more than 8 bits becomes
+8 bits (`levels.py`); and the image is resized by an antialiased bilinear filter. Of an animation, the first
+image is used.
 """
 
 import gzip
 import io
-import struct
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,11 +20,12 @@ from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
 from temper.data.images.levels import Levels, as_eight_bits, is_wide
+from temper.data.images.png_texts import SIGNATURE, without_texts
+from temper.data.images.transparency import Background, flatten
 from temper.data.images.zip_archive import Archive
 
 Raw = bytes | np.ndarray
 warnings.filterwarnings("ignore", module="PIL")  # they name no file, and the pixels were decoded
-_PNG = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION = 0x0112
 _TURNED = "temper.turned"
 """Key of `Image.info` with the orientation that was applied."""
@@ -137,18 +138,34 @@ def parse_idx(content: bytes) -> np.ndarray:
 
 
 def unify(
-    raw: Raw, *, height_px: int, width_px: int, max_pixels: int, max_side_px: int, levels: Levels = "full"
+    raw: Raw,
+    *,
+    height_px: int,
+    width_px: int,
+    max_pixels: int,
+    max_side_px: int,
+    levels: Levels = "full",
+    background: Background = "white",
 ) -> tuple[UInt8[np.ndarray, "height width ..."], tuple[int, int]]:
     """Return an image as grey [height, width] or RGB [height, width, 3], and its original width and height.
 
     Raises:
         Unreadable: If it is not an image, is damaged, or is too large.
     """
-    image = open_plain(raw, max_pixels=max_pixels, max_side_px=max_side_px, levels=levels)
+    image = open_plain(
+        raw, max_pixels=max_pixels, max_side_px=max_side_px, levels=levels, background=background
+    )
     return stretch(image, height_px, width_px), image.size
 
 
-def open_plain(raw: Raw, *, max_pixels: int, max_side_px: int, levels: Levels = "full") -> Image.Image:
+def open_plain(
+    raw: Raw,
+    *,
+    max_pixels: int,
+    max_side_px: int,
+    levels: Levels = "full",
+    background: Background = "white",
+) -> Image.Image:
     """Return an image in its original size, upright, grey or RGB of 8 bits, without transparency.
 
     Raises:
@@ -156,7 +173,7 @@ def open_plain(raw: Raw, *, max_pixels: int, max_side_px: int, levels: Levels = 
     """
     image = _eight_bits(open_upright(raw, max_pixels=max_pixels, max_side_px=max_side_px), levels)
     if image.mode not in ("L", "RGB") or "transparency" in image.info:
-        image = _flatten(image)
+        image = flatten(image, background)
     return image
 
 
@@ -228,20 +245,9 @@ def _identify(raw: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(raw))
     except (ValueError, UnidentifiedImageError):
-        if raw[:8] != _PNG:
+        if raw[:8] != SIGNATURE:
             raise
-        return Image.open(io.BytesIO(_without_texts(raw)))
-
-
-def _without_texts(png: bytes) -> bytes:
-    """Return a PNG without the chunks that do not concern its pixels: texts and the colour profile."""
-    kept, place = [_PNG], len(_PNG)
-    while place + 8 <= len(png):
-        size, name = struct.unpack_from(">I4s", png, place)
-        if name not in (b"tEXt", b"zTXt", b"iTXt", b"iCCP"):
-            kept.append(png[place : place + 12 + size])
-        place += 12 + size
-    return b"".join(kept)
+        return Image.open(io.BytesIO(without_texts(raw)))
 
 
 def _orientation(image: Image.Image) -> int:
@@ -278,14 +284,3 @@ def _eight_bits(image: Image.Image, levels: Levels) -> Image.Image:
 def _with_info(made: Image.Image, image: Image.Image) -> Image.Image:
     made.info[_TURNED] = turned(image)
     return made
-
-
-def _flatten(image: Image.Image) -> Image.Image:
-    """Convert any mode of 8 bits to L or RGB; transparent pixels become white."""
-    if image.mode == "1":
-        return image.convert("L")
-    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        solid = image.convert("RGBA")
-        white = Image.new("RGBA", solid.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, solid).convert("RGB")
-    return image.convert("RGB")
