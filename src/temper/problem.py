@@ -219,14 +219,15 @@ class Problem(Protocol):
             Scores by name, each of shape [...], the headline among them.
         """
 
-    def constant(self, counts: Mapping[str, int]) -> tuple[str, float] | None:
-        """Return the best answer that looks at no image, and its headline score.
+    def constant(self, counts: Mapping[str, int]) -> tuple[str, dict[str, float]] | None:
+        """Return the best answer that looks at no image, and its scores.
 
         Args:
             counts: Number of examples by stratum.
 
         Returns:
-            The answer as text, and its score; None if the strata do not determine it.
+            The answer as text, and its scores by name, the headline among them: a model must exceed one of
+            them. None if the strata do not determine them.
         """
 
     def confusion(self, answer: Answer, targets: Targets) -> "Tensor":

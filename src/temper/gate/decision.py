@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
+
 from temper.artifacts import DEPLOYED
 from temper.gate.params import COSTS, HEADLINE, SPEEDS, GateParams, Rule
 from temper.gate.rating import STRATUM, Rating
@@ -20,6 +22,8 @@ from temper.make_command import make_command
 _ROUNDING = 1e-9
 """Tolerance for rounding: a drop equal to the allowed one passes, although binary 0.90 - 0.89 is not
 exactly 0.01."""
+Constant = tuple[str, Mapping[str, float]]
+"""An answer that looks at no image, as text, and its scores by name."""
 Outcome = Literal["pass", "fail", "bootstrap", "incomparable"]
 
 
@@ -89,11 +93,12 @@ def judge(
     champion: Rating | str | None,
     others: Mapping[str, Rating],
     speeds: Mapping[str, Mapping[str, float]],
-    constant: tuple[str, float] | None = None,
+    constant: Constant | None = None,
 ) -> Verdict:
     """Compare the measurements with every rule.
 
-    A model that is no better than the best constant answer never passes.
+    A model that is no better than the best constant answer never passes: its headline must be higher, or
+    another of its scores must be shown to be.
 
     Args:
         params: The rules.
@@ -102,7 +107,7 @@ def judge(
             cannot be rated.
         others: Ratings of `teacher` and `student`.
         speeds: `latency_ms` and `images_per_s` of this run's candidates, the challenger as `quantized`.
-        constant: The best answer that looks at no image, and its headline score on these images.
+        constant: The best answer that looks at no image, and its scores on these images.
     """
     if isinstance(champion, Rating):
         champion = _explain_mismatch(challenger, champion) or champion
@@ -114,24 +119,31 @@ def judge(
         for rule in params.rules
     ]
     reasons = tuple(_check(rule, params.confidence, challenger, known, speeds) for rule in rules)
-    if (useless := _check_constant(challenger, constant)) is not None:
+    if constant and (useless := _check_constant(challenger, constant, params.confidence)) is not None:
         reasons = (useless, *reasons)
     if any(reason.holds is False for reason in reasons):
         return Verdict("fail", reasons)
     return Verdict("pass" if champion else "bootstrap", reasons)
 
 
-def _check_constant(challenger: Rating, constant: tuple[str, float] | None) -> Reason | None:
+def _check_constant(challenger: Rating, constant: Constant, confidence: float) -> Reason | None:
     """Return the reason that a model is useless; None if it is better than a constant answer."""
-    cells = challenger.find(challenger.question.headline, Slice())
-    if constant is None or not cells:
+    answer, floors = constant
+    question, told = challenger.question, []
+    sign = 1 if question.greater_is_better else -1
+    for metric, floor in floors.items():
+        if cells := challenger.find(metric, Slice()):
+            value, samples = challenger.score(cells)
+            proof = (
+                value if metric == question.headline else np.quantile(sign * samples, 1 - confidence) * sign
+            )
+            if sign * (proof - floor) > _ROUNDING:
+                return None
+            told.append(f"{metric} {value:.4f} against {floor:.4f}")
+    if not told:
         return None
-    answer, floor = constant
-    value, sign = challenger.score(cells)[0], 1 if challenger.question.greater_is_better else -1
-    if sign * (value - floor) > _ROUNDING:
-        return None
-    rule = f"{challenger.question.headline} better than that of always answering {answer!r}, {floor:.4f}"
-    return Reason(rule, False, f"measured {value:.4f}; the model has learned nothing that counts")
+    rule = f"better than always answering {answer!r}"
+    return Reason(rule, False, f"{', '.join(told)}; the model has learned nothing that counts")
 
 
 def _explain_mismatch(challenger: Rating, champion: Rating) -> str | None:

@@ -111,10 +111,10 @@ class Multiclass:
             "worst_class_accuracy": recall.where(count > 0, recall.new_ones(())).amin(dim=-1),
         }
 
-    def constant(self, counts: Mapping[str, int]) -> tuple[str, float] | None:
-        """Return the largest class and its share."""
-        name = max(counts, key=lambda each: counts[each])
-        return name, counts[name] / sum(counts.values())
+    def constant(self, counts: Mapping[str, int]) -> tuple[str, dict[str, float]] | None:
+        """Return the largest class, its share, and the mean over classes of the shares that it gets right."""
+        name, shown = max(counts, key=lambda each: counts[each]), sum(1 for count in counts.values() if count)
+        return name, {"accuracy": counts[name] / sum(counts.values()), "balanced_accuracy": 1 / shown}
 
     def confusion(self, answer: Answer, targets: Targets) -> "Tensor":
         from temper.maths.tallies import count_pairs

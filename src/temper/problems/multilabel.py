@@ -138,7 +138,7 @@ class Multilabel:
             "exact_match": share(totals[..., -2], totals[..., -1]),
         }
 
-    def constant(self, counts: Mapping[str, int]) -> tuple[str, float] | None:
+    def constant(self, counts: Mapping[str, int]) -> tuple[str, dict[str, float]] | None:
         """Return None: the strata of an example are not its whole truth."""
 
     def confusion(self, answer: Answer, targets: Targets) -> "Tensor":

@@ -144,7 +144,7 @@ class Segmentation:
             "pixel_accuracy": share(both.sum(dim=-1), true.sum(dim=-1)),
         }
 
-    def constant(self, counts: Mapping[str, int]) -> tuple[str, float] | None:
+    def constant(self, counts: Mapping[str, int]) -> tuple[str, dict[str, float]] | None:
         """Return None: the strata of an example are not its whole truth."""
 
     def confusion(self, answer: Answer, targets: Targets) -> "Tensor":

@@ -8,7 +8,7 @@ from temper.artifacts import DEPLOYED, Artifact
 from temper.networks.onnx_model import Deployed
 from temper.problem import Problem
 from temper.stress.card import CLASSES, STRATA, Card, Plot
-from temper.stress.cells import STRATUM
+from temper.stress.cells import CLEAN, STRATUM
 from temper.stress.evaluation import Evaluation
 from temper.stress.scores import Score, pick
 
@@ -76,27 +76,36 @@ def fill_card(
     )
 
 
-def find_warnings(facts: Mapping[str, Any], quantize: Artifact) -> list[str]:
+def find_warnings(facts: Mapping[str, Any], scores: Sequence[Score], quantize: Artifact) -> list[str]:
     """Return what is wrong with the candidates: notes about their trainings, and scores that show nothing.
 
     Args:
-        facts: Facts of `evaluate`: headline, candidates, and the best constant answer with its score.
+        facts: Facts of `evaluate`: headline, candidates, and the best constant answer with its scores.
+        scores: All measurements as a table.
         quantize: Artifact of `quantize`.
     """
     trained = quantize.facts.get("training", {})
     found = list(dict.fromkeys(note for each in trained.values() for note in each.get("notes", ())))
-    headline, sign = facts["headline"], 1 if facts["greater_is_better"] else -1
-    for name, entry in facts["candidates"].items() if facts["constant"] else ():
-        (answer, floor), score = facts["constant"], entry[headline]
-        if sign * (score["value"] - floor) <= 0:
-            verb = "is no better than"
-        elif score["low"] <= floor <= score["high"]:
-            verb = "cannot be told from"
-        else:
+    if not facts["constant"]:
+        return found
+    (answer, floors), headline = facts["constant"], facts["headline"]
+    sign = 1 if facts["greater_is_better"] else -1
+    clean: dict[str, Any] = {"family": CLEAN, "condition": CLEAN, "severity": 0}
+    for name in facts["candidates"]:
+        rows = {metric: pick(scores, candidate=name, metric=metric, **clean) for metric in floors}
+        score, floor = rows[headline], floors[headline]
+        if sign * (score.value - floor) > 0 and not score.low <= floor <= score.high:
             continue
+        verb = "cannot be told from" if sign * (score.value - floor) > 0 else "is no better than"
+        others = [
+            f"; its {metric} {row.value:.4f} ({row.low:.4f} to {row.high:.4f}) is better than the "
+            f"{floors[metric]:.4f} of that answer"
+            for metric, row in rows.items()
+            if metric != headline and sign * ((row.low if sign > 0 else row.high) - floors[metric]) > 0
+        ]
         found.append(
-            f"{name}: the {headline} {score['value']:.4f} ({score['low']:.4f} to {score['high']:.4f}) {verb} "
-            f"that of always answering {answer!r}, {floor:.4f}"
+            f"{name}: the {headline} {score.value:.4f} ({score.low:.4f} to {score.high:.4f}) {verb} "
+            f"that of always answering {answer!r}, {floor:.4f}{''.join(others)}"
         )
     return found
 

@@ -89,7 +89,7 @@ def run(
         "images": {"clean": len(images), "stress": len(evaluation.subset)},
         "constant": problem.constant(prepare.facts["counts"]["test"]),
     }
-    facts["warnings"] = find_warnings(facts, quantize)
+    facts["warnings"] = find_warnings(facts, scores, quantize)
     card = fill_card(problem, facts, evaluation, scores, inputs, plots, confidence=params.evaluate.confidence)
     write_record(out, card)
     write_card(out, card)

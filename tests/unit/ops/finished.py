@@ -77,7 +77,7 @@ def make_finished(folder: Path, *, accuracy: float = SCORES["quantized"], width:
             "headline": "accuracy",
             "greater_is_better": True,
             "candidates": candidates,
-            "constant": ["a", 0.5],
+            "constant": ["a", {"accuracy": 0.5}],
             "warnings": [],
         },
         {"scores.csv": table.read_text()},

@@ -8,7 +8,7 @@ from typing import Any
 from temper import artifacts
 from temper.artifacts import DEPLOYED
 from temper.config import Params
-from temper.gate.decision import Verdict, judge
+from temper.gate.decision import Constant, Verdict, judge
 from temper.gate.params import SPEEDS
 from temper.gate.rating import Rating, read_rating
 from temper.ops.candidates import CANDIDATES
@@ -68,7 +68,7 @@ def judge_version(
     )
 
 
-def _current_constant(project: Project) -> tuple[str, float] | None:
+def _current_constant(project: Project) -> Constant | None:
     """Return the best constant answer on the current test images; None unless evaluate ran on them."""
     try:
         return _constant(artifacts.load("evaluate", project.artifacts / "evaluate", check_files=False))
@@ -76,10 +76,10 @@ def _current_constant(project: Project) -> tuple[str, float] | None:
         return None  # an old version can be promoted while the artifacts are being made again
 
 
-def _constant(evaluated: artifacts.Artifact) -> tuple[str, float] | None:
-    """Return the best constant answer and its score, if evaluate could tell."""
+def _constant(evaluated: artifacts.Artifact) -> Constant | None:
+    """Return the best constant answer and its scores, if evaluate could tell."""
     found = evaluated.facts.get("constant")
-    return (str(found[0]), float(found[1])) if found else None
+    return (str(found[0]), found[1]) if found else None
 
 
 def measure_version(project: Project, version: Registered) -> Rating | str:
