@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,24 @@ _HELP = """Create and inspect a project, serve and release its models, run a sin
 """
 
 app = typer.Typer(help=_HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(f"temper {version('temper')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """Take the options of the command itself."""
+
+
 Folder = Annotated[Path, typer.Option("--project", help="Folder with params.yaml.")]
 HERE = Path()
 

@@ -173,7 +173,7 @@ def _student(found: Findings, plan: Plan, draws: int) -> list[Choice]:
         Choice(
             "distill.terms",
             {"share": _TERMS_SHARE, "temperature": _TEMPERATURE},
-            "learns mostly from the teacher, the rest from the labels",
+            "the teacher's answers say more than labels, except where it errs",
         ),
     ]
 
@@ -197,14 +197,15 @@ def _views(section: str, found: Findings, plan: Plan) -> list[Choice]:
 
 def _fit(section: str, fit: Fit, seconds: float, *, pretrained: bool, rebalanced: bool) -> list[Choice]:
     where = f"{section}.fit"
+    window = 1 / (1 - float(fit.rates["average_decay"]))
     reasons = {
         "optimizer": "changes pretrained weights gently" if pretrained else "fastest from scratch",
         "lr": f"for {fit.rates['optimizer']} with batches of {fit.batch_size}",
         "momentum": f"usual for {fit.rates['optimizer']}",
-        "weight_decay": "keeps the weights small",
-        "rest_lr": "rate of the first layer, the head and the biases",
-        "warmup_share": "share of the steps in which the rate rises",
-        "average_decay": "the moving average of the weights is used",
+        "weight_decay": "against overfitting",
+        "rest_lr": "for the first layer, the head and biases, which sgd trains: muon suits only the rest",
+        "warmup_share": "the rate rises in this share of the steps: early gradients mislead",
+        "average_decay": f"the weights are averaged over about {window:.0f} steps",
     }
     lines = [
         Choice(f"{where}.epochs", fit.epochs, f"about {seconds / 60:.1f} min on the machine of `make init`"),

@@ -111,7 +111,9 @@ def show(project: Project, summary: dict[str, Any], console: Console) -> None:
     """Print the table of candidates, the registered version and where to look next."""
     headline = summary["headline"]
     title = Text(f"{summary['project']}: candidates on the test split")
-    table = Table(title=title, box=None, title_justify="left")
+    table = Table(
+        title=title, box=None, title_justify="left", caption=_legend(summary), caption_justify="left"
+    )
     table.add_column("candidate", no_wrap=True)
     for name in (headline, "interval", "stressed", "size", "mult-adds", "1 image"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -142,6 +144,13 @@ def show(project: Project, summary: dict[str, Any], console: Console) -> None:
         f"{reports}/card.html, {reports}/summary.json",
         markup=False,
     )
+
+
+def _legend(summary: dict[str, Any]) -> Text:
+    """Return what the columns mean whose names do not say it."""
+    families = next(iter(summary["candidates"].values()))["stress"]
+    stressed = f"; stressed: mean {summary['headline']} under {', '.join(families)}" if families else ""
+    return Text(f"interval: bootstrap over the test images{stressed}")
 
 
 def say_bytes(count: int) -> str:
