@@ -7,8 +7,8 @@ rule that checks whether any of many cells was shown to be worse applies Holm's 
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from temper.gate.params import COSTS, HEADLINE, SPEEDS, GateParams, Rule
 from temper.gate.rating import STRATUM, Rating
 from temper.gate.significance import Difference, difference, discordant, holm, mid_p
 from temper.gate.slices import Slice
+from temper.gate.verdict import Reason, Verdict, say_number
 from temper.make_command import make_command
 
 _ROUNDING = 1e-9
@@ -24,66 +25,6 @@ _ROUNDING = 1e-9
 exactly 0.01."""
 Constant = tuple[str, Mapping[str, float]]
 """An answer that looks at no image, as text, and its scores by name."""
-Outcome = Literal["pass", "fail", "bootstrap", "incomparable"]
-
-
-@dataclass(frozen=True)
-class Reason:
-    """The result of one rule."""
-
-    rule: str
-    holds: bool | None
-    """None if the rule could not be checked because there is no champion."""
-    found: str
-    """What was measured, as text."""
-
-    def __str__(self) -> str:
-        mark = {True: "holds", False: "FAILS", None: "not checked"}[self.holds]
-        return f"{mark}: {self.rule}: {self.found}"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The gate's decision."""
-
-    outcome: Outcome
-    """`bootstrap`: there is no champion yet; `incomparable`: the champion cannot be compared with the
-    challenger."""
-    reasons: tuple[Reason, ...]
-    why: str = ""
-    """For `incomparable`: the obstacle, and the way out."""
-
-    @property
-    def opens(self) -> bool:
-        """Whether the model may become champion."""
-        return self.outcome in ("pass", "bootstrap")
-
-    @property
-    def sentence(self) -> str:
-        """The verdict in one line."""
-        failed = [f"{reason.rule}: {reason.found}" for reason in self.reasons if reason.holds is False]
-        if self.outcome == "incomparable":
-            return f"incomparable: {self.why}"
-        if self.outcome == "fail":
-            return f"fail: {'; '.join(failed)}"
-        held = sum(reason.holds is True for reason in self.reasons)
-        if self.outcome == "bootstrap":
-            rules = f"{held} of {_count(len(self.reasons), 'rule')}"
-            return f"bootstrap: there was no champion; {rules} could be checked and held"
-        return f"pass: {_count(held, 'rule')} held; " + "; ".join(reason.found for reason in self.reasons)
-
-    def words(self) -> str:
-        """Return the verdict and its list of reasons, for the terminal."""
-        return "\n".join(
-            [
-                self.sentence if self.outcome == "incomparable" else self.outcome,
-                *(f"  {reason}" for reason in self.reasons),
-            ]
-        )
-
-    def record(self) -> dict[str, Any]:
-        """Return the verdict as JSON values."""
-        return asdict(self)
 
 
 def judge(
@@ -296,13 +237,9 @@ def _check_each(rule: Rule, found: list[Difference], cells: list[Any], confidenc
         f"{_name(cells[number])} {found[number].value:+.4f} (p {p:.2g})" for p, number in worse[:3]
     )
     return Reason(
-        str(rule), False, f"{_count(len(worse), 'cell')} of {len(found)} shown to be worse: {named}"
+        str(rule), False, f"{say_number(len(worse), 'cell')} of {len(found)} shown to be worse: {named}"
     )
 
 
 def _name(cell: Any) -> str:
     return f"{cell.condition} {cell.severity}"
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"

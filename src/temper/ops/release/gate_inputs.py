@@ -8,9 +8,10 @@ from typing import Any
 from temper import artifacts
 from temper.artifacts import DEPLOYED
 from temper.config import Params
-from temper.gate.decision import Constant, Verdict, judge
+from temper.gate.decision import Constant, judge
 from temper.gate.params import SPEEDS
 from temper.gate.rating import Rating, read_rating
+from temper.gate.verdict import Verdict
 from temper.ops.candidates import CANDIDATES
 from temper.ops.mlflow.model_versions import Registered
 from temper.ops.project import Project

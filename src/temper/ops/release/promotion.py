@@ -18,7 +18,7 @@ from mlflow.tracking import MlflowClient
 from temper import artifacts
 from temper.artifacts import DEPLOYED
 from temper.config import Params
-from temper.gate.decision import Verdict
+from temper.gate.verdict import Verdict
 from temper.ops import candidates
 from temper.ops.mlflow import model_versions, tracking_store
 from temper.ops.mlflow.model_versions import Registered
