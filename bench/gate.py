@@ -21,7 +21,7 @@ import typer
 from peers.table import markdown
 from temper.gate.decision import judge
 from temper.gate.params import GateParams, Rule
-from temper.gate.rating import CLEAN, Cell, Question, Rating
+from temper.gate.rating import CLEAN, CellKey, Question, Rating
 from temper.maths.statistics import draw, resample
 from temper.progress import Bar
 
@@ -35,7 +35,7 @@ def rate(right: torch.Tensor, draws: torch.Tensor, name: str) -> Rating:
         model=name,
         measured_on="simulation",
         question=_QUESTION,
-        cells=(Cell(CLEAN, CLEAN, 0, "accuracy"),),
+        cells=(CellKey(CLEAN, CLEAN, 0, "accuracy"),),
         values=np.array([float(right.mean())]),
         samples=samples[None].numpy(),
         alone=right.numpy(),

@@ -39,7 +39,7 @@ distill:
   fit: {{epochs: {epochs}, batch_size: 32, lr: 0.1, average_decay: 0.9, precision: fp32, layout: contiguous}}
   terms: {{}}
 quantize: {{calibration_images: 64, parity_images: 32}}
-evaluate: {{stress_images: 40, bootstrap: 50}}
+evaluate: {{families: [{families}], stress_images: 40, bootstrap: 50}}
 gate: {{rules: [{{metric: headline, max_drop: 0.05}}]}}
 """
 KINDS = {
@@ -50,13 +50,25 @@ KINDS = {
 
 
 def make_project(
-    folder: Path, kind: str, *, count: int = 240, epochs: int = 2, augment: str = "{balance: {method: none}}"
+    folder: Path,
+    kind: str,
+    *,
+    count: int = 240,
+    epochs: int = 2,
+    augment: str = "{balance: {method: none}}",
+    families: str = "occlusion, illumination, noise",
 ) -> Path:
     """Write the params.yaml of a toy project with one kind of problem."""
     truth, problem = KINDS[kind]
     folder.mkdir(parents=True, exist_ok=True)
     text = TEMPLATE.format(
-        kind=kind, truth=truth, problem=problem, count=count, epochs=epochs, augment=augment
+        kind=kind,
+        truth=truth,
+        problem=problem,
+        count=count,
+        epochs=epochs,
+        augment=augment,
+        families=families,
     )
     (folder / "params.yaml").write_text(text, encoding="utf-8")
     return folder

@@ -59,7 +59,7 @@ def make_reference(work: Path, ranks: int, library: Path | None, *, epochs: int 
         AssertionError: If it fails: then there is nothing to compare trials with.
     """
     folder = work / f"reference-{ranks}"
-    make_project(folder, "multiclass", epochs=epochs)
+    make_project(folder, "multiclass", epochs=epochs, families="noise")
     path = folder / "params.yaml"
     text = path.read_text(encoding="utf-8").replace("ranks: 1", f"ranks: {ranks}")
     path.write_text(

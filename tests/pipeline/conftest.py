@@ -2,11 +2,14 @@
 
 import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from temper.artifacts import write_atomically
+from temper.ops.prefect import server
+from temper.ops.project import Project
 from tests.project import OUTPUT, make_project, tell
 
 
@@ -28,6 +31,16 @@ def shared_cache(shared: Path) -> dict[str, str]:
     # Every worker writes the same file, while the projects of others may be reading it.
     write_atomically(folder / "config", f"[cache]\n    dir = {folder / 'cache'}\n")
     return {"DVC_GLOBAL_CONFIG_DIR": str(folder)}
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Variables with which runs use a server that is there already, as those of `make schedule` do."""
+    folder = make_project(tmp_path_factory.mktemp("prefect"), "multiclass")
+    running = server.Server(Project.at(folder))
+    running.wait()
+    yield {server.URL: running.url}
+    running.stop()
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """MLflow's artifacts and DVC's remote in an S3 store: moto's server on loopback."""
 
+import functools
 import os
 import secrets
 import shutil
@@ -14,7 +15,7 @@ import pytest
 
 from temper.ops.mlflow import model_versions
 from temper.ops.project import Project
-from tests.project import free_port, make_project, tell
+from tests.project import copy_project, free_port, tell
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.enable_socket]
 NAME = "toys-multiclass"
@@ -64,13 +65,19 @@ def dvc(project: Path, *arguments: str) -> None:
     subprocess.run(["dvc", *arguments], cwd=project, env=environment, check=True, capture_output=True)
 
 
-def test_models_and_data_in_a_store_elsewhere(environment: dict[str, str], tmp_path: Path):
+def test_models_and_data_in_a_store_elsewhere(
+    environment: dict[str, str], prefect_server: dict[str, str], finished: Path, tmp_path: Path
+):
     import boto3
 
-    project, store = make_project(tmp_path / "project", "multiclass"), boto3.client("s3")
-    said = tell(project, "pipeline")
+    project, store = copy_project(finished, tmp_path / "project"), boto3.client("s3")
+    run = functools.partial(tell, project, environment=prefect_server)
+    shutil.rmtree(
+        project / "mlruns"
+    )  # where a registry is begun anew, the finished model is registered again
+    said = run("pipeline")
     assert f"version 1 of {NAME} (challenger, champion): bootstrap" in said
-    assert "nothing to do" in tell(project, "pipeline")
+    assert "nothing to do" in run("pipeline")
     kept = store.list_objects_v2(Bucket="models", Prefix="temper/")["Contents"]
     model = next(each["Key"] for each in kept if each["Key"].endswith("model.onnx"))
     assert not list((project / "mlruns").rglob("model.onnx"))
@@ -81,20 +88,20 @@ def test_models_and_data_in_a_store_elsewhere(environment: dict[str, str], tmp_p
     dvc(project, "remote", "add", "-d", "store", "s3://data/dvc")
     dvc(project, "push")
     shutil.rmtree(project / ".dvc" / "cache")
-    said += tell(project, "reproduce", "1")
+    said += run("reproduce", "1")
     assert "version 1 was made again" in said and "the same digest" in said
 
     damaged = store.get_object(Bucket="models", Key=model)["Body"].read() + b"x"
     store.put_object(Bucket="models", Key=model, Body=damaged)
     text = (project / "params.yaml").read_text()
     (project / "params.yaml").write_text(text.replace("calibration_images: 64", "calibration_images: 16"))
-    said += tell(project, "pipeline")
+    said += run("pipeline")
     assert f"version 2 of {NAME} (challenger, champion): pass" in said
     for folder in ("versions", "ratings"):
         shutil.rmtree(project / ".temper" / folder)
-    said += tell(project, "compare", "--first", "1", "--second", "2", code=2)
+    said += run("compare", "--first", "1", "--second", "2", code=2)
     assert f"version 1 of {NAME} cannot be evaluated" in said and "missing or damaged" in said
-    said += tell(project, "promote", "--version", "1", "--reason", "it is the older one", code=2)
+    said += run("promote", "--version", "1", "--reason", "it is the older one", code=2)
     assert "is not the file that was registered" in said
 
     files = [path for path in project.rglob("*") if path.is_file() and path.stat().st_size < 50e6]

@@ -167,7 +167,7 @@ def wait(url: str, server: subprocess.Popen, log: Path) -> None:
 def test_a_chain_on_postgresql(stores: Stores, tmp_path: Path):
     on_stores = functools.partial(tell, environment=stores.environment)
     # No other project trains for three epochs, so the curves are logged while these trainings run.
-    project = make_project(tmp_path / "project", "multiclass", epochs=3)
+    project = make_project(tmp_path / "project", "multiclass", epochs=3, families="noise")
     said = on_stores(project, "pipeline")
     assert "train: done" in said and "distill: done" in said
     assert "version 1 of toys-multiclass (challenger, champion): bootstrap" in said

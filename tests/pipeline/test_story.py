@@ -3,6 +3,7 @@
 A first champion, new images, a better model under load, wrong labels, a rollback, and the history of these.
 """
 
+import functools
 import json
 import os
 import re
@@ -41,7 +42,7 @@ distill:
   fit: {epochs: 16, batch_size: 64, lr: 0.2, average_decay: 0.98}
   terms: {share: 0.7, temperature: 2.0, logits: z-scored}
 quantize: {calibration_images: 128, parity_images: 100}
-evaluate: {stress_images: 100, bootstrap: 500}
+evaluate: {families: [noise], stress_images: 100, bootstrap: 500}
 gate:
   rules:
     - {metric: accuracy, max_drop: 0.05, vs: champion}
@@ -119,8 +120,9 @@ def wait_for(load: Load, version: int) -> None:
 
 
 @pytest.mark.enable_socket
-def test_a_life(tmp_path: Path):
+def test_a_life(tmp_path: Path, prefect_server: dict[str, str]):
     project, digits = tmp_path / "project", load_digits()
+    run = functools.partial(tell, project, environment=prefect_server)
     project.mkdir()
     (project / "params.yaml").write_text(PARAMS)
     order = np.random.default_rng(0).permutation(len(digits.images))
@@ -129,42 +131,39 @@ def test_a_life(tmp_path: Path):
     write(folder / "test", range(TEST), digits, truth)
     write(folder / "train", range(TEST, TEST + FIRST), digits, truth)
 
-    said = tell(project, "pipeline")
+    said = run("pipeline")
     assert "version 1 of life (challenger, champion): bootstrap: there was no champion" in said
-
-    said = tell(project, "retrain", "--scheduled")
-    assert "retrain: not training: nothing new" in said
 
     few = range(TEST + FIRST, TEST + FIRST + 40)
     write(inbox, few, digits, truth)
-    said = tell(project, "retrain", "--scheduled")
+    said = run("retrain", "--scheduled")
     assert "40 new images from the inbox" in said
     assert re.search(r"not training: \d+ new examples, fewer than retrain.min_new = 100", said)
 
     image = next((folder / "test").glob("*/*.png")).read_bytes()
     with serving(project) as url, Load(url, image) as load:
         write(inbox, range(few.stop, few.stop + NEWS), digits, truth)
-        said = tell(project, "retrain", "--scheduled")
+        said = run("retrain", "--scheduled")
         assert "version 2 of life (challenger, champion): pass: 2 rules held" in said, said[-3000:]
         wait_for(load, 2)
 
         poisoned = range(few.stop + NEWS, len(digits.images))
         # A mistake in a user's table: every label is replaced by the next one.
         write(inbox, poisoned, digits, (truth + 1) % 10)
-        said = tell(project, "retrain", "--scheduled")
+        said = run("retrain", "--scheduled")
         assert (
             "version 3 of life (challenger): fail: accuracy on all test images "
             "not worse than the champion's by more than 0.05" in said
         ), said[-3000:]
         assert "images gained" in said
 
-        assert "the gate rejects version 3" in tell(project, "promote", code=2)
-        said = tell(project, "compare")
+        assert "the gate rejects version 3" in run("promote", code=2)
+        said = run("compare")
         assert "version 3 (challenger) against version 2 (champion)" in said and "worse" in said
         assert (project / "reports" / "compare-2-3" / "comparison.png").stat().st_size > 10_000
         assert load.versions[-1] == 2
 
-        said = tell(project, "rollback", "--reason", "a customer complained")
+        said = run("rollback", "--reason", "a customer complained")
         assert "rolled back to version 1 (champion before: 2): a customer complained" in said
         wait_for(load, 1)
     assert not load.errors, load.errors[:3]
@@ -172,13 +171,13 @@ def test_a_life(tmp_path: Path):
         a for a, b in zip(load.versions, load.versions[1:], strict=False) if a != b
     ] == [1, 2]
 
-    story = tell(project, "history").splitlines()
+    story = run("history").splitlines()
     assert [re.sub(r"^\S+ \S+  \S+  ", "", line).split(":")[0] for line in story] == [
         "version 1 became champion",
         "version 2 became champion (champion before",
         "version 3 stayed challenger, champion is still 2",
         "rolled back to version 1 (champion before",
     ]
-    assert "retrain: not training: nothing new" in tell(project, "retrain", "--scheduled")
-    said = tell(project, "reproduce", "1")
+    assert "retrain: not training: nothing new" in run("retrain", "--scheduled")
+    said = run("reproduce", "1")
     assert "version 1 was made again" in said and "the same digest" in said

@@ -51,12 +51,19 @@ def set_ranks(project: Path, ranks: int) -> None:
     path.write_text(re.sub(r"ranks: \d", f"ranks: {ranks}", path.read_text()))
 
 
+def without_checkpoints(project: Path) -> None:
+    """Let a training that nobody interrupts write only its last checkpoint, which is faster."""
+    path = project / "params.yaml"
+    path.write_text(path.read_text().replace("checkpoint_s: 0.05", "checkpoint_s: 60"))
+
+
 @pytest.fixture(scope="module", params=[1, 2])
 def whole(
     prepared: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[int, Path]:
     """An uninterrupted training, and its number of ranks."""
     project = copy(prepared, tmp_path_factory.mktemp("whole") / "project", request.param)
+    without_checkpoints(project)
     done = run_stage(project, "train")
     assert done.returncode == 0, done.stderr[-2000:]
     return request.param, project
@@ -129,8 +136,6 @@ INTERRUPTIONS = {
         ("end", "all"),
         ("kill", "agent"),
         ("end", "0"),
-        ("kill", "0"),
-        ("end", "1"),
         ("kill", "1"),
         ("kill", "all"),
     ],

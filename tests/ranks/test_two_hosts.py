@@ -16,14 +16,14 @@ import pytest
 
 from tests.project import ROOT, make_project, run_stage, run_until
 from tests.ranks.hosts import FIRST, Hosts, two_hosts, why_not
-from tests.ranks.test_kills import digests, newest_step, set_ranks
+from tests.ranks.test_kills import digests, newest_step, set_ranks, without_checkpoints
 from tests.ranks.test_ranks import TOLERANCE, curves
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(bool(why_not()), reason=why_not() or "there are namespaces"),
 ]
-EPOCHS = 80
+EPOCHS = 40
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,7 @@ def undisturbed(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     shutil.copytree(prepared, project)
     set_hosts(project, None)
     set_ranks(project, 2)
+    without_checkpoints(project)
     done = run_stage(project, "train")
     assert done.returncode == 0, done.stderr[-2000:]
     return project

@@ -25,8 +25,8 @@ CLEAN, SUBSET, STRATUM, MEAN = "clean", "clean, stressed images only", "stratum"
 
 
 @dataclass(frozen=True)
-class Cell:
-    """The situation in which a score was measured, and its metric."""
+class CellKey:
+    """Which score it is: the situation in which it was measured, and its metric."""
 
     family: str
     condition: str
@@ -58,7 +58,7 @@ class Rating:
     measured_on: str
     """Digest of the images, the conditions and the draws."""
     question: Question
-    cells: tuple[Cell, ...]
+    cells: tuple[CellKey, ...]
     values: Float64[np.ndarray, "cells"]
     samples: Float64[np.ndarray, "cells draws"] = field(repr=False)
     """Each score under each draw of source images."""
@@ -124,7 +124,7 @@ def read_rating(path: Path) -> Rating:
             model=facts["model"],
             measured_on=facts["measured_on"],
             question=Question(**{**asked, "classes": tuple(asked["classes"])}),
-            cells=tuple(Cell(*cell) for cell in facts["cells"]),
+            cells=tuple(CellKey(*cell) for cell in facts["cells"]),
             costs=facts["costs"],
             **{name: tensors[name] for name in ("values", "samples", "alone")},
         )

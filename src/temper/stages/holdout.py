@@ -8,7 +8,7 @@ import numpy as np
 
 from temper.artifacts import Artifact, digest_json
 from temper.data.dataset.packed import as_targets, held_out, read_strata
-from temper.gate.rating import Cell, Question, Rating
+from temper.gate.rating import CellKey, Question, Rating
 from temper.problem import Problem, Targets
 from temper.problems import load as load_problem
 from temper.stress.evaluation import Evaluation
@@ -61,7 +61,7 @@ def make_ratings(
     for name, found in costs.items():
         rows = [
             (
-                Cell(cell.family, cell.condition, cell.severity, metric),
+                CellKey(cell.family, cell.condition, cell.severity, metric),
                 value,
                 cell.samples[metric].double().numpy(),
             )

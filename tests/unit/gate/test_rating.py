@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from temper.gate.rating import Cell, read_rating, write_rating
+from temper.gate.rating import CellKey, read_rating, write_rating
 from temper.gate.slices import Slice
 from tests.unit.gate.toy_ratings import rating
 
@@ -65,6 +65,6 @@ def test_a_cut_rating_is_named(tmp_path: Path):
 )
 def test_slices(on: Slice, wanted: list[tuple[str, int | None]]):
     made = rating("a", 0.9, stress=STRESS)
-    found: list[Cell] = [made.cells[number] for number in made.find("accuracy", on)]
+    found: list[CellKey] = [made.cells[number] for number in made.find("accuracy", on)]
     assert [(cell.condition, cell.severity) for cell in found] == wanted
     assert made.find("f1", on) == []

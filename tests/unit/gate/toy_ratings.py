@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from temper.gate.rating import CLEAN, MEAN, STRATUM, Cell, Question, Rating
+from temper.gate.rating import CLEAN, MEAN, STRATUM, CellKey, Question, Rating
 from temper.maths.statistics import draw, resample
 
 QUESTION = Question("multiclass", ("coat", "shirt"), "accuracy", True)
@@ -31,7 +31,7 @@ def rating(
     situations = {(CLEAN, CLEAN, 0): accuracy, **(stress or {})}
     cells, values, samples = [], [], []
 
-    def add(cell: Cell, right: np.ndarray, counted: np.ndarray) -> None:
+    def add(cell: CellKey, right: np.ndarray, counted: np.ndarray) -> None:
         tally = torch.from_numpy(np.stack([right & counted, counted], axis=1).astype(np.float64))
         drawn = resample(draws, tally)
         cells.append(cell)
@@ -40,14 +40,14 @@ def rating(
 
     everything = np.ones(IMAGES, bool)
     for (family, condition, severity), share in situations.items():
-        add(Cell(family, condition, severity, question.headline), chances < share, everything)
+        add(CellKey(family, condition, severity, question.headline), chances < share, everything)
     for name, counted in (("coat", ~shirts), ("shirt", shirts)):
-        add(Cell(STRATUM, name, 0, question.headline), chances < accuracy, counted)
+        add(CellKey(STRATUM, name, 0, question.headline), chances < accuracy, counted)
     for family in {family for family, _, _ in stress or {}}:
         ours = [number for number, cell in enumerate(cells) if cell.family == family]
         values.append(float(np.mean([values[number] for number in ours])))
         samples.append(np.mean([samples[number] for number in ours], axis=0))
-        cells.append(Cell(family, MEAN, None, question.headline))
+        cells.append(CellKey(family, MEAN, None, question.headline))
     return Rating(
         model=model,
         measured_on="toys",

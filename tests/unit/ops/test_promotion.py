@@ -19,7 +19,7 @@ from temper.ops.release import gate_inputs, promotion, promotion_log
 from tests.unit.ops.registering import run_once, swap_model
 
 pytestmark = pytest.mark.filterwarnings("default")
-MANY = 20
+MANY = 10
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def promote_one(folder: str, number: int) -> str:
     )
 
 
-def test_twenty_at_once(two: Project):
+def test_many_at_once(two: Project):
     context = get_context("forkserver")
     context.set_forkserver_preload(["temper.ops.release.promotion", "tests.unit.ops.test_promotion"])
     with context.Pool(MANY) as pool:
