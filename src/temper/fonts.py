@@ -1,6 +1,7 @@
 """Fonts for the names of classes in any script: DejaVu Sans, and those that are installed besides it."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -22,9 +23,15 @@ _FAMILIES = (
 @cache
 def list_families() -> tuple[str, ...]:
     """Return the families that are installed. The first one that has a letter draws it."""
-    from matplotlib.font_manager import get_font_names
+    from matplotlib import font_manager
 
-    installed = set(get_font_names())
+    # matplotlib remembers the fonts of its first run, so it does not see those that were installed since.
+    known = {font.fname for font in font_manager.fontManager.ttflist}
+    for file in font_manager.findSystemFonts():
+        if file not in known:
+            with suppress(OSError, RuntimeError):  # a damaged font is none
+                font_manager.fontManager.addfont(file)
+    installed = set(font_manager.get_font_names())
     return tuple(name for name in _FAMILIES if name in installed)
 
 

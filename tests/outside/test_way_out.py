@@ -2,12 +2,15 @@
 
 import asyncio
 import io
+import string
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from temper import fonts
+from temper.data.dataset.contact_sheet import write_sheet
 from temper.data.dataset.report import write_report
 from temper.data.remark import Remark
 from temper.ops.project import Project
@@ -74,3 +77,19 @@ def test_any_type_of_image_is_decoded_by_its_content(tmp_path: Path, path: str, 
     follower.look()
     said = asyncio.run(ask(app, path, stream.getvalue(), headers={"content-type": kind}))
     assert said.status == 200, said.body
+
+
+def test_letters_that_no_font_has_are_named(monkeypatch: pytest.MonkeyPatch):
+    latin, chinese = {*map(ord, string.ascii_letters)}, {*map(ord, "猫犬x")}
+    monkeypatch.setattr(fonts, "_letters", lambda: {Path("latin"): latin, Path("chinese"): chinese})
+    assert fonts.say_missing(["cat", "猫"]) == ""
+    assert "no installed font has the letters Ж of names of classes" in fonts.say_missing(["猫Ж"])
+    assert fonts.find_font("猫x") == Path("chinese") and fonts.find_font("ax") == Path("latin")
+
+
+def test_the_sheet_is_written_in_any_script(tmp_path: Path):
+    one = np.zeros((8, 8, 1), np.uint8)
+    for number, name in enumerate(("cat", "Ёлка", "猫")):
+        write_sheet([(name, [one])], tmp_path / f"{number}.png")
+    pixels = [np.asarray(Image.open(tmp_path / f"{number}.png")) for number in range(3)]
+    assert all((each[:, :140] < 128).any() for each in pixels), "there are letters"
