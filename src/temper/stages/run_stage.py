@@ -102,8 +102,27 @@ def run_stage(stage: Stage, project: Path, *, in_process: bool = False) -> None:
         facts = _run_ranks(run)
     else:
         facts = run.call()
+    _check_unchanged(run)
     artifacts.write(stage.name, run.partial, facts=facts, **run.record)
     artifacts.publish(run.partial, project / "artifacts" / stage.name)
+
+
+def _check_unchanged(run: _Run) -> None:
+    """Refuse a result whose parameters or code changed while the stage ran.
+
+    DVC looks at them when the stage has ended, so it would record the new ones for a result of the old ones.
+    """
+    now = record_inputs(run.stage, load(run.project), run.inputs)
+    if changed := [name for name in ("params", "code") if now[name] != run.record[name]]:
+        name = run.stage.name
+        what = " and ".join(
+            {"params": f"parameters of {name}", "code": f"source files of {name}"}[each] for each in changed
+        )
+        kept = "; with the old ones, it continues from its last checkpoint" if run.stage.resumes else ""
+        raise ValueError(
+            f"{what} changed while it ran, so its result was not stored; run the same command again to use "
+            f"the new ones{kept}"
+        )
 
 
 def _run_as_rank(run: _Run, *, first: bool) -> None:
