@@ -48,6 +48,7 @@ DOOR = {
     "temper.stages.source_deps",
     "temper.engine.distributed.elastic_agent",
     "temper.engine.distributed.rendezvous",
+    "temper.engine.distributed.rank_failures",
     "temper.engine.distributed.launch_spec",
     "temper.engine.distributed.launcher",
 }

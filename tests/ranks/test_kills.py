@@ -86,7 +86,7 @@ class Running:
         self.tree: list[psutil.Process] = []
 
     def look(self) -> None:
-        """List the processes of the tree: the command (`door`), the agent, and the ranks in their order."""
+        """List the tree's processes: the command (`door`), the agent if there is one, the ranks in order."""
         root = psutil.Process(self.door.pid)
         self.tree = [root, *sorted(root.children(recursive=True), key=lambda process: process.pid)]
 
@@ -131,7 +131,7 @@ def kill(process: psutil.Process) -> None:
 
 
 INTERRUPTIONS = {
-    1: [("end", "door"), ("kill", "door"), ("end", "agent"), ("kill", "0"), ("kill", "all")],
+    1: [("end", "door"), ("kill", "door"), ("end", "0"), ("kill", "0"), ("kill", "all")],
     2: [
         ("end", "all"),
         ("kill", "agent"),
@@ -144,8 +144,11 @@ INTERRUPTIONS = {
 
 
 def interrupt(running: Running, how: str, victims: str) -> None:
-    door, agent, *workers = running.tree
-    chosen = {"door": [door], "agent": [agent], "all": running.tree}.get(victims) or [workers[int(victims)]]
+    door, *rest = running.tree
+    agent = rest[:-2]  # a single rank has none
+    chosen = {"door": [door], "agent": agent, "all": running.tree}.get(victims) or [
+        rest[len(agent) + int(victims)]
+    ]
     for process in chosen:
         if how == "kill":
             kill(process)
@@ -181,7 +184,7 @@ def test_interrupted_in_every_way_it_leaves_nobody_behind_and_ends_with_the_same
         running = Running(project)
         # The run before may have gone further than planned, and its checkpoints are there at once.
         running.wait_for_step(max(40 * number + chance.randrange(1, 20), reached + 1))
-        assert len(running.tree) == 2 + ranks
+        assert len(running.tree) == (2 if ranks == 1 else 2 + ranks)
         # Checkpoints are written all the time, so some of the kills interrupt a write.
         time.sleep(chance.uniform(0, 0.05))
         interrupt(running, how, victims)

@@ -3,8 +3,8 @@ import signal
 
 import pytest
 
-from temper.engine.distributed.elastic_agent import judge, restartable
 from temper.engine.distributed.launch_spec import ALONE, Offer, Order, explain_difference, parse_address
+from temper.engine.distributed.rank_failures import judge, restartable
 from temper.engine.distributed.ranks import join_ranks
 from temper.engine.distributed.rendezvous import (
     arrive,

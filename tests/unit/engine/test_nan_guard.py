@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from temper.engine.accumulation import MicroBatch
 from temper.engine.checkpoints import Checkpoints
 from temper.engine.distributed import launcher
-from temper.engine.distributed.elastic_agent import judge
+from temper.engine.distributed.rank_failures import judge
 from temper.engine.distributed.ranks import join_ranks
 from temper.engine.metrics_log import read
 from temper.engine.objectives import supervised

@@ -10,10 +10,8 @@ heartbeats of their agents, not by the duration of a step: a slow step does not 
 import json
 import logging
 import os
-import signal
 import sys
 import uuid
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +25,7 @@ from torch.distributed.elastic.rendezvous.dynamic_rendezvous import DynamicRende
 
 from temper.engine.distributed import rendezvous
 from temper.engine.distributed.launch_spec import Order
+from temper.engine.distributed.rank_failures import judge, restartable
 from temper.engine.distributed.ranks import MEETING, PARENT
 from temper.engine.distributed.shutdown import LOST, STOPPED, TOO_LARGE
 from temper.parent_death import end_with_parent
@@ -92,58 +91,6 @@ class Agent(LocalElasticAgent):
 
     def _report(self, text: str) -> None:
         print(f"{self._order.offer.stage}: {text}", file=sys.stderr, flush=True)
-
-
-def restartable(codes: Mapping[int, int]) -> bool:
-    """Return whether a restart of the ranks from the last checkpoint may help.
-
-    It may if all failed ranks were killed, lost each other or ran out of memory. After a failure, the agent
-    stops the ranks that still run. Stopped ranks are therefore ignored if another rank was killed or ran out
-    of memory; together with lost connections only, they forbid a restart.
-
-    Args:
-        codes: Rank -> exit status of the failed ranks, negative for a signal.
-    """
-    ended, stopped = set(codes.values()), {STOPPED, -signal.SIGTERM}
-    causes = {code for code in ended - stopped if code < 0 or code == TOO_LARGE}
-    return all(code in causes or code == LOST for code in (ended - stopped if causes else ended))
-
-
-def judge(codes: Mapping[int, int]) -> tuple[int, str]:
-    """Return the exit status of a training, and the message to print.
-
-    When a rank fails, the others fail as a consequence: they lose the connection to it, or the agent stops
-    them. The cause is therefore a rank that ended in another way.
-
-    Args:
-        codes: Rank -> exit status of the failed ranks, negative for a signal; empty if a host was lost.
-    """
-    if TOO_LARGE in codes.values():
-        return TOO_LARGE, ""
-    for rank, code in sorted(codes.items()):
-        if code < 0 and -code != signal.SIGTERM:
-            name = signal.Signals(-code).name
-            hint = (
-                " (the kernel does this when memory runs out; `dmesg` shows it)"
-                if -code == signal.SIGKILL
-                else ""
-            )
-            return 1, (
-                f"error: rank {rank} was ended by {name}{hint}; "
-                "run the same command again to continue from the last checkpoint"
-            )
-    own = [code for code in codes.values() if code > 0 and code not in (LOST, STOPPED)]
-    if own:
-        return own[0], ""
-    if not codes or (
-        LOST in codes.values() and STOPPED not in codes.values() and -signal.SIGTERM not in codes.values()
-    ):
-        return (
-            1,
-            "error: the ranks lost the connection to each other; "
-            "run the same command again to continue from the last checkpoint",
-        )
-    return STOPPED, ""
 
 
 def run(order: Order) -> int:

@@ -51,6 +51,12 @@ class Order:
     """Port of the store on the first host; 0 chooses a free port."""
     offer: Offer
 
+    @property
+    def alone(self) -> bool:
+        """Whether there is a single rank on a single host, and nobody restarts it."""
+        hosts = self.offer.hosts
+        return self.num_ranks == 1 and hosts.most == 1 and hosts.restarts == 0
+
     def encode(self) -> str:
         """Return the order as one argument of a command line."""
         return json.dumps(asdict(self))

@@ -1,4 +1,8 @@
-"""Starts the agent of a training on this host, waits for it, and stops it when this process is stopped."""
+"""Starts the ranks of a training on this host, waits for them, and stops them when this process is stopped.
+
+torchrun's agent starts them. A single rank that nobody restarts needs no agent, and the training takes two
+seconds less without it.
+"""
 
 import os
 import signal
@@ -18,6 +22,7 @@ from temper.engine.distributed.launch_spec import (
     explain_difference,
     parse_address,
 )
+from temper.engine.distributed.rank_failures import judge
 from temper.engine.distributed.ranks import PARENT
 from temper.engine.distributed.shutdown import LOST, SIGNALS, STOPPED, TOO_LARGE
 from temper.engine.params import HostsParams
@@ -30,6 +35,7 @@ SHORT_SPIN = "20000"
 """Value for GOMP_SPINCOUNT. Threads that wait for each other by spinning lose whole time slices when another
 process needs a core: with one busy process beside them on two cores, they are 10 to 25 times slower. Short
 spinning costs 7 % if no other process runs."""
+_AGENT = "temper.engine.distributed.elastic_agent"
 _GRACE_S = 9.0
 """Seconds between asking the agent to stop and killing it. Its ranks take about half of that at most, and end
 with the agent in any case."""
@@ -134,7 +140,13 @@ def rank_environment(num_ranks: int) -> dict[str, str]:
     }
 
 
+def _alone(order: Order) -> dict[str, str]:
+    """Return the variables that torchrun's agent gives to the only rank of a training."""
+    return {"TORCHELASTIC_RUN_ID": order.offer.run, "LOCAL_RANK": "0", "RANK": "0", "WORLD_SIZE": "1"}
+
+
 def _wait(order: Order) -> int:
+    """Run an agent, or a single rank; return its exit status."""
     environment = {
         **os.environ,
         **rank_environment(order.num_ranks),
@@ -150,8 +162,9 @@ def _wait(order: Order) -> int:
             asked.append(time.monotonic())
             process.send_signal(signal.SIGTERM)
 
+    command = ["-u", *order.command] if order.alone else ["-m", _AGENT, order.encode()]
     process = subprocess.Popen(
-        [sys.executable, "-m", "temper.engine.distributed.elastic_agent", order.encode()], env=environment
+        [sys.executable, *command], env={**environment, **(_alone(order) if order.alone else {})}
     )
     before = {number: signal.signal(number, forward) for number in SIGNALS}
     try:
@@ -164,6 +177,9 @@ def _wait(order: Order) -> int:
                 continue
             if code and (asked or code == -signal.SIGTERM):
                 return STOPPED
+            if order.alone and code:
+                code, text = judge({0: code})
+                print(text, end="\n" if text else "", file=sys.stderr)
             return code if code >= 0 else 128 - code
     finally:
         for number, handler in before.items():
