@@ -98,7 +98,9 @@ def test_stages_in_their_own_processes_load_only_modules_that_dvc_watches(
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(PROBE)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'site'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    for stage in STAGES:
+    # Later stages differ between kinds only by files that `train` reaches, too.
+    last = len(STAGES) if kind == "segmentation" else [stage.name for stage in STAGES].index("train") + 1
+    for stage in STAGES[:last]:
         monkeypatch.setenv("TEMPER_PROBE", str(tmp_path / f"{stage.name}.txt"))
         done = run_stage(project, stage.name)
         assert done.returncode == 0, f"{stage.name}: {done.stderr[-3000:]}"

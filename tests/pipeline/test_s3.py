@@ -72,9 +72,8 @@ def test_models_and_data_in_a_store_elsewhere(
 
     project, store = copy_project(finished, tmp_path / "project"), boto3.client("s3")
     run = functools.partial(tell, project, environment=prefect_server)
-    shutil.rmtree(
-        project / "mlruns"
-    )  # where a registry is begun anew, the finished model is registered again
+    # Where a registry is begun anew, the finished model is registered again.
+    shutil.rmtree(project / "mlruns")
     said = run("pipeline")
     assert f"version 1 of {NAME} (challenger, champion): bootstrap" in said
     assert "nothing to do" in run("pipeline")

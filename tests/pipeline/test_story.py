@@ -72,7 +72,7 @@ class Load:
         self._thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:
-        while not self._stop.wait(0.02):
+        while not self._stop.wait(0.1):
             try:
                 request = urllib.request.Request(
                     f"{self.url}/predict", self.image, {"Content-Type": "image/png"}
@@ -179,5 +179,3 @@ def test_a_life(tmp_path: Path, prefect_server: dict[str, str]):
         "rolled back to version 1 (champion before",
     ]
     assert "retrain: not training: nothing new" in run("retrain", "--scheduled")
-    said = run("reproduce", "1")
-    assert "version 1 was made again" in said and "the same digest" in said
