@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from temper import artifacts
 from temper.config import load
+from temper.data.images.reading import Unreadable, open_plain
 from temper.ops.project import Project
 from temper.ops.release import split_history
 from tests.outside.files import image, set_lines
@@ -63,7 +65,9 @@ def test_masks_of_turned_photographs_overlap_and_are_said(project: Path, capsys:
         Image.fromarray(pixels).save(project / f"{number}.png", exif=exif)
         Image.fromarray(mask).save(project / f"mask-{number}.png")
     run_until(project, "prepare")
-    assert "prepare: converted: 40 images with masks are turned by EXIF" in capsys.readouterr().err
+    assert (
+        "prepare: converted: 40 masks of images that EXIF turns have swapped sides" in capsys.readouterr().err
+    )
     prepare = project / "artifacts" / "prepare" / "train"
     images, masks = (np.load(prepare / f"{name}.npy") for name in ("image", "mask"))
     assert images[masks == 1].mean() > images[masks == 0].mean() + 100
@@ -95,7 +99,10 @@ def test_images_with_more_than_8_bits_keep_their_contrast(
     run_until(project, "prepare")
     images = np.load(project / "artifacts" / "prepare" / "train" / "image.npy")
     assert images.shape[-1] == 1 and len(np.unique(images)) > 200 and images.std() > 50
-    assert "prepare: guessed: images have more than 8 bits: their levels" in capsys.readouterr().err
+    assert (
+        "prepare: guessed: 60 of 60 sampled images have more than 8 bits: their levels"
+        in capsys.readouterr().err
+    )
     facts = artifacts.load("prepare", project / "artifacts" / "prepare").facts["facts"]
     assert facts["levels"] == pytest.approx([low, high], abs=0.01 * (high - low))
     write(100, low, high + 0.3 * (high - low) if high < 60_000 else high)
@@ -156,3 +163,106 @@ def test_palettes_that_differ_from_file_to_file(
     path.write_text(path.read_text().replace("prepare: {", "prepare: {mask_palettes: ignore, "))
     with pytest.raises(ValueError, match="class 'nucleus' has no example in the"):
         run_until(project, "prepare")
+
+
+def test_colour_of_12_bits_in_16_keeps_its_contrast(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    project = make_project(tmp_path / "project", "multiclass")
+    set_lines(project, ingest="{source: imagefolder, folder: images}")
+    for number in range(60):
+        levels = np.random.default_rng(number).integers(0, 4096, (16, 16, 3)).astype(np.uint16)
+        path = (
+            project / "images" / ("cat", "dog")[number % 2] / f"{number}.{('png', 'tiff')[number % 3 == 0]}"
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(path), levels)
+    run_until(project, "prepare")
+    images = np.load(project / "artifacts" / "prepare" / "train" / "image.npy")
+    assert images.shape[-1] == 3 and len(np.unique(images)) > 200 and images.std() > 50
+    assert "60 of 60 sampled images have more than 8 bits: their levels 0 to 4095" in capsys.readouterr().err
+
+
+def test_images_of_12_bits_among_16_are_said_to_become_dark(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    project = make_project(tmp_path / "project", "multiclass")
+    set_lines(project, ingest="{source: imagefolder, folder: images}")
+    for number in range(60):
+        top = 4096 if number % 4 == 0 else 65_536
+        levels = np.random.default_rng(number).integers(0, top, (16, 16)).astype(np.uint16)
+        path = project / "images" / ("cat", "dog")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(levels).save(path)
+    run_until(project, "prepare")
+    assert (
+        "prepare: noticed: 15 of 60 sampled images with more than 8 bits use less" in capsys.readouterr().err
+    )
+
+
+def test_masks_of_turned_photographs_that_lie_in_two_ways_stop(
+    project: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Swapped sides prove that some masks lie as pixels are stored; those of half-turned images may not."""
+    for number in range(40):
+        pixels = np.random.default_rng(number).integers(0, 200, (12, 16, 3), np.uint8)
+        mask = np.zeros((12, 16), np.uint8)
+        mask[:5, :7] = 1
+        exif = Image.Exif()
+        exif[0x0112] = 6 if number < 10 else 3
+        Image.fromarray(pixels).save(project / f"{number}.png", exif=exif)
+        Image.fromarray(mask).save(project / f"mask-{number}.png")
+    with pytest.raises(ValueError, match=r"10 masks have swapped sides.*30 have the size.*mask_orientation"):
+        run_until(project, "prepare")
+    path = project / "params.yaml"
+    path.write_text(path.read_text().replace("prepare: {", "prepare: {mask_orientation: stored, "))
+    run_until(project, "prepare")
+    assert (
+        "guessed: 30 masks of images that EXIF turns are taken as they are stored" in capsys.readouterr().err
+    )
+
+
+def test_grey_masks_that_were_stored_as_colour_are_read(project: Path):
+    for number in range(40):
+        mask = Image.open(project / f"mask-{number}.png").point(lambda value: value // 255)
+        mask.convert(("RGB", "RGBA", "LA")[number % 3]).save(project / f"mask-{number}.png")
+    run_until(project, "prepare")
+    counts = artifacts.load("prepare", project / "artifacts" / "prepare").facts["counts"]
+    assert counts["train"]["cell"] > 10
+
+
+def test_the_way_out_of_other_numbers_in_masks_is_named_once(project: Path):
+    for number in range(40):
+        Image.open(project / f"mask-{number}.png").point(lambda value: value // 2).save(
+            project / f"mask-{number}.png"
+        )
+    with pytest.raises(ValueError, match=r"prepare.mask_values, for example \{127: 1\}") as caught:
+        run_until(project, "prepare")
+    assert str(caught.value).count("mask_values") == 1 and "and 37 more: " in str(caught.value)
+
+
+def test_animations_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    project = make_project(tmp_path / "project", "multiclass")
+    set_lines(project, ingest="{source: imagefolder, folder: images}")
+    for number in range(60):
+        frames = [
+            Image.fromarray(np.random.default_rng([number, each]).integers(0, 256, (16, 16, 3), np.uint8))
+            for each in range(3)
+        ]
+        path = project / "images" / ("cat", "dog")[number % 2] / f"{number}.{'gif' if number < 9 else 'png'}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        frames[0].save(path, **({"save_all": True, "append_images": frames[1:]} if number < 9 else {}))
+    run_until(project, "prepare")
+    assert "prepare: left out: 9 files hold several images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\0\0\0\x18ftypheic", "HEIC: convert it to JPEG"),
+        (b"%PDF-1.7", "PDF: convert"),
+        (b"<html>404", "a page of HTML"),
+        (b"words", "in a known format$"),
+    ],
+)
+def test_files_of_other_formats_are_named(content: bytes, words: str):
+    with pytest.raises(Unreadable, match=words):
+        open_plain(content, max_pixels=100, max_side_px=100)

@@ -133,3 +133,8 @@ def test_chains_of_copies(splits, groups, drawn, expected):
     found = group(np.array([[0, 1], [1, 2]]), splits, groups, drawn=drawn)
     names = {name for name, split in zip(found.groups, found.splits, strict=True) if split is None}
     assert (found.splits, {*found.dropped}, len(names)) == (expected[0], {*expected[1]}, expected[2])
+
+
+def test_images_that_differ_in_colour_only_are_not_nearly_equal():
+    one = np.stack([np.asarray(photograph(seed, 32)) for seed in range(50)])
+    assert not len(find_pairs(to_cosines(np.concatenate([one, one[..., [1, 0, 2]]]))))

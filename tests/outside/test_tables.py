@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from temper.data.sources.listing import Listing
+from temper.problem import Row
+from temper.problems.classes import bind_classes
 from tests.outside.files import COMPOSED, DECOMPOSED, image, list_table
 
 
@@ -154,3 +156,27 @@ def test_one_file_under_two_paths_is_listed_twice(tmp_path: Path):
 def test_splits_are_read_in_any_spelling(tmp_path: Path, split: str):
     listing = list_table(tmp_path, f"path,labels,s\n0.png,cat,{split}\n1.png,dog,Dev\n", split="s")
     assert [row.split for row in listing.rows] == ["train", "validation"]
+
+
+def test_cells_that_are_written_as_lists_are_labels(tmp_path: Path):
+    cells = ["\"['cat', 'dog']\"", "\"['cat']\"", "dog", "dog", "cat", "cat"]
+    text = "path,labels\n" + "".join(f"{number}.png,{cell}\n" for number, cell in enumerate(cells))
+    listing = list_table(tmp_path, text)
+    assert [row.labels for row in listing.rows][:3] == [("cat", "dog"), ("cat",), ("dog",)]
+    assert any("written as a list" in str(remark) for remark in listing.remarks)
+
+
+def test_nan_is_no_class(tmp_path: Path):
+    cells = ["cat", "NaN", "dog", "nan", "cat", "dog"]
+    text = "path,labels\n" + "".join(f"{number}.png,{cell}\n" for number, cell in enumerate(cells))
+    listing = list_table(tmp_path, text)
+    assert [row.labels for row in listing.rows][1] == ()
+    assert any("2 cells of NaN" in str(remark) for remark in listing.remarks)
+
+
+@pytest.mark.parametrize(("one", "other"), [("1", "1.0"), ("cat", "cat\u200b"), ("2", "2.")])
+def test_numbers_with_decimals_and_invisible_letters_are_spellings(one: str, other: str):
+    rows = [Row(str(number), "x", labels=(label,)) for number, label in enumerate((one, other, "dog"))]
+    with pytest.raises(ValueError, match="differ only in case"):
+        bind_classes((), rows)
+    assert bind_classes((one, "dog"), rows) == (one, "dog")

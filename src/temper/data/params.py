@@ -142,9 +142,10 @@ class PrepareParams:
     and in white are visible. A deployed model reads images in the same way."""
     mask_values: dict[int, int] = field(default_factory=dict)
     """Number in the masks -> class number, for masks that number their classes otherwise, e.g. `{255: 1}`."""
-    mask_orientation: Literal["upright", "stored"] = "upright"
+    mask_orientation: Literal["auto", "upright", "stored"] = "auto"
     """How masks lie if EXIF turns their image and both have the same size: as the image is shown, or as its
-    pixels are stored. A mask whose sides are swapped is turned in any case."""
+    pixels are stored. A mask whose sides are swapped is turned in any case. `auto` is `upright`, and stops if
+    the sides of other masks show that masks lie as pixels are stored."""
     mask_palettes: Literal["compare", "ignore"] = "compare"
     """`compare` stops if a colour has different numbers in the palettes of two masks, which then do not mean
     the same classes; `ignore` takes the numbers as they are."""

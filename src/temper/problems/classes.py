@@ -1,10 +1,14 @@
 """Names of classes: read from the data, or compared with those that the project fixes."""
 
 import difflib
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
 from temper.problem import Row
+
+_DECIMAL = re.compile(r"[+-]?\d+\.0*")
+"""A whole number that is written as a decimal one, as pandas does where a column has gaps."""
 
 
 def bind_classes(fixed: tuple[str, ...], rows: Sequence[Row], *, least: int = 2) -> tuple[str, ...]:
@@ -56,8 +60,10 @@ def merged_labels(classes: Sequence[str], labels: Iterable[str]) -> Mapping[str,
 
 
 def _plain(name: str) -> str:
-    """Return a name without what only differs in spelling: case, blanks and the form of Unicode."""
-    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+    """Return a name without what only differs in spelling: case, blanks, invisible letters, 1 and 1.0."""
+    text = "".join(letter for letter in name if unicodedata.category(letter) != "Cf")
+    text = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return text.rstrip("0").rstrip(".") if _DECIMAL.fullmatch(text) else text
 
 
 def _refuse_look_alikes(labels: Iterable[str]) -> None:
@@ -72,8 +78,8 @@ def _refuse_look_alikes(labels: Iterable[str]) -> None:
     alike = [" and ".join(map(ascii, names)) for names in by_key.values() if len(names) > 1]
     if alike:
         raise ValueError(
-            f"classes differ only in case, blanks or form of Unicode: {'; '.join(alike[:10])}; rename them, "
-            "or list the right names in problem.classes, which merges the other spellings"
+            f"classes differ only in case, blanks, form of Unicode or decimals: {'; '.join(alike[:10])}; "
+            "rename them, or list the right names in problem.classes, which merges the other spellings"
         )
 
 

@@ -75,7 +75,8 @@ class Segmentation:
             raise ValueError(
                 f"the mask {row.mask} contains class number {int(unknown.flat[0])}, but the numbers of "
                 f"problem.classes are 0 to {len(self.classes) - 1} (255 is ignored); "
-                "add the name there or correct the mask"
+                "add the name there or, if masks number classes otherwise, set prepare.mask_values, for "
+                f"example {{{int(unknown.flat[0])}: 1}} (JPEGs blur the numbers: store masks as PNG)"
             )
         return {"mask": mask}
 

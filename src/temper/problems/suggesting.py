@@ -33,8 +33,21 @@ def suggest_problem(rows: Sequence[Row], *, numbers: Sequence[int] = ()) -> Prob
 
 
 def suggest_mask_values(numbers: Sequence[int]) -> dict[int, int]:
-    """Return the class numbers of masks that consist of 0 and 255, the commonest export; empty for others."""
-    return {IGNORED: 1} if set(numbers) == {0, IGNORED} else {}
+    """Return the class numbers of masks that number their classes otherwise than 0, 1, 2; empty for others.
+
+    Small gaps are classes that the masks which were looked at do not show.
+
+    Example:
+        >>> suggest_mask_values([0, 255]), suggest_mask_values([0, 128, 255]), suggest_mask_values([1, 2])
+        ({255: 1}, {128: 1, 255: 2}, {1: 0, 2: 1})
+        >>> suggest_mask_values([0, 1, 255]), suggest_mask_values([0, 2, 3])
+        ({}, {})
+    """
+    found = sorted(set(numbers))
+    plain = [number for number in found if number != IGNORED]
+    if len(plain) > 1 and plain[0] == 0 and plain[-1] < 2 * len(plain):
+        return {}
+    return {number: place for place, number in enumerate(found) if number != place} if len(found) > 1 else {}
 
 
 def _name_classes(numbers: Sequence[int], *, ignored: bool) -> Segmentation:

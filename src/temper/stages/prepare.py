@@ -55,8 +55,8 @@ def run(
         settings = keep_settings(params.prepare, project / params.prepare.splits)
         settings, wide = choose_levels(settings, rows, store)
         survey = look_over(rows, store, problem, settings, work)
-        check_bad_share(named, survey.bad, params.prepare.max_bad_share)
         remarks += _say([*wide, *remark_on_images(named, survey, problem.classes, params.prepare)])
+        check_bad_share(named, survey.bad, params.prepare.max_bad_share)
         selection = select(rows, survey, params.prepare, project / params.prepare.splits)
         rows, dropped, kept = selection.rows, selection.dropped, selection.kept
         strata = [survey.truth.strata[i] for i in kept]

@@ -104,7 +104,7 @@ def test_the_size_is_checked_before_anything_is_decoded() -> None:
     ("mask", "reason"),
     [
         (filled("L", 0, (5, 4)), "mask has 5x4 px, the image 4x4 px"),
-        (filled("RGB", (0, 0, 0)), "mode RGB; one class number per pixel"),
+        (filled("RGB", (0, 9, 0)), "mode RGB; one class number per pixel"),
         (Image.fromarray(np.full((4, 4), 300, np.uint16)), "class number 300"),
     ],
     ids=["size", "colour", "number"],

@@ -1,9 +1,9 @@
 """Nearly equal images: resized, re-encoded or slightly edited copies, and neighbouring frames of a film.
 
 An image is described by its low frequencies: the coefficients of the discrete cosine transform of the
-unified grey image, up to 16 by 16, without the mean, scaled to length 1, minus the dataset's average. So
-brightness and contrast do not count, nor what all images have in common, for example the view of a fixed
-camera.
+unified grey image, up to 16 by 16, without the mean, and 4 by 4 of red and blue minus grey; scaled by the
+length of the grey ones, minus the dataset's average. So brightness and contrast do not count, nor what all
+images have in common, for example the view of a fixed camera.
 
 Two images are nearly equal if their descriptions differ by less than a tenth of their length. Comparing all
 pairs would take too long, so candidates are sought in several rounds: each takes some of the coefficients
@@ -24,6 +24,8 @@ _HELD = ("test", "validation")
 """Splits that nothing nearly equal may be outside of; the first decides."""
 _SIDE = 16
 """Largest number of frequencies in each direction."""
+_COLOUR_SIDE = 4
+"""Number of frequencies of colour in each direction."""
 _NEAR = 0.1
 """Largest difference of nearly equal images, as a share of the length of their descriptions."""
 _ROUNDS, _BITS = 8, 12
@@ -31,20 +33,30 @@ _NEIGHBOURS = 16
 _CHUNK = 1 << 18
 
 
-def count_cosines(params: PrepareParams) -> int:
+def count_cosines(params: PrepareParams, channels: int) -> int:
     """Return the number of coefficients that describe an image."""
-    return _count(params.height_px) * _count(params.width_px) - 1
+    colours = 2 * _COLOUR_SIDE**2 if channels == 3 else 0
+    return _count(params.height_px) * _count(params.width_px) - 1 + colours
 
 
 def to_cosines(
     images: UInt8[np.ndarray, "rows height width channels"],
 ) -> Float16[np.ndarray, "rows cosines"]:
-    """Return the low frequencies of images, without the mean; of length 1, or 0 for a blank image."""
-    grey = images[..., 0] if images.shape[-1] == 1 else images.mean(axis=-1, dtype=np.float32)
+    """Return the low frequencies of images: grey ones without the mean, then those of two colours.
+
+    They are divided by the length of the grey ones, unless an image is blank.
+    """
+    pixels = images.astype(np.float32)
+    grey = pixels.mean(axis=-1)
     down, across = (_basis(size) for size in grey.shape[1:])
-    found = (down @ grey.astype(np.float32) @ across.T).reshape(len(images), len(down) * len(across))[:, 1:]
-    lengths = np.linalg.norm(found, axis=1, keepdims=True)
-    return (found / np.maximum(lengths, 1e-3)).astype(np.float16)
+    found = [(down @ grey @ across.T).reshape(len(images), len(down) * len(across))[:, 1:]]
+    if images.shape[-1] == 3:
+        down, across = down[:_COLOUR_SIDE], across[:_COLOUR_SIDE]
+        for channel in (0, 2):  # red and blue
+            colour = down @ (pixels[..., channel] - grey) @ across.T
+            found.append(colour.reshape(len(images), _COLOUR_SIDE**2))
+    lengths = np.linalg.norm(found[0], axis=1, keepdims=True)
+    return (np.concatenate(found, axis=1) / np.maximum(lengths, 1.0)).astype(np.float16)
 
 
 def _count(size: int) -> int:

@@ -13,6 +13,8 @@ from temper.data.params import PrepareParams
 from temper.data.remark import Remark, remark_on
 from temper.fonts import say_missing
 
+_DARK, _DARK_SHARE = 1 / 8, 0.05
+"""Share of the range below which all levels of an image are dark, and share of such images that is said."""
 _SAMPLED = 500
 """Number of images in which levels are looked for."""
 
@@ -36,10 +38,18 @@ def choose_levels(params: PrepareParams, rows: Rows, store: Store) -> tuple[Prep
         return replace(params, range="full"), []
     low, high = find_levels(wide)
     text = (
-        f"images have more than 8 bits: their levels {low:g} to {high:g} become 0 to 255; prepare.range "
-        "decides otherwise"
+        f"{len(wide)} of {len(some)} sampled images have more than 8 bits: their levels {low:g} to {high:g} "
+        "become 0 to 255; prepare.range decides otherwise"
     )
-    return replace(params, range=(low, high)), [Remark("guessed", text)]
+    remarks = [Remark("guessed", text)]
+    dark = sum(int(levels.size > 0 and levels.max() < low + (high - low) * _DARK) for levels in wide)
+    if dark > _DARK_SHARE * len(wide):
+        text = (
+            f"{dark} of {len(wide)} sampled images with more than 8 bits use less than an eighth of this "
+            "range, and become dark; prepare.range: per-image scales each by itself"
+        )
+        remarks.append(Remark("noticed", text))
+    return replace(params, range=(low, high)), remarks
 
 
 def remark_on_images(
@@ -54,7 +64,12 @@ def remark_on_images(
         *_remark_on_colour(rows, survey, params),
         *_remark_on_letters(classes),
         *_remark_on_blank(rows, survey),
-        *_remark_on_masks(rows, survey),
+        *remark_on(
+            "left out",
+            "files hold several images (animations, pages), of which only the first is used",
+            [rows[number].id for number in np.flatnonzero(survey.several).tolist()],
+        ),
+        *_remark_on_masks(rows, survey, params),
     ]
 
 
@@ -84,16 +99,35 @@ def _remark_on_blank(rows: Rows, survey: Survey) -> list[Remark]:
     return remark_on("noticed", text, [rows[number].id for number in blank])
 
 
-def _remark_on_masks(rows: Rows, survey: Survey) -> list[Remark]:
-    """Return how masks were turned, and how many of their pixels do not count."""
-    names = [rows[int(number)].id for number in np.flatnonzero(survey.orientations > 1)]
-    text = (
-        "images with masks are turned by EXIF; masks with swapped sides are turned with them, others as "
-        "prepare.mask_orientation says"
+def _remark_on_masks(rows: Rows, survey: Survey, params: PrepareParams) -> list[Remark]:
+    """Return how masks were turned, and how many of their pixels do not count.
+
+    Raises:
+        ValueError: If palettes number the same colours differently, or masks of turned images may lie either
+            way.
+    """
+    turned = np.flatnonzero((survey.orientations > 1) & survey.swapped).tolist()
+    open_ones = np.flatnonzero((survey.orientations > 1) & ~survey.swapped).tolist()
+    undecided = [rows[number].id for number in open_ones if number not in survey.bad]
+    if turned and undecided and params.mask_orientation == "auto":
+        raise ValueError(
+            f"EXIF turns images with masks: {len(turned)} masks have swapped sides, so they lie as pixels "
+            f"are stored; {len(undecided)} have the size of their turned image, so they may lie either way "
+            f"(for example {undecided[0]}); set prepare.mask_orientation: stored, most likely, or upright"
+        )
+    either = {"stored": "they are stored", "upright": "upright"}.get(
+        params.mask_orientation,
+        "upright, which their sizes do not show: look at artifacts/prepare/sheet.png; "
+        "prepare.mask_orientation: stored turns them",
     )
     share = survey.truth.ignored_share
     return [
-        *remark_on("converted", text, names),
+        *remark_on(
+            "converted",
+            "masks of images that EXIF turns have swapped sides and were turned, too",
+            [rows[number].id for number in turned],
+        ),
+        *remark_on("guessed", f"masks of images that EXIF turns are taken as {either}", undecided),
         *survey.palettes.check(),
         *([Remark("left out", explain_ignored(share))] if share else []),
     ]

@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Bool, Int32, UInt8
 
 from temper.data.images.encoded import reads_the_same
-from temper.data.images.masks import MaskRules, unify_mask
+from temper.data.images.masks import MaskRules, is_swapped, unify_mask
+from temper.data.images.other_formats import holds_several
 from temper.data.images.palettes import Palette, read_palette
 from temper.data.images.reading import (
     Store,
@@ -30,8 +31,8 @@ from temper.problem import Row
 from temper.progress import Bar
 
 CHUNK = 256
-_LISTED = 20
-"""Number of bad images that an error message lists."""
+_LISTED, _EXAMPLES = 10, 3
+"""Numbers of reasons, and of images for each, that an error message lists."""
 
 
 @dataclass
@@ -50,6 +51,10 @@ class Chunk:
     """Whether an image has colour that unifying removed."""
     orientations: UInt8[np.ndarray, "rows"]
     """EXIF orientation of an image with a mask as it is stored; 0 without a mask."""
+    swapped: Bool[np.ndarray, "rows"]
+    """Whether the sides of a mask are those of its turned image, swapped."""
+    several: Bool[np.ndarray, "rows"]
+    """Whether a file holds several images, of which the first is used."""
     palettes: dict[int, Palette] = field(default_factory=dict)
     """Number of the row -> palette of its mask, if it has one and palettes are compared."""
     bad: dict[int, str] = field(default_factory=dict)
@@ -101,6 +106,8 @@ def unify_chunks(
                 np.zeros(len(some), bool),
                 np.zeros(len(some), bool),
                 np.zeros(len(some), np.uint8),
+                np.zeros(len(some), bool),
+                np.zeros(len(some), bool),
             )
             for name in {
                 split_path(path)[0]: path for row in some for path in (row.path, row.mask) if path
@@ -120,8 +127,16 @@ def check_bad_share(rows: Sequence[Row], bad: dict[int, str], max_bad_share: flo
     """
     if len(bad) <= max_bad_share * len(rows):
         return
-    listed = "; ".join(f"{rows[i].path}: {reason}" for i, reason in sorted(bad.items())[:_LISTED])
-    more = f"; and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""
+    by_reason: dict[str, list[str]] = {}
+    for number, reason in sorted(bad.items()):
+        common = reason.replace(rows[number].mask or "\n", "its mask")
+        by_reason.setdefault(common, []).append(rows[number].path)
+    listed = "; ".join(
+        f"{', '.join(paths[:_EXAMPLES])}"
+        f"{f' and {len(paths) - _EXAMPLES} more' if len(paths) > _EXAMPLES else ''}: {reason}"
+        for reason, paths in list(by_reason.items())[:_LISTED]
+    )
+    more = f"; and {len(by_reason) - _LISTED} more reasons" if len(by_reason) > _LISTED else ""
     raise ValueError(
         f"{len(bad)} of {len(rows)} images cannot be used, which is more than prepare.max_bad_share = "
         f"{max_bad_share:g}: {listed}{more}. Repair or remove them, "
@@ -188,11 +203,13 @@ def _decode(
             chunk.images[place] = fit_channels(pixels, chunk.images.shape[-1])
             chunk.coloured[place] = chunk.images.shape[-1] < 3 and pixels.ndim == 3 and not is_grey(pixels)
             chunk.sizes[place] = image.height, image.width
+            chunk.several[place] = holds_several(raw)
             if check_plain:
                 chunk.plain[place] = reads_the_same(raw, image)
             if chunk.masks is not None and row.mask is not None:
                 chunk.orientations[place] = turned(image)
                 mask = store.read(row.mask)
+                chunk.swapped[place] = turned(image) > 1 and is_swapped(mask, image.size)
                 palette = read_palette(mask) if params.mask_palettes == "compare" else None
                 if palette is not None:
                     chunk.palettes[chunk.numbers[place]] = palette

@@ -85,6 +85,10 @@ class Survey:
     """Whether an image has colour that unifying removed."""
     orientations: UInt8[np.ndarray, "rows"]
     """EXIF orientation of an image with a mask as it is stored; 0 without a mask."""
+    swapped: Bool[np.ndarray, "rows"]
+    """Whether the sides of a mask are those of its turned image, swapped."""
+    several: Bool[np.ndarray, "rows"]
+    """Whether a file holds several images."""
     blank: Bool[np.ndarray, "rows"]
     """Whether all pixels of a unified image are equal."""
     cosines: Float16[np.ndarray, "rows cosines"]
@@ -108,8 +112,7 @@ def look_over(
         work: Folder for temporary files.
     """
     num_rows, channels = len(rows), count_channels(rows, store, params)
-    encoded = params.keep == "encoded"
-    shape = (num_rows, params.height_px, params.width_px, channels)
+    encoded, shape = params.keep == "encoded", (num_rows, params.height_px, params.width_px, channels)
     images = None if encoded else np.lib.format.open_memmap(work / "images.npy", "w+", np.uint8, shape)
     digests = {each: np.zeros(num_rows, "S32") for each in {1, channels}}
     survey = Survey(
@@ -123,7 +126,11 @@ def look_over(
         np.zeros(num_rows, bool),
         np.zeros(num_rows, np.uint8),
         np.zeros(num_rows, bool),
-        np.lib.format.open_memmap(work / "cosines.npy", "w+", np.float16, (num_rows, count_cosines(params))),
+        np.zeros(num_rows, bool),
+        np.zeros(num_rows, bool),
+        np.lib.format.open_memmap(
+            work / "cosines.npy", "w+", np.float16, (num_rows, count_cosines(params, channels))
+        ),
         Palettes(),
         np.zeros((num_rows if encoded else 0, 2, channels), np.int64),
     )
@@ -142,6 +149,7 @@ def look_over(
             survey.palettes.add(rows[number].mask or "", palette)
         survey.sizes[place], survey.plain[place] = chunk.sizes, chunk.plain
         survey.coloured[place], survey.orientations[place] = chunk.coloured, chunk.orientations
+        survey.swapped[place], survey.several[place] = chunk.swapped, chunk.several
         digests[channels][place] = digest_pixels(chunk.images)
         maybe_grey = maybe_grey and is_grey(chunk.images)
         if maybe_grey:

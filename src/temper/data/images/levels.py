@@ -60,7 +60,7 @@ def find_levels(images: Sequence[np.ndarray]) -> tuple[float, float]:
     return (low, high) if high > low else (low, low + 1.0)
 
 
-def as_eight_bits(levels: np.ndarray, span: Levels) -> UInt8[np.ndarray, "height width"]:
+def as_eight_bits(levels: np.ndarray, span: Levels) -> UInt8[np.ndarray, "height width *channels"]:
     """Return levels as 0..255, clipped to a range. Values that are no numbers become 0."""
     if span == "full":
         span = (0.0, float(_MOST))

@@ -1,5 +1,6 @@
 """Masks: one class number per pixel, brought to the size and orientation of their image."""
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -21,6 +22,17 @@ class MaskRules:
     """Number in the files -> class number, for numbers that are written otherwise."""
     stored: bool = False
     """Whether a mask of an image that is turned by EXIF lies as the image is stored, not as it is shown."""
+
+
+def is_swapped(raw: Raw, size: tuple[int, int]) -> bool:
+    """Return whether a mask has the sides of its image, swapped: it lies as the pixels are stored."""
+    if isinstance(raw, np.ndarray):
+        return False
+    try:
+        sides = Image.open(io.BytesIO(raw)).size
+    except (OSError, ValueError):
+        return False  # reading the mask says what is wrong
+    return sides == size[::-1] != size
 
 
 def unify_mask(
@@ -58,8 +70,15 @@ def unify_mask(
     if mask.size != size:
         raise Unreadable(f"its mask has {mask.width}x{mask.height} px, the image {size[0]}x{size[1]} px")
     numbers = np.asarray(mask)
+    if numbers.ndim == 3 and mask.mode in ("RGB", "RGBA", "LA"):
+        colours = numbers[..., : 1 if mask.mode == "LA" else 3]
+        if (colours == colours[..., :1]).all():  # a grey mask that was stored as colour
+            numbers = colours[..., 0]
     if numbers.ndim != 2 or numbers.dtype.kind not in "bui":
-        raise Unreadable(f"its mask has mode {mask.mode}; one class number per pixel is expected")
+        raise Unreadable(
+            f"its mask has mode {mask.mode}; one class number per pixel is "
+            "expected: store masks as grey PNG, or with a palette"
+        )
     if rules.values:
         plain = numbers.astype(np.int64)
         numbers = plain.copy()

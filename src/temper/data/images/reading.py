@@ -19,9 +19,12 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
+from temper.data.images.idx import parse_idx
 from temper.data.images.levels import Levels, as_eight_bits, is_wide
+from temper.data.images.other_formats import explain_format
 from temper.data.images.png_texts import SIGNATURE, without_texts
 from temper.data.images.transparency import Background, flatten
+from temper.data.images.wide_colour import read_wide_colour
 from temper.data.images.zip_archive import Archive
 
 Raw = bytes | np.ndarray
@@ -119,24 +122,6 @@ def split_path(path: str) -> tuple[str, str]:
     return (name, index) if name.endswith((".npy", ".gz")) else (path, "")
 
 
-def parse_idx(content: bytes) -> np.ndarray:
-    """Parse an array in the IDX format of the MNIST family.
-
-    The bytes are: 0, 0, type (8: uint8), number of dimensions, big-endian sizes, values.
-
-    Raises:
-        ValueError: If the content is not IDX of uint8, or its length does not match its sizes.
-    """
-    if len(content) < 4 or content[:3] != b"\x00\x00\x08":
-        raise ValueError(f"not an IDX file of unsigned bytes: it starts with {content[:4].hex(' ')}")
-    dims = content[3]
-    shape = tuple(int(size) for size in np.frombuffer(content, ">u4", count=dims, offset=4))
-    body = np.frombuffer(content, np.uint8, offset=4 + 4 * dims)
-    if body.size != np.prod(shape):
-        raise ValueError(f"an IDX file of shape {shape} has {body.size} bytes; it is cut off or damaged")
-    return body.reshape(shape)
-
-
 def unify(
     raw: Raw,
     *,
@@ -172,6 +157,8 @@ def open_plain(
         Unreadable: As for `unify`.
     """
     image = _eight_bits(open_upright(raw, max_pixels=max_pixels, max_side_px=max_side_px), levels)
+    if isinstance(raw, bytes) and (wide := read_wide_colour(raw)) is not None:
+        image = turn(_colour_of(wide, levels), turned(image))
     if image.mode not in ("L", "RGB") or "transparency" in image.info:
         image = flatten(image, background)
     return image
@@ -220,7 +207,7 @@ def open_upright(raw: Raw, *, max_pixels: int, max_side_px: int) -> Image.Image:
         image.load()
         return turn(image, _orientation(image))
     except UnidentifiedImageError:
-        raise Unreadable("not an image in a known format") from None
+        raise Unreadable(f"not an image in a known format{explain_format(raw)}") from None
     except Unreadable:
         raise
     except Exception as error:
@@ -233,9 +220,12 @@ def read_wide(raw: bytes, *, max_pixels: int) -> np.ndarray | None:
     """Return the levels of an image with more than 8 bits; None for other images and for unusable ones."""
     try:
         image = _identify(raw)
-        if not is_wide(image.mode) or image.width * image.height > max_pixels:
+        if image.width * image.height > max_pixels:
             return None
-        return np.asarray(image)
+        if is_wide(image.mode):
+            return np.asarray(image)
+        wide = read_wide_colour(raw)
+        return None if wide is None else wide[..., :-1] if wide.shape[2] in (2, 4) else wide
     except Exception:  # the pass over all images says what is wrong
         return None
 
@@ -279,6 +269,15 @@ def _eight_bits(image: Image.Image, levels: Levels) -> Image.Image:
         if image.mode == "I" and int(values.max(initial=0)) <= 255:
             return _with_info(Image.fromarray(values.astype(np.uint8)), image)
     return _with_info(Image.fromarray(as_eight_bits(values, levels)), image)
+
+
+def _colour_of(levels: np.ndarray, span: Levels) -> Image.Image:
+    """Return levels of several channels as 8 bits; a last channel of alpha keeps its whole range."""
+    alpha = levels.shape[2] in (2, 4)
+    colours = as_eight_bits(levels[..., :-1] if alpha else levels, span)
+    if alpha:
+        colours = np.concatenate([colours, as_eight_bits(levels[..., -1:], "full")], axis=-1)
+    return Image.fromarray(colours, {2: "LA", 3: "RGB", 4: "RGBA"}[levels.shape[2]])
 
 
 def _with_info(made: Image.Image, image: Image.Image) -> Image.Image:

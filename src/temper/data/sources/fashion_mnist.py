@@ -21,7 +21,7 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from temper.data.images.reading import parse_idx
+from temper.data.images.idx import parse_idx
 from temper.data.params import FashionMnist
 from temper.problem import Row
 

@@ -1,11 +1,30 @@
 """Several labels in one cell of a table: which text joins them."""
 
+import ast
 from collections import Counter
 from collections.abc import Sequence
 
 USUAL = ";"
 """Text that joins labels wherever it occurs."""
-_OTHERS = ("|", ",", " ")
+NOT_GIVEN = frozenset({"NaN", "nan", "<NA>"})
+"""Texts that pandas writes for a cell without a value."""
+_OTHERS = ("|", ",", "/", "+", " ")
+
+
+def as_list(cell: str) -> list[str] | None:
+    """Return the labels of a cell that is written as a list of Python or JSON; None for another cell.
+
+    Example:
+        >>> as_list("['cat', 'dog']"), as_list('["cat"]'), as_list("cat"), as_list("[cat]")
+        (['cat', 'dog'], ['cat'], None, None)
+    """
+    if not (cell.startswith("[") and cell.endswith("]")):
+        return None
+    try:
+        found = ast.literal_eval(cell)
+    except (ValueError, SyntaxError):
+        return None
+    return [str(value) for value in found] if isinstance(found, list) else None
 
 
 def find_joint(cells: Sequence[str]) -> str | None:

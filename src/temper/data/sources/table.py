@@ -14,7 +14,7 @@ from typing import Any
 from temper.data.images.zip_archive import NAME
 from temper.data.params import Table
 from temper.data.remark import Remark, remark_on
-from temper.data.sources.joined_labels import USUAL, find_joint
+from temper.data.sources.joined_labels import NOT_GIVEN, USUAL, as_list, find_joint
 from temper.data.sources.listing import Listing
 from temper.data.sources.split_names import SPELLINGS, split_of
 from temper.data.sources.table_file import read_columns
@@ -133,6 +133,8 @@ class _Reader:
         self._table, self._cells, self._seen = params.file, cells, set[str]()
         self._joint = params.joined_by
         self._guessed = ""
+        self._lists: list[str] = []
+        self._not_given: list[str] = []
         if self._joint is None:
             texts = [_text(cell) for cell in cells.get("labels", []) if not isinstance(cell, list)]
             self._guessed = find_joint(texts) or ""
@@ -175,9 +177,14 @@ class _Reader:
                 if _is_set(column[number], where, name)
             )
         cell = cells.get("labels")
+        if not isinstance(cell, list) and (written := as_list(_text(cell))) is not None:
+            self._lists.append(cells["path"])
+            cell = written
         values: Sequence[Any] = cell if isinstance(cell, list) else _text(cell).split(self._joint)
-        texts = (unicodedata.normalize("NFC", _text(value)) for value in values)
-        return tuple(dict.fromkeys(text for text in texts if text))
+        texts = [unicodedata.normalize("NFC", _text(value)) for value in values]
+        if not NOT_GIVEN.isdisjoint(texts):
+            self._not_given.append(cells["path"])
+        return tuple(dict.fromkeys(text for text in texts if text and text not in NOT_GIVEN))
 
     def remarks(self) -> list[Remark]:
         """Return what was guessed and converted."""
@@ -188,7 +195,12 @@ class _Reader:
                 Remark("guessed", f"{shown} joins several labels; ingest.joined_by decides otherwise")
             )
         text = "paths written for Windows or in another form of Unicode"
-        return [*found, *remark_on("converted", text, dict.fromkeys(self.files.converted))]
+        return [
+            *found,
+            *remark_on("converted", text, dict.fromkeys(self.files.converted)),
+            *remark_on("converted", "cells that are written as a list are several labels", self._lists),
+            *remark_on("converted", "cells of NaN mean that there is no label", self._not_given),
+        ]
 
 
 def _require_column(file: str, key: str, name: str | None, cells: dict[str, list[Any]]) -> None:

@@ -1,0 +1,44 @@
+"""Colour images, and grey ones with transparency, of more than 8 bits: Pillow keeps their upper 8 bits only.
+
+Most cameras and microscopes use 10 to 14 of 16 bits, so these images would be black.
+"""
+
+import io
+
+import cv2
+import numpy as np
+from jaxtyping import UInt16
+from PIL import Image
+
+from temper.data.images.png_texts import SIGNATURE
+
+_PNG_GREY = 0
+_BITS = 258
+"""TIFF's tag with the bits of each channel."""
+
+
+def read_wide_colour(raw: bytes) -> UInt16[np.ndarray, "height width channels"] | None:
+    """Return the levels of a PNG or TIFF with several channels of 16 bits; None for any other file.
+
+    The channels are grey and alpha, RGB, or RGB and alpha.
+    """
+    if not _is_wide(raw):
+        return None
+    levels = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_UNCHANGED)
+    if levels is None or levels.dtype != np.uint16 or levels.ndim != 3:
+        return None
+    grey = raw[25] == _PNG_GREY + 4 if raw.startswith(SIGNATURE) else False
+    rgb = levels[..., [2, 1, 0, *range(3, levels.shape[2])]]
+    return rgb[..., [0, 3]] if grey and rgb.shape[2] == 4 else rgb
+
+
+def _is_wide(raw: bytes) -> bool:
+    if raw.startswith(SIGNATURE):
+        return len(raw) > 25 and raw[24] == 16 and raw[25] != _PNG_GREY
+    if not raw.startswith((b"II*\x00", b"MM\x00*")):
+        return False
+    try:
+        bits = Image.open(io.BytesIO(raw)).tag_v2.get(_BITS, ())  # type: ignore[attr-defined]
+    except (OSError, ValueError, SyntaxError):
+        return False
+    return len(bits) > 1 and 16 in bits
