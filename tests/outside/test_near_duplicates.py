@@ -138,3 +138,11 @@ def test_chains_of_copies(splits, groups, drawn, expected):
 def test_images_that_differ_in_colour_only_are_not_nearly_equal():
     one = np.stack([np.asarray(photograph(seed, 32)) for seed in range(50)])
     assert not len(find_pairs(to_cosines(np.concatenate([one, one[..., [1, 0, 2]]]))))
+
+
+def test_an_image_of_one_colour_with_a_little_noise_does_not_make_others_equal():
+    photographs = np.stack([np.asarray(photograph(seed, 64)) for seed in range(50)])
+    noise = np.random.default_rng(0).integers(0, 2, (1, 64, 64, 3), np.uint8)
+    red = np.array([255, 0, 0], np.uint8) - noise.clip(0, 1) * np.array([1, 0, 0], np.uint8)
+    found = to_cosines(np.concatenate([photographs, red]))
+    assert np.isfinite(found).all() and not len(find_pairs(found))

@@ -28,6 +28,10 @@ _COLOUR_SIDE = 4
 """Number of frequencies of colour in each direction."""
 _NEAR = 0.1
 """Largest difference of nearly equal images, as a share of the length of their descriptions."""
+_LITTLE_CONTRAST = 4.0
+"""Standard deviation of grey values, 0..255, below which contrast counts."""
+_AT_ONCE = 1 << 24
+"""Number of values that are converted to floats at once."""
 _ROUNDS, _BITS = 8, 12
 _NEIGHBOURS = 16
 _CHUNK = 1 << 18
@@ -44,8 +48,14 @@ def to_cosines(
 ) -> Float16[np.ndarray, "rows cosines"]:
     """Return the low frequencies of images: grey ones without the mean, then those of two colours.
 
-    They are divided by the length of the grey ones, unless an image is blank.
+    They are divided by the length of the grey ones, or by that of little contrast if an image has less.
     """
+    step = max(1, _AT_ONCE // max(1, images[0].size)) if len(images) else 1
+    parts = [_describe(images[start : start + step]) for start in range(0, max(1, len(images)), step)]
+    return np.concatenate(parts)
+
+
+def _describe(images: UInt8[np.ndarray, "rows height width channels"]) -> Float16[np.ndarray, "rows cosines"]:
     pixels = images.astype(np.float32)
     grey = pixels.mean(axis=-1)
     down, across = (_basis(size) for size in grey.shape[1:])
@@ -56,7 +66,8 @@ def to_cosines(
             colour = down @ (pixels[..., channel] - grey) @ across.T
             found.append(colour.reshape(len(images), _COLOUR_SIDE**2))
     lengths = np.linalg.norm(found[0], axis=1, keepdims=True)
-    return (np.concatenate(found, axis=1) / np.maximum(lengths, 1.0)).astype(np.float16)
+    least = _LITTLE_CONTRAST * np.sqrt(grey[0].size) if len(grey) else 1.0
+    return (np.concatenate(found, axis=1) / np.maximum(lengths, least)).astype(np.float16)
 
 
 def _count(size: int) -> int:
