@@ -37,12 +37,14 @@ NEWEST = "quantized, version 2"
 
 
 @pytest.fixture(scope="module")
-def project(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(
+    finished: Path, prefect_server: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Project:
     """A project with two versions, each with a different number of calibration images."""
     folder = copy_project(finished, tmp_path_factory.mktemp("pages") / "project")
     text = (folder / "params.yaml").read_text()
     (folder / "params.yaml").write_text(text.replace("calibration_images: 64", "calibration_images: 16"))
-    tell(folder, "pipeline")
+    tell(folder, "pipeline", environment=prefect_server)
     return Project.at(folder)
 
 

@@ -29,6 +29,7 @@ def made(**changes: str) -> Params:
         count=240,
         epochs=20,
         augment="{balance: {method: none}}",
+        families="noise",
     )
     for old, new in changes.items():
         text = text.replace(f"{old}: 16", f"{old}: {new}") if old.endswith("_px") else text + new
@@ -87,7 +88,13 @@ def test_an_early_stride_is_advised_once():
         params = made(height_px="96", width_px="96")
         section = parse(
             TEMPLATE.format(
-                kind="x", truth="class", problem="{kind: multiclass}", count=240, epochs=20, augment="{}"
+                kind="x",
+                truth="class",
+                problem="{kind: multiclass}",
+                count=240,
+                epochs=20,
+                augment="{}",
+                families="noise",
             )
             .replace("backbone: {family: small-resnet, widths: [8, 16], depths: [1, 1]}", text)
             .replace("STRIDE", str(stride))
