@@ -93,7 +93,7 @@ def _splits(found: _Found, guess: bool) -> list[tuple[str | None, Path]]:
     """Return the folders that contain class folders, each with the split that it fixes."""
     root, children = found.root, _folders(found.root)
     split = [child for child in children if guess and split_of(child.name) and _folders(child)]
-    if len(split) == 1 and len(children) > 1 and _images(split[0]):
+    if len(split) == 1 and len(children) > 1 and _has_images(split[0]):
         raise ValueError(
             f"{split[0]} contains folders and loose images, so it may be a split or a class; move the loose "
             "images into its folders if it is a split, or set ingest.splits: none if it is a class"
@@ -133,7 +133,7 @@ def _refuse_equal_folders(root: Path, children: list[Path]) -> None:
     Raises:
         ValueError: Names the folders and the way out.
     """
-    inner = [{folder.name for folder in _folders(child)} for child in children if not _images(child)]
+    inner = [{folder.name for folder in _folders(child)} for child in children if not _has_images(child)]
     if len(children) < 2 or len(inner) < len(children):
         return
     common = set.intersection(*inner)
@@ -195,5 +195,8 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_file() and not is_litter(path.name))
 
 
-def _images(folder: Path) -> list[Path]:
-    return [path for path in _files(folder) if path.suffix.lower() in _IMAGES]
+def _has_images(folder: Path) -> bool:
+    return any(
+        path.suffix.lower() in _IMAGES and path.is_file() and not is_litter(path.name)
+        for path in folder.iterdir()
+    )
