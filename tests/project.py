@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from temper import artifacts
 from temper.artifacts import Artifact, digest_file
@@ -49,19 +50,17 @@ KINDS = {
 }
 
 
-def make_project(
-    folder: Path,
+def toy_params(
     kind: str,
     *,
     count: int = 240,
     epochs: int = 2,
     augment: str = "{balance: {method: none}}",
     families: str = "occlusion, illumination, noise",
-) -> Path:
-    """Write the params.yaml of a toy project with one kind of problem."""
+) -> str:
+    """Return the params.yaml of a toy project with one kind of problem."""
     truth, problem = KINDS[kind]
-    folder.mkdir(parents=True, exist_ok=True)
-    text = TEMPLATE.format(
+    return TEMPLATE.format(
         kind=kind,
         truth=truth,
         problem=problem,
@@ -70,7 +69,12 @@ def make_project(
         augment=augment,
         families=families,
     )
-    (folder / "params.yaml").write_text(text, encoding="utf-8")
+
+
+def make_project(folder: Path, kind: str, **settings: Any) -> Path:
+    """Write the params.yaml of a toy project; `settings` are those of `toy_params`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "params.yaml").write_text(toy_params(kind, **settings), encoding="utf-8")
     return folder
 
 

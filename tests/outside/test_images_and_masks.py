@@ -1,5 +1,6 @@
 """Masks as people have them: with 0 and 255, of turned photographs."""
 
+import io
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,7 @@ from PIL import Image
 
 from temper import artifacts
 from temper.config import load
+from temper.data.images.palettes import read_palette
 from temper.data.images.reading import Unreadable, open_plain
 from temper.ops.project import Project
 from temper.ops.release import split_history
@@ -266,3 +268,18 @@ def test_animations_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_files_of_other_formats_are_named(content: bytes, words: str):
     with pytest.raises(Unreadable, match=words):
         open_plain(content, max_pixels=100, max_side_px=100)
+
+
+def test_colour_of_16_bits_that_cannot_be_decoded_is_refused(monkeypatch: pytest.MonkeyPatch):
+    raw = cv2.imencode(".png", np.full((8, 8, 3), 900, np.uint16))[1].tobytes()
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: None)
+    with pytest.raises(Unreadable, match="channels of 16 bits cannot be decoded"):
+        open_plain(raw, max_pixels=100, max_side_px=100)
+
+
+def test_a_palette_that_is_too_short_tells_nothing():
+    mask = Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4))
+    mask.putpalette([0, 0, 0, 9, 9, 9])
+    stream = io.BytesIO()
+    mask.save(stream, "PNG")
+    assert read_palette(stream.getvalue()) is None

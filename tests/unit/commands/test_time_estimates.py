@@ -16,21 +16,13 @@ from temper.commands.time_estimates import (
 )
 from temper.commands.workload import Size
 from temper.config import Params, load, parse
-from tests.project import TEMPLATE, make_project
+from tests.project import make_project, toy_params
 
 SIZE = Size(1000, 100, 200, 1000, "data", True)
 
 
 def made(**changes: str) -> Params:
-    text = TEMPLATE.format(
-        kind="x",
-        truth="class",
-        problem="{kind: multiclass}",
-        count=240,
-        epochs=20,
-        augment="{balance: {method: none}}",
-        families="noise",
-    )
+    text = toy_params("multiclass", epochs=20)
     for old, new in changes.items():
         text = text.replace(f"{old}: 16", f"{old}: {new}") if old.endswith("_px") else text + new
     return parse(text)
@@ -87,15 +79,7 @@ def test_an_early_stride_is_advised_once():
     for stride, advised in ((1, True), (2, False)):
         params = made(height_px="96", width_px="96")
         section = parse(
-            TEMPLATE.format(
-                kind="x",
-                truth="class",
-                problem="{kind: multiclass}",
-                count=240,
-                epochs=20,
-                augment="{}",
-                families="noise",
-            )
+            toy_params("multiclass", epochs=20, augment="{}")
             .replace("backbone: {family: small-resnet, widths: [8, 16], depths: [1, 1]}", text)
             .replace("STRIDE", str(stride))
         ).train

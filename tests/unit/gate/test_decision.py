@@ -9,8 +9,9 @@ import pytest
 
 from temper.gate.decision import judge
 from temper.gate.params import GateParams, Rule
-from temper.gate.rating import Question
+from temper.gate.rating import Question, Rating
 from temper.gate.slices import Slice
+from temper.gate.verdict import Verdict
 from tests.unit.gate.toy_ratings import QUESTION, rating
 
 STRESS = {("noise", f"noise {number}", severity): 0.8 for number in range(5) for severity in (1, 2, 3)}
@@ -181,18 +182,16 @@ def test_where_less_is_better_signs_are_turned():
     assert ask(rule, challenger=theirs, champion=ours).outcome == "pass"
 
 
+def beside_constant(model: Rating, scores: dict[str, float]) -> Verdict:
+    params = GateParams(rules=(Rule(metric="accuracy", min=0.5),))
+    return judge(params, model, champion=None, others={}, speeds={}, constant=("shirt", scores))
+
+
 @pytest.mark.parametrize(("floor", "outcome"), [(0.9, "fail"), (0.95, "fail"), (0.89, "bootstrap")])
 def test_a_model_that_is_no_better_than_a_constant_answer_is_no_champion(floor: float, outcome: str):
     model = rating("new", 0.9)
     value = model.score(model.find("accuracy", Slice()))[0]
-    found = judge(
-        GateParams(rules=(Rule(metric="accuracy", min=0.5),)),
-        model,
-        champion=None,
-        others={},
-        speeds={},
-        constant=("shirt", {"accuracy": floor + value - 0.9}),
-    )
+    found = beside_constant(model, {"accuracy": floor + value - 0.9})
     assert found.outcome == outcome
     if outcome == "fail":
         assert "better than always answering 'shirt': accuracy" in found.sentence
@@ -211,14 +210,7 @@ def test_a_model_for_rare_classes_may_be_right_less_often_than_a_constant_answer
         values=np.tile(model.values, 2),
         samples=np.tile(model.samples, (2, 1)),
     )
-    found = judge(
-        GateParams(rules=(Rule(metric="accuracy", min=0.5),)),
-        both,
-        champion=None,
-        others={},
-        speeds={},
-        constant=("shirt", {"accuracy": 0.95, "balanced_accuracy": floor}),
-    )
+    found = beside_constant(both, {"accuracy": 0.95, "balanced_accuracy": floor})
     assert found.outcome == outcome
     if outcome == "fail":
         assert re.search(

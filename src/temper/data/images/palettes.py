@@ -24,8 +24,10 @@ def read_palette(raw: Raw) -> Palette | None:
         if mask.mode != "P" or not colours:
             return None
         used = np.unique(np.asarray(mask)).tolist()
-    except (OSError, ValueError):
+    except (OSError, ValueError, SyntaxError):
         return None  # reading the mask says what is wrong
+    if 3 * max(used) + 3 > len(colours):
+        return None  # numbers beyond the palette have no colour
     found: dict[int, Colour] = {
         number: (colours[3 * number], colours[3 * number + 1], colours[3 * number + 2]) for number in used
     }

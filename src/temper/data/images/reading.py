@@ -157,7 +157,11 @@ def open_plain(
         Unreadable: As for `unify`.
     """
     image = _eight_bits(open_upright(raw, max_pixels=max_pixels, max_side_px=max_side_px), levels)
-    if isinstance(raw, bytes) and (wide := read_wide_colour(raw)) is not None:
+    try:
+        wide = read_wide_colour(raw) if isinstance(raw, bytes) else None
+    except ValueError as error:
+        raise Unreadable(str(error)) from error
+    if wide is not None:
         image = turn(_colour_of(wide, levels), turned(image))
     if image.mode not in ("L", "RGB") or "transparency" in image.info:
         image = flatten(image, background)

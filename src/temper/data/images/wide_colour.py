@@ -13,20 +13,23 @@ from PIL import Image
 from temper.data.images.png_texts import SIGNATURE
 
 _PNG_GREY = 0
-_BITS = 258
-"""TIFF's tag with the bits of each channel."""
+_BITS, _KIND, _RGB = 258, 262, 2
+"""TIFF's tags with the bits of each channel and the kind of colours, and its value for RGB."""
 
 
 def read_wide_colour(raw: bytes) -> UInt16[np.ndarray, "height width channels"] | None:
     """Return the levels of a PNG or TIFF with several channels of 16 bits; None for any other file.
 
     The channels are grey and alpha, RGB, or RGB and alpha.
+
+    Raises:
+        ValueError: If it is such a file and cannot be decoded.
     """
     if not _is_wide(raw):
         return None
     levels = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_UNCHANGED)
     if levels is None or levels.dtype != np.uint16 or levels.ndim != 3:
-        return None
+        raise ValueError("its channels of 16 bits cannot be decoded; store it as PNG of 8 or 16 bits")
     grey = raw[25] == _PNG_GREY + 4 if raw.startswith(SIGNATURE) else False
     rgb = levels[..., [2, 1, 0, *range(3, levels.shape[2])]]
     return rgb[..., [0, 3]] if grey and rgb.shape[2] == 4 else rgb
@@ -38,7 +41,7 @@ def _is_wide(raw: bytes) -> bool:
     if not raw.startswith((b"II*\x00", b"MM\x00*")):
         return False
     try:
-        bits = Image.open(io.BytesIO(raw)).tag_v2.get(_BITS, ())  # type: ignore[attr-defined]
+        tags = Image.open(io.BytesIO(raw)).tag_v2  # type: ignore[attr-defined]
     except (OSError, ValueError, SyntaxError):
         return False
-    return len(bits) > 1 and 16 in bits
+    return tags.get(_KIND) == _RGB and 16 in tags.get(_BITS, ())
