@@ -1,6 +1,8 @@
 """Masks as people have them: with 0 and 255, of turned photographs."""
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -279,7 +281,12 @@ def test_colour_of_16_bits_that_cannot_be_decoded_is_refused(monkeypatch: pytest
 
 def test_a_palette_that_is_too_short_tells_nothing():
     mask = Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4))
-    mask.putpalette([0, 0, 0, 9, 9, 9])
+    mask.putpalette(list(range(48)))
     stream = io.BytesIO()
     mask.save(stream, "PNG")
-    assert read_palette(stream.getvalue()) is None
+    png = stream.getvalue()
+    assert read_palette(png) is not None
+    start = png.index(b"PLTE")
+    colours = b"PLTE" + png[start + 4 : start + 10]
+    short = struct.pack(">I", 6) + colours + struct.pack(">I", zlib.crc32(colours))
+    assert read_palette(png[: start - 4] + short + png[start + 4 + 48 + 4 :]) is None

@@ -5,18 +5,15 @@ import io
 import numpy as np
 from PIL import Image
 
+_VIDEO = "a video: extract its frames, for example with ffmpeg"
 _SIGNS = (
     (
         4,
         (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmsf1"),
         "HEIC: convert it to JPEG, for example with heif-convert",
     ),
-    (
-        4,
-        (b"ftypisom", b"ftypmp4", b"ftypqt", b"ftypM4V", b"ftyp3gp", b"ftypavc"),
-        "a video: extract its frames, for example with ffmpeg",
-    ),
-    (0, (b"\x1aE\xdf\xa3",), "a video: extract its frames, for example with ffmpeg"),
+    (4, (b"ftypisom", b"ftypmp4", b"ftypqt", b"ftypM4V", b"ftyp3gp"), _VIDEO),
+    (0, (b"\x1aE\xdf\xa3",), _VIDEO),
     (0, (b"%PDF",), "PDF: convert its pages to PNG, for example with pdftoppm"),
     (128, (b"DICM",), "DICOM: convert it to PNG of 16 bits, for example with dcm2pnm"),
     (
