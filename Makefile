@@ -17,8 +17,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.made
 TESTS ?= tests src/temper
 # Whole files go to the workers, slow files first (tests/conftest.py); xdist would start files with few tests last.
-# There is one more worker than cores, because tests of whole pipelines wait for a third of their time.
-PYTEST = $(BIN)/python -m pytest --numprocesses=$(shell echo $$(($$(nproc) + 1))) --dist=loadfile --no-loadscope-reorder
+# There are two workers per core, because tests of whole pipelines wait for a third of their time.
+PYTEST = $(BIN)/python -m pytest --numprocesses=$(shell echo $$((2 * $$(nproc)))) --dist=loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup init pipeline join plan restore retrain schedule serve compare promote rollback history reproduce drift dvc-yaml docs check test test-all faults ui lock clean

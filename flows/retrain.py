@@ -23,9 +23,9 @@ def retrain(run: Run, *, force: bool) -> str:
     try:
         message = _retrain(run, force=force)
     except StepFailed as error:
-        _publish(run, str(error))
+        _publish(run, f"failed: {error}")
         raise
-    _publish(run, message)
+    _publish(run, f"{'not trained' if run.registered is None else 'trained'}: {message}")
     return message
 
 
@@ -37,7 +37,7 @@ def _retrain(run: Run, *, force: bool) -> str:
     print(f"retrain: {'training' if decision.train else 'not training'}: {decision.why}", flush=True)
     run.record.add_note(f"Retrain: {decision.why}.")
     if not decision.train:
-        return f"not trained: {decision.why}"
+        return decision.why
     for line in training_time.report_lines(run.project, run.params, steps):
         print(line, flush=True)
     return f"{decision.why}; {make_model(run, dataset)}"

@@ -8,13 +8,16 @@ for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIG
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, default)
 if worker := os.environ.get("PYTEST_XDIST_WORKER"):
-    # Each worker and its children get one core: otherwise trainings would wait for each other's threads.
+    # Each worker and its children get one core: otherwise trainings would wait for each other's threads. Two
+    # workers share a core.
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 os.environ.update(
     NO_ALBUMENTATIONS_UPDATE="1", MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="1", MPLBACKEND="Agg"
 )
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+# As in every process of a project (`temper.ops.project`): MLflow's watching is not safe with threads.
+os.environ["MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING"] = "false"
 
 from jaxtyping import install_import_hook
 

@@ -93,6 +93,11 @@ def _pipe(root: Path) -> None:
     os.mkfifo(root / "dog" / "pipe")
 
 
+def _companions(root: Path) -> None:
+    for name in ("0.xmp", "0.json", "0.AAE", "labels.txt"):
+        (root / "cat" / name).write_text("x")
+
+
 def _notes(root: Path) -> None:
     (root / "README.txt").write_text("words")
     image(root / "loose.png", 9)
@@ -107,6 +112,7 @@ LEFT_OUT: dict[str, tuple[Callable[[Path], None], str]] = {
     "a dangling link": (_dangling, "gone.png"),
     "a loop of links": (_loop, "again"),
     "a pipe": (_pipe, "pipe"),
+    "settings and labels beside images": (_companions, "0.AAE"),
     "notes and a loose image": (_notes, "loose.png"),
 }
 """Situation -> its generator, and a name that a remark must contain. None of them adds a row."""

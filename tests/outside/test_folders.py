@@ -6,6 +6,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from temper.data.params import ImageFolder
+from temper.data.sources import LISTED
 from temper.problem import Row
 from temper.problems.classes import bind_classes
 from tests.outside.files import (
@@ -171,3 +173,29 @@ def test_the_report_opens_with_what_was_left_out_and_converted(
     assert "other spellings of a class" in report and "<td>Cat</td>" in report
     rows = pq.read_table(project / "artifacts" / "prepare" / "rows.parquet")
     assert {label for each in rows["labels"].to_pylist() for label in each} == {"cat", "dog"}
+
+
+def test_classes_one_folder_deeper_are_named(tmp_path: Path):
+    class_folders(tmp_path / "images" / "dataset")
+    with pytest.raises(
+        ValueError, match=r"\(cat, dog\) are the classes, name it: ingest.folder: images/dataset"
+    ):
+        list_folder(tmp_path)
+    class_folders(tmp_path / "images" / "dataset", names=["owl"])
+    params = ImageFolder(source="imagefolder", folder="images/dataset")
+    assert len(LISTED["imagefolder"](params, tmp_path).rows) == 9
+
+
+@pytest.mark.parametrize("truth", ["annotations", "masks", "Labels"])
+def test_a_folder_of_images_beside_a_folder_of_their_truth_is_no_class(tmp_path: Path, truth: str):
+    class_folders(tmp_path / "images", names=["images", truth])
+    with pytest.raises(ValueError, match=rf"images/ and {truth}/ .* not like classes; .*ingest.splits: none"):
+        list_folder(tmp_path)
+    assert len(list_folder(tmp_path, splits="none").rows) == 6
+
+
+def test_one_folder_under_two_names_is_refused(tmp_path: Path):
+    class_folders(tmp_path / "images")
+    (tmp_path / "images" / "kitten").symlink_to(tmp_path / "images" / "cat", target_is_directory=True)
+    with pytest.raises(ValueError, match=r"cat and .*kitten are the same folder, through a link"):
+        list_folder(tmp_path)

@@ -180,3 +180,51 @@ def test_numbers_with_decimals_and_invisible_letters_are_spellings(one: str, oth
     with pytest.raises(ValueError, match="differ only in case"):
         bind_classes((), rows)
     assert bind_classes((one, "dog"), rows) == (one, "dog")
+
+
+@pytest.mark.parametrize(
+    ("written", "stored"),
+    [("A.PNG", "a.png"), ("a", "a.png"), ("a.png", "A.png"), ("sub\\A.png", "sub/a.PNG")],
+)
+def test_paths_in_other_case_or_without_ending_are_read_and_said(tmp_path: Path, written: str, stored: str):
+    image(tmp_path / stored)
+    listing = list_table(tmp_path, f"path,labels\n{written},cat\n1.png,dog\n")
+    assert listing.find(listing.names[0]) == tmp_path / stored
+    assert [remark.names for remark in listing.remarks] == [(written,)]
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("0.jpg", r"the nearest to '0.jpg' is '0.png'"),
+        ("holiday-1.png", r"the nearest to 'holiday-1.png' is 'holiday_1.png'"),
+        ("x.png", r"train_images/ holds 'x.png': move the table there, or write train_images/ in front"),
+        ("x", r"train_images/ holds 'x': move the table there"),
+        ("two", r"paths are relative to the table's folder; the nearest to 'two' is 'two.jpg'"),
+    ],
+)
+def test_a_path_that_leads_nowhere_names_what_may_be_meant(tmp_path: Path, path: str, words: str):
+    for name in ("holiday_1.png", "train_images/x.png", "two.jpg", "two.png"):
+        image(tmp_path / name)
+    with pytest.raises(ValueError, match=words):
+        list_table(tmp_path, f"path,labels\n{path},cat\n1.png,dog\n")
+
+
+def test_a_table_without_header_is_told_so(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"no header: its first line names the file '0.png'; .*path,labels"):
+        list_table(tmp_path, "0.png,cat\n1.png,dog\n")
+
+
+def test_comments_before_the_header_are_left_out_and_said(tmp_path: Path):
+    text = "path,labels\n0.png,cat\n1.png,dog\n"
+    listing = list_table(tmp_path, f"# exported on Monday\n# by a tool\n{text}")
+    assert labels(listing) == [("cat",), ("dog",)] and kinds(listing) == ["left out"]
+    assert labels(list_table(tmp_path, f"# {text}")) == [("cat",), ("dog",)]
+
+
+def test_letters_of_other_alphabets_that_look_alike_are_spellings():
+    rows = [Row(str(number), "x", labels=(label,)) for number, label in enumerate(("cat", "c\u0430t", "dog"))]
+    with pytest.raises(
+        ValueError, match=r"letters that look alike .*'c\\u0430t' and 'cat'|'cat' and 'c\\u0430t'"
+    ):
+        bind_classes((), rows)

@@ -47,6 +47,7 @@ def test_names_are_escaped_in_the_report(tmp_path: Path):
         facts=Facts(8, 8, 1, (1.0,), (1.0,)),
         rows=[Row("<i>x</i>", "images.zip/<i>x</i>")],
         dropped={0: "<u>no</u>"},
+        others={0: 0},
         sheet=tmp_path / "sheet.png",
         remarks=[Remark("left out", "files", 1, ("<script>",))],
     )

@@ -95,6 +95,8 @@ def stores(tmp_path_factory: pytest.TempPathFactory, shared_cache: dict[str, str
             "[mlflow]\ndefault_permission = READ\nadmin_username = admin\n"
             f"database_uri = postgresql+pg8000://{address}/users\n"
             "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+            # Without it MLflow hashes the password at each of 240 requests of a run, on purpose slowly.
+            "auth_cache_ttl_seconds = 60\n"
         )
         web = free_port()
         command = [

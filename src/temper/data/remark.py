@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Kind = Literal["guessed", "left out", "converted", "noticed"]
-_LISTED = 20
+NAMED = 20
 """Number of names that a remark keeps."""
 
 
@@ -34,4 +34,4 @@ class Remark:
 def remark_on(kind: Kind, text: str, names: Iterable[str]) -> list[Remark]:
     """Return a remark about some names, or none if there are none."""
     found = list(names)
-    return [Remark(kind, text, len(found), tuple(found[:_LISTED]))] if found else []
+    return [Remark(kind, text, len(found), tuple(found[:NAMED]))] if found else []

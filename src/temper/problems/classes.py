@@ -4,11 +4,22 @@ import difflib
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 
 from temper.problem import Row
 
 _DECIMAL = re.compile(r"[+-]?\d+\.0*")
 """A whole number that is written as a decimal one, as pandas does where a column has gaps."""
+
+
+_RARE, _LONG_NAME = 0.1, 5
+"""Share of another class's examples, and letters, from which on a class may be a misspelling of it."""
+_LOOK_ALIKES = str.maketrans(
+    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u0501\u04bb"
+    "\u051b\u051d\u03b1\u03bf\u03c1\u03bd",
+    "aeopcyxijsdhqwaopv",
+)
+"""Small Cyrillic and Greek letters that look like Latin ones."""
 
 
 def bind_classes(fixed: tuple[str, ...], rows: Sequence[Row], *, least: int = 2) -> tuple[str, ...]:
@@ -60,9 +71,12 @@ def merged_labels(classes: Sequence[str], labels: Iterable[str]) -> Mapping[str,
 
 
 def _plain(name: str) -> str:
-    """Return a name without what only differs in spelling: case, blanks, invisible letters, 1 and 1.0."""
+    """Return a name without what only differs in spelling.
+
+    That is case, blanks, invisible letters, letters of other alphabets that look alike, and 1 and 1.0.
+    """
     text = "".join(letter for letter in name if unicodedata.category(letter) != "Cf")
-    text = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    text = " ".join(unicodedata.normalize("NFKC", text).casefold().split()).translate(_LOOK_ALIKES)
     return text.rstrip("0").rstrip(".") if _DECIMAL.fullmatch(text) else text
 
 
@@ -78,8 +92,9 @@ def _refuse_look_alikes(labels: Iterable[str]) -> None:
     alike = [" and ".join(map(ascii, names)) for names in by_key.values() if len(names) > 1]
     if alike:
         raise ValueError(
-            f"classes differ only in case, blanks, form of Unicode or decimals: {'; '.join(alike[:10])}; "
-            "rename them, or list the right names in problem.classes, which merges the other spellings"
+            "classes differ only in case, blanks, form of Unicode, letters that look alike or decimals: "
+            f"{'; '.join(alike[:10])}; rename them, or list the right names in problem.classes, which merges "
+            "the other spellings"
         )
 
 
@@ -87,3 +102,36 @@ def without_labels(rows: Iterable[Row]) -> str:
     """Return the first rows without a label as text for an error message; empty if all rows have labels."""
     paths = [row.path for row in rows if not row.labels]
     return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+
+
+def find_misspelt(counts: Mapping[str, int]) -> list[str]:
+    """Return pairs of classes of which one may be a misspelling of the other, as texts with their counts.
+
+    Either they differ only in blanks, hyphens and underscores, or in a letter or two while one is much rarer.
+
+    Args:
+        counts: Number of examples of each class.
+
+    Example:
+        >>> find_misspelt({"bicycle": 400, "bicyle": 3, "sea lion": 9, "sea_lion": 8, "car": 5, "cat": 90})
+        ['bicyle (3) and bicycle (400)', 'sea_lion (8) and sea lion (9)']
+    """
+    joined = {name: re.sub(r"[\s_-]+", "", _plain(name)) for name in counts}
+    alike: dict[str, list[str]] = {}
+    for name, text in joined.items():
+        # Names that differ by a letter have a form without one letter in common.
+        for key in {text, *(text[:i] + text[i + 1 :] for i in range(len(text)))}:
+            alike.setdefault(key, []).append(name)
+    pairs = set()
+    for names in alike.values():
+        for one, other in combinations(sorted(names, key=lambda name: (counts[name], name)), 2):
+            is_rare = counts[one] <= _RARE * counts[other] and len(joined[one]) >= _LONG_NAME
+            if joined[one] == joined[other] or (is_rare and _differ_in_letters(joined[one], joined[other])):
+                pairs.add(f"{one} ({counts[one]}) and {other} ({counts[other]})")
+    return sorted(pairs)
+
+
+def _differ_in_letters(one: str, other: str) -> bool:
+    """Return whether the first place where two names differ holds no digits: classes are often numbered."""
+    start = next((place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one))
+    return not (one[start : start + 1] + other[start : start + 1]).isdecimal()

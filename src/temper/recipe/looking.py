@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -76,6 +77,8 @@ class Findings:
     """What was guessed, left out or converted."""
     mask_values: Mapping[int, int] = field(default_factory=dict)
     """Number in the masks -> class number, where they are written otherwise."""
+    hidden_share: float = 0.0
+    """Share of the sampled images of which a white background leaves nothing: white drawings."""
     why_kind: str = ""
     """Why the problem has another kind than most labels suggest."""
 
@@ -136,6 +139,7 @@ def inspect_data(data: Path) -> Findings:
         remarks=listing.remarks,
         why_kind=_why_kind(rows),
         mask_values=suggest_mask_values(numbers),
+        hidden_share=sum(each.hidden for each in readable) / len(readable),
     )
 
 
@@ -217,6 +221,8 @@ class _Seen:
     grey: bool = False
     numbers: tuple[int, ...] = ()
     """Numbers that occur in its mask."""
+    hidden: bool = False
+    """Whether it is blank on a white background, but not on a black one."""
     reason: str | None = None
     """Why the file cannot be read; None if it can."""
 
@@ -245,19 +251,24 @@ def _size(find: Callable[[str], Path], row: Row) -> int:
 
 def _see(store: Store, row: Row) -> _Seen:
     limits = PrepareParams(height_px=8, width_px=8)
+    shown = partial(
+        open_plain, max_pixels=limits.max_pixels, max_side_px=limits.max_side_px, levels="per-image"
+    )
     try:
-        image = open_plain(
-            store.read(row.path),
-            max_pixels=limits.max_pixels,
-            max_side_px=limits.max_side_px,
-            levels="per-image",
-        )
+        raw = store.read(row.path)
+        image = shown(raw)
+        hidden = _is_blank(image) and not _is_blank(shown(raw, background="black"))
         numbers = () if row.mask is None else _read_numbers(store, row.mask)
     except Unreadable as error:
         return _Seen(row.id, reason=str(error))
     pixels = np.asarray(image)
     grey = pixels.ndim == 2 or bool((pixels[..., :1] == pixels[..., 1:]).all())
-    return _Seen(row.id, (image.height, image.width), grey, numbers)
+    return _Seen(row.id, (image.height, image.width), grey, numbers, hidden)
+
+
+def _is_blank(image: Image.Image) -> bool:
+    pixels = np.asarray(image)
+    return bool((pixels == pixels[:1, :1]).all())
 
 
 def _read_numbers(store: Store, path: str) -> tuple[int, ...]:

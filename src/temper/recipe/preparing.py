@@ -52,6 +52,10 @@ def choose_preparation(found: Findings, plan: Plan, shares: Shares) -> list[Choi
     if found.mask_values:
         reason_of_values = "the masks consist of 0 and 255, so 255 is taken for the second class"
         lines.append(Choice("prepare.mask_values", dict(found.mask_values), reason_of_values))
+    if found.hidden_share:
+        background = "black" if found.hidden_share == 1 else "checker"
+        reason_of_background = f"a white background would hide {found.hidden_share:.0%} of the sampled images"
+        lines.append(Choice("prepare.background", background, reason_of_background))
     return [
         *lines,
         Choice("prepare.mode", "auto", f"{colour}; auto is grey only if all images are"),

@@ -20,7 +20,7 @@ from temper.data.dataset.report import DROPPED, write_dropped, write_report
 from temper.data.dataset.resize import check_bad_share, has_masks
 from temper.data.dataset.rows import FILE, Rows, as_found, read_rows
 from temper.data.dataset.scan import Survey, facts_of, look_over
-from temper.data.dataset.selection import NEAR, list_pairs, select
+from temper.data.dataset.selection import NEAR, Selection, list_pairs, select
 from temper.data.dataset.splits import SPLITS, assign_splits, check_strata, count_strata
 from temper.data.dataset.write_encoded import keep_encoded, write_unified
 from temper.data.disk import require_space
@@ -30,7 +30,7 @@ from temper.data.params import PrepareParams
 from temper.data.remark import Remark, remark_on
 from temper.problem import Facts, Problem
 from temper.problems import dump
-from temper.problems.classes import merged_labels
+from temper.problems.classes import find_misspelt, merged_labels
 
 _SHEET_COLUMNS = 12
 _SHEET_LINES = 40
@@ -55,7 +55,7 @@ def run(
         settings = keep_settings(params.prepare, project / params.prepare.splits)
         settings, wide = choose_levels(settings, rows, store)
         survey = look_over(rows, store, problem, settings, work)
-        remarks += _say([*wide, *remark_on_images(named, survey, problem.classes, params.prepare)])
+        remarks += _say([*wide, *_remarks(named, survey, problem, params.prepare)])
         check_bad_share(named, survey.bad, params.prepare.max_bad_share)
         selection = select(rows, survey, params.prepare, project / params.prepare.splits)
         rows, dropped, kept = selection.rows, selection.dropped, selection.kept
@@ -76,7 +76,7 @@ def run(
         facts = replace(facts, levels=settings.levels, background=settings.background)
     remarks += _say(list_pairs(out / NEAR, rows, selection, splits, survey.truth.strata))
     _write_rows(out / TABLE, rows, kept, splits, survey)
-    _list_dropped(rows, dropped, out / DROPPED)
+    _list_dropped(rows, selection, out / DROPPED)
     in_training = [each for each, split in zip(strata, splits, strict=True) if split == "train"]
     _write_sheet(out, facts, in_training, problem)
     write_report(
@@ -86,6 +86,7 @@ def run(
         facts=facts,
         rows=rows,
         dropped=dropped,
+        others=selection.others,
         sheet=out / "sheet.png",
         remarks=remarks,
     )
@@ -108,6 +109,14 @@ def _merge_spellings(rows: Rows, problem: Problem, ingest: Artifact) -> tuple[Ro
     merged = merged_labels(problem.classes, ingest.facts["labels"])
     text = "labels are other spellings of a class in problem.classes"
     return (rows.relabelled(merged) if merged else rows), [*remarks, *remark_on("converted", text, merged)]
+
+
+def _remarks(rows: Rows, survey: Survey, problem: Problem, params: PrepareParams) -> list[Remark]:
+    """Return the remarks on images and masks, and on classes that may be a misspelling of another one."""
+    counts = Counter(name for strata in survey.truth.strata for name in strata)
+    text = "pairs of classes have similar names; rename their folders or labels if they mean the same"
+    alike = remark_on("noticed", text, find_misspelt(counts))
+    return [*remark_on_images(rows, survey, problem.classes, params), *alike]
 
 
 def _say(remarks: list[Remark]) -> list[Remark]:
@@ -153,11 +162,11 @@ def _write_splits(
     return facts_of(survey, members["train"], params)
 
 
-def _list_dropped(rows: Rows, dropped: Mapping[int, str], path: Path) -> None:
+def _list_dropped(rows: Rows, selection: Selection, path: Path) -> None:
     """Write the list of images that are left out, and say how many there are."""
-    write_dropped(rows, dropped, path)
-    if dropped:
-        text = f"{len(dropped)} of {len(rows)} images were dropped"
+    write_dropped(rows, selection.dropped, selection.others, path)
+    if selection.dropped:
+        text = f"{len(selection.dropped)} of {len(rows)} images were dropped"
         print(f"{text}; artifacts/prepare/{DROPPED} lists them with the reasons", file=sys.stderr)
 
 

@@ -140,17 +140,17 @@ def test_labels_that_come_together_are_shared_out_too() -> None:
 @pytest.mark.parametrize(
     ("splits", "truths", "expected"),
     [
-        ([None, None, None], "aaa", {1: REPEATED, 2: REPEATED}),
-        ([None, None], "ab", {0: CONTRADICTION, 1: CONTRADICTION}),
-        (["train", "test", "test"], "aaa", {0: IN_TEST}),
-        (["train", "test"], "ab", {0: IN_TEST}),
+        ([None, None, None], "aaa", {1: (REPEATED, 0), 2: (REPEATED, 0)}),
+        ([None, None], "ab", {0: (CONTRADICTION, 1), 1: (CONTRADICTION, 0)}),
+        (["train", "test", "test"], "aaa", {0: (IN_TEST, 1)}),
+        (["train", "test"], "ab", {0: (IN_TEST, 1)}),
         (["test", "test"], "ab", {}),
-        (["train", "validation", "validation"], "aaa", {0: IN_VALIDATION, 2: REPEATED}),
+        (["train", "validation", "validation"], "aaa", {0: (IN_VALIDATION, 1), 2: (REPEATED, 1)}),
     ],
     ids=["repeated", "contradicting", "in test", "in test with other labels", "within test", "in validation"],
 )
 def test_of_equal_images_the_right_ones_stay(
-    splits: list[str | None], truths: str, expected: dict[int, str]
+    splits: list[str | None], truths: str, expected: dict[int, tuple[str, int]]
 ) -> None:
     assert find_duplicates(rows_of(*splits), ["same"] * len(splits), list(truths)) == expected
 

@@ -11,6 +11,7 @@ The first rule that applies to a set of equal images decides:
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -23,6 +24,14 @@ IN_VALIDATION = "the same image is in the official validation split"
 REPEATED = "the same image occurs earlier"
 
 
+class Duplicate(NamedTuple):
+    """Why a row is dropped that has an image in common with another row."""
+
+    reason: str
+    other: int
+    """Number of the other row: the one that stays, or one that contradicts."""
+
+
 def digest_pixels(images: UInt8[np.ndarray, "rows ..."]) -> list[str]:
     """Return a hexadecimal digest of the pixels of each image."""
     return [hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest() for image in images]
@@ -30,7 +39,7 @@ def digest_pixels(images: UInt8[np.ndarray, "rows ..."]) -> list[str]:
 
 def find_duplicates(
     rows: Sequence[Row], pixels: Sequence[str] | np.ndarray, truths: Sequence[object] | np.ndarray
-) -> dict[int, str]:
+) -> dict[int, Duplicate]:
     """Find the rows to drop because they have equal images.
 
     Args:
@@ -40,21 +49,25 @@ def find_duplicates(
             other.
 
     Returns:
-        Number of the row -> reason, for the list of dropped images.
+        Number of the row -> why it is dropped.
     """
-    dropped: dict[int, str] = {}
+    dropped: dict[int, Duplicate] = {}
     for numbers in _equal(np.asarray(pixels)):
         test = [i for i in numbers if rows[i].split == "test"]
         validation = [i for i in numbers if rows[i].split == "validation"]
         if test:
-            dropped |= {i: IN_TEST for i in numbers if i not in test}
+            dropped |= {i: Duplicate(IN_TEST, test[0]) for i in numbers if i not in test}
         elif len({truths[i] for i in numbers}) > 1:
-            dropped |= dict.fromkeys(numbers, CONTRADICTION)
+            for i in numbers:
+                unlike = next(j for j in numbers if truths[j] != truths[i])
+                dropped[i] = Duplicate(CONTRADICTION, unlike)
         else:
             kept = (validation or numbers)[0]
             reason = IN_VALIDATION if validation else REPEATED
             dropped |= {
-                i: REPEATED if rows[i].split == "validation" else reason for i in numbers if i != kept
+                i: Duplicate(REPEATED if rows[i].split == "validation" else reason, kept)
+                for i in numbers
+                if i != kept
             }
     return dict(sorted(dropped.items()))
 

@@ -119,6 +119,8 @@ class Grouped:
 
     dropped: dict[int, str]
     """Rows that are left out, with the reason: the counterpart is in a split that they cannot join."""
+    others: dict[int, int]
+    """Their counterparts."""
     splits: list[str | None]
     """Split of each row; None if it is to be drawn."""
     groups: list[str | None]
@@ -153,15 +155,18 @@ def group(
     joinable = {component: split for component, split in targets.items() if split in {"train", *drawn}}
     found = [split or joinable.get(component) for component, split in zip(components, splits, strict=True)]
     dropped: dict[int, str] = {}
+    others: dict[int, int] = {}
     for pair in pairs.tolist():
         kept, other = sorted(pair, key=lambda number: _rank(found[number]))
         if found[kept] in _HELD and found[other] != found[kept]:
             dropped.setdefault(other, f"nearly the same image is in the {found[kept]} split")
+            others.setdefault(other, kept)
     names = {component: name for component, name in zip(components, groups, strict=True) if name is not None}
     for number in np.unique(pairs).tolist():
         names.setdefault(components[number], f"nearly equal to {number}")
     return Grouped(
         dropped,
+        others,
         found,
         [
             names.get(component) if split is None else name

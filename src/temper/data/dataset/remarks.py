@@ -5,16 +5,19 @@ from dataclasses import replace
 
 import numpy as np
 
+from temper.data.dataset.resize import has_masks
 from temper.data.dataset.rows import Rows
 from temper.data.dataset.scan import IGNORED, Survey
 from temper.data.images.levels import find_levels, sample_levels
 from temper.data.images.reading import Store, read_wide
 from temper.data.params import PrepareParams
-from temper.data.remark import Remark, remark_on
+from temper.data.remark import NAMED, Kind, Remark, remark_on
 from temper.fonts import say_missing
 
 _DARK, _DARK_SHARE = 1 / 8, 0.05
 """Share of the range below which all levels of an image are dark, and share of such images that is said."""
+_SAME_MASKS = 5
+"""Smallest number of equal masks that is said."""
 _SAMPLED = 500
 """Number of images in which levels are looked for."""
 
@@ -64,10 +67,16 @@ def remark_on_images(
         *_remark_on_colour(rows, survey, params),
         *_remark_on_letters(classes),
         *_remark_on_blank(rows, survey),
-        *remark_on(
+        *_remark_on_rows(
             "left out",
             "files hold several images (animations, pages), of which only the first is used",
-            [rows[number].id for number in np.flatnonzero(survey.several).tolist()],
+            rows,
+            np.flatnonzero(survey.several),
+        ),
+        *(
+            remark
+            for text, numbers in survey.conversions.items()
+            for remark in _remark_on_rows("converted", f"images {text}", rows, numbers)
         ),
         *_remark_on_masks(rows, survey, params),
     ]
@@ -75,12 +84,19 @@ def remark_on_images(
 
 def _remark_on_colour(rows: Rows, survey: Survey, params: PrepareParams) -> list[Remark]:
     """Return that images in colour became grey, if the settings do not ask for that."""
-    names = [rows[int(number)].id for number in np.flatnonzero(survey.coloured)]
     text = (
         "images in colour became grey, because all images were grey when the project was trained first; "
         "prepare.mode: colour decides otherwise"
     )
-    return remark_on("converted", text, names if params.mode == "auto" else ())
+    return _remark_on_rows(
+        "converted", text, rows, np.flatnonzero(survey.coloured) if params.mode == "auto" else []
+    )
+
+
+def _remark_on_rows(kind: Kind, text: str, rows: Rows, numbers: Sequence[int] | np.ndarray) -> list[Remark]:
+    """Return a remark about some rows, or none if there are none."""
+    first = rows.table["id"].take(np.asarray(numbers[:NAMED], np.int64)).to_pylist()
+    return [Remark(kind, text, len(numbers), tuple(first))] if len(numbers) else []
 
 
 def _remark_on_letters(classes: Sequence[str]) -> list[Remark]:
@@ -91,12 +107,27 @@ def _remark_on_letters(classes: Sequence[str]) -> list[Remark]:
 
 def _remark_on_blank(rows: Rows, survey: Survey) -> list[Remark]:
     """Return which images have no content at all."""
-    blank = [int(number) for number in np.flatnonzero(survey.blank) if number not in survey.bad]
+    usable = np.ones(len(rows), bool)
+    usable[list(survey.bad)] = False
     text = (
         "images are blank: all their pixels are equal; if they are drawn on transparent ground, "
         "prepare.background: black or checker shows them"
     )
-    return remark_on("noticed", text, [rows[number].id for number in blank])
+    faint = "images are nearly blank: their levels hardly differ"
+    return [
+        *_remark_on_rows("noticed", text, rows, np.flatnonzero(survey.blank & usable)),
+        *_remark_on_rows("noticed", faint, rows, np.flatnonzero(survey.faint & usable)),
+    ]
+
+
+def _remark_on_equal_masks(rows: Rows, survey: Survey) -> list[Remark]:
+    """Return that most images have the same mask, if it shows more than one class."""
+    numbers = np.setdiff1d(np.arange(len(rows)), np.fromiter(survey.bad, np.int64))
+    digests, which, counts = np.unique(survey.truth.digests[numbers], return_inverse=True, return_counts=True)
+    same = numbers[which == counts.argmax()] if len(digests) else numbers
+    if 2 * len(same) <= len(numbers) or len(same) < _SAME_MASKS or len(survey.truth.strata[same[0]]) < 2:
+        return []
+    return _remark_on_rows("noticed", "images have the same mask: is it the right one?", rows, same)
 
 
 def _remark_on_masks(rows: Rows, survey: Survey, params: PrepareParams) -> list[Remark]:
@@ -106,6 +137,8 @@ def _remark_on_masks(rows: Rows, survey: Survey, params: PrepareParams) -> list[
         ValueError: If palettes number the same colours differently, or masks of turned images may lie either
             way.
     """
+    if not has_masks(rows):
+        return []
     turned = np.flatnonzero((survey.orientations > 1) & survey.swapped).tolist()
     open_ones = np.flatnonzero((survey.orientations > 1) & ~survey.swapped).tolist()
     undecided = [rows[number].id for number in open_ones if number not in survey.bad]
@@ -126,6 +159,12 @@ def _remark_on_masks(rows: Rows, survey: Survey, params: PrepareParams) -> list[
             "converted",
             "masks of images that EXIF turns have swapped sides and were turned, too",
             [rows[number].id for number in turned],
+        ),
+        *_remark_on_equal_masks(rows, survey),
+        *remark_on(
+            "noticed",
+            "numbers of prepare.mask_values are in no mask",
+            map(str, sorted(params.mask_values.keys() - survey.renumbered)),
         ),
         *remark_on("guessed", f"masks of images that EXIF turns are taken as {either}", undecided),
         *survey.palettes.check(),

@@ -23,13 +23,17 @@ _SHOWN = 200
 """Number of dropped examples that the page lists; dropped.csv lists all of them."""
 
 
-def write_dropped(rows: Sequence[Row], dropped: Mapping[int, str], path: Path) -> None:
-    """Write a CSV list of the dropped images, with the reasons."""
+def write_dropped(
+    rows: Sequence[Row], dropped: Mapping[int, str], others: Mapping[int, int], path: Path
+) -> None:
+    """Write a CSV list of the dropped images, with the reasons and the images that they are equal to."""
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["id", "path", "split", "reason"])
+        writer.writerow(["id", "path", "split", "reason", "other"])
         for i, reason in dropped.items():
-            writer.writerow([rows[i].id, rows[i].path, rows[i].split or "", reason])
+            writer.writerow(
+                [rows[i].id, rows[i].path, rows[i].split or "", reason, _name(rows, others.get(i))]
+            )
 
 
 def write_report(
@@ -40,6 +44,7 @@ def write_report(
     facts: Facts,
     rows: Sequence[Row],
     dropped: Mapping[int, str],
+    others: Mapping[int, int],
     sheet: Path,
     remarks: Sequence[Remark] = (),
 ) -> None:
@@ -67,7 +72,7 @@ def write_report(
         "<p>From the training split, by class.</p>"
         f'<img alt="images by class" src="data:image/png;base64,{image}">',
         "<h2>Dropped</h2>",
-        *_dropped(rows, dropped),
+        *_dropped(rows, dropped, others),
     ]
     page = (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>Data report</title>'
@@ -93,7 +98,11 @@ def _remarks(remarks: Sequence[Remark], dropped: int) -> list[str]:
     return [_table(["", "what", "files", "names"], lines)]
 
 
-def _dropped(rows: Sequence[Row], dropped: Mapping[int, str]) -> list[str]:
+def _name(rows: Sequence[Row], number: int | None) -> str:
+    return "" if number is None else rows[number].id
+
+
+def _dropped(rows: Sequence[Row], dropped: Mapping[int, str], others: Mapping[int, int]) -> list[str]:
     if not dropped:
         return ["<p>None: every image was usable, and no two images are equal.</p>"]
     # The reasons of bad images contain numbers and so often differ; the table counts them without grouping.
@@ -102,8 +111,11 @@ def _dropped(rows: Sequence[Row], dropped: Mapping[int, str]) -> list[str]:
     parts = [
         _table(["reason", "images"], [[reason, count] for reason, count in reasons]),
         _table(
-            ["image", "in artifacts/ingest", "split", "reason"],
-            [[rows[i].id, rows[i].path, rows[i].split or "", reason] for i, reason in shown],
+            ["image", "in artifacts/ingest", "split", "reason", "other image"],
+            [
+                [rows[i].id, rows[i].path, rows[i].split or "", reason, _name(rows, others.get(i))]
+                for i, reason in shown
+            ],
         ),
     ]
     if len(dropped) > _SHOWN:

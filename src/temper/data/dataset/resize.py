@@ -15,16 +15,17 @@ from jaxtyping import Bool, Int32, UInt8
 
 from temper.data.images.encoded import reads_the_same
 from temper.data.images.masks import MaskRules, is_swapped, unify_mask
+from temper.data.images.orientation import turned
 from temper.data.images.other_formats import holds_several
 from temper.data.images.palettes import Palette, read_palette
 from temper.data.images.reading import (
     Store,
     Unreadable,
+    conversions,
     fit_channels,
     open_plain,
     split_path,
     stretch,
-    turned,
 )
 from temper.data.params import PrepareParams
 from temper.problem import Row
@@ -57,6 +58,10 @@ class Chunk:
     """Whether a file holds several images, of which the first is used."""
     palettes: dict[int, Palette] = field(default_factory=dict)
     """Number of the row -> palette of its mask, if it has one and palettes are compared."""
+    conversions: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    """Number of the row -> what was changed in its image, if anything was (`reading.conversions`)."""
+    renumbered: set[int] = field(default_factory=set)
+    """Numbers of `prepare.mask_values` that were found in masks."""
     bad: dict[int, str] = field(default_factory=dict)
     """Number of the row -> why it cannot be used."""
 
@@ -192,7 +197,7 @@ def _decode(
     limits: dict[str, Any] = {name: getattr(params, name) for name in ("max_pixels", "max_side_px")}
     shape: dict[str, Any] = {name: getattr(params, name) for name in ("height_px", "width_px")}
 
-    rules = MaskRules(params.mask_values, stored=params.mask_orientation == "stored")
+    rules = MaskRules(params.mask_values, chunk.renumbered, stored=params.mask_orientation == "stored")
 
     def decode(place: int) -> str | None:
         row = rows[place]
@@ -204,6 +209,8 @@ def _decode(
             chunk.coloured[place] = chunk.images.shape[-1] < 3 and pixels.ndim == 3 and not is_grey(pixels)
             chunk.sizes[place] = image.height, image.width
             chunk.several[place] = holds_several(raw)
+            if changed := conversions(image):
+                chunk.conversions[chunk.numbers[place]] = changed
             if check_plain:
                 chunk.plain[place] = reads_the_same(raw, image)
             if chunk.masks is not None and row.mask is not None:

@@ -21,6 +21,8 @@ from temper.problem import Facts, Problem, Row
 
 IGNORED = 255
 """Number of pixels in masks that do not count."""
+_FAINT = 8
+"""Largest difference of levels in an image that shows nearly nothing."""
 
 
 class Truth:
@@ -91,10 +93,16 @@ class Survey:
     """Whether a file holds several images."""
     blank: Bool[np.ndarray, "rows"]
     """Whether all pixels of a unified image are equal."""
+    faint: Bool[np.ndarray, "rows"]
+    """Whether the levels of a unified image differ by a few only."""
     cosines: Float16[np.ndarray, "rows cosines"]
     """Coarse content of the unified images, in a file (`near_duplicates.py`)."""
     palettes: Palettes
     """Palettes of the masks."""
+    conversions: dict[str, list[int]]
+    """What was changed in images -> numbers of their rows."""
+    renumbered: set[int]
+    """Numbers of `prepare.mask_values` that were found in masks."""
     moments: Int64[np.ndarray, "rows 2 channels"]
     """Sums of the unified pixels and of their squares; empty if `images` contains the pixels."""
 
@@ -128,10 +136,13 @@ def look_over(
         np.zeros(num_rows, bool),
         np.zeros(num_rows, bool),
         np.zeros(num_rows, bool),
+        np.zeros(num_rows, bool),
         np.lib.format.open_memmap(
             work / "cosines.npy", "w+", np.float16, (num_rows, count_cosines(params, channels))
         ),
         Palettes(),
+        {},
+        set(),
         np.zeros((num_rows if encoded else 0, 2, channels), np.int64),
     )
     maybe_grey = params.mode == "auto" and channels == 3
@@ -144,17 +155,11 @@ def look_over(
         check_plain=encoded and not params.shrink_px,
     ):
         place = slice(chunk.numbers.start, chunk.numbers.stop)
-        survey.bad |= chunk.bad
-        for number, palette in chunk.palettes.items():
-            survey.palettes.add(rows[number].mask or "", palette)
-        survey.sizes[place], survey.plain[place] = chunk.sizes, chunk.plain
-        survey.coloured[place], survey.orientations[place] = chunk.coloured, chunk.orientations
-        survey.swapped[place], survey.several[place] = chunk.swapped, chunk.several
+        _note(survey, rows, chunk)
         digests[channels][place] = digest_pixels(chunk.images)
         maybe_grey = maybe_grey and is_grey(chunk.images)
         if maybe_grey:
             digests[1][place] = digest_pixels(chunk.images[..., :1])
-        survey.blank[place] = (chunk.images == chunk.images[:, :1, :1]).all(axis=(1, 2, 3))
         for blank in (chunk.numbers.start + np.flatnonzero(survey.blank[place])).tolist():
             digests[1][blank] = digests[channels][blank] = _digest_file(rows[blank], store)
         survey.cosines[place] = to_cosines(chunk.images)
@@ -167,6 +172,23 @@ def look_over(
         survey.channels, survey.digests, survey.moments = 1, digests[1], survey.moments[..., :1]
         survey.images = None if images is None else images[..., :1]
     return survey
+
+
+def _note(survey: Survey, rows: Sequence[Row], chunk: Chunk) -> None:
+    """Note what was found in the images and masks of a chunk."""
+    place = slice(chunk.numbers.start, chunk.numbers.stop)
+    survey.bad |= chunk.bad
+    for number, palette in chunk.palettes.items():
+        survey.palettes.add(rows[number].mask or "", palette)
+    survey.sizes[place], survey.plain[place] = chunk.sizes, chunk.plain
+    survey.coloured[place], survey.orientations[place] = chunk.coloured, chunk.orientations
+    survey.swapped[place], survey.several[place] = chunk.swapped, chunk.several
+    for number, changed in sorted(chunk.conversions.items()):
+        for text in changed:
+            survey.conversions.setdefault(text, []).append(number)
+    survey.renumbered |= chunk.renumbered
+    spans = np.ptp(chunk.images, axis=(1, 2)).max(axis=1)
+    survey.blank[place], survey.faint[place] = spans == 0, (spans > 0) & (spans <= _FAINT)
 
 
 def _digest_file(row: Row, store: Store) -> str:

@@ -27,6 +27,8 @@ class Selection:
     """All rows, also those that are not used; nearly equal ones have a group in common if that is wanted."""
     dropped: dict[int, str]
     """Number of the row -> why it is not used."""
+    others: dict[int, int]
+    """Number of a row that is not used -> number of the row that has the same, or nearly the same, image."""
     kept: Int64[np.ndarray, "kept"]
     """Numbers of the rows that are used."""
     splits: list[str | None] | None
@@ -47,7 +49,9 @@ def select(rows: Rows, survey: Survey, params: PrepareParams, recorded: Path) ->
     digests = survey.digests.copy()
     for number in survey.bad:
         digests[number] = f"bad {number}"  # Unique, so that an unusable image has no duplicate.
-    dropped = {**find_duplicates(rows, digests, survey.truth.digests), **survey.bad}
+    equal = find_duplicates(rows, digests, survey.truth.digests)
+    others = {number: each.other for number, each in equal.items()}
+    dropped = {**{number: each.reason for number, each in equal.items()}, **survey.bad}
     kept = _without(rows, dropped)
     visible = kept[~survey.blank[kept]]
     pairs = visible[find_pairs(survey.cosines[visible])]
@@ -61,10 +65,12 @@ def select(rows: Rows, survey: Survey, params: PrepareParams, recorded: Path) ->
         ]
         found = group(pairs, known, rows.table["group"].to_pylist(), drawn=drawn)
         rows, splits, dropped = rows.regrouped(found.groups), found.splits, {**dropped, **found.dropped}
+        others |= found.others
         kept = _without(rows, dropped)
     return Selection(
         rows,
         dict(sorted(dropped.items())),
+        others,
         kept,
         None if splits is None else [splits[number] for number in kept],
         pairs,

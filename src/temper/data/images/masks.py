@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from temper.data.images.reading import Raw, Unreadable, open_upright, turn, turned
+from temper.data.images.orientation import turn, turned
+from temper.data.images.reading import Raw, Unreadable, open_upright
 
 _FIRST_QUARTER = 5
 """From this EXIF orientation on, width and height are swapped."""
@@ -20,6 +21,8 @@ class MaskRules:
 
     values: Mapping[int, int] = field(default_factory=dict)
     """Number in the files -> class number, for numbers that are written otherwise."""
+    seen: set[int] = field(default_factory=set)
+    """Numbers of `values` that were found in a mask."""
     stored: bool = False
     """Whether a mask of an image that is turned by EXIF lies as the image is stored, not as it is shown."""
 
@@ -83,7 +86,10 @@ def unify_mask(
         plain = numbers.astype(np.int64)
         numbers = plain.copy()
         for value, number in rules.values.items():
-            numbers[plain == value] = number
+            there = plain == value
+            if there.any():
+                rules.seen.add(value)
+                numbers[there] = number
     if numbers.size and (int(numbers.max()) > 255 or int(numbers.min()) < 0):
         raise Unreadable(
             f"its mask contains class number {int(numbers.max())}; 0..254 are possible, 255 is ignored"

@@ -21,27 +21,18 @@ from PIL import Image, UnidentifiedImageError
 
 from temper.data.images.idx import parse_idx
 from temper.data.images.levels import Levels, as_eight_bits, is_wide
+from temper.data.images.orientation import keep_turned, read_orientation, turn, turned
 from temper.data.images.other_formats import explain_format
 from temper.data.images.png_texts import SIGNATURE, without_texts
-from temper.data.images.transparency import Background, flatten
+from temper.data.images.transparency import Background, flatten, shows_background
 from temper.data.images.wide_colour import read_wide_colour
 from temper.data.images.zip_archive import Archive
 
 Raw = bytes | np.ndarray
 warnings.filterwarnings("ignore", module="PIL")  # they name no file, and the pixels were decoded
-_ORIENTATION = 0x0112
-_TURNED = "temper.turned"
-"""Key of `Image.info` with the orientation that was applied."""
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""EXIF orientation -> what makes the image upright."""
+_CONVERTED = "temper.converted"
+"""Key of `Image.info` with what `open_plain` changed."""
+_OTHER_COLOURS = frozenset({"CMYK", "LAB", "YCbCr", "HSV"})
 
 
 class Unreadable(Exception):
@@ -163,8 +154,14 @@ def open_plain(
         raise Unreadable(str(error)) from error
     if wide is not None:
         image = turn(_colour_of(wide, levels), turned(image))
+    notes = ["are turned upright, as their EXIF says"] if turned(image) > 1 else []
+    if image.mode in _OTHER_COLOURS:
+        notes.append(f"in {image.mode} become RGB")
     if image.mode not in ("L", "RGB") or "transparency" in image.info:
-        image = flatten(image, background)
+        if shows_background(image):
+            notes.append(f"show {background} where they are transparent (prepare.background)")
+        image = keep_turned(flatten(image, background), image)
+    image.info[_CONVERTED] = tuple(notes)
     return image
 
 
@@ -186,9 +183,9 @@ def stretch(image: Image.Image, height_px: int, width_px: int) -> UInt8[np.ndarr
     return np.asarray(image)
 
 
-def turned(image: Image.Image) -> int:
-    """Return the EXIF orientation from which `open_plain` made an image upright; 1 if it was upright."""
-    return int(image.info.get(_TURNED, 1))
+def conversions(image: Image.Image) -> tuple[str, ...]:
+    """Return what `open_plain` changed in an image; size, palette and levels apart."""
+    return tuple(image.info.get(_CONVERTED, ()))
 
 
 def open_upright(raw: Raw, *, max_pixels: int, max_side_px: int) -> Image.Image:
@@ -209,7 +206,7 @@ def open_upright(raw: Raw, *, max_pixels: int, max_side_px: int) -> Image.Image:
                 f"{width}x{height} px: one side is longer than prepare.max_side_px = {max_side_px}"
             )
         image.load()
-        return turn(image, _orientation(image))
+        return turn(image, read_orientation(image))
     except UnidentifiedImageError:
         raise Unreadable(f"not an image in a known format{explain_format(raw)}") from None
     except Unreadable:
@@ -244,21 +241,6 @@ def _identify(raw: bytes) -> Image.Image:
         return Image.open(io.BytesIO(without_texts(raw)))
 
 
-def _orientation(image: Image.Image) -> int:
-    """Return how the camera was turned, 1 to 8 as in EXIF; 1 if the file does not say or its EXIF is odd."""
-    try:
-        return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # Pillow raises almost any type of error for odd EXIF, which says nothing of the pixels
-        return 1
-
-
-def turn(image: Image.Image, orientation: int) -> Image.Image:
-    """Return the image upright, with its orientation in `info`."""
-    turned = image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
-    turned.info[_TURNED] = orientation if orientation in _TURNS else 1
-    return turned
-
-
 def _eight_bits(image: Image.Image, levels: Levels) -> Image.Image:
     """Return an image of 8 bits per channel; `levels` is the range of wider ones that becomes 0..255."""
     if not is_wide(image.mode):
@@ -271,8 +253,8 @@ def _eight_bits(image: Image.Image, levels: Levels) -> Image.Image:
             raise Unreadable("its pixels have more than 16 bits; set prepare.range")
         # Mode I may contain 8 or 16 bits; only values of 16 bits exceed 255. Mode I;16 always means 16 bits.
         if image.mode == "I" and int(values.max(initial=0)) <= 255:
-            return _with_info(Image.fromarray(values.astype(np.uint8)), image)
-    return _with_info(Image.fromarray(as_eight_bits(values, levels)), image)
+            return keep_turned(Image.fromarray(values.astype(np.uint8)), image)
+    return keep_turned(Image.fromarray(as_eight_bits(values, levels)), image)
 
 
 def _colour_of(levels: np.ndarray, span: Levels) -> Image.Image:
@@ -282,8 +264,3 @@ def _colour_of(levels: np.ndarray, span: Levels) -> Image.Image:
     if alpha:
         colours = np.concatenate([colours, as_eight_bits(levels[..., -1:], "full")], axis=-1)
     return Image.fromarray(colours, {2: "LA", 3: "RGB", 4: "RGBA"}[levels.shape[2]])
-
-
-def _with_info(made: Image.Image, image: Image.Image) -> Image.Image:
-    made.info[_TURNED] = turned(image)
-    return made

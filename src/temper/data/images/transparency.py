@@ -18,6 +18,14 @@ def is_transparent(image: Image.Image) -> bool:
     return image.mode in _ALPHA or "transparency" in image.info
 
 
+def shows_background(image: Image.Image) -> bool:
+    """Return whether any pixel of an image is transparent, at least partly."""
+    if not is_transparent(image):
+        return False
+    low, _ = image.convert("RGBA").getchannel("A").getextrema()
+    return bool(low < 255)  # type: ignore[operator]
+
+
 def flatten(image: Image.Image, background: Background = "white") -> Image.Image:
     """Convert any mode of 8 bits to L or RGB, over the background where the image is transparent."""
     if image.mode == "1":

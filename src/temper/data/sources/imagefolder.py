@@ -23,6 +23,13 @@ _IMAGES = frozenset(
 )
 """Endings by which a file beside folders is taken for an image."""
 
+_IMAGE_FOLDERS = frozenset({"images", "image", "imgs", "img", "jpegimages", "photos", "train_images"})
+_TRUTH_FOLDERS = frozenset(
+    {"annotations", "annotation", "annotation_masks", "labels", "labelmaps", "ground_truth", "gt"}
+    | {"masks", "mask", "train_masks", "segmentationclass", "segmentationobject", "boxes", "bboxes"}
+)
+"""Names of folders, in small letters, that hold the images of a dataset and what is true of them."""
+
 
 @dataclass
 class _Found:
@@ -83,10 +90,18 @@ def list_rows(params: ImageFolder, project: Path) -> Listing:
                 rows.append(Row(f"{place}/{name}", f"{NAME}/{place}/{name}", labels=(label,), split=split))
     classes = sorted({label for row in rows for label in row.labels})
     if len(classes) == 1:
-        raise ValueError(
-            f"{root} holds one class only, {classes[0]!r}; add a folder with images of another class"
-        )
+        raise ValueError(f"{root} holds one class only, {classes[0]!r}; {_explain_one_class(params, root)}")
     return Listing(rows, [row.id for row in rows], root.joinpath, found.remarks())
+
+
+def _explain_one_class(params: ImageFolder, root: Path) -> str:
+    """Return the way out if a folder has one class: perhaps the classes are one folder deeper."""
+    deeper = [each for each in _folders(root) if len(_folders(each)) > 1 and not _has_images(each)]
+    if len(deeper) == 1 and split_of(deeper[0].name) is None:
+        inner = ", ".join(each.name for each in _folders(deeper[0])[:4])
+        folder = (Path(params.folder) / deeper[0].name).as_posix()
+        return f"if the folders in it ({inner}) are the classes, name it: ingest.folder: {folder}"
+    return "add a folder with images of another class"
 
 
 def _splits(found: _Found, guess: bool) -> list[tuple[str | None, Path]]:
@@ -100,6 +115,7 @@ def _splits(found: _Found, guess: bool) -> list[tuple[str | None, Path]]:
         )
     if not split:
         if guess:
+            _refuse_images_and_truth(root, children)
             _refuse_equal_folders(root, children)
         return [(None, root)]
     for child in children:
@@ -125,6 +141,22 @@ def _splits(found: _Found, guess: bool) -> list[tuple[str | None, Path]]:
     found.strays += [found.name(path) for path in _files(root)]
     _note_what_is_left_out(found, root)
     return list(zip(named, split, strict=True))
+
+
+def _refuse_images_and_truth(root: Path, children: list[Path]) -> None:
+    """Refuse a folder of images beside a folder of masks, boxes or other labels of these images.
+
+    Raises:
+        ValueError: Names both, and the way out.
+    """
+    names = {child.name.lower(): child.name for child in children}
+    images, truth = sorted(names.keys() & _IMAGE_FOLDERS), sorted(names.keys() & _TRUTH_FOLDERS)
+    if images and truth:
+        raise ValueError(
+            f"the folders {names[images[0]]}/ and {names[truth[0]]}/ of {root} look like images and their "
+            "truth, not like classes; for masks, write a table with the columns path and mask and set "
+            "ingest.source: table. If they are classes, set ingest.splits: none"
+        )
 
 
 def _refuse_equal_folders(root: Path, children: list[Path]) -> None:
@@ -158,6 +190,7 @@ def _classes(found: _Found, folder: Path) -> list[tuple[Path, list[str]]]:
     found.strays += [found.name(path) for path in strays]
     classes, empty = [], []
     _note_what_is_left_out(found, folder)
+    _refuse_one_folder_twice(kinds)
     for kind in kinds:
         walk = list_files(str(kind))
         found.walk.add(walk, found.name(kind))
@@ -174,6 +207,17 @@ def _classes(found: _Found, folder: Path) -> list[tuple[Path, list[str]]]:
         names = "" if len(empty) == 1 else f" ({', '.join(str(path) for path in empty[:30])})"
         raise ValueError(f"{which} empty{names}; put images into it or remove it")
     return classes
+
+
+def _refuse_one_folder_twice(kinds: list[Path]) -> None:
+    """Refuse two class folders that are the same folder, through a link."""
+    seen: dict[Path, Path] = {}
+    for kind in kinds:
+        other = seen.setdefault(kind.resolve(), kind)
+        if other != kind:
+            raise ValueError(
+                f"the class folders {other} and {kind} are the same folder, through a link; remove the link"
+            )
 
 
 def _note_what_is_left_out(found: _Found, folder: Path) -> None:

@@ -4,6 +4,7 @@ Sources leave them out and count them.
 """
 
 import re
+from pathlib import PurePath
 
 _FOLDERS = frozenset(
     {
@@ -20,6 +21,11 @@ _FOLDERS = frozenset(
 )
 _FILES = frozenset({"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "picasa.ini", "icon\r"})
 _UNFINISHED = re.compile(r"\.(part|partial|crdownload|download|tmp|temp|opdownload|!ut|filepart)$", re.I)
+_COMPANIONS = frozenset(
+    {".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".ini", ".log"}
+    | {".xmp", ".aae", ".thm", ".pp3", ".dop"}  # settings of cameras and editors, beside each photograph
+    | {".bak", ".py", ".ipynb", ".mat", ".npz", ".parquet", ".names", ".data", ".cfg"}
+)
 _POINTERS = re.compile(r"\.(lnk|url|webloc|desktop)$", re.I)
 
 
@@ -40,3 +46,13 @@ def is_litter(name: str, *, folder: bool = False) -> bool:
         return name.lower() in _FOLDERS
     unfinished = _UNFINISHED.search(name) or _POINTERS.search(name) or name.startswith("~$")
     return name.lower() in _FILES or bool(unfinished)
+
+
+def is_companion(name: str) -> bool:
+    """Return whether a file's ending says that it holds notes, settings or labels, and no image.
+
+    Example:
+        >>> is_companion("IMG_1.xmp"), is_companion("cat.JSON"), is_companion("cat.json.png")
+        (True, True, False)
+    """
+    return PurePath(name).suffix.lower() in _COMPANIONS

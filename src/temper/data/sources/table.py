@@ -7,8 +7,7 @@ stored byte for byte in one archive.
 import difflib
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from temper.data.images.zip_archive import NAME
@@ -16,6 +15,7 @@ from temper.data.params import Table
 from temper.data.remark import Remark, remark_on
 from temper.data.sources.joined_labels import NOT_GIVEN, USUAL, as_list, find_joint
 from temper.data.sources.listing import Listing
+from temper.data.sources.named_files import NamedFiles
 from temper.data.sources.split_names import SPELLINGS, split_of
 from temper.data.sources.table_file import read_columns
 from temper.problem import Row
@@ -46,6 +46,8 @@ def list_rows(params: Table, project: Path) -> Listing:
         )
     if names["labels"] is None and names["mask"] is None and not params.one_hot:
         raise ValueError("ingest.labels and ingest.mask are both null; set one to the column with the truth")
+    if names["path"] not in table.cells:
+        _require_header(file, table.cells)
     for key, name in names.items():
         _require_column(params.file, key, name, table.cells)
     for name in params.one_hot:
@@ -63,73 +65,11 @@ def list_rows(params: Table, project: Path) -> Listing:
     )
 
 
-@dataclass
-class _Files:
-    """The files that a table names, under names of their own in the archive."""
-
-    root: Path
-    found: dict[str, Path] = field(default_factory=dict)
-    """Name in the archive -> path of the file."""
-    converted: list[str] = field(default_factory=list)
-    """Paths that were written otherwise than the files are called."""
-    missing: list[Path] = field(default_factory=list)
-    _members: dict[str, str] = field(default_factory=dict)
-    _listed: dict[Path, dict[str, str]] = field(default_factory=dict)
-
-    def add(self, path: str) -> str:
-        """Add the file of a path; return its name in the archive. Equal files have equal names."""
-        file = self._locate(path)
-        key = str(file.resolve()) if ".." in file.parts else str(file)
-        if key not in self._members:
-            member = _member(path)
-            while member in self.found:
-                member = f"_{member}"
-            self._members[key], self.found[member] = member, file
-        return self._members[key]
-
-    def _locate(self, path: str) -> Path:
-        """Find a file, also if Windows or another form of Unicode wrote its path."""
-        file = self.root / path
-        if file.is_file():
-            return file
-        for other in dict.fromkeys((path.replace("\\", "/"), path)):
-            place = self.root / other
-            if place.is_file():
-                self.converted.append(path)
-                return place
-            if name := self._names(place.parent).get(unicodedata.normalize("NFC", place.name)):
-                self.converted.append(path)
-                return place.with_name(name)
-        self.missing.append(file)
-        return file
-
-    def _names(self, folder: Path) -> dict[str, str]:
-        """Return the names in a folder by their composed form (NFC)."""
-        if folder not in self._listed:
-            names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-            self._listed[folder] = {unicodedata.normalize("NFC", name): name for name in names}
-        return self._listed[folder]
-
-    def check(self, table: str) -> None:
-        """Check that all files exist.
-
-        Raises:
-            ValueError: Names the first missing ones.
-        """
-        if self.missing:
-            listed = ", ".join(str(file) for file in self.missing[:5])
-            more = ", ..." if len(self.missing) > 5 else ""
-            raise ValueError(
-                f"{table}: these files do not exist ({len(self.missing)} in all): {listed}{more}; "
-                "paths are relative to the table's folder"
-            )
-
-
 class _Reader:
     """Makes rows of a table's cells."""
 
     def __init__(self, params: Table, file: Path, cells: dict[str, list[Any]]) -> None:
-        self.files, self.one_hot = _Files(file.parent), dict[str, list[Any]]()
+        self.files, self.one_hot = NamedFiles(file.parent), dict[str, list[Any]]()
         self._table, self._cells, self._seen = params.file, cells, set[str]()
         self._joint = params.joined_by
         self._guessed = ""
@@ -194,13 +134,22 @@ class _Reader:
             found.append(
                 Remark("guessed", f"{shown} joins several labels; ingest.joined_by decides otherwise")
             )
-        text = "paths written for Windows or in another form of Unicode"
         return [
             *found,
-            *remark_on("converted", text, dict.fromkeys(self.files.converted)),
+            *self.files.remarks(),
             *remark_on("converted", "cells that are written as a list are several labels", self._lists),
             *remark_on("converted", "cells of NaN mean that there is no label", self._not_given),
         ]
+
+
+def _require_header(file: Path, cells: dict[str, list[Any]]) -> None:
+    """Refuse a table whose first line names a file, so that it is no header."""
+    for name in cells:
+        if name and (file.parent / name).is_file():
+            raise ValueError(
+                f"{file} has no header: its first line names the file {name!r}; write a first line that "
+                "names the columns, for example path,labels"
+            )
 
 
 def _require_column(file: str, key: str, name: str | None, cells: dict[str, list[Any]]) -> None:
@@ -237,9 +186,3 @@ def _is_set(cell: Any, where: str, name: str) -> bool:
 
 def _text(cell: Any) -> str:
     return "" if cell is None else str(cell).strip()
-
-
-def _member(path: str) -> str:
-    """Return the name inside the archive for a path; it never points outside the archive."""
-    parts = PurePosixPath(path.replace("\\", "/")).parts
-    return "/".join("_up" if part == ".." else part for part in parts if part != "/")

@@ -81,6 +81,9 @@ def _read_text(file: Path, separator: str | None) -> Columns:
         ) from error
     if "\0" in text:
         raise ValueError(f"{file} contains bytes that are no text; a table must be a text or Parquet file")
+    text, comments = _without_comments(text)
+    if comments:
+        remarks.append(Remark("left out", f"{comments} lines at the beginning of {file.name} begin with #"))
     first, _, rest = text.partition("\n")
     if separator is None and first.strip().strip('"').lower().startswith("sep=") and len(first.strip()) < 8:
         separator, text = first.strip().strip('"')[4:5] or None, rest  # as Excel writes it
@@ -100,6 +103,18 @@ def _read_text(file: Path, separator: str | None) -> Columns:
             )
     _check_names(file, header)
     return Columns({name: [line[i] for line in parsed[1:]] for i, name in enumerate(header)}, tuple(remarks))
+
+
+def _without_comments(text: str) -> tuple[str, int]:
+    """Return a text without its first lines that begin with #, and their number. A header may do so, too."""
+    number = 0
+    while text.startswith("#"):
+        first, _, rest = text.partition("\n")
+        counts = [first.count(each) for each in _SEPARATORS]
+        if any(counts) and counts == [rest.partition("\n")[0].count(each) for each in _SEPARATORS]:
+            return text[1:].lstrip(" "), number
+        text, number = rest, number + 1
+    return text, number
 
 
 def _parse(file: Path, text: str, separator: str) -> list[list[str]]:

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass, field
 
 from temper.data.remark import Remark, remark_on
-from temper.data.sources.litter import is_litter
+from temper.data.sources.litter import is_companion, is_litter
 
 
 @dataclass
@@ -14,6 +14,8 @@ class Walk:
     files: list[str] = field(default_factory=list)
     litter: list[str] = field(default_factory=list)
     """Files and folders that are never images."""
+    companions: list[str] = field(default_factory=list)
+    """Notes, settings and labels beside images, by their endings."""
     broken: list[str] = field(default_factory=list)
     """Links whose target does not exist."""
     loops: list[str] = field(default_factory=list)
@@ -23,13 +25,14 @@ class Walk:
 
     def add(self, other: "Walk", prefix: str) -> None:
         """Add what was found in a folder whose name is `prefix`."""
-        for name in ("files", "litter", "broken", "loops", "special"):
+        for name in ("files", "litter", "companions", "broken", "loops", "special"):
             getattr(self, name).extend(f"{prefix}/{each}" for each in getattr(other, name))
 
     def remarks(self) -> list[Remark]:
         """Return what was left out."""
         return [
             *remark_on("left out", "files and folders of the system, hidden or unfinished", self.litter),
+            *remark_on("left out", "files whose endings say that they are no images", self.companions),
             *remark_on("left out", "links whose target does not exist", self.broken),
             *remark_on("left out", "links to a folder in which they lie", self.loops),
             *remark_on("left out", "sockets, pipes or devices", self.special),
@@ -55,6 +58,8 @@ def list_files(folder: str, above: tuple[str, ...] = ()) -> Walk:
                 found.loops.append(entry.name)
             else:
                 found.add(list_files(entry.path, stack), entry.name)
+        elif entry.is_file() and is_companion(entry.name):
+            found.companions.append(entry.name)
         elif entry.is_file():
             found.files.append(entry.name)
         else:

@@ -109,7 +109,7 @@ def import_new(project: Project, params: Params) -> Taken:
     found = incoming.list_files(str(labelled)) if labelled.is_dir() else None
     if found is None:
         return taken
-    taken.litter = [*found.litter, *found.broken, *found.loops, *found.special]
+    taken.litter = [*found.litter, *found.companions, *found.broken, *found.loops, *found.special]
     taken.unsorted = [name for name in found.files if "/" not in name]
     names = [name for name in found.files if "/" in name]
     if not names:

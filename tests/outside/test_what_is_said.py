@@ -1,0 +1,113 @@
+"""What prepare converts or finds odd in images, masks and class names is said, with the right numbers."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.outside.files import image, set_lines
+from tests.project import make_project, run_until
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """Sixty images of two classes in folders."""
+    project = make_project(tmp_path / "project", "multiclass")
+    set_lines(project, ingest="{source: imagefolder, folder: images}")
+    for number in range(60):
+        image(place(project, number), number, side=16)
+    return project
+
+
+def place(project: Path, number: int) -> Path:
+    return project / "images" / ("cat", "dog")[number % 2] / f"{number:02}.png"
+
+
+def said_by_prepare(project: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    run_until(project, "prepare")
+    said = capsys.readouterr().err
+    report = (project / "artifacts" / "prepare" / "report.html").read_text()
+    assert all(
+        line.split(": ")[2][:30].lstrip("0123456789 ") in report
+        for line in said.splitlines()
+        if "prepare: " in line
+    )
+    return said
+
+
+def test_turned_transparent_and_cmyk_images_are_counted(project: Path, capsys: pytest.CaptureFixture[str]):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for number in range(8):
+        picture = Image.open(place(project, number))
+        picture.load()
+        if number < 3:
+            picture.save(place(project, number), exif=exif)
+        elif number < 5:
+            picture.putalpha(100)
+            picture.save(place(project, number))
+        elif number < 6:
+            picture.putalpha(255)
+            picture.save(place(project, number))
+        else:
+            picture.convert("CMYK").save(place(project, number), "TIFF")
+    said = said_by_prepare(project, capsys)
+    assert (
+        "prepare: converted: 3 images are turned upright, as their EXIF says: cat/00.png, cat/02.png, dog"
+        in said
+    )
+    assert "prepare: converted: 2 images show white where they are transparent (prepare.background)" in said
+    assert "prepare: converted: 2 images in CMYK become RGB: cat/06.png, dog/07.png" in said
+
+
+def test_images_that_show_nearly_nothing_are_named(project: Path, capsys: pytest.CaptureFixture[str]):
+    for number in range(4):
+        pixels = np.random.default_rng(number).integers(100, 106, (16, 16, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(place(project, number))
+    assert "prepare: noticed: 4 images are nearly blank: their levels" in said_by_prepare(project, capsys)
+
+
+def test_classes_that_may_be_misspelt_are_named(project: Path, capsys: pytest.CaptureFixture[str]):
+    (project / "images" / "cat").rename(project / "images" / "bicycle")
+    for number in range(8):
+        image(project / "images" / "traffic light" / f"{number}.png", 200 + number)
+        image(project / "images" / "traffic_light" / f"{number}.png", 300 + number)
+    for number in range(3):
+        image(project / "images" / "bicyle" / f"{number}.png", 400 + number)
+    said = said_by_prepare(project, capsys)
+    assert (
+        "prepare: noticed: 2 pairs of classes have similar names; rename their folders or labels if they "
+        "mean the same: bicyle (3) and bicycle (30), traffic light (8) and traffic_light (8)"
+    ) in said
+
+
+def test_the_list_of_dropped_images_names_the_other_one(project: Path):
+    place(project, 8).write_bytes(place(project, 0).read_bytes())
+    place(project, 9).write_bytes(place(project, 2).read_bytes())
+    run_until(project, "prepare")
+    with (project / "artifacts" / "prepare" / "dropped.csv").open() as stream:
+        others = {line["id"]: line["other"] for line in csv.DictReader(stream)}
+    assert others == {"cat/08.png": "cat/00.png", "dog/09.png": "cat/02.png", "cat/02.png": "dog/09.png"}
+    assert "<td>dog/09.png</td>" in (project / "artifacts" / "prepare" / "report.html").read_text()
+
+
+def test_odd_masks_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    project = make_project(tmp_path / "project", "segmentation")
+    source = "{source: table, file: t.csv, labels: null, mask: mask}"
+    set_lines(project, ingest=source, problem="{kind: segmentation, classes: [background, cell]}")
+    mask = np.zeros((16, 16), np.uint8)
+    mask[:5, :6] = 200
+    for number in range(40):
+        image(project / f"{number}.png", number, side=16)
+        Image.fromarray(mask if number < 30 else np.roll(mask, number - 30, 0)).save(
+            project / f"mask-{number}.png"
+        )
+    lines = "".join(f"{number}.png,mask-{number}.png\n" for number in range(40))
+    (project / "t.csv").write_text(f"path,mask\n{lines}")
+    path = project / "params.yaml"
+    path.write_text(path.read_text().replace("prepare: {", "prepare: {mask_values: {200: 1, 255: 1}, "))
+    said = said_by_prepare(project, capsys)
+    assert "prepare: noticed: 31 images have the same mask: is it the right one?: 0.png, 1.png" in said
+    assert "prepare: noticed: 1 numbers of prepare.mask_values are in no mask: 255" in said
