@@ -149,7 +149,7 @@ def main() -> None:
                 writer.add(content, (height, width))
         images = Encoded(Path(scratch) / "encoded", height_px=SIDE, width_px=SIDE, channels=3)
         views = ViewParams(flip=True, crop_scale=(0.25, 1.0))
-        stream = Stream(images, {}, views, seed=0, workers=asked.workers)
+        stream = Stream(images, {}, {}, views, seed=0, workers=asked.workers)
         races = {
             "small": {
                 "temper": ours(

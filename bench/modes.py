@@ -43,7 +43,7 @@ columns, repeats, weights = open_training(prepare, augment)
 for stage in (params.train, params.distill):
     loader = TrainLoader(
         to_tensors(columns, device),
-        Examples(repeats, weights, facts.mean, problem.spatial),
+        Examples(repeats, weights, facts.mean, problem.truth),
         batch_size=stage.fit.batch_size,
         device=device,
         views=stage.views,

@@ -143,7 +143,7 @@ def epoch(project: Path) -> None:
         device=torch.device("cpu"),
         views=views,
         seed=0,
-        stream=Stream(images, {}, views, seed=0, workers=workers),
+        stream=Stream(images, {}, {}, views, seed=0, workers=workers),
     )
     started = time.perf_counter()
     seen = sum(len(batch.weights) for batch in loader.batches(0))

@@ -142,12 +142,18 @@ class Params(BaseModel):
         """
         self.gate.check(
             headline=self.problem.headline.name,
+            unit=self.problem.headline.unit,
             scores=self.problem.scores,
             conditions=self.evaluate.conditions(channels=channels),
             strata=strata,
         )
         for name in ("train", "distill"):
             getattr(self, name).fit.check(self.problem.scores, f"{name}.fit")
+            if wrong := sorted(getattr(self, name).views.used - self.problem.keeps):
+                raise ValueError(
+                    f"{name}.views turns on {', '.join(wrong)}, after which the truth of a "
+                    f"{self.problem.kind} problem would be wrong; leave it out"
+                )
 
 
 def load(project: Path) -> Params:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkabl
 
 import numpy as np
 
+from temper.fields import Field, View
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -29,6 +31,10 @@ Objective: TypeAlias = "Callable[[nn.Module, Batch], Mapping[str, Tensor]]"
 """`(network, batch) -> {"loss": scalar, "<term>": scalar, ...}`, for supervised training and distillation."""
 
 
+SHARE = "share"
+"""Unit of scores from 0 to 1, which pages show in per cent."""
+
+
 @dataclass(frozen=True)
 class Headline:
     """The score by which stages compare networks of a problem."""
@@ -36,6 +42,8 @@ class Headline:
     name: str
     """Key of the score in the result of `Problem.score`, e.g. `accuracy`."""
     greater_is_better: bool = True
+    unit: str = SHARE
+    """What the score is measured in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +144,16 @@ class Problem(Protocol):
         """
 
     @property
-    def spatial(self) -> frozenset[str]:
-        """Keys of targets with the image's layout, [batch, height, width].
+    def truth(self) -> Mapping[str, Field]:
+        """Columns of the targets. What lies in the image moves with it: in flips, crops, policies."""
 
-        Flips, crops and CutMix move them together with the image.
-        """
+    @property
+    def keeps(self) -> frozenset[View]:
+        """Views after which the truth is still true; params.yaml may turn on no other."""
+
+    @property
+    def answer(self) -> Mapping[str, Field]:
+        """Entries of the answer, in the order of `read`: the server and drift know what they contain."""
 
     def bind(self, rows: Sequence[Row]) -> "Problem":
         """Return the same problem, completed with the class names from the data.
@@ -239,8 +252,14 @@ class Problem(Protocol):
         The sheet of the worst mistakes is sorted by it.
         """
 
-    def decide(self, answer: Answer) -> "Tensor":
-        """Return the decisions as integers, shape [batch, ...]; equal where two networks decide equally."""
+    def gap(self, ours: Answer, theirs: Answer) -> "Tensor":
+        """Return by how much two answers differ, shape [batch], 0 to 1: also where no decision changes.
+
+        Parity of the exported file and the drift of int8 networks are measured by it.
+        """
+
+    def changed(self, ours: Answer, theirs: Answer) -> "Tensor":
+        """Return the share of the decisions about each image in which two answers differ, shape [batch]."""
 
     def caption(self, answer: Answer, targets: Targets) -> str:
         """Return a caption for a batch of one example, e.g. `shirt, predicted coat 0.93`."""

@@ -43,7 +43,7 @@ every_condition = pytest.mark.parametrize(("condition", "pool"), CASES)
 
 
 def under(condition: Condition, pool: ImagePool, severity: int, keys: Tensor = KEYS, seed: int = 0) -> Tensor:
-    return stress(condition, pool.take(keys), keys=keys, severity=severity, seed=seed, pool=pool)
+    return stress(condition, pool.take(keys), keys=keys, severity=severity, seed=seed, pool=pool).images
 
 
 @every_condition
@@ -75,7 +75,7 @@ def test_damage_grows_with_severity(condition: Condition, pool: ImagePool):
 @every_condition
 def test_range_type_and_shape_stay_and_the_input_is_left_alone(condition: Condition, pool: ImagePool):
     clean = pool.take(KEYS)
-    found = stress(condition, clean, keys=KEYS, severity=5, seed=0, pool=pool)
+    found = stress(condition, clean, keys=KEYS, severity=5, seed=0, pool=pool).images
     assert found.dtype == torch.uint8 and found.shape == clean.shape
     assert torch.equal(clean, pool.take(KEYS))
 
@@ -90,8 +90,17 @@ def test_another_seed_gives_other_images_where_chance_plays_a_part(condition: Co
 def test_records_are_complete(condition: Condition):
     assert all(less < more for less, more in pairwise(condition.strengths))
     assert condition.unit and inspect.getdoc(condition.apply)
-    targets = {"label": torch.tensor([1])}
-    assert condition.retarget(targets) is targets
+
+
+@every_condition
+def test_a_condition_says_which_pixels_it_hides(condition: Condition, pool: ImagePool):
+    """Occlusion leaves all pixels as they are that it does not hide; other families hide none."""
+    clean = pool.take(KEYS)
+    found = stress(condition, clean, keys=KEYS, severity=3, seed=0, pool=pool)
+    assert (found.hidden is not None) == (condition.family == "occlusion")
+    if found.hidden is not None:
+        seen = ~found.hidden[:, None].expand_as(clean)
+        assert torch.equal(found.images[seen], clean[seen]) and found.hidden.any()
 
 
 def test_names_are_unique_and_families_are_those_of_the_parameters():

@@ -11,6 +11,7 @@ import torch
 from temper.compress.cost import measure_cost
 from temper.compress.export import Deployable, export
 from temper.compress.quantizer import Quantizer, Setting
+from temper.fields import by_layout
 from temper.networks.heads import count_parameters
 from temper.networks.onnx_model import Deployed
 from temper.problem import Emphasis
@@ -116,7 +117,7 @@ def test_padding_of_spatial_truth_changes_nothing(toy: Toy):
     _, targets = toy.batch()
     outputs = toy.say(targets)
     padded_outputs, padded_targets = dict(outputs), dict(targets)
-    for key in toy.problem.spatial:
+    for key in by_layout(toy.problem.truth, "map"):
         padded_targets[key] = torch.nn.functional.pad(targets[key], (0, 4, 0, 4), value=255)
         padded_outputs = {
             name: torch.nn.functional.pad(value, (0, 4, 0, 4), value=3.0) for name, value in outputs.items()
@@ -188,7 +189,7 @@ def test_binding_without_truth_is_an_error_with_a_way_out(toy: Toy):
     generator = np.random.default_rng(0)
     rows = [toy.truth(generator)[0] for _ in range(8)]
     bare = [replace(row, labels=(), mask=None) for row in rows]
-    fresh = replace(toy.problem, classes=()) if not toy.problem.spatial else toy.problem
+    fresh = replace(toy.problem, classes=()) if not by_layout(toy.problem.truth, "map") else toy.problem
     with pytest.raises(ValueError, match=r"needs|at least"):
         fresh.bind(bare)
 

@@ -16,6 +16,7 @@ from temper.config import load
 from temper.gate.comparison import Comparison, Row, compare
 from temper.gate.rating import read_rating
 from temper.networks.onnx_model import PART, Deployed
+from temper.problem import SHARE
 from temper.progress import Bar
 from temper.stages.holdout import HeldOut, open_test
 
@@ -62,21 +63,20 @@ def compare_models(
     }
     out.mkdir(parents=True, exist_ok=True)
     artifacts.write_atomically(out / NUMBERS, json.dumps(numbers, indent=2) + "\n")
-    save(draw_comparison(found, names=names), out / PLOT)
+    save(draw_comparison(found, names=names, unit=params.problem.headline.unit), out / PLOT)
 
 
 def changed(test: HeldOut, models: tuple[Deployed, Deployed]) -> float:
     """Return the share of decisions on clean test images in which the second model differs from the first."""
-    different, total = 0, 0
+    found = 0.0
     batches = torch.arange(len(test.images)).split(_BATCH)
     with Bar("compare", len(batches)) as bar:
         for keys in batches:
             shown = test.images.serve(keys)
-            ours, theirs = (test.problem.decide(model(shown)) for model in models)
-            different += int((ours != theirs).sum())
-            total += ours.numel()
+            ours, theirs = (model(shown) for model in models)
+            found += float(test.problem.changed(ours, theirs).sum())
             bar.advance()
-    return different / total
+    return found / len(test.images)
 
 
 def _as_json(found: Comparison) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def _as_json(found: Comparison) -> dict[str, Any]:
     return value
 
 
-def draw_comparison(found: Comparison, *, names: tuple[str, str]) -> "Figure":
+def draw_comparison(found: Comparison, *, names: tuple[str, str], unit: str) -> "Figure":
     """Draw the differences with their intervals: scores, strata, and every condition at every severity."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -105,7 +105,7 @@ def draw_comparison(found: Comparison, *, names: tuple[str, str]) -> "Figure":
         _draw_forest(axes[0], rows)
         axes[0].set_title(f"{names[1]} compared with {names[0]}: right of 0 is better")
         if conditions:
-            _draw_cells(axes[1], found.cells, conditions)
+            _draw_cells(axes[1], found.cells, conditions, unit)
             axes[1].set_title(f"{found.headline} under stress")
     return figure
 
@@ -122,20 +122,19 @@ def _draw_forest(axis: "Axes", rows: list[Row]) -> None:
     axis.set_xlabel("difference, with its interval")
 
 
-def _draw_cells(axis: "Axes", cells: tuple[Row, ...], conditions: list[str]) -> None:
+def _draw_cells(axis: "Axes", cells: tuple[Row, ...], conditions: list[str], unit: str) -> None:
     severities = sorted({int(row.where.rpartition(" ")[2]) for row in cells})
     values = np.full((len(conditions), len(severities)), np.nan)
     for row in cells:
         condition, _, severity = row.where.rpartition(" ")
         place = conditions.index(condition), severities.index(int(severity))
-        values[place] = 100 * row.difference
+        values[place] = row.difference * (100 if unit == SHARE else 1)
         shown = "" if row.word == "no difference shown" else "*"
-        axis.text(
-            place[1], place[0], f"{100 * row.difference:+.1f}{shown}", ha="center", va="center", fontsize=7.5
-        )
-    most = max(1.0, float(np.nanmax(np.abs(values))))
+        axis.text(place[1], place[0], f"{values[place]:+.3g}{shown}", ha="center", va="center", fontsize=7.5)
+    most = max(1.0 if unit == SHARE else 1e-9, float(np.nanmax(np.abs(values))))
     axis.imshow(values, cmap="RdYlGn", vmin=-most, vmax=most, aspect="auto", alpha=0.7)
     axis.grid(visible=False)
     axis.set_yticks(range(len(conditions)), conditions)
     axis.set_xticks(range(len(severities)), [str(each) for each in severities])
-    axis.set_xlabel("severity; differences in points, * if the interval excludes 0")
+    in_unit = "points" if unit == SHARE else unit
+    axis.set_xlabel(f"severity; differences in {in_unit}, * if the interval excludes 0")

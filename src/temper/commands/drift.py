@@ -20,10 +20,12 @@ from temper import artifacts
 from temper.config import LEAST_RECENT, load
 from temper.data.dataset.packed import open_split
 from temper.data.images.reading import Unreadable, fit_channels, unify
+from temper.fields import Field
 from temper.gate.significance import holm
 from temper.maths.two_samples import energy_test, ks_test
 from temper.networks.onnx_model import Deployed
 from temper.problem import Facts
+from temper.problems.deployed_answer import read_answer
 from temper.stages.load_trained import read_facts
 
 if TYPE_CHECKING:
@@ -147,16 +149,32 @@ def describe(images: np.ndarray, model: Deployed) -> dict[str, Tensor]:
         shown = images[start : start + _BATCH]
         answers.append(model(shown))
         features.append(model.look(shown))
-    for name in answers[0]:
+    fields = read_answer(model.metadata)
+    for name, field in fields.items():
         value = torch.cat([answer[name] for answer in answers])
-        if value.is_floating_point():
-            vectors = value.double().flatten(2).mean(dim=2) if value.dim() > 2 else value.double()
-            found["confidence"] = vectors.amax(dim=1)
-            found["answers"] = vectors
+        own = describe_answer(field, value)
+        found |= own if len(fields) == 1 else {f"{name}: {what}": each for what, each in own.items()}
     for name in features[0]:
         value = torch.cat([each[name] for each in features]).double()
         found[name] = value.flatten(2).mean(dim=2) if value.dim() > 2 else value
     return found
+
+
+def describe_answer(field: Field, value: Tensor) -> dict[str, Tensor]:
+    """Return the tested properties of one output of a model, [images, ...]: numbers and vectors.
+
+    They are the confidence and the probabilities, or the share of each class, or the values themselves. Of
+    boxes, points and sequences nothing is tested yet.
+    """
+    if field.layout not in ("value", "map"):
+        return {}
+    if field.names and not value.is_floating_point():
+        shares = [(value == number).flatten(1).double().mean(dim=1) for number in range(len(field.names))]
+        return {"answers": torch.stack(shares, dim=1)}
+    if field.layout == "map":
+        value = value.flatten(2).mean(dim=2)
+    vectors = value.double().flatten(1)
+    return {"confidence": vectors.amax(dim=1), "answers": vectors} if field.names else {"answers": vectors}
 
 
 def run_tests(reference: Mapping[str, Tensor], recent: Mapping[str, Tensor]) -> list[Finding]:

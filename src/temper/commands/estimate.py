@@ -121,7 +121,7 @@ def use_sample(sample: Sample, *, seed: int) -> Material:
         count = len(images)
         repeats = np.full(count, 1 + _LEAST_BATCHES * section.fit.batch_size // count)
         weights = np.ones(count, np.float32)
-        examples = Examples(repeats, weights, sample.facts.mean, sample.problem.spatial)
+        examples = Examples(repeats, weights, sample.facts.mean, sample.problem.truth)
         # A sample need not have all classes, and how examples are chosen does not change the time of a step.
         shuffled = replace(section, sampling=SamplingParams())
         return make_loader(sample.columns, encoded, examples, shuffled, ranks, seed=seed)
@@ -238,7 +238,7 @@ def time_evaluation(params: Params, size: Size, material: Material) -> Estimate:
 
     def disturb() -> None:
         for condition in conditions:
-            as_served(stress(condition, pool.take(keys), keys=keys, severity=3, seed=0, pool=pool))
+            as_served(stress(condition, pool.take(keys), keys=keys, severity=3, seed=0, pool=pool).images)
 
     stress_s = time_calls(disturb, cpu) / count / max(1, len(conditions))
     images = size.test + stressed

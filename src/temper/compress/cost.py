@@ -36,7 +36,7 @@ def measure_cost(path: Path, facts: Facts) -> Cost:
     for output in model.graph.output:
         output.type.tensor_type.ClearField("shape")
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    shapes = {
+    shapes: dict[str, tuple[int, ...]] = {
         value.name: _shape(value) for value in (*inferred.value_info, *inferred.output, *inferred.input)
     }
     weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
@@ -45,9 +45,11 @@ def measure_cost(path: Path, facts: Facts) -> Cost:
     for node in model.graph.node:
         if node.op_type not in _PRODUCTS:
             continue
-        behind = [origin[name] for name in node.input[1:] if name in origin]
+        behind = [origin[name] for name in node.input if name in origin]
         params += sum(int(np.prod(weights[name])) for name in behind)
-        macs += _multiply_adds(node, shapes[node.output[0]], weights[behind[0]])
+        # Attention multiplies two activations, without any weight.
+        inner = (shapes | weights)[node.input[0]][-1]
+        macs += _multiply_adds(node, shapes[node.output[0]], weights[behind[0]] if behind else (), inner)
     return Cost(bytes=path.stat().st_size, params=params, macs=macs, digest=digest_file(path))
 
 
@@ -63,7 +65,9 @@ def _weights_behind(model: onnx.ModelProto, weights: dict[str, tuple[int, ...]])
     return origin
 
 
-def _multiply_adds(node: onnx.NodeProto, output: tuple[int, ...], weight: tuple[int, ...]) -> int:
+def _multiply_adds(node: onnx.NodeProto, output: tuple[int, ...], weight: tuple[int, ...], inner: int) -> int:
+    if node.op_type == "MatMul":
+        return int(np.prod(output)) * inner
     if node.op_type == "Conv":
         return int(np.prod(output)) * int(np.prod(weight[1:]))
     if node.op_type == "ConvTranspose":

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from temper.fields import View
+
 Transforms = tuple[dict[str, Any], ...]
 
 
@@ -268,6 +270,19 @@ class ViewParams:
         for name, pair in (("crop_scale", self.crop_scale), ("crop_ratio", self.crop_ratio)):
             if pair is not None and pair[0] > pair[1]:
                 raise ValueError(f"{name} = {list(pair)}: write the smaller number first")
+
+    @property
+    def used(self) -> frozenset[View]:
+        """The views that are on, besides those of the policy."""
+        on: dict[View, object] = {
+            "flip": self.flip,
+            "shift": self.crop_px,
+            "crop": self.crop_scale,
+            "cutout": self.cutout_px,
+            "mixup": self.mixup,
+            "cutmix": self.cutmix,
+        }
+        return frozenset(name for name, value in on.items() if value)
 
     @property
     def per_image(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from temper.gate.slices import Slice
+from temper.problem import SHARE
 
 Reference = Literal["champion", "teacher", "student"]
 HEADLINE = "headline"
@@ -73,6 +74,7 @@ class Rule:
         self,
         *,
         headline: str,
+        unit: str,
         scores: Collection[str],
         conditions: Mapping[str, Collection[str]],
         strata: Collection[str] | None,
@@ -81,6 +83,7 @@ class Rule:
 
         Args:
             headline: The problem's score by which models are compared.
+            unit: Its unit.
             scores: All scores of the problem.
             conditions: Conditions that will be measured, by family.
             strata: Strata of the test images; None as long as they are unknown.
@@ -91,7 +94,7 @@ class Rule:
         costs, on = (*COSTS, *SPEEDS), self.on
         if self.metric not in (HEADLINE, *scores, *costs):
             raise _unknown("metric", self.metric, (*scores, HEADLINE, *costs))
-        if self.metric not in costs:
+        if self.metric not in costs and unit == SHARE:
             for name in _BOUNDS:
                 if (value := getattr(self, name)) is not None and value > 1:
                     raise ValueError(
@@ -152,6 +155,7 @@ class GateParams:
         self,
         *,
         headline: str,
+        unit: str,
         scores: Collection[str],
         conditions: Mapping[str, Collection[str]],
         strata: Collection[str] | None,
@@ -164,7 +168,7 @@ class GateParams:
         """
         for number, rule in enumerate(self.rules):
             try:
-                rule.check(headline=headline, scores=scores, conditions=conditions, strata=strata)
+                rule.check(headline=headline, unit=unit, scores=scores, conditions=conditions, strata=strata)
             except ValueError as error:
                 raise ValueError(f"gate.rules.{number}.{error}") from None
 

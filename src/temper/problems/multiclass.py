@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from temper.fields import VIEWS, Field, View
 from temper.problem import (
     PLAIN,
     PLAIN_HEAD,
@@ -21,6 +22,7 @@ from temper.problem import (
 )
 from temper.problems import choices
 from temper.problems.classes import bind_classes, without_labels
+from temper.problems.gaps import largest_gap
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -47,8 +49,16 @@ class Multiclass:
         return ("accuracy", "balanced_accuracy", "worst_class_accuracy")
 
     @property
-    def spatial(self) -> frozenset[str]:
-        return frozenset()
+    def truth(self) -> Mapping[str, Field]:
+        return {"label": Field(names=self.classes)}
+
+    @property
+    def keeps(self) -> frozenset[View]:
+        return VIEWS
+
+    @property
+    def answer(self) -> Mapping[str, Field]:
+        return {"probabilities": Field(names=self.classes)}
 
     def bind(self, rows: Sequence[Row]) -> "Multiclass":
         if missing := without_labels(rows):
@@ -125,8 +135,12 @@ class Multiclass:
         """Return 1 minus the probability of the true class."""
         return 1 - answer["probabilities"].gather(1, targets["label"][:, None]).squeeze(1)
 
-    def decide(self, answer: Answer) -> "Tensor":
-        return answer["probabilities"].argmax(dim=1)
+    def gap(self, ours: Answer, theirs: Answer) -> "Tensor":
+        return largest_gap(ours, theirs)
+
+    def changed(self, ours: Answer, theirs: Answer) -> "Tensor":
+        mine, others = (answer["probabilities"].argmax(dim=1) for answer in (ours, theirs))
+        return (mine != others).double()
 
     def caption(self, answer: Answer, targets: Targets) -> str:
         predicted = int(answer["probabilities"][0].argmax())

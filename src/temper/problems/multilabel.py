@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
-from pydantic import Field
+import pydantic
 
+from temper.fields import VIEWS, Field, View
 from temper.problem import (
     PLAIN,
     PLAIN_HEAD,
@@ -21,6 +22,7 @@ from temper.problem import (
     Targets,
 )
 from temper.problems.classes import bind_classes
+from temper.problems.gaps import largest_gap
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -40,7 +42,7 @@ class Multilabel:
     classes: tuple[str, ...] = ()
     """Names of the classes in the order of the outputs. If left out, they are read from the data and
     sorted."""
-    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    threshold: Annotated[float, pydantic.Field(gt=0, lt=1)] = 0.5
     """Smallest probability with which a class is predicted."""
 
     @property
@@ -52,8 +54,16 @@ class Multilabel:
         return ("macro_f1", "micro_f1", "exact_match")
 
     @property
-    def spatial(self) -> frozenset[str]:
-        return frozenset()
+    def truth(self) -> Mapping[str, Field]:
+        return {"labels": Field(names=self.classes, threshold=0.5)}
+
+    @property
+    def keeps(self) -> frozenset[View]:
+        return VIEWS
+
+    @property
+    def answer(self) -> Mapping[str, Field]:
+        return {"probabilities": Field(names=self.classes, threshold=self.threshold)}
 
     def bind(self, rows: Sequence[Row]) -> "Multilabel":
         classes = bind_classes(self.classes, rows, least=1)
@@ -150,8 +160,12 @@ class Multilabel:
         """Return the largest difference between a probability and its target."""
         return (answer["probabilities"] - targets["labels"]).abs().amax(dim=1)
 
-    def decide(self, answer: Answer) -> "Tensor":
-        return (answer["probabilities"] >= self.threshold).long()
+    def gap(self, ours: Answer, theirs: Answer) -> "Tensor":
+        return largest_gap(ours, theirs)
+
+    def changed(self, ours: Answer, theirs: Answer) -> "Tensor":
+        mine, others = (answer["probabilities"] >= self.threshold for answer in (ours, theirs))
+        return (mine != others).double().mean(dim=1)
 
     def caption(self, answer: Answer, targets: Targets) -> str:
         true = [name for name, yes in zip(self.classes, targets["labels"][0], strict=True) if yes > 0.5]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from temper.fields import VIEWS, Field, View
 from temper.problem import (
     PLAIN,
     PLAIN_HEAD,
@@ -20,6 +21,7 @@ from temper.problem import (
     Targets,
 )
 from temper.problems import choices
+from temper.problems.gaps import largest_gap
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -51,8 +53,16 @@ class Segmentation:
         return ("mean_iou", "mean_dice", "pixel_accuracy")
 
     @property
-    def spatial(self) -> frozenset[str]:
-        return frozenset({"mask"})
+    def truth(self) -> Mapping[str, Field]:
+        return {"mask": Field("map", names=self.classes)}
+
+    @property
+    def keeps(self) -> frozenset[View]:
+        return VIEWS
+
+    @property
+    def answer(self) -> Mapping[str, Field]:
+        return {"classes": Field("map", names=self.classes)}
 
     def bind(self, rows: Sequence[Row]) -> "Segmentation":
         if len(self.classes) < 2:
@@ -161,8 +171,11 @@ class Segmentation:
         wrong = ((answer["classes"] != targets["mask"]) & valid).sum((1, 2)).double()
         return wrong / valid.sum((1, 2)).clamp(min=1)
 
-    def decide(self, answer: Answer) -> "Tensor":
-        return answer["classes"].long()
+    def gap(self, ours: Answer, theirs: Answer) -> "Tensor":
+        return largest_gap(ours, theirs)
+
+    def changed(self, ours: Answer, theirs: Answer) -> "Tensor":
+        return largest_gap(ours, theirs)
 
     def caption(self, answer: Answer, targets: Targets) -> str:
         shown = self.strata({name: value[0].numpy() for name, value in targets.items()})

@@ -22,6 +22,7 @@ from temper.data.params import ImageFolder, PrepareParams, Table
 from temper.data.remark import Remark
 from temper.data.sources import LISTED
 from temper.data.sources.listing import Listing
+from temper.fields import by_layout
 from temper.problem import Problem, Row
 from temper.problems import dump
 from temper.problems.suggesting import suggest_mask_values, suggest_problem
@@ -121,7 +122,7 @@ def inspect_data(data: Path) -> Findings:
         source=source,
         problem=_without_labels(problem, counts),
         num_classes=len(problem.classes),
-        maps=bool(problem.spatial),
+        maps=bool(by_layout(problem.answer, "map")),
         num_examples=len(rows),
         counts=dict(sorted(counts.items())),
         official=dict(sorted(Counter(row.split or "train" for row in rows).items()))

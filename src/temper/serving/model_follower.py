@@ -17,6 +17,8 @@ import onnxruntime
 import orjson
 
 from temper.artifacts import digest_file
+from temper.fields import Field
+from temper.problems.deployed_answer import read_answer
 
 onnxruntime.disable_telemetry_events()
 
@@ -73,6 +75,11 @@ class Model:
     @cached_property
     def classes(self) -> list[str]:
         return list(json.loads(self.metadata["temper.classes"]))
+
+    @cached_property
+    def fields(self) -> dict[str, Field]:
+        """What the outputs contain."""
+        return read_answer(self.metadata)
 
     @cached_property
     def size_px(self) -> tuple[int, int]:
@@ -195,7 +202,7 @@ class Follower:
         try:
             model = Model.load(place)
             # The first run allocates buffers; no client should wait for that.
-            _ = model.seconds, model.name_json
+            _ = model.seconds, model.name_json, model.fields
         except (ValueError, KeyError) as error:
             self._refuse(f"version {place.version}: {error}")
             return

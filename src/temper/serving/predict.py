@@ -20,6 +20,7 @@ from starlette.requests import Request
 
 from temper.config import ServeParams
 from temper.serving import request_decoding
+from temper.serving.answers import as_json
 from temper.serving.batcher import Batcher, Full
 from temper.serving.metrics import Metrics
 from temper.serving.model_follower import Follower, Model, Unanswerable
@@ -106,7 +107,7 @@ class Predict:
         self.metrics.answered(model.place.version, len(images))
         if self.sample is not None and files:
             self.sample(files)
-        return b'{"model":%s,"answers":%s}' % (model.name_json, _as_json(answers, model.classes, len(images)))
+        return b'{"model":%s,"answers":%s}' % (model.name_json, as_json(answers, model.fields, len(images)))
 
     def _check_token(self, headers: dict[bytes, bytes]) -> None:
         if self.token is None:
@@ -211,22 +212,6 @@ async def _read_form(scope: Message, body: bytes, params: ServeParams) -> list[b
         return [await value.read() for value in files if not isinstance(value, str)]
     finally:
         await form.close()
-
-
-def _as_json(answers: dict[str, np.ndarray], classes: list[str], count: int) -> bytes:
-    """Format one answer per image; an output with one number per class also gives the best class."""
-    found: list[dict[str, Any]] = [{} for _ in range(count)]
-    for name, values in answers.items():
-        best = (
-            values.argmax(1).tolist()
-            if values.shape[1:] == (len(classes),) and values.dtype.kind == "f"
-            else None
-        )
-        for number, answer in enumerate(found):
-            answer[name] = values[number]
-            if best is not None:
-                answer["class"], answer["score"] = classes[best[number]], float(values[number, best[number]])
-    return orjson.dumps(found, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _as_reason(why: str) -> bytes:

@@ -14,6 +14,7 @@ from temper.data.augmentation.materialize import Draw, materialize, seed_of
 from temper.data.dataset.contact_sheet import tint, write_sheet
 from temper.data.dataset.packed import TABLE, open_encoded, open_split, read_rows_of, read_strata, write_table
 from temper.data.disk import require_space
+from temper.fields import by_layout
 from temper.problem import Problem
 from temper.problems import load
 
@@ -61,7 +62,7 @@ def run(
             prepare.path("train/image.npy").parent,
             out / "copies",
             policy=params.augment.policy,
-            spatial=problem.spatial,
+            truth=problem.truth,
             draws=[Draw(i, seed) for (i, _), seed in zip(plan, seeds, strict=True)],
             workers=params.augment.workers,
         )
@@ -125,7 +126,10 @@ def _write_sheet(
             {name: column[place] for name, column in copies.items()} for place in places[i][:_SHEET_COPIES]
         ]
         lines.append(
-            (" + ".join(sorted(strata[i])), [tint(each["image"], each, problem.spatial) for each in examples])
+            (
+                " + ".join(sorted(strata[i])),
+                [tint(each["image"], each, by_layout(problem.truth, "map")) for each in examples],
+            )
         )
     write_sheet(lines, out / "sheet.png")
 

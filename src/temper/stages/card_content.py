@@ -44,6 +44,7 @@ def fill_card(
         kind=problem.kind,
         headline=headline.name,
         greater_is_better=headline.greater_is_better,
+        unit=headline.unit,
         confidence=confidence,
         images=facts["images"],
         data={

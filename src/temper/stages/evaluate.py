@@ -82,6 +82,7 @@ def run(
     facts = {
         "headline": headline,
         "greater_is_better": problem.headline.greater_is_better,
+        "unit": problem.headline.unit,
         "candidates": {
             name: {**figures(scores, candidate=name, headline=headline), **_cost(found)}
             for name, found in costs.items()
@@ -120,7 +121,7 @@ def _draw(
         plots.save(figure, out / "plots" / f"{name}.png")
         written.append(Plot(f"plots/{name}.png", title, text))
 
-    headline, conditions = problem.headline.name, evaluation.conditions
+    headline, conditions = problem.headline, evaluation.conditions
     if conditions:
         families = list(dict.fromkeys(item.family for item in conditions))
         text = "The mean over each family's conditions. Bands: bootstrap intervals over test images."

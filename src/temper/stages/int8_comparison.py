@@ -124,13 +124,13 @@ class Comparison:
             stop = min(start + _BATCH, images, len(self))
             answer = _compact(deployed(self._images[start:stop]))
             parent = {name: value[: stop - start] for name, value in self._parent.answers[number].items()}
-            found.append(differences(answer, parent))
+            found.append(self._problem.gap(answer, parent))
         return float(torch.cat(found).mean())
 
     def gap(self, measured: Measured) -> float:
         """Return the mean over the images of the largest difference of an answer from the parent's."""
         pairs = zip(measured.answers, self._parent.answers, strict=True)
-        return float(torch.cat([differences(ours, theirs) for ours, theirs in pairs]).mean())
+        return float(torch.cat([self._problem.gap(ours, theirs) for ours, theirs in pairs]).mean())
 
     def _measure(self, file: Path) -> Measured:
         deployed = Deployed(file, part=PART)
@@ -153,21 +153,6 @@ class Comparison:
 
     def _error(self, errors: Tensor) -> tuple[float, np.ndarray]:
         return float(errors.mean()), (resample(self._draws, errors[:, None]).squeeze(1) / len(errors)).numpy()
-
-
-def differences(predicted: Answer, wanted: Answer) -> Tensor:
-    """Return the difference of two answers for each image.
-
-    This is the largest difference of a probability; for whole numbers (classes of pixels), the share that
-    differs.
-    """
-    found = []
-    for name, value in wanted.items():
-        if value.is_floating_point():
-            found.append((predicted[name] - value).abs().flatten(1).amax(dim=1))
-        else:
-            found.append((predicted[name] != value).flatten(1).float().mean(dim=1))
-    return torch.stack(found).amax(dim=0).double()
 
 
 def _compact(answer: Answer) -> dict[str, Tensor]:

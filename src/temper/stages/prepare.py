@@ -28,6 +28,7 @@ from temper.data.images.encoded import FOLDER
 from temper.data.images.reading import Store
 from temper.data.params import PrepareParams
 from temper.data.remark import Remark, remark_on
+from temper.fields import by_layout
 from temper.problem import Facts, Problem
 from temper.problems import dump
 from temper.problems.classes import find_misspelt, merged_labels
@@ -230,5 +231,7 @@ def _write_sheet(out: Path, facts: Facts, strata: Sequence[frozenset[str]], prob
         members = [i for i, each in enumerate(strata) if name in each]
         picked = members[:: max(1, len(members) // _SHEET_COLUMNS)][:_SHEET_COLUMNS]
         examples = [{key: value[i] for key, value in columns.items()} for i in picked]
-        lines.append((name, [tint(each["image"], each, problem.spatial) for each in examples]))
+        lines.append(
+            (name, [tint(each["image"], each, by_layout(problem.truth, "map")) for each in examples])
+        )
     write_sheet(lines, out / "sheet.png")

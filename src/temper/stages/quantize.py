@@ -22,7 +22,8 @@ from temper.networks.features import check_names
 from temper.networks.onnx_model import FEATURES, Deployed
 from temper.problem import Facts, Problem
 from temper.problems import load as load_problem
-from temper.stages.int8_comparison import Comparison, differences
+from temper.problems.deployed_answer import write_answer
+from temper.stages.int8_comparison import Comparison
 from temper.stages.int8_student import quantize_student
 from temper.stages.load_trained import read_facts, read_network
 
@@ -94,8 +95,7 @@ def _metadata(
     started = inputs[_PARENTS[name][-1]].facts.get("transfer", {})
     return {
         "temper.candidate": name,
-        "temper.kind": problem.kind,
-        "temper.classes": json.dumps(problem.classes),
+        **write_answer(problem),
         "temper.input": json.dumps(["N", "H", "W", facts.channels]),
         "temper.size_px": json.dumps([facts.height_px, facts.width_px]),
         "temper.mean": json.dumps(started.get("mean") or facts.mean),
@@ -115,7 +115,7 @@ def _gap(path: Path, deployable: Deployable, images: np.ndarray) -> float:
     with torch.inference_mode():
         # The deployable returns features after the answers. `outputs` names answers only, so zip drops them.
         wanted = dict(zip(deployed.outputs, deployable(torch.from_numpy(batch)), strict=False))
-    return float(differences(deployed(batch), wanted).max())
+    return float(deployable.problem.gap(deployed(batch), wanted).max())
 
 
 def _check(name: str, gap: float, most: float) -> None:

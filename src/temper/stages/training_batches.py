@@ -18,6 +18,8 @@ from temper.data.images.encoded import Encoded
 from temper.data.loading.loader import Examples, TrainLoader, to_tensors
 from temper.data.loading.prefetch import Stream, count_workers
 from temper.engine.distributed.ranks import Ranks
+from temper.fields import Field, by_layout
+from temper.maths.geometry import placed
 from temper.problem import Facts, Problem
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ def open_loader(
         repeats,
         weights,
         facts.mean,
-        problem.spatial,
+        problem.truth,
         ids=lambda: _ids(inputs["augment"]),
         strata=lambda: read_strata_drawn(inputs["augment"]),
     )
@@ -73,7 +75,8 @@ def make_loader(
     if encoded is not None or params.views.per_image:
         stream = Stream(
             columns.pop("image") if encoded is None else encoded,
-            {name: columns.pop(name) for name in sorted(examples.spatial)},
+            {name: columns.pop(name) for name in sorted(_moving(examples.truth) & columns.keys())},
+            examples.truth,
             params.views,
             seed=seed,
             workers=count_workers(params.views.workers, ranks.num),
@@ -92,6 +95,11 @@ def make_loader(
         sampling=params.sampling,
         stream=stream,
     )
+
+
+def _moving(truth: Mapping[str, Field]) -> frozenset[str]:
+    """Return the names of the columns that move with the images."""
+    return by_layout(truth, "map") | placed(truth)
 
 
 def _ids(augment: Artifact) -> list[str]:

@@ -12,10 +12,12 @@ import base64
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from temper.artifacts import write_atomically
+from temper.problem import SHARE
 from temper.stress.card_html import HTML
 from temper.stress.card_markdown import MARKDOWN
 
@@ -61,6 +63,8 @@ class Card:
     """Kind of the problem."""
     headline: str
     greater_is_better: bool
+    unit: str
+    """Unit of the headline."""
     confidence: float
     images: Mapping[str, int]
     """`clean` and `stress`: number of test images behind the clean scores and the scores under stress."""
@@ -122,6 +126,7 @@ def write_card(
     limits = [limit.format(strata=many) for limit in LIMITS]
     facts = {
         "card": card,
+        "unit": "%" if card.unit == SHARE else card.unit,
         "latency": latency,
         "title": name or f"A {card.kind} model",
         "limits": limits,
@@ -130,8 +135,8 @@ def write_card(
     for file, template, escape in (("card.html", HTML, True), ("card.md", MARKDOWN, False)):
         env = Environment(autoescape=escape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
         env.filters |= {
-            "percent": percent,
-            "spread": spread,
+            "score": partial(as_score, unit=card.unit),
+            "spread": partial(spread, unit=card.unit),
             "bytes": as_bytes,
             "count": as_count,
             "rows": as_rows,
@@ -141,14 +146,15 @@ def write_card(
         write_atomically(folder / file, env.from_string(template).render(facts).rstrip() + "\n")
 
 
-def percent(value: float) -> str:
-    """Format a share in per cent, e.g. `92.14`."""
-    return f"{100 * value:.2f}"
+def as_score(value: float, unit: str) -> str:
+    """Format a score, a share in per cent: `92.14` for 0.92138; `3.271` for another unit."""
+    return f"{100 * value:.2f}" if unit == SHARE else f"{value:.4g}"
 
 
-def spread(found: Mapping[str, float]) -> str:
-    """Format a share with its interval in per cent, e.g. `92.14 (91.60 to 92.68)`."""
-    return f"{percent(found['value'])} ({percent(found['low'])} to {percent(found['high'])})"
+def spread(found: Mapping[str, float], unit: str) -> str:
+    """Format a score with its interval, e.g. `92.14 (91.60 to 92.68)`."""
+    value, low, high = (as_score(found[name], unit) for name in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"
 
 
 def as_bytes(value: int) -> str:

@@ -58,9 +58,9 @@ Every number was measured on the ONNX file that can be deployed.</p>
 
 <h2>Candidates</h2>
 <div class="wide"><table>
-<thead><tr><th></th><th class="n">{{ card.headline }}, %</th>
+<thead><tr><th></th><th class="n">{{ card.headline }}, {{ unit }}</th>
 {% for family in card.candidates.values()|map(attribute="stress")|first %}
-<th class="n">under {{ family }}, %</th>
+<th class="n">under {{ family }}, {{ unit }}</th>
 {% endfor %}
 <th class="n">size</th><th class="n">parameters</th><th class="n">multiply-adds</th>
 {% if latency %}<th class="n">latency, batch 1</th><th class="n">images/s</th>{% endif %}
@@ -69,7 +69,7 @@ Every number was measured on the ONNX file that can be deployed.</p>
 {% for name, found in card.candidates.items() %}
 <tr><th>{{ name }}</th>
 {% for part in [found[card.headline]] + found.stress.values()|list %}
-<td class="n">{{ part.value|percent }}<small>{{ part.low|percent }}&ndash;{{ part.high|percent }}</small></td>
+<td class="n">{{ part.value|score }}<small>{{ part.low|score }}&ndash;{{ part.high|score }}</small></td>
 {% endfor %}
 <td class="n">{{ found.bytes|bytes }}</td><td class="n">{{ found.params|count }}</td>
 <td class="n">{{ found.macs|count }}</td>
@@ -103,7 +103,7 @@ ONNX Runtime {{ latency.machine.onnxruntime }}; images/s at batch 256.{% endif %
 {% endfor %}
 
 <h2>By {{ one }}</h2>
-<p class="soft">{{ card.headline }} in %, over the clean test images of each {{ one }}.\
+<p class="soft">{{ card.headline }} in {{ unit }}, over the clean test images of each {{ one }}.\
 {% if one != "class" %} Strata are the classes, and one stratum for images that show none of them.\
 {% endif %}</p>
 <div class="wide"><table>
@@ -113,8 +113,8 @@ ONNX Runtime {{ latency.machine.onnxruntime }}; images/s at batch 256.{% endif %
 {% for stratum, found in card.strata.items() %}
 <tr><th>{{ stratum }}</th>
 {% for name in card.candidates %}
-<td class="n">{{ found[name].value|percent }}<small>\
-{{ found[name].low|percent }}&ndash;{{ found[name].high|percent }}</small></td>
+<td class="n">{{ found[name].value|score }}<small>\
+{{ found[name].low|score }}&ndash;{{ found[name].high|score }}</small></td>
 {% endfor %}
 {% for split in card.data.splits %}\
 <td class="n">{{ "{:,}".format(card.data.strata[stratum][split]) }}</td>{% endfor %}</tr>

@@ -22,7 +22,8 @@ Every number was measured on the ONNX file that can be deployed.
 ## Candidates
 
 {% set families = card.candidates.values()|map(attribute="stress")|first|list %}
-| candidate | {{ card.headline }}, % |{% for family in families %} under {{ family }}, % |{% endfor %} \
+| candidate | {{ card.headline }}, {{ unit }} |\
+{% for family in families %} under {{ family }}, {{ unit }} |{% endfor %} \
 size | parameters | multiply-adds |
 {%- if latency %} latency, batch 1 | images/s |{% endif +%}
 |---|--:|{{ "--:|" * (families|length) }}--:|--:|--:|{{ "--:|--:|" if latency }}
@@ -59,7 +60,7 @@ Latency: median on {{ latency.machine.cpu }}, {{ latency.machine.cores }} cores,
 {% endfor %}
 ## By {{ one }}
 
-{{ card.headline }} in %, over the clean test images of each {{ one }}.\
+{{ card.headline }} in {{ unit }}, over the clean test images of each {{ one }}.\
 {% if one != "class" %} Strata are the classes, and one stratum for images that show none of them.{% endif +%}
 
 | {{ one }} |{% for name in card.candidates %} {{ name|cell }} |{% endfor %}\

@@ -5,16 +5,15 @@ write the function, add a record to `CONDITIONS` and add its name to `NAMES` in 
 tests/laws/test_conditions.py, the evaluation, the plots and the card then include it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from temper.problem import Targets
 from temper.stress import illumination, noise, occlusion
-from temper.stress.image_pool import ImagePool
+from temper.stress.image_pool import ImagePool, Stressed
 
 SEVERITIES = (1, 2, 3, 4, 5)
 """Severities of stress; severity 0 is the unchanged image."""
@@ -33,12 +32,7 @@ class Apply(Protocol):
         *,
         seed: int,
         pool: ImagePool,
-    ) -> UInt8[Tensor, "batch channels height width"]: ...
-
-
-def unchanged(targets: Targets) -> Targets:
-    """Return the targets unchanged: the truth stays the same, even if the subject can no longer be seen."""
-    return targets
+    ) -> Stressed: ...
 
 
 @dataclass(frozen=True)
@@ -54,8 +48,6 @@ class Condition:
     """Unit of the strengths, as printed in plots and tables."""
     channels: tuple[int, ...] = (1, 3)
     """Numbers of channels of the images that the condition can act on."""
-    retarget: Callable[[Targets], Targets] = unchanged
-    """Changes the targets along with the images; a visibility rule may be put here."""
 
 
 # Shares of the area: from a tenth to more than half.
@@ -107,7 +99,7 @@ def stress(
     severity: int,
     seed: int,
     pool: ImagePool,
-) -> UInt8[Tensor, "batch channels height width"]:
+) -> Stressed:
     """Apply a condition to images.
 
     Args:
@@ -122,7 +114,7 @@ def stress(
         ValueError: If the severity is not one of 0 to 5.
     """
     if severity == 0:
-        return images
+        return Stressed(images)
     if severity not in SEVERITIES:
         raise ValueError(f"severity {severity!r} of {condition.name!r}: must be a whole number from 0 to 5")
     return condition.apply(images, keys, condition.strengths[severity - 1], seed=seed, pool=pool)

@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
+from temper.maths.geometry import hide
 from temper.maths.random import derive, permutation
 from temper.maths.statistics import draw
 from temper.problem import Answer, Problem, Targets
@@ -179,8 +180,10 @@ def _measure_stressed(
 ) -> Tensors:
     """Return the tallies of each candidate on a batch of images under a condition."""
     images = pool.take(keys)
-    shown = as_served(stress(condition, images, keys=keys, severity=severity, seed=seed, pool=pool))
-    truth = condition.retarget({name: column[keys] for name, column in targets.items()})
+    found = stress(condition, images, keys=keys, severity=severity, seed=seed, pool=pool)
+    shown, truth = as_served(found.images), {name: column[keys] for name, column in targets.items()}
+    if found.hidden is not None:
+        truth = hide(truth, problem.truth, found.hidden)
     return {name: problem.tally(candidate(shown), truth).double() for name, candidate in candidates.items()}
 
 

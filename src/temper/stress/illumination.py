@@ -21,7 +21,7 @@ from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
 from temper.maths.random import normal, uniform
-from temper.stress.image_pool import ImagePool
+from temper.stress.image_pool import ImagePool, Stressed
 
 Images = UInt8[Tensor, "batch channels height width"]
 Keys = Int64[Tensor, "batch"]
@@ -41,25 +41,25 @@ _TO_SRGB = ((3.2406, -1.5372, -0.4986), (-0.9689, 1.8758, 0.0415), (0.0557, -0.2
 """Matrix from CIE XYZ to linear sRGB (IEC 61966-2-1)."""
 
 
-def exposure(images: Images, keys: Keys, stops: float, *, seed: int, pool: ImagePool) -> Images:
+def exposure(images: Images, keys: Keys, stops: float, *, seed: int, pool: ImagePool) -> Stressed:
     """Overexpose or underexpose by `stops`; a stop is a factor of two in light."""
     tables = torch.stack([_encode(_decode(_LEVELS) * 2.0**sign) for sign in (-stops, stops)])
-    return _look_up(images, tables[_coin(keys, seed=seed, stream="exposure")][:, None])
+    return Stressed(_look_up(images, tables[_coin(keys, seed=seed, stream="exposure")][:, None]))
 
 
-def contrast(images: Images, keys: Keys, lost: float, *, seed: int, pool: ImagePool) -> Images:
+def contrast(images: Images, keys: Keys, lost: float, *, seed: int, pool: ImagePool) -> Stressed:
     """Move the pixels towards the image's mean; `lost` is the share of the contrast that is removed."""
     mean = images.to(torch.float64).mean(dim=(1, 2, 3)).to(torch.float32)[:, None]
-    return _look_up(images, _to_pixels(mean + (_LEVELS * 255 - mean) * (1.0 - lost))[:, None])
+    return Stressed(_look_up(images, _to_pixels(mean + (_LEVELS * 255 - mean) * (1.0 - lost))[:, None]))
 
 
-def gamma(images: Images, keys: Keys, octaves: float, *, seed: int, pool: ImagePool) -> Images:
+def gamma(images: Images, keys: Keys, octaves: float, *, seed: int, pool: ImagePool) -> Stressed:
     """Apply a wrong display curve: raise pixels to the power of 2 ** octaves or of its inverse."""
     tables = torch.stack([_to_pixels(_LEVELS ** (2.0**sign) * 255) for sign in (-octaves, octaves)])
-    return _look_up(images, tables[_coin(keys, seed=seed, stream="gamma")][:, None])
+    return Stressed(_look_up(images, tables[_coin(keys, seed=seed, stream="gamma")][:, None]))
 
 
-def low_light(images: Images, keys: Keys, stops: float, *, seed: int, pool: ImagePool) -> Images:
+def low_light(images: Images, keys: Keys, stops: float, *, seed: int, pool: ImagePool) -> Stressed:
     """Take away `stops` of light, restore half of them by the camera's gain, and add the noise of low light.
 
     Photons arrive at random (variance = their number, approximated as Gaussian), and reading adds Gaussian
@@ -68,10 +68,10 @@ def low_light(images: Images, keys: Keys, stops: float, *, seed: int, pool: Imag
     light = _decode(_LEVELS)[images.long()] * 2.0**-stops
     deviation = torch.sqrt(light * FULL_WELL + READ_NOISE**2) / FULL_WELL
     field = normal(keys, images[0].numel(), seed=seed, stream="low-light").view(images.shape)
-    return _encode((light + deviation * field) * 2.0 ** (stops * GAIN_SHARE))
+    return Stressed(_encode((light + deviation * field) * 2.0 ** (stops * GAIN_SHARE)))
 
 
-def shadow(images: Images, keys: Keys, blocked: float, *, seed: int, pool: ImagePool) -> Images:
+def shadow(images: Images, keys: Keys, blocked: float, *, seed: int, pool: ImagePool) -> Stressed:
     """Cast a shadow with a soft, straight edge over about half of the image.
 
     `blocked` is the share of the light that the shadow takes away.
@@ -83,17 +83,17 @@ def shadow(images: Images, keys: Keys, blocked: float, *, seed: int, pool: Image
     angle, shift = uniform(keys, 2, seed=seed, stream="shadow").double()[:, :, None, None].unbind(1)
     across = rows * torch.sin(angle * 2 * math.pi) + columns * torch.cos(angle * 2 * math.pi)
     depth = ((across - (shift - 0.5) * 0.5) / PENUMBRA + 0.5).clamp(0.0, 1.0)
-    return _encode(_decode(_LEVELS)[images.long()] * (1.0 - blocked * depth.float())[:, None])
+    return Stressed(_encode(_decode(_LEVELS)[images.long()] * (1.0 - blocked * depth.float())[:, None]))
 
 
-def colour_temperature(images: Images, keys: Keys, mireds: float, *, seed: int, pool: ImagePool) -> Images:
+def colour_temperature(images: Images, keys: Keys, mireds: float, *, seed: int, pool: ImagePool) -> Stressed:
     """Make the white balance `mireds` (1e6 / kelvin) too warm or too cold, at the same brightness.
 
     Works on colour images only.
     """
     gains = torch.stack([_lamp(sign) / _lamp(0.0) for sign in (-mireds, mireds)])
     tables = _encode(_decode(_LEVELS) * gains[:, :, None])
-    return _look_up(images, tables[_coin(keys, seed=seed, stream="colour-temperature")])
+    return Stressed(_look_up(images, tables[_coin(keys, seed=seed, stream="colour-temperature")]))
 
 
 def _lamp(mireds: float) -> Float32[Tensor, "3"]:

@@ -1,11 +1,20 @@
 """The test images, fetched by number: the images to stress, and the donors of foreign patches."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
+
+
+class Stressed(NamedTuple):
+    """What a condition made of images. It says what it did, and not what is true now."""
+
+    images: UInt8[Tensor, "batch channels height width"]
+    hidden: Bool[Tensor, "batch height width"] | None = None
+    """Pixels of which nothing is left; None if there are none."""
 
 
 @dataclass(frozen=True)

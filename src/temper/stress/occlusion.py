@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Tensor
 
 from temper.maths.random import hashes, uniform
-from temper.stress.image_pool import ImagePool
+from temper.stress.image_pool import ImagePool, Stressed
 
 Images = UInt8[Tensor, "batch channels height width"]
 Keys = Int64[Tensor, "batch"]
@@ -23,13 +23,13 @@ PERIODS = 3
 """Number of bars of a grid or of stripes along the image's shorter side."""
 
 
-def patch(images: Images, keys: Keys, share: float, *, seed: int, pool: ImagePool) -> Images:
+def patch(images: Images, keys: Keys, share: float, *, seed: int, pool: ImagePool) -> Stressed:
     """Cover a rectangle of the image's own shape, at a random place, in one random colour."""
     inside = _rectangles(images, keys, share, seed=seed, stream="patch")
     return _paint(images, inside, keys, seed=seed, stream="patch")
 
 
-def foreign_patch(images: Images, keys: Keys, share: float, *, seed: int, pool: ImagePool) -> Images:
+def foreign_patch(images: Images, keys: Keys, share: float, *, seed: int, pool: ImagePool) -> Stressed:
     """Cover a rectangle with the same place of another image of the pool.
 
     An image is its own donor only if the pool holds no other.
@@ -44,10 +44,10 @@ def foreign_patch(images: Images, keys: Keys, share: float, *, seed: int, pool: 
     inside = _rectangles(images, keys, share, seed=seed, stream="foreign-patch")
     steps = hashes(keys, 1, seed=seed, stream="foreign-patch donor")[:, 0] % max(len(pool) - 1, 1)
     donors = pool.take((keys + 1 + steps) % len(pool))
-    return torch.where(inside[:, None], donors, images)
+    return Stressed(torch.where(inside[:, None], donors, images), inside)
 
 
-def grid(images: Images, keys: Keys, share: float, *, seed: int, pool: ImagePool) -> Images:
+def grid(images: Images, keys: Keys, share: float, *, seed: int, pool: ImagePool) -> Stressed:
     """Cover squares in rows and columns, like a fence seen from the front.
 
     Averaged over all offsets they cover `share`.
@@ -60,7 +60,7 @@ def grid(images: Images, keys: Keys, share: float, *, seed: int, pool: ImagePool
     return _paint(images, inside, keys, seed=seed, stream="grid")
 
 
-def stripes(images: Images, keys: Keys, share: float, *, seed: int, pool: ImagePool) -> Images:
+def stripes(images: Images, keys: Keys, share: float, *, seed: int, pool: ImagePool) -> Stressed:
     """Cover parallel bars in a random direction; averaged over all offsets they cover `share`."""
     rows, columns = _coordinates(images)
     # In float64: the last bit of a float32 sine depends on the position in the batch.
@@ -88,10 +88,10 @@ def _rectangles(
 
 def _paint(
     images: Images, inside: Bool[Tensor, "batch height width"], keys: Keys, *, seed: int, stream: str
-) -> Images:
+) -> Stressed:
     """Paint the masked pixels in one random colour per image."""
     colour = (uniform(keys, images.shape[1], seed=seed, stream=f"{stream} colour") * 256).to(torch.uint8)
-    return torch.where(inside[:, None], colour[:, :, None, None], images)
+    return Stressed(torch.where(inside[:, None], colour[:, :, None, None], images), inside)
 
 
 def _coordinates(images: Images) -> tuple[Float32[Tensor, "height 1"], Float32[Tensor, "1 width"]]:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from temper.fonts import list_families
+from temper.problem import SHARE, Headline
 from temper.stress.cells import CLEAN, MEAN, SUBSET
 from temper.stress.conditions import SEVERITIES, Condition
 from temper.stress.scores import Score, pick
@@ -53,7 +54,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 @rc_context(STYLE)
-def draw_families(scores: Sequence[Score], *, headline: str, families: Sequence[str]) -> Figure:
+def draw_families(scores: Sequence[Score], *, headline: Headline, families: Sequence[str]) -> Figure:
     """Draw the headline over severity, one panel per family.
 
     A panel shows the mean of the family's conditions, with its interval as a band.
@@ -64,14 +65,16 @@ def draw_families(scores: Sequence[Score], *, headline: str, families: Sequence[
 
 
 @rc_context(STYLE)
-def draw_conditions(scores: Sequence[Score], *, headline: str, conditions: Sequence[Condition]) -> Figure:
+def draw_conditions(
+    scores: Sequence[Score], *, headline: Headline, conditions: Sequence[Condition]
+) -> Figure:
     """Draw the headline over severity, one panel per condition."""
     panels = [(item.name, item.family, item.name) for item in conditions]
     return _draw_panels(scores, headline, panels, columns=min(4, len(panels)))
 
 
 def _draw_panels(
-    scores: Sequence[Score], headline: str, panels: Sequence[tuple[str, str, str]], *, columns: int
+    scores: Sequence[Score], headline: Headline, panels: Sequence[tuple[str, str, str]], *, columns: int
 ) -> Figure:
     """Draw panels of (title, family, condition), filled row by row, on one scale."""
     rows = -(-len(panels) // columns)
@@ -81,7 +84,7 @@ def _draw_panels(
     for axis, (title, family, condition) in zip(axes.flat, panels, strict=False):
         for number, candidate in enumerate(candidates):
             points = [
-                _point(scores, candidate, headline, family, condition, severity)
+                _point(scores, candidate, headline.name, family, condition, severity)
                 for severity in (0, *SEVERITIES)
             ]
             _draw_line(axis, points, number)
@@ -90,10 +93,14 @@ def _draw_panels(
         axis.set_visible(False)
     for axis in axes.flat[: len(panels)]:
         axis.tick_params(labelbottom=True)
-    axes[0, 0].set_ylim(0, 1)
     axes[0, 0].set_xticks((0, *SEVERITIES))
-    axes[0, 0].yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
-    figure.supylabel(headline.replace("_", " "), fontsize=9, color="#333333")
+    label = headline.name.replace("_", " ")
+    if headline.unit == SHARE:
+        axes[0, 0].set_ylim(0, 1)
+        axes[0, 0].yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+    else:
+        label = f"{label} ({headline.unit})"
+    figure.supylabel(label, fontsize=9, color="#333333")
     figure.supxlabel("severity (0: the same images, clean)", fontsize=9, color="#333333")
     handles = axes[0, 0].get_lines()
     figure.legend(handles, candidates, loc="outside upper center", ncols=len(candidates))

@@ -27,7 +27,7 @@ def draw_samples(images: ImagePool, *, key: int, conditions: Sequence[Condition]
     axes = figure.subplots(len(conditions), len(columns), squeeze=False)
     for row, condition in zip(axes, conditions, strict=True):
         for axis, severity in zip(row, columns, strict=True):
-            shown = stress(condition, image, keys=keys, severity=severity, seed=seed, pool=images)
+            shown = stress(condition, image, keys=keys, severity=severity, seed=seed, pool=images).images
             _show(axis, as_served(shown)[0])
             if severity:
                 axis.set_xlabel(

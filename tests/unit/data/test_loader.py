@@ -16,6 +16,7 @@ from temper.data.augmentation.batch_transforms import (
 from temper.data.dataset.packed import check_batch
 from temper.data.loading.loader import Examples, TrainLoader, as_batch, to_tensors, whole_batches
 from temper.data.params import ViewParams
+from temper.fields import Field
 
 NUM = 40
 
@@ -33,7 +34,7 @@ def loader(
     repeats = np.ones(NUM, int) if repeats is None else repeats
     return TrainLoader(
         columns(),
-        Examples(repeats, np.arange(NUM) / NUM, (1.0, 2.0, 3.0), frozenset({"mask"})),
+        Examples(repeats, np.arange(NUM) / NUM, (1.0, 2.0, 3.0), {"mask": Field("map")}),
         batch_size=8,
         device=torch.device("cpu"),
         views=views or ViewParams(flip=True, crop_px=2, cutout_px=2, mixup=1.0, cutmix=1.0),
@@ -152,11 +153,12 @@ def test_shifts_mirror_at_the_edges():
 
 
 def test_cutout_wipes_out_a_square():
-    wiped = cutout(
+    wiped, filled = cutout(
         torch.full((50, 9, 9, 1), 200, dtype=torch.uint8), torch.arange(50), 3, torch.tensor([7]), seed=0
     )
     counts = (wiped == 7).flatten(1).sum(dim=1)
     assert counts.max() == 9 and (counts > 0).all()
+    assert torch.equal(filled, (wiped == 7)[..., 0])
     assert boxes(torch.tensor([[0.5, 0.5]]), torch.tensor([[2.0, 2.0]]), 4, 4)[0].int().tolist() == [
         [0, 0, 0, 0],
         [0, 1, 1, 0],
@@ -203,7 +205,7 @@ def test_ids_are_those_of_the_whole_batch_in_its_order():
     names = [f"image {number}" for number in range(NUM)]
     together = TrainLoader(
         columns(),
-        Examples(np.ones(NUM, int), np.ones(NUM), (1.0, 2.0, 3.0), frozenset({"mask"}), ids=lambda: names),
+        Examples(np.ones(NUM, int), np.ones(NUM), (1.0, 2.0, 3.0), {"mask": Field("map")}, ids=lambda: names),
         batch_size=8,
         device=torch.device("cpu"),
         views=ViewParams(),

@@ -13,8 +13,10 @@ from temper.data.images.encoded import BYTES, Encoded, EncodedWriter
 from temper.data.loading.loader import Examples, TrainLoader, to_tensors
 from temper.data.loading.prefetch import Stream, count_workers
 from temper.data.params import ViewParams
+from temper.fields import Field
 from temper.problem import Batch
 
+MASK = {"mask": Field("map")}
 NUM, BATCH = 40, 8
 CPU = torch.device("cpu")
 ALL_VIEWS: dict[str, Any] = {"flip": True, "crop_px": 2, "cutout_px": 2, "mixup": 1.0, "cutmix": 1.0}
@@ -57,11 +59,11 @@ def loader(
         masks = {"mask": given.pop("mask")}
         del given["image"]
         stream = Stream(
-            images, masks, views, seed=0, workers=workers, ids=lambda: [f"id {i}" for i in range(NUM)]
+            images, masks, MASK, views, seed=0, workers=workers, ids=lambda: [f"id {i}" for i in range(NUM)]
         )
     return TrainLoader(
         to_tensors(given, CPU),
-        Examples(np.ones(NUM, int), np.arange(NUM) / NUM, (1.0, 2.0, 3.0), frozenset({"mask"})),
+        Examples(np.ones(NUM, int), np.arange(NUM) / NUM, (1.0, 2.0, 3.0), MASK),
         batch_size=BATCH,
         device=CPU,
         views=views,
@@ -136,10 +138,10 @@ def test_masks_are_cut_like_their_images():
     image = np.zeros((1, 40, 40, 1), np.uint8)
     image[0, 10:25, 5:30] = 200
     mask = (image[..., 0] > 100).astype(np.uint8)
-    stream = Stream(image, {"mask": mask}, ViewParams(crop_scale=(0.2, 0.9)), seed=0, workers=1)
+    stream = Stream(image, {"mask": mask}, MASK, ViewParams(crop_scale=(0.2, 0.9)), seed=0, workers=1)
     given = TrainLoader(
         {"label": torch.arange(1)},
-        Examples(np.full(1, 64), np.ones(1), (0.0,), frozenset({"mask"})),
+        Examples(np.full(1, 64), np.ones(1), (0.0,), MASK),
         batch_size=64,
         device=CPU,
         views=ViewParams(),

@@ -34,7 +34,7 @@ def test_a_backbone_of_timm_serves_classes_and_pixels():
     for toy in (TOYS["multiclass"], TOYS["segmentation"]):
         network = build_network(toy.problem, params, facts, seed=0).eval()
         logits = network({"image": torch.zeros(2, 1, 64, 64, dtype=torch.uint8)})["logits"]
-        assert logits.shape == ((2, 3, 64, 64) if toy.problem.spatial else (2, 3))
+        assert logits.shape == ((2, 3, 64, 64) if toy.problem.answer.keys() == {"classes"} else (2, 3))
     with pytest.raises(
         ValueError, match=r"backbone\.name = 'resnet10x': timm has no such backbone.*, e\.g\. \w+"
     ):

@@ -13,6 +13,7 @@ CARD = Card(
     kind="multiclass",
     headline="accuracy",
     greater_is_better=True,
+    unit="share",
     confidence=0.95,
     images={"clean": 100, "stress": 20},
     data={

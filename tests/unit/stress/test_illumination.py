@@ -25,7 +25,7 @@ def both_ways(apply, strength: float, pool: ImagePool = LEVELS) -> tuple[Tensor,
     found = []
     for seed in range(64):
         image = pool.take(torch.tensor([0]))
-        found.append(apply(image, torch.tensor([0]), strength, seed=seed, pool=pool)[0])
+        found.append(apply(image, torch.tensor([0]), strength, seed=seed, pool=pool).images[0])
     found = sorted(found, key=lambda image: float(image.double().mean()))
     return found[0], found[-1]
 
@@ -53,13 +53,17 @@ def test_gamma_is_a_power_of_the_pixel():
 
 def test_contrast_draws_pixels_towards_the_mean_by_hand():
     pool = ImagePool(np.array([0, 100, 200, 100], dtype=np.uint8).reshape(1, 2, 2, 1))
-    found = illumination.contrast(pool.take(torch.tensor([0])), torch.tensor([0]), 0.5, seed=0, pool=pool)
+    found = illumination.contrast(
+        pool.take(torch.tensor([0])), torch.tensor([0]), 0.5, seed=0, pool=pool
+    ).images
     assert found.flatten().tolist() == [50, 100, 150, 100]
 
 
 def test_low_light_is_darker_by_half_the_stops_and_as_noisy_as_photons_are():
     pool = ImagePool(np.full((1, 128, 128, 1), 128, np.uint8))
-    found = illumination.low_light(pool.take(torch.tensor([0])), torch.tensor([0]), 2.0, seed=0, pool=pool)
+    found = illumination.low_light(
+        pool.take(torch.tensor([0])), torch.tensor([0]), 2.0, seed=0, pool=pool
+    ).images
     light = np.array([srgb_to_light(pixel) for pixel in found.flatten().tolist()])
     wanted = srgb_to_light(128) / 4
     deviation = (wanted * illumination.FULL_WELL + illumination.READ_NOISE**2) ** 0.5 / illumination.FULL_WELL
@@ -69,7 +73,9 @@ def test_low_light_is_darker_by_half_the_stops_and_as_noisy_as_photons_are():
 
 def test_shadow_takes_its_share_of_the_light_on_one_side_and_none_on_the_other():
     pool = ImagePool(np.full((1, 32, 32, 1), 200, np.uint8))
-    found = illumination.shadow(pool.take(torch.tensor([0])), torch.tensor([0]), 0.75, seed=0, pool=pool)
+    found = illumination.shadow(
+        pool.take(torch.tensor([0])), torch.tensor([0]), 0.75, seed=0, pool=pool
+    ).images
     assert int(found.max()) == 200
     assert int(found.min()) == light_to_srgb(srgb_to_light(200) * 0.25)
 
@@ -79,7 +85,7 @@ def test_warm_light_is_redder_cold_light_bluer_and_grey_as_bright():
     found = [
         illumination.colour_temperature(
             pool.take(torch.tensor([0])), torch.tensor([0]), 100.0, seed=seed, pool=pool
-        )
+        ).images
         for seed in range(16)
     ]
     colours = {tuple(image[0, :, 0, 0].tolist()) for image in found}

@@ -15,6 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from temper.fields import VALID, Field, by_layout
+from temper.maths.geometry import cut, placed, rename
+
+_CORNERS = np.array([[0, 1], [2, 1], [0, 3], [2, 3]])
+"""Places of across and down of a box's corners among its four numbers."""
+_IMAGE = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+
 
 def albumentations() -> ModuleType:
     """Import the library, late (it takes seconds), without its check for updates and without torch."""
@@ -42,8 +49,8 @@ def build(policy: Sequence[Mapping[str, Any]], where: str = "augment.policy") ->
     return [_transform(step, f"{where}[{index}]") for index, step in enumerate(policy)]
 
 
-def compose(policy: Sequence[Mapping[str, Any]], spatial: frozenset[str], where: str) -> Any:
-    """Return a policy as one transform, for images and those `spatial` columns that an example has.
+def compose(policy: Sequence[Mapping[str, Any]], truth: Mapping[str, Field], where: str) -> Any:
+    """Return a policy as one transform, for images and the columns of the truth that move with them.
 
     Only one thread at a time may use it.
     """
@@ -51,11 +58,15 @@ def compose(policy: Sequence[Mapping[str, Any]], spatial: frozenset[str], where:
     import cv2
 
     cv2.setNumThreads(1)  # the processes share the cores already
-    return library.Compose(build(policy, where), additional_targets=dict.fromkeys(sorted(spatial), "mask"))
+    points = (
+        {"keypoint_params": library.KeypointParams("xy", remove_invisible=False)} if placed(truth) else {}
+    )
+    maps = dict.fromkeys(sorted(by_layout(truth, "map")), "mask")
+    return library.Compose(build(policy, where), additional_targets=maps, **points)
 
 
 def apply(
-    transform: Any, example: Mapping[str, np.ndarray], spatial: frozenset[str], seed: int, where: str
+    transform: Any, example: Mapping[str, np.ndarray], truth: Mapping[str, Field], seed: int, where: str
 ) -> dict[str, np.ndarray]:
     """Transform one example. All random numbers come from `seed`; columns that do not move are copied.
 
@@ -66,10 +77,14 @@ def apply(
     Raises:
         ValueError: If the policy (`where` in params.yaml) fails, or changes the size or type of the image.
     """
-    moving = sorted(({"image"} | spatial) & set(example))
+    moving = sorted(({"image"} | by_layout(truth, "map")) & set(example))
+    points = _as_points(example, truth)
     transform.set_random_state(np.random.default_rng(seed), random.Random(seed))
     try:
-        made = transform(**{name: example[name] for name in moving})
+        made = transform(
+            **{name: example[name] for name in moving},
+            **({} if points is None else {"keypoints": points}),
+        )
     except (ValueError, TypeError, RuntimeError) as error:
         shape = "x".join(map(str, example["image"].shape))
         raise ValueError(
@@ -78,7 +93,51 @@ def apply(
     result = dict(example)
     for name in moving:
         result[name] = _same_kind(name, made[name], example[name], where)
+    if points is not None:
+        if len(made["keypoints"]) != len(points):
+            raise ValueError(
+                f"{where} mirrors the image at its edges, so that boxes and points occur twice; set "
+                "border_mode to 0 (a plain border) in transforms that shift, scale or rotate"
+            )
+        result |= _from_points(np.asarray(made["keypoints"])[:, :2], example, truth)
     return result
+
+
+def _as_points(example: Mapping[str, np.ndarray], truth: Mapping[str, Field]) -> np.ndarray | None:
+    """Return all that lies in an image as points in pixels, [points, 2]; None if nothing does.
+
+    Boxes are their four corners. The last three points are corners of the image, which show a mirror.
+    """
+    if placed(truth).isdisjoint(example):
+        return None
+    size = np.array(example["image"].shape[1::-1])
+    parts = [
+        (example[name] if truth[name].layout == "points" else example[name][:, _CORNERS]).reshape(-1, 2)
+        for name in sorted(by_layout(truth, "boxes", "points") & example.keys())
+    ]
+    # Coordinates of pixels are those of their centres.
+    return np.concatenate([*parts, _IMAGE]) * size - 0.5
+
+
+def _from_points(
+    points: np.ndarray, example: Mapping[str, np.ndarray], truth: Mapping[str, Field]
+) -> dict[str, np.ndarray]:
+    """Return the columns of an example whose points (`_as_points`) were moved."""
+    places = ((points + 0.5) / example["image"].shape[1::-1]).astype(np.float32)
+    origin, right, down = places[-3:]
+    across, along = right - origin, down - origin
+    mirrored = np.array([across[0] * along[1] < across[1] * along[0]])
+    batch = {name: example[name][None] for name in placed(truth) & example.keys()}
+    # What a mirror renames keeps its place until then: points change their order after they were moved.
+    start = 0
+    for name in sorted(by_layout(truth, "boxes", "points") & example.keys()):
+        count = len(example[name]) * (1 if truth[name].layout == "points" else len(_CORNERS))
+        own = places[start : start + count].reshape(len(example[name]), -1, 2)
+        start += count
+        lies = own[:, 0] if truth[name].layout == "points" else np.hstack([own.min(axis=1), own.max(axis=1)])
+        valid = f"{name}{VALID}"
+        batch[name], batch[valid] = cut(truth[name], lies[None], batch[valid])
+    return {name: column[0] for name, column in rename(batch, truth, mirrored).items()}
 
 
 def _same_kind(name: str, made: np.ndarray, given: np.ndarray, where: str) -> np.ndarray:

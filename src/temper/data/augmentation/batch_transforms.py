@@ -157,10 +157,13 @@ def cutout(
     fill: Tensor,
     *,
     seed: int,
-) -> UInt8[Tensor, "batch height width channels"]:
+) -> tuple[UInt8[Tensor, "batch height width channels"], Bool[Tensor, "batch height width"]]:
     """Fill a square at a random place of each image (DeVries and Taylor 2017, arXiv:1708.04552).
 
     The centre of the square may be anywhere in the image.
+
+    Returns:
+        The images, and which pixels were filled.
     """
     height, width = images.shape[1:3]
     inside = boxes(
@@ -169,7 +172,8 @@ def cutout(
         height,
         width,
     )
-    return torch.where(inside.to(images.device)[..., None], fill.to(images), images)
+    inside = inside.to(images.device)
+    return torch.where(inside[..., None], fill.to(images), images), inside
 
 
 def boxes(centres: Tensor, sides_px: Tensor, height: int, width: int) -> Tensor:

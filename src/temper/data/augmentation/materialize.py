@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from temper.data.augmentation.albumentations_policy import apply, compose
+from temper.fields import Field
 from temper.parent_death import end_with_parent
 from temper.progress import Bar
 
@@ -43,7 +44,7 @@ class Chunk:
     target: Path
     """Folder of the packed copies. Its files must exist already."""
     policy: Sequence[Mapping[str, Any]]
-    spatial: frozenset[str]
+    truth: Mapping[str, Field]
     start: int
     """Position of the first of these copies among all copies."""
     draws: Sequence[Draw]
@@ -60,7 +61,7 @@ def materialize(
     target: Path,
     *,
     policy: Sequence[Mapping[str, Any]],
-    spatial: frozenset[str],
+    truth: Mapping[str, Field],
     draws: Sequence[Draw],
     workers: int,
 ) -> None:
@@ -70,7 +71,7 @@ def materialize(
         source: Folder of the packed training split.
         target: Folder to create.
         policy: Transforms in order.
-        spatial: Names of the columns that move with the image.
+        truth: What the columns of the truth contain.
         draws: Copies to make.
         workers: Largest number of processes; 0 means one per core. Fewer are started if there are few copies.
 
@@ -82,7 +83,7 @@ def materialize(
     for name, column in columns.items():
         np.lib.format.open_memmap(target / f"{name}.npy", "w+", column.dtype, (len(draws), *column.shape[1:]))
     step = range(0, len(draws), _CHUNK)
-    chunks = [Chunk(source, target, policy, spatial, start, draws[start : start + _CHUNK]) for start in step]
+    chunks = [Chunk(source, target, policy, truth, start, draws[start : start + _CHUNK]) for start in step]
     cores = len(os.sched_getaffinity(0))
     workers = min(workers or cores, 1 + len(draws) // _WORTH_A_WORKER)
     with Bar("augment", len(draws)) as bar:
@@ -105,10 +106,10 @@ def materialize(
 def make_chunk(chunk: Chunk) -> int:
     """Make the copies of a chunk and return their number."""
     source, target = _open(chunk.source, "r"), _open(chunk.target, "r+")
-    transform = compose(chunk.policy, chunk.spatial & set(source), WHERE)
+    transform = compose(chunk.policy, chunk.truth, WHERE)
     for position, draw in enumerate(chunk.draws, chunk.start):
         example = {name: np.array(column[draw.source]) for name, column in source.items()}
-        for name, value in apply(transform, example, chunk.spatial, draw.seed, WHERE).items():
+        for name, value in apply(transform, example, chunk.truth, draw.seed, WHERE).items():
             target[name][position] = value
     return len(chunk.draws)
 

@@ -49,9 +49,9 @@ def write_sheet(lines: Sequence[tuple[str, Sequence[np.ndarray]]], path: Path) -
     sheet.save(path, optimize=False)
 
 
-def tint(image: np.ndarray, columns: Mapping[str, np.ndarray], spatial: frozenset[str]) -> np.ndarray:
+def tint(image: np.ndarray, columns: Mapping[str, np.ndarray], maps: frozenset[str]) -> np.ndarray:
     """Return an image with its masks drawn over it in colours; without masks, return it unchanged."""
-    for name in sorted(spatial & set(columns)):
+    for name in sorted(maps & set(columns)):
         numbers = np.asarray(columns[name])
         if numbers.shape != image.shape[:2]:
             continue

@@ -17,6 +17,7 @@ from temper.data.dataset.resize import Chunk, count_channels, has_masks, is_grey
 from temper.data.images.palettes import Palettes
 from temper.data.images.reading import Store, Unreadable
 from temper.data.params import PrepareParams
+from temper.fields import by_layout
 from temper.problem import Facts, Problem, Row
 
 IGNORED = 255
@@ -58,7 +59,7 @@ class Truth:
                 memory = np.lib.format.open_memmap(self._work / f"truth-{name}.npy", "w+", value.dtype, shape)
                 self.columns[name] = np.asarray(memory)  # a plain view, because indexing a memmap is slow
             self.columns[name][number] = value
-            if name in self._problem.spatial:
+            if name in by_layout(self._problem.truth, "map"):
                 self._pixels += value.size
                 self._ignored += int((value == IGNORED).sum())
             sha.update(value.tobytes())

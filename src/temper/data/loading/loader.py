@@ -7,7 +7,7 @@ mixing depend only on the seed and the step. Each rank takes its part of the sam
 import itertools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, final
 
 import numpy as np
@@ -18,6 +18,8 @@ from torch import Tensor
 from temper.data.augmentation.batch_transforms import boxes, cutout, draw_moves, mix_plan, shift_and_flip
 from temper.data.loading.sampler import Sampler, Strata, part
 from temper.data.params import SamplingParams, ViewParams
+from temper.fields import Field, by_layout
+from temper.maths.geometry import hide, move, placed, shift_of
 from temper.maths.random import derive, uniform
 from temper.problem import Batch, Inputs, Targets
 
@@ -84,8 +86,8 @@ class Examples:
     """Weight of each example in the loss, [examples]."""
     mean: tuple[float, ...]
     """Mean of the pixels per channel, 0..255. Cutout fills its square with it."""
-    spatial: frozenset[str] = frozenset()
-    """Names of the columns that move with the image."""
+    truth: Mapping[str, Field] = field(default_factory=dict)
+    """What the columns of the truth contain: what lies in the image moves with it."""
     ids: Callable[[], Sequence[str]] = tuple
     """Returns the ids of the examples. Called only for error messages."""
     strata: Callable[[], Strata] = tuple
@@ -135,7 +137,8 @@ class TrainLoader:
             weights = np.ones_like(weights)
         self.columns, self.weights = dict(columns), torch.from_numpy(weights.astype(np.float32))
         self.batch_size, self.device, self.views, self.seed = batch_size, device, views, seed
-        self.moving = frozenset({"image"}) | examples.spatial
+        self.truth = examples.truth
+        self.moving = frozenset({"image"}) | by_layout(examples.truth, "map")
         self.fill = torch.tensor(examples.mean).round().to(torch.uint8)
         self.mine = part(batch_size, rank, num_ranks)
         self.num_batches = self.sampler.num_batches
@@ -155,7 +158,7 @@ class TrainLoader:
             moves = draw_moves(rows, draws, self.views, seed=self.seed, epoch=epoch)
             each = [None] * len(some) if moves is None else moves.split([len(plan.rows) for plan in some])
             for plan, own in zip(some, each, strict=True):
-                yield self._batch(plan, shift_and_flip(moving, plan.rows, own, self.views))
+                yield self._batch(plan, shift_and_flip(moving, plan.rows, own, self.views), own)
 
     def ids(self, epoch: int, number: int) -> list[str]:
         """Return the ids of the examples of a global batch, in its order."""
@@ -175,15 +178,20 @@ class TrainLoader:
             shares=torch.from_numpy(shares[self.mine].astype(np.float32)),
         )
 
-    def _batch(self, plan: Plan, moving: Mapping[str, Tensor]) -> Batch:
+    def _batch(self, plan: Plan, moving: Mapping[str, Tensor], moves: Tensor | None = None) -> Batch:
+        """Return a batch; `moves` are those of its images, which the other columns must still follow."""
         columns = {name: value.to(self.device, non_blocking=True) for name, value in moving.items()}
-        if self.views.cutout_px:
-            columns["image"] = cutout(
-                columns["image"], plan.draws, self.views.cutout_px, self.fill, seed=self.seed
-            )
         for name, value in self.columns.items():
             if name not in columns:
                 columns[name] = value[plan.rows.to(value.device)].to(self.device)
+        if moves is not None and not placed(self.truth).isdisjoint(columns):
+            scale, offset = shift_of(moves, self.views.crop_px, *columns["image"].shape[1:3])
+            columns = move(columns, self.truth, scale.to(self.device), offset.to(self.device))
+        if self.views.cutout_px:
+            columns["image"], hidden = cutout(
+                columns["image"], plan.draws, self.views.cutout_px, self.fill, seed=self.seed
+            )
+            columns = hide(columns, self.truth, hidden)
         weights = self.weights[plan.rows[: len(plan.shares)]].to(self.device)
         if plan.kind == "none":
             inputs, targets = as_batch(columns)

@@ -31,7 +31,9 @@ from temper.data.images.encoded import Encoded
 from temper.data.loading.loader import Plan
 from temper.data.loading.worker import Maker, Order, begin, make
 from temper.data.params import ViewParams
+from temper.fields import Field, by_layout
 from temper.make_command import make_command
+from temper.maths.geometry import mirror_of, move, shift_of
 from temper.maths.random import hashes
 
 _SPARE = 2
@@ -44,7 +46,8 @@ class Stream:
 
     Args:
         images: Encoded images, or pixels: uint8 [examples, height, width, channels].
-        masks: Columns that move with the images, [examples, height, width].
+        columns: Columns that move with the images, [examples, ...].
+        truth: What these columns contain.
         views: Augmentation.
         seed: Seed of the training.
         workers: Number of threads or processes.
@@ -55,7 +58,8 @@ class Stream:
     def __init__(
         self,
         images: Encoded | np.ndarray,
-        masks: Mapping[str, np.ndarray],
+        columns: Mapping[str, np.ndarray],
+        truth: Mapping[str, Field],
         views: ViewParams,
         *,
         seed: int,
@@ -63,15 +67,16 @@ class Stream:
         ids: Callable[[], Sequence[str]] = tuple,
         pinned: bool = False,
     ) -> None:
-        self.images, self.masks, self.views, self.seed = images, dict(masks), views, seed
+        self.images, self.columns, self.views, self.seed = images, dict(columns), views, seed
         self._workers, self._ids, self._pinned = workers, ids, pinned
         encoded = images if isinstance(images, Encoded) else None
         shape = tuple(images.shape[-3:])
-        self._maker = Maker(encoded, shape, views.policy, frozenset(masks))
+        self._truth = dict(truth)
+        self._maker = Maker(encoded, shape, views.policy, self._truth)
         self._pool: Executor | None = None
 
     def ahead(self, plans: Iterable[Plan], epoch: int) -> Iterator[tuple[Plan, dict[str, Tensor]]]:
-        """Yield each plan with its images and masks, in the order of the plans.
+        """Yield each plan with its images and what moves with them, in the order of the plans.
 
         Raises:
             ValueError: If an image cannot be read (the message names it), a policy fails, or a worker was
@@ -102,8 +107,8 @@ class Stream:
         seeds: list[int] = []
         if self._maker.policy:
             seeds = (hashes(plan.draws, 1, seed=self.seed, stream="policy")[:, 0] & ((1 << 63) - 1)).tolist()
-        masks = {name: column[rows] for name, column in self.masks.items()}
-        return Order(rows.tolist(), boxes.tolist(), seeds, pixels, masks)
+        truth = {name: column[rows] for name, column in self.columns.items()}
+        return Order(rows.tolist(), boxes.tolist(), seeds, pixels, truth)
 
     def _submit(self, order: Order) -> "Future[dict[str, np.ndarray] | tuple[int, str]]":
         if self._pool is None:
@@ -140,12 +145,21 @@ class Stream:
         if self.views.crop_px:
             only_shift = replace(self.views, flip=False)
             moves = draw_moves(plan.rows, plan.draws, only_shift, seed=self.seed, epoch=epoch)
-            columns = shift_and_flip(columns, torch.arange(len(plan.rows)), moves, only_shift)
+            assert moves is not None
+            maps = {name: columns[name] for name in self._maps & columns.keys()}
+            columns |= shift_and_flip(maps, torch.arange(len(plan.rows)), moves, only_shift)
+            shift = shift_of(moves, self.views.crop_px, *columns["image"].shape[1:3])
+            columns = move(columns, self._truth, *shift)
         if self.views.flip:
-            flipped = flips(plan.rows, seed=self.seed, epoch=epoch).nonzero()[:, 0].tolist()
-            for value in columns.values():
-                mirror(value.numpy(), flipped)
+            flipped = flips(plan.rows, seed=self.seed, epoch=epoch)
+            for name in self._maps & columns.keys():
+                mirror(columns[name].numpy(), flipped.nonzero()[:, 0].tolist())
+            columns = move(columns, self._truth, *mirror_of(flipped))
         return columns
+
+    @property
+    def _maps(self) -> frozenset[str]:
+        return frozenset({"image"}) | by_layout(self._truth, "map")
 
 
 def count_workers(asked: int, num_ranks: int) -> int:

@@ -12,6 +12,8 @@ import numpy as np
 from temper.data.augmentation.albumentations_policy import apply, compose
 from temper.data.images.decoding import Undecodable, stretch
 from temper.data.images.encoded import Encoded
+from temper.fields import Field, by_layout
+from temper.maths.geometry import crop_of, move
 from temper.parent_death import end_with_parent
 
 _WHERE = "views.policy"
@@ -29,8 +31,8 @@ class Order:
     """Seed of the policy for each image."""
     pixels: np.ndarray | None
     """Pixels of the images; None if the images are encoded."""
-    masks: Mapping[str, np.ndarray]
-    """Whole masks that move with the images, [batch, height, width]."""
+    truth: Mapping[str, np.ndarray]
+    """Columns that move with the images, [batch, ...]; maps are whole."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +44,16 @@ class Maker:
     shape: tuple[int, int, int]
     """Height, width and channels of the images to make."""
     policy: Sequence[Mapping[str, Any]]
-    spatial: frozenset[str]
-    """Names of the masks."""
+    truth: Mapping[str, Field]
+    """What the columns of the truth contain."""
 
     def make(self, order: Order, transform: Any = None) -> dict[str, np.ndarray] | tuple[int, str]:
         """Return the columns of a batch; or the number of an image that cannot be read, and the reason."""
         made = {"image": np.empty((len(order.numbers), *self.shape), np.uint8)}
+        maps = by_layout(self.truth, "map") & order.truth.keys()
         made |= {
-            name: np.empty((len(mask), *self.shape[:2]), mask.dtype) for name, mask in order.masks.items()
+            name: np.empty((len(column), *self.shape[:2]), column.dtype) if name in maps else column * 1
+            for name, column in order.truth.items()
         }
         for place, (number, box) in enumerate(zip(order.numbers, order.boxes, strict=True)):
             try:
@@ -58,25 +62,28 @@ class Maker:
                 return number, str(error)
             if transform is not None:
                 example = {name: column[place] for name, column in made.items()}
-                for name, value in apply(
-                    transform, example, self.spatial, order.seeds[place], _WHERE
-                ).items():
+                for name, value in apply(transform, example, self.truth, order.seeds[place], _WHERE).items():
                     made[name][place] = value
         return made
 
     def _fill(
         self, made: Mapping[str, np.ndarray], order: Order, place: int, number: int, box: Sequence[int]
     ) -> None:
-        """Write one image and its masks to their place in the batch."""
+        """Write one image and its truth to their place in the batch."""
         top, left, height, width = box
+        whole = self.images.sizes[number] if order.pixels is None else order.pixels.shape[1:3]  # type: ignore[union-attr]
         if order.pixels is None:
             assert self.images is not None
             self.images.part(number, (top, left, height, width), made["image"][place])
         else:
             pixels = order.pixels[place][top : top + height, left : left + width]
             stretch(pixels, *self.shape[:2], made["image"][place])
-        for name, masks in order.masks.items():
-            whole = self.images.sizes[number] if order.pixels is None else order.pixels.shape[1:3]  # type: ignore[union-attr]
+        one = {name: column[place : place + 1] for name, column in order.truth.items()}
+        for name, moved in move(one, self.truth, *crop_of(box, whole)).items():
+            if name not in by_layout(self.truth, "map"):
+                made[name][place] = moved[0]
+        for name in by_layout(self.truth, "map") & order.truth.keys():
+            masks = order.truth[name]
             places = [
                 (
                     (start + (np.arange(wanted) + 0.5) * side / wanted) * masks.shape[axis] / whole[axis - 1]
@@ -96,7 +103,7 @@ _WORKER: dict[str, Any] = {}
 def begin(maker: Maker) -> None:
     """Set up a worker process."""
     end_with_parent()
-    _WORKER.update(maker=maker, transform=compose(maker.policy, maker.spatial, _WHERE))
+    _WORKER.update(maker=maker, transform=compose(maker.policy, maker.truth, _WHERE))
 
 
 def make(order: Order) -> dict[str, np.ndarray] | tuple[int, str]:

@@ -1,0 +1,46 @@
+"""What the columns of a truth or an answer contain: classes, boxes, points, maps.
+
+Whatever moves, hides, serves or tests such a column looks at its `Field`, and never at the kind of problem.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Layout = Literal["value", "map", "boxes", "points", "sequence"]
+"""How a column of the truth or of the answers is arranged, for one example.
+
+- `value`: numbers that belong to the whole image.
+- `map`: [height, width], one number per pixel.
+- `boxes`: [n, 4], left, top, right and bottom; `points`: [n, 2], across and down; both as shares of the
+  image's width and height, so that resizing does not move them.
+- `sequence`: [n].
+
+Ragged columns are padded. The column `<name>_valid` [n] then says which entries count.
+"""
+View = Literal["flip", "shift", "crop", "cutout", "mixup", "cutmix"]
+"""Ways to change images during training (`ViewParams`)."""
+VIEWS: frozenset[View] = frozenset({"flip", "shift", "crop", "cutout", "mixup", "cutmix"})
+VALID = "_valid"
+"""End of the name of the column that says which entries of a ragged column count: `ABSENT`, ..."""
+ABSENT, PRESENT, UNDECIDED = 0, 1, 2
+"""Values of such a column. An undecided entry is neither right nor wrong: a crowd, or something hidden."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """What a column of the truth or of the answers contains."""
+
+    layout: Layout = "value"
+    names: tuple[str, ...] = ()
+    """What its whole numbers are called or, if it contains fractions, the places of its last axis."""
+    threshold: float | None = None
+    """Smallest value with which a name of the last axis counts; None if exactly one does, the largest."""
+    mirrored: tuple[int, ...] = ()
+    """Number that each whole number, or point, becomes in a mirror: a left hand becomes a right one. Empty if
+    a mirror changes none."""
+
+
+def by_layout(fields: Mapping[str, Field], *layouts: Layout) -> frozenset[str]:
+    """Return the names of the columns with one of some layouts."""
+    return frozenset(name for name, field in fields.items() if field.layout in layouts)

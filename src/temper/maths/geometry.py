@@ -1,0 +1,165 @@
+"""Boxes and points in an image: where they are after the image was moved, and what is still seen of them.
+
+Places are shares of the image's width and height, so that resizing does not move them. Whatever else moves an
+image (a mirror, a shift, a crop) is a scale and an offset for each axis, and `move` applies them to all
+columns that lie in the image. The same functions serve NumPy arrays and tensors.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from temper.fields import ABSENT, PRESENT, UNDECIDED, VALID, Field, by_layout
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+HIDDEN_SHARE = 0.75
+"""Share of a box that must be hidden, or outside the image, to make it undecided."""
+
+
+def placed(fields: Mapping[str, Field]) -> frozenset[str]:
+    """Return the names of the columns that `move` changes. Maps are moved as images are."""
+    ragged = by_layout(fields, "boxes", "points")
+    turned = {name for name, field in fields.items() if field.mirrored}
+    return ragged | {f"{name}{VALID}" for name in ragged} | turned
+
+
+def move(columns: Mapping[str, Any], fields: Mapping[str, Field], scale: Any, offset: Any) -> dict[str, Any]:
+    """Return the columns of a batch after its images were moved: a place p becomes p * scale + offset.
+
+    Boxes are cut at the edges of the image. A box of which less than a quarter is left, or a point outside,
+    is undecided; a box of which nothing is left is absent.
+
+    Args:
+        columns: Columns of the truth, NumPy arrays or tensors, [batch, ...]; other columns stay as they are.
+        fields: What the columns contain.
+        scale: Scale across and down, [batch, 2]; negative across if the image is mirrored left to right.
+        offset: Offset across and down as shares, [batch, 2].
+    """
+    moved = rename(columns, fields, (scale[:, 0] < 0) != (scale[:, 1] < 0))
+    for name in sorted(by_layout(fields, "boxes", "points") & columns.keys()):
+        if fields[name].layout == "points":
+            places = moved[name] * scale[:, None] + offset[:, None]
+        else:
+            first, last = (
+                moved[name][..., half] * scale[:, None] + offset[:, None] for half in (slice(2), slice(2, 4))
+            )
+            places = moved[name] * 1.0
+            # A mirror exchanges left and right.
+            places[..., :2], places[..., 2:] = first.clip(max=last), first.clip(min=last)
+        moved[name], moved[f"{name}{VALID}"] = cut(fields[name], places, moved[f"{name}{VALID}"])
+    return moved
+
+
+def rename(columns: Mapping[str, Any], fields: Mapping[str, Field], mirrored: Any) -> dict[str, Any]:
+    """Return the columns of a batch with the numbers of what a mirror changes: left hands become right ones.
+
+    Args:
+        columns: Columns of the truth, [batch, ...].
+        fields: What the columns contain.
+        mirrored: Which examples are mirrored, bool [batch].
+    """
+    found = dict(columns)
+    for name, field in fields.items():
+        if not field.mirrored or name not in columns:
+            continue
+        if field.layout == "points":
+            order = list(field.mirrored)
+            for each in (name, f"{name}{VALID}"):
+                found[each] = columns[each] * 1
+                found[each][mirrored] = columns[each][mirrored][:, order]
+        else:
+            where = mirrored.reshape(-1, *(1,) * (columns[name].ndim - 1))
+            found[name] = columns[name] * 1
+            for number, other in enumerate(field.mirrored):
+                found[name][(columns[name] == number) & where] = other
+    return found
+
+
+def cut(field: Field, places: Any, valid: Any) -> tuple[Any, Any]:
+    """Cut boxes or points, which may lie outside the image, at its edges; return them and what is valid."""
+    inside, found = places.clip(0, 1), valid * 1
+    if field.layout == "points":
+        found[((places < 0) | (places > 1)).any(-1) & (valid == PRESENT)] = UNDECIDED
+        return inside, found
+    whole, left = ((boxes[..., 2:] - boxes[..., :2]).prod(-1) for boxes in (places, inside))
+    found[(left < (1 - HIDDEN_SHARE) * whole) & (valid == PRESENT)] = UNDECIDED
+    found[left <= 0] = ABSENT
+    return inside, found
+
+
+def hide(
+    columns: "Mapping[str, Tensor]", fields: Mapping[str, Field], hidden: "Tensor"
+) -> "dict[str, Tensor]":
+    """Return the columns of a batch after parts of its images were covered.
+
+    A box of which more than `HIDDEN_SHARE` is covered, and a covered point, become undecided.
+
+    Args:
+        columns: Columns of the truth, [batch, ...].
+        fields: What the columns contain.
+        hidden: Covered pixels, bool [batch, height, width].
+    """
+    import torch
+
+    found = dict(columns)
+    if not by_layout(fields, "boxes", "points") & columns.keys():
+        return found
+    height, width = hidden.shape[1:]
+    sums = torch.nn.functional.pad(hidden.double().cumsum(1).cumsum(2), (1, 0, 1, 0))
+    batch = torch.arange(len(hidden), device=hidden.device)[:, None]
+    size = torch.tensor([width, height, width, height], device=hidden.device)
+    for name in sorted(by_layout(fields, "boxes", "points") & columns.keys()):
+        valid = columns[f"{name}{VALID}"]
+        if fields[name].layout == "points":
+            place = (columns[name] * size[:2]).floor().long()
+            across, down = (place[..., i].clamp(0, int(size[i]) - 1) for i in (0, 1))
+            covered = hidden[batch, down, across]
+        else:
+            places = columns[name] * size
+            left, top = (places[..., i].floor().long().clamp(0, int(size[i])) for i in (0, 1))
+            right, bottom = (places[..., i].ceil().long().clamp(0, int(size[i])) for i in (2, 3))
+            inside = sums[batch, bottom, right] - sums[batch, top, right] - sums[batch, bottom, left]
+            share = (inside + sums[batch, top, left]) / ((right - left) * (bottom - top)).clamp(min=1)
+            covered = share > HIDDEN_SHARE
+        found[f"{name}{VALID}"] = valid.masked_fill(covered & (valid == PRESENT), UNDECIDED)
+    return found
+
+
+def shift_of(moves: "Tensor", most_px: int, height: int, width: int) -> "tuple[Tensor, Tensor]":
+    """Return scale and offset of the moves that `batch_transforms.draw_moves` draws, each [batch, 2].
+
+    Args:
+        moves: Vertical shift, and twice the horizontal shift plus 1 for a flip, counted from -`most_px`.
+        most_px: Largest shift.
+        height: Height of the images in pixels.
+        width: Width of the images in pixels.
+    """
+    import torch
+
+    down, across = moves[:, 0] - most_px, moves[:, 1] // 2 - most_px
+    scale, offset = mirror_of(moves[:, 1] % 2 == 1)
+    return scale, offset - scale * torch.stack([across / width, down / height], dim=1)
+
+
+def mirror_of(flipped: "Tensor") -> "tuple[Tensor, Tensor]":
+    """Return scale and offset, each [batch, 2], of images of which some are mirrored left to right."""
+    import torch
+
+    sign = 1 - 2 * flipped.float()
+    scale = torch.stack([sign, torch.ones_like(sign)], dim=1)
+    return scale, torch.stack([flipped.float(), torch.zeros_like(sign)], dim=1)
+
+
+def crop_of(box: Any, size: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return scale and offset, each [1, 2], of a crop: top, left, height and width, in pixels of the image.
+
+    Args:
+        box: The part of the image that is left.
+        size: Height and width of the image in pixels.
+    """
+    top, left, height, width = box
+    scale = np.array([[size[1] / width, size[0] / height]], np.float32)
+    return scale, np.array([[-left / width, -top / height]], np.float32)

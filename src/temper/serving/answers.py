@@ -1,0 +1,69 @@
+"""Answers of a model as JSON: what its outputs mean is said by the fields in its metadata, never guessed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import orjson
+
+from temper.fields import PRESENT, VALID, Field
+
+_RAGGED = ("boxes", "points", "sequence")
+
+
+def as_json(answers: Mapping[str, np.ndarray], fields: Mapping[str, Field], count: int) -> bytes:
+    """Format one answer per image.
+
+    Probabilities of classes are followed by `class` and `score`, or by `classes` where several may be true.
+    Entries that do not count are left out, and numbers of a sequence become their names. If several outputs
+    have classes, `class` and the like begin with the name of the output.
+
+    Args:
+        answers: Outputs by name, [images, ...].
+        fields: What the outputs contain; outputs without a field are features and stay as they are.
+        count: Number of images.
+    """
+    named = [name for name, field in fields.items() if field.names and field.layout == "value"]
+    found: list[dict[str, Any]] = [{} for _ in range(count)]
+    for name, values in answers.items():
+        if name.removesuffix(VALID) in fields and name.endswith(VALID):
+            continue
+        field = fields.get(name, Field())
+        prefix = "" if len(named) == 1 else f"{name}_"
+        for number, answer in enumerate(found):
+            value = values[number]
+            if field.layout in _RAGGED:
+                value = value[_counts(name, answers, number, len(value))]
+            answer |= _name(name, field, value, prefix)
+    return orjson.dumps(found, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _name(name: str, field: Field, value: np.ndarray, prefix: str) -> dict[str, Any]:
+    """Return an output and what its numbers are called."""
+    if not field.names or field.layout == "map":
+        return {name: value}
+    if value.dtype.kind in "iu":
+        return {name: _names_of(field, value)}
+    if field.layout != "value":
+        return {name: value}
+    if field.threshold is None:
+        best = int(value.argmax())
+        return {name: value, f"{prefix}class": field.names[best], f"{prefix}score": float(value[best])}
+    chosen = np.flatnonzero(value >= field.threshold).tolist()
+    return {name: value, f"{prefix}classes": [field.names[place] for place in chosen]}
+
+
+def _names_of(field: Field, numbers: np.ndarray) -> Any:
+    return (
+        field.names[int(numbers)] if numbers.ndim == 0 else [field.names[each] for each in numbers.tolist()]
+    )
+
+
+def _counts(name: str, answers: Mapping[str, np.ndarray], number: int, size: int) -> np.ndarray:
+    """Return which entries of a ragged output count.
+
+    An output without a column that says so shares the only such column of its answer.
+    """
+    valid = [each for each in answers if each.endswith(VALID)]
+    own = f"{name}{VALID}" if f"{name}{VALID}" in valid else valid[0] if len(valid) == 1 else None
+    return np.ones(size, bool) if own is None else np.asarray(answers[own][number] == PRESENT)

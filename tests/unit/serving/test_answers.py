@@ -1,0 +1,77 @@
+"""Answers say what their numbers are called only where the model's file says so."""
+
+import json
+
+import numpy as np
+
+from temper.fields import Field
+from temper.problems.deployed_answer import ANSWER, read_answer, write_answer
+from temper.problems.multiclass import Multiclass
+from temper.problems.multilabel import Multilabel
+from temper.serving.answers import as_json
+
+CLASSES = ("a", "b", "c", "d")
+
+
+def said(answers: dict[str, np.ndarray], fields: dict[str, Field]) -> list[dict[str, object]]:
+    return json.loads(as_json(answers, fields, len(next(iter(answers.values())))))
+
+
+def test_boxes_are_no_classes_though_there_are_as_many():
+    boxes = np.array([[[0.1, 0.2, 0.3, 0.9]] * 4], np.float32)
+    (answer,) = said({"boxes": boxes}, {"boxes": Field("boxes")})
+    assert set(answer) == {"boxes"}
+    numbers = np.array([[0.1, 0.2, 0.3, 0.9]], np.float32)
+    (answer,) = said({"sizes": numbers}, {"sizes": Field()})
+    assert set(answer) == {"sizes"}
+
+
+def test_probabilities_are_followed_by_the_best_class():
+    (answer,) = said(
+        {"probabilities": np.array([[0.1, 0.7, 0.2, 0.0]], np.float32)},
+        {"probabilities": Field(names=CLASSES)},
+    )
+    assert answer["class"] == "b" and answer["score"] == np.float32(0.7)
+
+
+def test_of_several_true_classes_all_are_named():
+    fields = Multilabel(kind="multilabel", classes=CLASSES, threshold=0.4).answer
+    values = np.array([[0.5, 0.4, 0.3, 0.0], [0.1, 0.1, 0.1, 0.1]], np.float32)
+    both, none = said({"probabilities": values}, dict(fields))
+    assert both["classes"] == ["a", "b"] and none["classes"] == [] and "class" not in both
+
+
+def test_two_answers_with_classes_keep_their_names_apart():
+    answers = {"colour": np.array([[0.9, 0.1]], np.float32), "shape": np.array([[0.2, 0.8]], np.float32)}
+    fields = {"colour": Field(names=("red", "blue")), "shape": Field(names=("round", "square"))}
+    (answer,) = said(answers, fields)
+    assert (answer["colour_class"], answer["shape_class"]) == ("red", "square") and "class" not in answer
+
+
+def test_entries_that_do_not_count_are_left_out_and_numbers_are_named():
+    answers = {
+        "boxes": np.array([[[0, 0, 1, 1], [0, 0, 0.5, 0.5], [0, 0, 0, 0]]], np.float32),
+        "scores": np.array([[0.9, 0.5, 0.0]], np.float32),
+        "labels": np.array([[3, 1, 0]], np.int64),
+        "boxes_valid": np.array([[1, 1, 0]], np.int64),
+    }
+    fields = {
+        "boxes": Field("boxes"),
+        "scores": Field("sequence"),
+        "labels": Field("sequence", names=CLASSES),
+    }
+    (answer,) = said(answers, fields)
+    assert answer["labels"] == ["d", "b"] and len(answer["boxes"]) == len(answer["scores"]) == 2
+    assert "boxes_valid" not in answer
+
+
+def test_what_a_file_says_of_its_answer_is_read_again():
+    problem = Multilabel(kind="multilabel", classes=CLASSES, threshold=0.3)
+    metadata = write_answer(problem)
+    assert read_answer(metadata) == problem.answer
+    assert json.loads(metadata[ANSWER])["probabilities"]["names"] == "temper.classes", "written once"
+
+
+def test_files_from_before_are_known_by_their_kind():
+    metadata = {"temper.kind": "multiclass", "temper.classes": json.dumps(CLASSES)}
+    assert read_answer(metadata) == Multiclass(kind="multiclass", classes=CLASSES).answer
