@@ -89,6 +89,21 @@ def test_the_chain_on_encoded_images(tmp_path: Path, kind: str):
     assert "quantized.onnx" in made["quantize"].files
 
 
+def test_a_vision_transformer_and_a_student_with_attention(tmp_path: Path):
+    """Their products of two activations have no weights; the cost of the files counts them all the same."""
+    project = make_project(tmp_path, "multiclass", count=120, epochs=1, families="")
+    text = (project / "params.yaml").read_text(encoding="utf-8")
+    text = text.replace("height_px: 16, width_px: 16", "height_px: 32, width_px: 32")
+    text = text.replace(
+        "{family: small-resnet, widths: [8, 16], depths: [1, 1]}", "{family: timm, name: test_vit}"
+    ).replace("widths: [8], depths: [1]}", "widths: [8], depths: [1], attention: cbam}")
+    (project / "params.yaml").write_text(text, encoding="utf-8")
+    made = {stage.name: run_in_process(project, stage.name) for stage in STAGES}
+    teacher = made["quantize"].facts["candidates"]["teacher"]
+    assert teacher["macs"] > 4 * teacher["params"] > 0, "each of four patches meets every weight"
+    assert made["evaluate"].facts["candidates"].keys() == {"teacher", "student", "quantized"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_stages_in_their_own_processes_load_only_modules_that_dvc_watches(

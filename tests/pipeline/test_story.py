@@ -42,7 +42,7 @@ distill:
   fit: {epochs: 16, batch_size: 64, lr: 0.2, average_decay: 0.98}
   terms: {share: 0.7, temperature: 2.0, logits: z-scored}
 quantize: {calibration_images: 128, parity_images: 100}
-evaluate: {families: [noise], stress_images: 100, bootstrap: 500}
+evaluate: {families: [noise], stress_images: 100, bootstrap: 200}
 gate:
   rules:
     - {metric: accuracy, max_drop: 0.05, vs: champion}

@@ -132,13 +132,7 @@ def kill(process: psutil.Process) -> None:
 
 INTERRUPTIONS = {
     1: [("end", "door"), ("kill", "door"), ("end", "0"), ("kill", "0"), ("kill", "all")],
-    2: [
-        ("end", "all"),
-        ("kill", "agent"),
-        ("end", "0"),
-        ("kill", "1"),
-        ("kill", "all"),
-    ],
+    2: [("end", "all"), ("kill", "agent"), ("end", "0"), ("kill", "1")],
 }
 """Number of ranks -> what happens to which processes of a training, one after the other."""
 
