@@ -42,11 +42,16 @@ _ANSWERED = {
         },
         "answers": {
             "type": "array",
-            "description": "One per image, in order: every output of the model by its name; "
-            "for classes also the best class and its probability",
+            "description": "One per image, in order: every output of the model by its name. Probabilities of "
+            "classes are followed by the best class and its probability or, where several may be true, by all "
+            "classes that reach the threshold.",
             "items": {
                 "type": "object",
-                "properties": {"class": {"type": "string"}, "score": {"type": "number"}},
+                "properties": {
+                    "class": {"type": "string"},
+                    "score": {"type": "number"},
+                    "classes": {"type": "array", "items": {"type": "string"}},
+                },
             },
         },
     },
