@@ -43,8 +43,8 @@ _ANSWERED = {
         "answers": {
             "type": "array",
             "description": "One per image, in order: every output of the model by its name. Probabilities of "
-            "classes are followed by the best class and its probability or, where several may be true, by all "
-            "classes that reach the threshold.",
+            "classes are followed by the best class and its probability or, where several may be true, by "
+            "all classes that reach the threshold.",
             "items": {
                 "type": "object",
                 "properties": {
