@@ -1,5 +1,6 @@
 """Folders as people have them: the right rows, or an error or a remark that names file and way out."""
 
+import os
 import unicodedata
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from temper.data.params import ImageFolder
 from temper.data.sources import LISTED
 from temper.problem import Row
-from temper.problems.classes import bind_classes
+from temper.problems.classes import bind_classes, find_misspelt
 from tests.outside.files import (
     ADDED,
     DECOMPOSED,
@@ -199,3 +200,23 @@ def test_one_folder_under_two_names_is_refused(tmp_path: Path):
     (tmp_path / "images" / "kitten").symlink_to(tmp_path / "images" / "cat", target_is_directory=True)
     with pytest.raises(ValueError, match=r"cat and .*kitten are the same folder, through a link"):
         list_folder(tmp_path)
+
+
+def test_a_name_that_is_not_utf_8_is_refused_before_anything_is_read(tmp_path: Path):
+    root = class_folders(tmp_path / "images")
+    (root / "cat" / os.fsdecode(b"caf\xe9.png")).write_bytes((root / "cat" / "0.png").read_bytes())
+    with pytest.raises(ValueError, match=r"cat/caf\\udce9.png' contains .* rename the file"):
+        list_folder(tmp_path)
+
+
+def test_splits_below_the_class_folders_are_refused_with_the_right_order(tmp_path: Path):
+    for name in ("cat", "dog"):
+        class_folders(tmp_path / "images" / name, names=["train", "test"])
+    with pytest.raises(ValueError, match=r"contain the splits .*must be above .*make it images/test/cat"):
+        list_folder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["cat - Copy", "cat (2)", "cat_old", "cats", "Cat\u2013"])
+def test_copies_of_a_class_folder_are_noticed(name: str):
+    assert len(find_misspelt({"cat": 30, name: 20, "dog": 25})) == 1
+    assert not find_misspelt({"cat": 30, "dog": 20, "class-1": 2, "class-2": 90})

@@ -111,3 +111,44 @@ def test_odd_masks_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     said = said_by_prepare(project, capsys)
     assert "prepare: noticed: 31 images have the same mask: is it the right one?: 0.png, 1.png" in said
     assert "prepare: noticed: 1 numbers of prepare.mask_values are in no mask: 255" in said
+
+
+@pytest.mark.parametrize(
+    ("odd", "words", "contrast"),
+    [
+        (-9999.0, "have pixels without a measurement (NaN, -9999), which become the lowest level", 60),
+        (float("nan"), "have pixels without a measurement (NaN, -9999), which become the lowest level", 60),
+        (60000.0, "60 of 60 sampled images have more than 8 bits: their levels", 60),
+    ],
+)
+def test_marks_of_missing_data_and_hot_pixels_do_not_flatten_images(
+    project: Path, odd: float, words: str, contrast: int, capsys: pytest.CaptureFixture[str]
+):
+    for number in range(60):
+        levels = np.random.default_rng(number).uniform(0, 300, (16, 16)).astype(np.float32)
+        levels[0, 0] = odd
+        place(project, number).unlink()
+        Image.fromarray(levels).save(place(project, number).with_suffix(".tiff"))
+    assert words in said_by_prepare(project, capsys)
+    images = np.load(project / "artifacts" / "prepare" / "train" / "image.npy")
+    assert images.std() > contrast
+
+
+def test_frames_of_an_animated_png_are_said(project: Path, capsys: pytest.CaptureFixture[str]):
+    frames = [Image.open(place(project, number)).copy() for number in range(3)]
+    frames[0].save(place(project, 7), save_all=True, append_images=frames[1:])
+    assert "prepare: left out: 1 files hold several images" in said_by_prepare(project, capsys)
+
+
+def test_masks_of_255_among_others_are_noticed(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    project = make_project(tmp_path / "project", "segmentation")
+    source = "{source: table, file: t.csv, labels: null, mask: mask}"
+    set_lines(project, ingest=source, problem="{kind: segmentation, classes: [background, cell]}")
+    for number in range(40):
+        image(project / f"{number}.png", number, side=16)
+        mask = np.zeros((16, 16), np.uint8)
+        mask[number % 8 : 9, :6] = 255 if number % 2 else 1
+        Image.fromarray(mask).save(project / f"mask-{number}.png")
+    lines = "".join(f"{number}.png,mask-{number}.png\n" for number in range(40))
+    (project / "t.csv").write_text(f"path,mask\n{lines}")
+    assert "prepare: noticed: 20 masks hold one class and 255" in said_by_prepare(project, capsys)

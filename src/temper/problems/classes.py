@@ -12,6 +12,8 @@ _DECIMAL = re.compile(r"[+-]?\d+\.0*")
 """A whole number that is written as a decimal one, as pandas does where a column has gaps."""
 
 
+_COPY = r"([ _-]+(copy|old|new|backup)|\s*\(\d+\))+$"
+"""What systems and people add to the name of a copy."""
 _RARE, _LONG_NAME = 0.1, 5
 """Share of another class's examples, and letters, from which on a class may be a misspelling of it."""
 _LOOK_ALIKES = str.maketrans(
@@ -73,11 +75,12 @@ def merged_labels(classes: Sequence[str], labels: Iterable[str]) -> Mapping[str,
 def _plain(name: str) -> str:
     """Return a name without what only differs in spelling.
 
-    That is case, blanks, invisible letters, letters of other alphabets that look alike, and 1 and 1.0.
+    That is case, blanks, invisible letters, letters of other alphabets that look alike, and 1, 1.0 and 01.
     """
     text = "".join(letter for letter in name if unicodedata.category(letter) != "Cf")
     text = " ".join(unicodedata.normalize("NFKC", text).casefold().split()).translate(_LOOK_ALIKES)
-    return text.rstrip("0").rstrip(".") if _DECIMAL.fullmatch(text) else text
+    text = text.rstrip("0").rstrip(".") if _DECIMAL.fullmatch(text) else text
+    return text.lstrip("0") or "0" if text.isdecimal() else text
 
 
 def _refuse_look_alikes(labels: Iterable[str]) -> None:
@@ -92,9 +95,9 @@ def _refuse_look_alikes(labels: Iterable[str]) -> None:
     alike = [" and ".join(map(ascii, names)) for names in by_key.values() if len(names) > 1]
     if alike:
         raise ValueError(
-            "classes differ only in case, blanks, form of Unicode, letters that look alike or decimals: "
-            f"{'; '.join(alike[:10])}; rename them, or list the right names in problem.classes, which merges "
-            "the other spellings"
+            "classes differ only in case, blanks, form of Unicode, letters that look alike, decimals or "
+            f"leading zeros: {'; '.join(alike[:10])}; rename them, or list the right names in "
+            "problem.classes, which merges the other spellings"
         )
 
 
@@ -116,7 +119,7 @@ def find_misspelt(counts: Mapping[str, int]) -> list[str]:
         >>> find_misspelt({"bicycle": 400, "bicyle": 3, "sea lion": 9, "sea_lion": 8, "car": 5, "cat": 90})
         ['bicyle (3) and bicycle (400)', 'sea_lion (8) and sea lion (9)']
     """
-    joined = {name: re.sub(r"[\s_-]+", "", _plain(name)) for name in counts}
+    joined = {name: re.sub(r"[\W_]+", "", re.sub(_COPY, "", _plain(name))) for name in counts}
     alike: dict[str, list[str]] = {}
     for name, text in joined.items():
         # Names that differ by a letter have a form without one letter in common.
@@ -126,7 +129,9 @@ def find_misspelt(counts: Mapping[str, int]) -> list[str]:
     for names in alike.values():
         for one, other in combinations(sorted(names, key=lambda name: (counts[name], name)), 2):
             is_rare = counts[one] <= _RARE * counts[other] and len(joined[one]) >= _LONG_NAME
-            if joined[one] == joined[other] or (is_rare and _differ_in_letters(joined[one], joined[other])):
+            short, long = sorted((joined[one], joined[other]), key=len)
+            equal = long in (short, f"{short}s")
+            if equal or (is_rare and _differ_in_letters(joined[one], joined[other])):
                 pairs.add(f"{one} ({counts[one]}) and {other} ({counts[other]})")
     return sorted(pairs)
 

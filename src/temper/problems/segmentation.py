@@ -26,6 +26,8 @@ from temper.problems.gaps import largest_gap
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+_MANY = 8
+"""Number of unknown numbers in a mask from which on they are no class numbers."""
 IGNORED = 255
 """Value of pixels of a mask that do not count; the same number as in `temper.maths.losses`."""
 NOTHING = "(all ignored)"
@@ -83,10 +85,8 @@ class Segmentation:
         unknown = mask[(mask >= len(self.classes)) & (mask != IGNORED)]
         if unknown.size:
             raise ValueError(
-                f"the mask {row.mask} contains class number {int(unknown.flat[0])}, but the numbers of "
-                f"problem.classes are 0 to {len(self.classes) - 1} (255 is ignored); "
-                "add the name there or, if masks number classes otherwise, set prepare.mask_values, for "
-                f"example {{{int(unknown.flat[0])}: 1}} (JPEGs blur the numbers: store masks as PNG)"
+                f"{row.mask} contains class number {int(unknown.flat[0])}, but the numbers of "
+                f"problem.classes are 0 to {len(self.classes) - 1} (255 is ignored); {_way_out(unknown)}"
             )
         return {"mask": mask}
 
@@ -180,3 +180,16 @@ class Segmentation:
     def caption(self, answer: Answer, targets: Targets) -> str:
         shown = self.strata({name: value[0].numpy() for name, value in targets.items()})
         return f"{' + '.join(sorted(shown))}, {float(self.error(answer, targets)[0]):.0%} of pixels wrong"
+
+
+def _way_out(unknown: np.ndarray) -> str:
+    """Return what to do about a mask with unknown numbers."""
+    if len(np.unique(unknown)) >= _MANY:
+        return (
+            "it has many such numbers: it is blurred (by resizing, or as a JPEG), or numbers objects instead "
+            "of classes; make it anew, with one number per class, as a PNG"
+        )
+    return (
+        "add the name there or, if masks number classes otherwise, set prepare.mask_values, for example "
+        f"{{{int(unknown.flat[0])}: 1}} (JPEGs blur the numbers: store masks as PNG)"
+    )

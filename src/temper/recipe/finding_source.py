@@ -1,5 +1,6 @@
 """Find the source that reads a folder or table, and the content of the table's columns."""
 
+import re
 from pathlib import Path
 
 from temper.data.params import ImageFolder, Table
@@ -7,13 +8,21 @@ from temper.data.sources.table import find_one_hot
 from temper.data.sources.table_file import ENDINGS, read_columns
 
 _COLUMNS = {
-    "path": ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img"),
-    "labels": ("labels", "label", "class", "classes", "target", "category", "tags"),
-    "mask": ("mask", "masks", "mask_path"),
-    "split": ("split", "subset", "set", "partition"),
-    "group": ("group", "group_id", "patient", "patient_id", "subject", "subject_id", "scene"),
+    "path": (
+        *("path", "file", "filename", "filepath", "image", "imagepath", "imagefile", "imagename", "img"),
+        *("imageid", "imageindex", "idcode"),
+    ),
+    "labels": ("labels", "label", "class", "classes", "target", "category", "tags", "findinglabels"),
+    "mask": ("mask", "masks", "maskpath"),
+    "split": ("split", "subset", "set", "partition", "usage", "phase"),
+    "group": ("group", "groupid", "patient", "patientid", "subject", "subjectid", "scene"),
 }
-"""Usual names of a table's columns, by their content."""
+"""Usual names of a table's columns, by their content: small letters and digits only."""
+_NO_CLASS = re.compile(
+    r"(is|has|was)([_A-Z]|\b)|sex|gender|age|(in_?)?(train|test|val|valid|validation)|fold|flag|verified|usable",
+    re.I,
+)
+"""Names of columns of 0 and 1 that describe an image, and are no class that it shows."""
 
 
 def find_source(data: Path) -> ImageFolder | Table:
@@ -38,7 +47,7 @@ def _name_columns(data: Path) -> Table:
     """Guess the content of each column from its name."""
     cells = read_columns(data).cells
     header = list(cells)
-    by_name = {name.lower().strip(): name for name in reversed(header)}
+    by_name = {re.sub(r"[\W_]+", "", name.lower()): name for name in reversed(header)}
     found = {
         key: next((by_name[name] for name in names if name in by_name), None)
         for key, names in _COLUMNS.items()
@@ -49,7 +58,7 @@ def _name_columns(data: Path) -> Table:
             "column to `path`"
         )
     used = {name for key, name in found.items() if key != "labels" and name is not None}
-    one_hot = tuple(name for name in find_one_hot(cells) if name not in used)
+    one_hot = tuple(name for name in find_one_hot(cells) if name not in used and not _NO_CLASS.match(name))
     if len(one_hot) < 2 or found["labels"] is not None:
         one_hot = ()
     if found["labels"] is None and found["mask"] is None and not one_hot:

@@ -188,10 +188,17 @@ def _check_classes(
         names = ", ".join(map(repr, lacking))
         which = f"class {names} has" if len(lacking) == 1 else f"{len(lacking)} classes ({names}) have"
         raise ValueError(
-            f"{which} no example among the {len(strata)} usable ones ({len(dropped)} were dropped, because "
-            "they are damaged or because equal images have different labels); add images, or remove the class"
-            + (f". {explain_ignored(ignored_share)}" if ignored_share else "")
+            f"{which} no example among the {len(strata)} usable ones ({_count_reasons(dropped)}); add "
+            "images, or remove the class" + (f". {explain_ignored(ignored_share)}" if ignored_share else "")
         )
+
+
+def _count_reasons(dropped: Mapping[int, str]) -> str:
+    """Return how many images were dropped, and why."""
+    counts = Counter(dropped.values())
+    listed = "; ".join(f"{count}: {reason}" for reason, count in counts.most_common(3))
+    more = f"; and {len(counts) - 3} more reasons" if len(counts) > 3 else ""
+    return f"{len(dropped)} were dropped{': ' if listed else ''}{listed}{more}"
 
 
 def _write_rows(

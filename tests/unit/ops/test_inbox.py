@@ -216,3 +216,12 @@ def test_equal_images_are_found_in_every_split(project: Project):
     put(place / "cat" / "b.png", "test dog")
     taken = take(project)
     assert (taken.known, taken.disputed, taken.moved) == (1, ["cat/b.png is test/dog/a.png"], {})
+
+
+def test_a_name_that_is_not_utf_8_stays_where_it_is_and_is_named(project: Project):
+    put(project.folder / "inbox" / "labelled" / "cat" / "new.png", "new")
+    odd = project.folder / "inbox" / "labelled" / "cat" / os.fsdecode(b"caf\xe9.png")
+    odd.write_bytes((project.folder / "images" / "cat" / "first.png").read_bytes())
+    taken = inbox.import_new(project, load(project.folder))
+    assert taken.moved == {"cat": 1} and odd.exists()
+    assert "cat/caf\\udce9.png" in taken.words()

@@ -130,6 +130,16 @@ def _remark_on_equal_masks(rows: Rows, survey: Survey) -> list[Remark]:
     return _remark_on_rows("noticed", "images have the same mask: is it the right one?", rows, same)
 
 
+def _remark_on_mixed_masks(rows: Rows, survey: Survey) -> list[Remark]:
+    """Return which masks hold one class and 255 only, if others show several classes."""
+    several = sum(len(strata) > 1 for strata in survey.truth.strata)
+    text = (
+        "masks hold one class and 255, which does not count, while others show several classes: if 255 is a "
+        "class there, set prepare.mask_values: {255: 1}"
+    )
+    return _remark_on_rows("noticed", text, rows, survey.truth.only_ignored if several else [])
+
+
 def _remark_on_masks(rows: Rows, survey: Survey, params: PrepareParams) -> list[Remark]:
     """Return how masks were turned, and how many of their pixels do not count.
 
@@ -161,6 +171,7 @@ def _remark_on_masks(rows: Rows, survey: Survey, params: PrepareParams) -> list[
             [rows[number].id for number in turned],
         ),
         *_remark_on_equal_masks(rows, survey),
+        *_remark_on_mixed_masks(rows, survey),
         *remark_on(
             "noticed",
             "numbers of prepare.mask_values are in no mask",

@@ -26,6 +26,7 @@ from temper.data.images.reading import (
     open_plain,
     split_path,
     stretch,
+    was_wide,
 )
 from temper.data.params import PrepareParams
 from temper.problem import Row
@@ -58,6 +59,8 @@ class Chunk:
     """Whether a file holds several images, of which the first is used."""
     palettes: dict[int, Palette] = field(default_factory=dict)
     """Number of the row -> palette of its mask, if it has one and palettes are compared."""
+    wide: set[int] = field(default_factory=set)
+    """Numbers of the rows whose files have more than 8 bits."""
     conversions: dict[int, tuple[str, ...]] = field(default_factory=dict)
     """Number of the row -> what was changed in its image, if anything was (`reading.conversions`)."""
     renumbered: set[int] = field(default_factory=set)
@@ -209,6 +212,8 @@ def _decode(
             chunk.coloured[place] = chunk.images.shape[-1] < 3 and pixels.ndim == 3 and not is_grey(pixels)
             chunk.sizes[place] = image.height, image.width
             chunk.several[place] = holds_several(raw)
+            if was_wide(image):
+                chunk.wide.add(chunk.numbers[place])
             if changed := conversions(image):
                 chunk.conversions[chunk.numbers[place]] = changed
             if check_plain:

@@ -34,6 +34,8 @@ class Truth:
         self.strata: list[frozenset[str]] = [frozenset()] * num_rows
         self.digests = np.zeros(num_rows, "S32")
         self._pixels = self._ignored = 0
+        self.only_ignored: list[int] = []
+        """Numbers of the rows whose maps show one class, and pixels that do not count."""
         self._problem, self._work = problem, work
         self._known: dict[frozenset[str], frozenset[str]] = {}
 
@@ -60,8 +62,11 @@ class Truth:
                 self.columns[name] = np.asarray(memory)  # a plain view, because indexing a memmap is slow
             self.columns[name][number] = value
             if name in by_layout(self._problem.truth, "map"):
+                ignored = int((value == IGNORED).sum())
                 self._pixels += value.size
-                self._ignored += int((value == IGNORED).sum())
+                self._ignored += ignored
+                if ignored and len(strata) == 1:
+                    self.only_ignored.append(number)
             sha.update(value.tobytes())
         self.digests[number] = sha.hexdigest()
 
@@ -74,8 +79,8 @@ class Survey:
     """Number of the row -> why it cannot be used."""
     truth: Truth
     digests: np.ndarray
-    """Digests of the unified pixels, in hexadecimal, as bytes of type S32; of the file if an image is blank,
-    since different images may be blank after unifying."""
+    """Digests of the unified pixels, in hexadecimal, as bytes of type S32; of the file if an image is blank
+    or has more than 8 bits, since different files may then be equal after unifying."""
     channels: int
     """1 if no image has colour or colour is not wanted, otherwise 3."""
     images: UInt8[np.ndarray, "rows height width channels"] | None
@@ -161,8 +166,9 @@ def look_over(
         maybe_grey = maybe_grey and is_grey(chunk.images)
         if maybe_grey:
             digests[1][place] = digest_pixels(chunk.images[..., :1])
-        for blank in (chunk.numbers.start + np.flatnonzero(survey.blank[place])).tolist():
-            digests[1][blank] = digests[channels][blank] = _digest_file(rows[blank], store)
+        # Different files may be equal in what is left of them.
+        for number in chunk.wide | {*(chunk.numbers.start + np.flatnonzero(survey.blank[place])).tolist()}:
+            digests[1][number] = digests[channels][number] = _digest_file(rows[number], store)
         survey.cosines[place] = to_cosines(chunk.images)
         if images is not None:
             images[place] = chunk.images

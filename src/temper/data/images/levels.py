@@ -18,6 +18,10 @@ _USED = 0.25
 """Share of the range of so many bits that must be used. If less is, the levels are a band within it."""
 _TAIL = 0.1
 """Percentage of the levels below and above a band."""
+_OUTLIERS, _FAR = 1.0, 8
+"""Percentage of the levels at each end that may be outliers, and how many times wider they make the range."""
+_MISSING = np.array([-9999.0, -32768.0, np.finfo(np.float32).min], np.float32)
+"""What programs for maps and thermal cameras write into float images where nothing was measured."""
 _MOST = 65_535
 _SAMPLED = 1 << 14
 """About the number of levels that are taken from an image."""
@@ -31,11 +35,18 @@ def is_wide(mode: str) -> bool:
 def sample_levels(image: np.ndarray) -> np.ndarray:
     """Return some levels of an image, evenly spread, with the lowest and the highest."""
     levels = image.ravel()
-    finite = levels[np.isfinite(levels)]
+    finite = levels[is_measured(levels)]
     if not finite.size:
         return finite
     some = finite[:: max(1, finite.size // _SAMPLED)]
     return np.concatenate([some, np.array([finite.min(), finite.max()], finite.dtype)])
+
+
+def is_measured(levels: np.ndarray) -> np.ndarray:
+    """Return which levels are measurements: not NaN, not infinite, and in floats no mark of missing data."""
+    if levels.dtype.kind != "f":
+        return np.ones(levels.shape, bool)
+    return np.isfinite(levels) & ~np.isin(levels, _MISSING)
 
 
 def find_levels(images: Sequence[np.ndarray]) -> tuple[float, float]:
@@ -44,8 +55,8 @@ def find_levels(images: Sequence[np.ndarray]) -> tuple[float, float]:
     Example:
         >>> find_levels([np.array([0, 900, 4000])]), find_levels([np.array([0, 65000])])
         ((0.0, 4095.0), (0.0, 65535.0))
-        >>> find_levels([np.linspace(29000, 31000, 2001)])
-        (29002.0, 30998.0)
+        >>> find_levels([np.linspace(29000, 31000, 2001)]), find_levels([np.append(np.arange(1000), 65000)])
+        ((29002.0, 30998.0), (10.0, 990.0))
     """
     levels = np.concatenate([image.ravel() for image in images]).astype(np.float64)
     levels = levels[np.isfinite(levels)]
@@ -54,6 +65,9 @@ def find_levels(images: Sequence[np.ndarray]) -> tuple[float, float]:
     low, high = float(levels.min()), float(levels.max())
     whole = all(image.dtype.kind in "ui" for image in images) and low >= 0
     top = next((2**bits - 1 for bits in _BITS if high < 2**bits), None) if whole else None
+    least, most = np.percentile(levels, [_OUTLIERS, 100 - _OUTLIERS])
+    if high - low > _FAR * (most - least) > 0:
+        return round(float(least), 6), round(float(most), 6)  # a few hot pixels would make the rest dark
     if top is not None and high - low >= _USED * top:
         return 0.0, float(top)
     low, high = (round(float(value), 6) for value in np.percentile(levels, [_TAIL, 100 - _TAIL]))
@@ -64,10 +78,11 @@ def as_eight_bits(levels: np.ndarray, span: Levels) -> UInt8[np.ndarray, "height
     """Return levels as 0..255, clipped to a range. Values that are no numbers become 0."""
     if span == "full":
         span = (0.0, float(_MOST))
+    measured = is_measured(levels)
     if span == "per-image":
-        finite = levels[np.isfinite(levels)]
+        finite = levels[measured]
         span = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     assert not isinstance(span, str)
     low, high = span
-    found = (levels.astype(np.float64) - low) * (255.0 / max(high - low, 1e-12))
+    found = (np.where(measured, levels, np.nan).astype(np.float64) - low) * (255.0 / max(high - low, 1e-12))
     return np.rint(np.clip(np.nan_to_num(found, nan=0.0, posinf=255.0, neginf=0.0), 0, 255)).astype(np.uint8)

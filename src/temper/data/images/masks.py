@@ -65,7 +65,10 @@ def unify_mask(
     Raises:
         Unreadable: If it is not a mask, or does not have the size of its image.
     """
-    mask = open_upright(raw, max_pixels=max_pixels, max_side_px=max_side_px)
+    try:
+        mask = open_upright(raw, max_pixels=max_pixels, max_side_px=max_side_px)
+    except Unreadable as error:
+        raise Unreadable(f"its mask is unusable: {error}") from error
     swapped = mask.size == size[::-1] != size and orientation >= _FIRST_QUARTER
     alike = mask.size == size and (orientation < _FIRST_QUARTER or size[0] == size[1])
     if (swapped or (rules.stored and alike)) and turned(mask) == 1:
@@ -92,7 +95,8 @@ def unify_mask(
                 numbers[there] = number
     if numbers.size and (int(numbers.max()) > 255 or int(numbers.min()) < 0):
         raise Unreadable(
-            f"its mask contains class number {int(numbers.max())}; 0..254 are possible, 255 is ignored"
+            f"its mask contains class number {int(numbers.max())}; 0..254 are possible, 255 is ignored; "
+            f"prepare.mask_values: {{{int(numbers.max())}: 1}} makes it class 1"
         )
     numbers = numbers.astype(np.uint8)
     if size != (width_px, height_px):

@@ -23,10 +23,12 @@ _SIGNS = (
     ),
     (0, (b"<!DOCTYPE", b"<!doctype", b"<html", b"<HTML"), "a page of HTML, perhaps an error of a download"),
     (0, (b"PK\x03\x04",), "a zip archive: unpack it"),
+    (0, (b"version https://git-lfs",), "a pointer of Git LFS: run `git lfs pull`"),
 )
 """Offset, bytes that may stand there, and what the file is."""
 _SEVERAL = (b"GIF8", b"II*\x00", b"MM\x00*")
-"""Beginnings of files that may hold several images, besides WebP."""
+"""Beginnings of files that may hold several images, besides WebP and PNG."""
+_HEAD = 4096
 
 
 def explain_format(raw: bytes) -> str:
@@ -39,7 +41,8 @@ def explain_format(raw: bytes) -> str:
 
 def holds_several(raw: bytes | np.ndarray) -> bool:
     """Return whether a file holds several images: an animation, or the pages of a TIFF."""
-    if isinstance(raw, np.ndarray) or not (raw.startswith(_SEVERAL) or raw[8:12] == b"WEBP"):
+    animated = isinstance(raw, bytes) and (raw[8:12] == b"WEBP" or b"acTL" in raw[:_HEAD])
+    if isinstance(raw, np.ndarray) or not (raw.startswith(_SEVERAL) or animated):
         return False
     try:
         return bool(getattr(Image.open(io.BytesIO(raw)), "is_animated", False))

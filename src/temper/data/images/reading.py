@@ -20,7 +20,7 @@ from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
 from temper.data.images.idx import parse_idx
-from temper.data.images.levels import Levels, as_eight_bits, is_wide
+from temper.data.images.levels import Levels, as_eight_bits, is_measured, is_wide
 from temper.data.images.orientation import keep_turned, read_orientation, turn, turned
 from temper.data.images.other_formats import explain_format
 from temper.data.images.png_texts import SIGNATURE, without_texts
@@ -32,6 +32,8 @@ Raw = bytes | np.ndarray
 warnings.filterwarnings("ignore", module="PIL")  # they name no file, and the pixels were decoded
 _CONVERTED = "temper.converted"
 """Key of `Image.info` with what `open_plain` changed."""
+_WIDE = "temper.wide"
+"""Key of `Image.info` with whether the file has more than 8 bits."""
 _OTHER_COLOURS = frozenset({"CMYK", "LAB", "YCbCr", "HSV"})
 
 
@@ -147,7 +149,8 @@ def open_plain(
     Raises:
         Unreadable: As for `unify`.
     """
-    image = _eight_bits(open_upright(raw, max_pixels=max_pixels, max_side_px=max_side_px), levels)
+    whole = open_upright(raw, max_pixels=max_pixels, max_side_px=max_side_px)
+    image = _eight_bits(whole, levels)
     try:
         wide = read_wide_colour(raw) if isinstance(raw, bytes) else None
     except ValueError as error:
@@ -155,13 +158,15 @@ def open_plain(
     if wide is not None:
         image = turn(_colour_of(wide, levels), turned(image))
     notes = ["are turned upright, as their EXIF says"] if turned(image) > 1 else []
+    if whole.mode == "F" and not is_measured(np.asarray(whole)).all():
+        notes.append("have pixels without a measurement (NaN, -9999), which become the lowest level")
     if image.mode in _OTHER_COLOURS:
         notes.append(f"in {image.mode} become RGB")
     if image.mode not in ("L", "RGB") or "transparency" in image.info:
         if shows_background(image):
             notes.append(f"show {background} where they are transparent (prepare.background)")
         image = keep_turned(flatten(image, background), image)
-    image.info[_CONVERTED] = tuple(notes)
+    image.info |= {_CONVERTED: tuple(notes), _WIDE: wide is not None or is_wide(whole.mode)}
     return image
 
 
@@ -186,6 +191,11 @@ def stretch(image: Image.Image, height_px: int, width_px: int) -> UInt8[np.ndarr
 def conversions(image: Image.Image) -> tuple[str, ...]:
     """Return what `open_plain` changed in an image; size, palette and levels apart."""
     return tuple(image.info.get(_CONVERTED, ()))
+
+
+def was_wide(image: Image.Image) -> bool:
+    """Return whether the file that `open_plain` read has more than 8 bits, of which eight are left."""
+    return bool(image.info.get(_WIDE, False))
 
 
 def open_upright(raw: Raw, *, max_pixels: int, max_side_px: int) -> Image.Image:

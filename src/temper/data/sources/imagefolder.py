@@ -56,7 +56,9 @@ class _Found:
                 self.spellings,
             ),
             *remark_on(
-                "guessed", "folders of several folders are one class each, with all images below", self.nested
+                "guessed",
+                "folders without images of their own are one class each, with all images below",
+                self.nested,
             ),
             *remark_on("left out", "files or folders beside the class folders", self.strays),
             *self.walk.remarks(),
@@ -88,6 +90,11 @@ def list_rows(params: ImageFolder, project: Path) -> Listing:
             place, label = found.name(kind), unicodedata.normalize("NFC", kind.name)
             for name in names:
                 rows.append(Row(f"{place}/{name}", f"{NAME}/{place}/{name}", labels=(label,), split=split))
+    if found.walk.unnamed:
+        raise ValueError(
+            f"the name of '{root / found.walk.unnamed[0]}' contains characters that are not printable text; "
+            f"rename the file ({len(found.walk.unnamed)} such names in all)"
+        )
     classes = sorted({label for row in rows for label in row.labels})
     if len(classes) == 1:
         raise ValueError(f"{root} holds one class only, {classes[0]!r}; {_explain_one_class(params, root)}")
@@ -172,6 +179,11 @@ def _refuse_equal_folders(root: Path, children: list[Path]) -> None:
     if len(common) > 1 and all(len(common) >= len(names) / 2 for names in inner):
         listed = ", ".join(child.name for child in children[:4])
         equal = ", ".join(sorted(common)[:4])
+        if all(split_of(name) for name in common):
+            raise ValueError(
+                f"the folders of {root} ({listed}) contain the splits ({equal}); splits must be above the "
+                f"class folders: make it {root.name}/{sorted(common)[0]}/{children[0].name}"
+            )
         raise ValueError(
             f"the folders of {root} ({listed}) contain equal subfolders ({equal}), so they are no classes; "
             f"splits must be called {SPELLINGS}: rename or merge them. If they are classes, set "
@@ -196,9 +208,7 @@ def _classes(found: _Found, folder: Path) -> list[tuple[Path, list[str]]]:
         found.walk.add(walk, found.name(kind))
         if walk.files:
             classes.append((kind, walk.files))
-            if len({name.split("/")[0] for name in walk.files if "/" in name}) > 1 and all(
-                "/" in name for name in walk.files
-            ):
+            if all("/" in name for name in walk.files):
                 found.nested.append(found.name(kind))
         else:
             empty.append(kind)

@@ -1,13 +1,18 @@
 """Several labels in one cell of a table: which text joins them."""
 
 import ast
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+
+from temper.data.remark import Remark, remark_on
 
 USUAL = ";"
 """Text that joins labels wherever it occurs."""
-NOT_GIVEN = frozenset({"NaN", "nan", "<NA>"})
-"""Texts that pandas writes for a cell without a value."""
+NOT_GIVEN = frozenset({"NaN", "nan", "<NA>", "#N/A", "NaT"})
+"""Texts that pandas and Excel write for a cell without a value."""
+MAYBE_MISSING = frozenset({"?", "-", "none", "null", "na", "n/a", "unknown", "missing", "other"})
+"""Labels, in small letters, that may mean that there is no label."""
 _OTHERS = ("|", ",", "/", "+", " ")
 
 
@@ -17,21 +22,26 @@ def as_list(cell: str) -> list[str] | None:
     Example:
         >>> as_list("['cat', 'dog']"), as_list('["cat"]'), as_list("cat"), as_list("[cat]")
         (['cat', 'dog'], ['cat'], None, None)
+        >>> as_list("['cat' 'dog']"), as_list("('cat', 'dog')"), as_list("{'class': 'cat'}")
+        (['cat', 'dog'], ['cat', 'dog'], None)
     """
-    if not (cell.startswith("[") and cell.endswith("]")):
+    if cell[:1] + cell[-1:] not in ("[]", "()", "{}"):
         return None
     try:
-        found = ast.literal_eval(cell)
+        # NumPy writes no commas between texts, which Python would join.
+        found = ast.literal_eval(re.sub(r"""(['"])\s+(?=['"])""", r"\1, ", cell))
     except (ValueError, SyntaxError):
         return None
-    return [str(value) for value in found] if isinstance(found, list) else None
+    values = sorted(found, key=str) if isinstance(found, set) else found
+    return [str(value) for value in values] if isinstance(found, list | tuple | set) else None
 
 
 def find_joint(cells: Sequence[str]) -> str | None:
     """Return another text than `;` that joins labels, or None.
 
     It joins labels if every part of every cell that contains it also occurs in another cell. A blank joins
-    labels only if every part also is a cell of its own, since names contain blanks.
+    labels only if every part also is a cell of its own, since names contain blanks. For `|`, which names do
+    not contain, one such part is enough.
 
     Example:
         >>> find_joint(["cat|dog", "cat", "dog|owl", "owl|cat"])
@@ -48,9 +58,25 @@ def find_joint(cells: Sequence[str]) -> str | None:
             continue
         whole = {cell for cell in distinct if cell not in parted}
         seen = Counter(part for parts in parted.values() for part in set(parts))
-        known = all(
+        known = (any if joint == "|" else all)(
             part in whole or (joint != " " and seen[part] > 1) for parts in parted.values() for part in parts
         )
         if known:
             return joint
     return None
+
+
+def remark_on_labels(labels: Collection[str]) -> list[Remark]:
+    """Return which labels may be several ones, or may mean that there is none."""
+    joined = sorted(label for label in labels if re.search(r"[|,;&+]|\sand\s", label))
+    missing = sorted(label for label in labels if label.lower() in MAYBE_MISSING)
+    quoted = sorted(label for label in labels if re.fullmatch(r"""b?(['"]).*\1|\{.*\}""", label))
+    return [
+        *remark_on(
+            "noticed",
+            "classes have names that may be several labels; if so, name what joins them: ingest.joined_by",
+            joined,
+        ),
+        *remark_on("noticed", "classes have names that may mean that there is no label", missing),
+        *remark_on("noticed", "classes have quotes or braces in their names, as programs write them", quoted),
+    ]

@@ -17,14 +17,20 @@ _FOLDERS = frozenset(
         "system volume information",
         "lost+found",
         "__pycache__",
+        "thumbnails",
+        "_thumbs",
+        "_gsdata_",  # GoodSync
+        "node_modules",
     }
 )
 _FILES = frozenset({"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "picasa.ini", "icon\r"})
-_UNFINISHED = re.compile(r"\.(part|partial|crdownload|download|tmp|temp|opdownload|!ut|filepart)$", re.I)
+_UNFINISHED = re.compile(
+    r"\.(part|partial|crdownload|download|tmp|temp|opdownload|!ut|filepart)$|~$|:Zone\.Identifier$", re.I
+)
 _COMPANIONS = frozenset(
     {".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".ini", ".log"}
     | {".xmp", ".aae", ".thm", ".pp3", ".dop"}  # settings of cameras and editors, beside each photograph
-    | {".bak", ".py", ".ipynb", ".mat", ".npz", ".parquet", ".names", ".data", ".cfg"}
+    | {".bak", ".py", ".ipynb", ".mat", ".npz", ".parquet", ".names", ".data", ".cfg", ".ovr", ".svg"}
 )
 _POINTERS = re.compile(r"\.(lnk|url|webloc|desktop)$", re.I)
 

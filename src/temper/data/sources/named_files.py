@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from temper.data.remark import Remark, remark_on
+from temper.data.sources.litter import is_companion
 
 _LISTED = 5
 
@@ -86,6 +87,11 @@ class NamedFiles:
                 return (
                     f"; {name}/ holds {path!r}: move the table there, or write {name}/ in front of its paths"
                 )
+        parts = place.parts
+        for start in range(1, len(parts)):
+            tail = Path(*parts[start:])
+            if (self.root / tail).is_file():
+                return f"; {tail} is there: the paths are those of another computer or folder"
         others = folder.near(place.name)
         return f"; the nearest to {place.name!r} is {others[0]!r}" if others else ""
 
@@ -98,7 +104,8 @@ class _Folder:
     """The names of the files in a folder, by what does not depend on their spelling."""
 
     def __init__(self, path: Path) -> None:
-        self._names = sorted(each.name for each in path.iterdir()) if path.is_dir() else []
+        names = sorted(each.name for each in path.iterdir()) if path.is_dir() else []
+        self._names = [name for name in names if not is_companion(name)]
         self._by_key: dict[str, list[str]] = {}
         for name in self._names:
             for key in {_plain(name), _plain(PurePosixPath(name).stem)}:

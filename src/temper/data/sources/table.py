@@ -5,15 +5,17 @@ stored byte for byte in one archive.
 """
 
 import difflib
+import html
+import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from temper.data.images.zip_archive import NAME
 from temper.data.params import Table
 from temper.data.remark import Remark, remark_on
-from temper.data.sources.joined_labels import NOT_GIVEN, USUAL, as_list, find_joint
+from temper.data.sources.joined_labels import NOT_GIVEN, USUAL, as_list, find_joint, remark_on_labels
 from temper.data.sources.listing import Listing
 from temper.data.sources.named_files import NamedFiles
 from temper.data.sources.split_names import SPELLINGS, split_of
@@ -21,6 +23,7 @@ from temper.data.sources.table_file import read_columns
 from temper.problem import Row
 
 _KEYS = ("path", "labels", "mask", "split", "group")
+_ENTITY = re.compile(r"&#?\w+;")
 _YES, _NO = frozenset({"1", "1.0", "true", "yes"}), frozenset({"0", "0.0", "false", "no", "", "none", "nan"})
 
 
@@ -52,7 +55,7 @@ def list_rows(params: Table, project: Path) -> Listing:
         _require_column(params.file, key, name, table.cells)
     for name in params.one_hot:
         _require_column(params.file, "one_hot", name, table.cells)
-    reader = _Reader(params, file, {key: table.cells[name] for key, name in names.items() if name})
+    reader = _Reader(params, file, {key: table.cells[name] for key, name in names.items() if name}, names)
     reader.one_hot = {name: table.cells[name] for name in params.one_hot}
     rows = [reader.row(number) for number in range(len(next(iter(table.cells.values()))))]
     reader.files.check(params.file)
@@ -60,7 +63,7 @@ def list_rows(params: Table, project: Path) -> Listing:
         rows,
         list(reader.files.found),
         reader.files.found.__getitem__,
-        (*table.remarks, *reader.remarks()),
+        (*table.remarks, *reader.remarks(), *_remark_on_unread(names.values(), params, table.cells)),
         (file,),
     )
 
@@ -68,13 +71,19 @@ def list_rows(params: Table, project: Path) -> Listing:
 class _Reader:
     """Makes rows of a table's cells."""
 
-    def __init__(self, params: Table, file: Path, cells: dict[str, list[Any]]) -> None:
+    def __init__(
+        self, params: Table, file: Path, cells: dict[str, list[Any]], names: dict[str, str | None]
+    ) -> None:
+        self._names = names
         self.files, self.one_hot = NamedFiles(file.parent), dict[str, list[Any]]()
         self._table, self._cells, self._seen = params.file, cells, set[str]()
         self._joint = params.joined_by
         self._guessed = ""
         self._lists: list[str] = []
         self._not_given: list[str] = []
+        self._found: set[str] = set()
+        self._groups: dict[str, str] = {}
+        self._regrouped: list[str] = []
         if self._joint is None:
             texts = [_text(cell) for cell in cells.get("labels", []) if not isinstance(cell, list)]
             self._guessed = find_joint(texts) or ""
@@ -84,13 +93,20 @@ class _Reader:
         """Make the row with a number, and add the files that it names."""
         cells = {key: column[number] for key, column in self._cells.items()}
         where, path, mask = f"{self._table} row {number + 1}", _text(cells["path"]), _text(cells.get("mask"))
+        if isinstance(cells["path"], dict):
+            raise ValueError(
+                f"{self._table} holds images themselves in the column {self._names['path']!r}; write them to "
+                "files, and their paths into the table"
+            )
+        if path == self._names["path"]:
+            raise ValueError(f"{where} repeats the header; remove the row")
         if not path:
             raise ValueError(f"{where} has no path; fill it in or remove the row")
         if "mask" in cells and not mask:
             raise ValueError(f"{where} ({path}) has no mask; fill it in or remove the row")
         split = _text(cells.get("split"))
         if split and split_of(split) is None:
-            near = difflib.get_close_matches(split.lower(), ["train", "validation", "test"], n=1, cutoff=0.4)
+            near = difflib.get_close_matches(split.lower(), ["train", "validation", "test"], n=1, cutoff=0.7)
             hint = f" (the nearest is {near[0]!r})" if near else ""
             raise ValueError(f"{where} has split {split!r}{hint}; write {SPELLINGS}, or leave it empty")
         member = self.files.add(path)
@@ -106,8 +122,18 @@ class _Reader:
             labels=self._labels(cells, number, f"{where} ({path})"),
             mask=f"{NAME}/{self.files.add(mask)}" if mask else None,
             split=split_of(split) if split else None,
-            group=_text(cells.get("group")) or None,
+            group=self._group(_text(cells.get("group"))),
         )
+
+    def _group(self, text: str) -> str | None:
+        """Return a group. Other spellings are the same group, since splits must not divide it."""
+        if not text or text in NOT_GIVEN:
+            return None
+        plain = re.sub(r"\.0*$", "", text) if re.fullmatch(r"\d+\.0*", text) else text
+        name = self._groups.setdefault(" ".join(plain.casefold().split()), text)
+        if name != text:
+            self._regrouped.append(text)
+        return name
 
     def _labels(self, cells: dict[str, Any], number: int, where: str) -> tuple[str, ...]:
         if self.one_hot:
@@ -120,11 +146,17 @@ class _Reader:
         if not isinstance(cell, list) and (written := as_list(_text(cell))) is not None:
             self._lists.append(cells["path"])
             cell = written
-        values: Sequence[Any] = cell if isinstance(cell, list) else _text(cell).split(self._joint)
+        values: Sequence[Any] = (
+            cell
+            if isinstance(cell, list)
+            else _ENTITY.sub(lambda found: html.unescape(found[0]), _text(cell)).split(self._joint)
+        )
         texts = [unicodedata.normalize("NFC", _text(value)) for value in values]
         if not NOT_GIVEN.isdisjoint(texts):
             self._not_given.append(cells["path"])
-        return tuple(dict.fromkeys(text for text in texts if text and text not in NOT_GIVEN))
+        labels = tuple(dict.fromkeys(text for text in texts if text and text not in NOT_GIVEN))
+        self._found.update(labels)
+        return labels
 
     def remarks(self) -> list[Remark]:
         """Return what was guessed and converted."""
@@ -138,8 +170,18 @@ class _Reader:
             *found,
             *self.files.remarks(),
             *remark_on("converted", "cells that are written as a list are several labels", self._lists),
+            *remark_on_labels(self._found),
+            *remark_on("converted", "groups are written in several ways", dict.fromkeys(self._regrouped)),
             *remark_on("converted", "cells of NaN mean that there is no label", self._not_given),
         ]
+
+
+def _remark_on_unread(
+    names: Iterable[str | None], params: Table, cells: dict[str, list[Any]]
+) -> list[Remark]:
+    """Return which columns are not read."""
+    read = {*names, *params.one_hot}
+    return remark_on("left out", "columns are not read", [name for name in cells if name not in read])
 
 
 def _require_header(file: Path, cells: dict[str, list[Any]]) -> None:

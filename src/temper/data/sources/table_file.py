@@ -68,6 +68,8 @@ def _read_parquet(file: Path) -> dict[str, list[Any]]:
 
 def _read_text(file: Path, separator: str | None) -> Columns:
     content, remarks = file.read_bytes(), []
+    if content.startswith(b"PK\x03\x04"):
+        raise ValueError(f"{file} is an Excel workbook or a zip archive; save it as CSV")
     encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), "utf-8")
     if encoding == "utf-16":
         remarks.append(Remark("converted", f"{file.name} is written in UTF-16"))

@@ -22,10 +22,12 @@ class Walk:
     """Links to a folder in which they lie."""
     special: list[str] = field(default_factory=list)
     """Sockets, pipes and devices."""
+    unnamed: list[str] = field(default_factory=list)
+    """Files whose names are not UTF-8, with those bytes as `\\udce9`."""
 
     def add(self, other: "Walk", prefix: str) -> None:
         """Add what was found in a folder whose name is `prefix`."""
-        for name in ("files", "litter", "companions", "broken", "loops", "special"):
+        for name in ("files", "litter", "companions", "broken", "loops", "special", "unnamed"):
             getattr(self, name).extend(f"{prefix}/{each}" for each in getattr(other, name))
 
     def remarks(self) -> list[Remark]:
@@ -58,6 +60,8 @@ def list_files(folder: str, above: tuple[str, ...] = ()) -> Walk:
                 found.loops.append(entry.name)
             else:
                 found.add(list_files(entry.path, stack), entry.name)
+        elif not entry.name.isascii() and not _is_text(entry.name):
+            found.unnamed.append(entry.name.encode("utf-8", "backslashreplace").decode())
         elif entry.is_file() and is_companion(entry.name):
             found.companions.append(entry.name)
         elif entry.is_file():
@@ -65,6 +69,14 @@ def list_files(folder: str, above: tuple[str, ...] = ()) -> Walk:
         else:
             (found.broken if entry.is_symlink() else found.special).append(entry.name)
     return found
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _contains(target: str, stack: tuple[str, ...]) -> bool:

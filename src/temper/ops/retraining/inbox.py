@@ -89,7 +89,7 @@ class Taken:
             )
         if self.litter:
             messages.append(
-                f"left {len(self.litter)} hidden, unfinished or system files: {_list(self.litter)}"
+                f"left {len(self.litter)} hidden, unfinished, system or other files: {_list(self.litter)}"
             )
         if self.strange:
             names = ", ".join(f"{count} {name}" for name, count in sorted(self.strange.items()))
@@ -109,7 +109,8 @@ def import_new(project: Project, params: Params) -> Taken:
     found = incoming.list_files(str(labelled)) if labelled.is_dir() else None
     if found is None:
         return taken
-    taken.litter = [*found.litter, *found.companions, *found.broken, *found.loops, *found.special]
+    taken.litter = [*found.litter, *found.companions, *found.broken, *found.loops]
+    taken.litter += [*found.special, *found.unnamed]
     taken.unsorted = [name for name in found.files if "/" not in name]
     names = [name for name in found.files if "/" in name]
     if not names:

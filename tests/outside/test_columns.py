@@ -1,0 +1,114 @@
+"""Cells and columns as other programs write them: the right rows, or a line that names what is odd."""
+
+from pathlib import Path
+
+import pytest
+
+from temper.data.sources.listing import Listing
+from temper.problem import Row
+from temper.problems.classes import bind_classes
+from temper.recipe.finding_source import find_source
+from tests.outside.files import image, list_table
+
+
+def table(folder: Path, cells: list[str], *, column: str = "labels", **params: object) -> Listing:
+    """List a table whose cells of a column are given; the other rows show cats and dogs."""
+    lines = "".join(
+        f'{number}.png,"{cell.replace(chr(34), chr(34) * 2)}",cat\n' for number, cell in enumerate(cells)
+    )
+    header = "path,labels,other" if column == "labels" else f"path,{column},labels"
+    return list_table(folder, f"{header}\n{lines}", **params)
+
+
+def said(listing: Listing) -> str:
+    return "\n".join(map(str, listing.remarks))
+
+
+@pytest.mark.parametrize(
+    ("cell", "labels"),
+    [
+        ("['cat' 'dog']", ("cat", "dog")),
+        ("('cat', 'dog')", ("cat", "dog")),
+        ("{'dog', 'cat'}", ("cat", "dog")),
+        ('["cat", "dog"]', ("cat", "dog")),
+        ("#N/A", ()),
+        ("d&amp;g", ("d&g",)),
+    ],
+)
+def test_cells_as_programs_write_them(tmp_path: Path, cell: str, labels: tuple[str, ...]):
+    assert table(tmp_path, [cell, "cat", "dog"]).rows[0].labels == labels
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        (["cat|dog", "owl"], "names that may be several labels.*ingest.joined_by: cat|dog"),
+        (["cat and dog", "owl"], "names that may be several labels.*ingest.joined_by: cat and dog"),
+        (["{'class': 'cat'}", "owl"], "quotes or braces in their names.*{'class': 'cat'}"),
+        (["'cat'", "cat"], "quotes or braces in their names.*'cat'"),
+        (["unknown", "?", "cat"], "may mean that there is no label: ?, unknown"),
+    ],
+)
+def test_odd_names_are_noticed(tmp_path: Path, cells: list[str], words: str):
+    found = said(table(tmp_path, cells))
+    assert all(part in found for part in words.split(".*")), found
+
+
+def test_a_bar_joins_labels_if_any_part_is_known(tmp_path: Path):
+    listing = table(tmp_path, ["Edema|Mass", "Hernia|Nodule", "Mass|Hernia", "No Finding"])
+    assert [row.labels for row in listing.rows[:2]] == [("Edema", "Mass"), ("Hernia", "Nodule")]
+
+
+def test_groups_in_several_spellings_are_one_group_and_nan_is_none(tmp_path: Path):
+    listing = table(tmp_path, ["0", "0.0", "P1", "p1 ", "NaN"], column="patient", group="patient")
+    assert [row.group for row in listing.rows] == ["0", "0", "P1", "P1", None]
+    assert "converted: 2 groups are written in several ways: 0.0, p1" in said(listing)
+
+
+def test_columns_that_are_not_read_are_named(tmp_path: Path):
+    text = "path,labels,Usage,patientId\n0.png,cat,Training,1\n1.png,dog,Test,1\n"
+    assert "left out: 2 columns are not read: Usage, patientId" in said(list_table(tmp_path, text))
+    source = find_source(tmp_path / "t.csv")
+    assert (source.split, source.group) == ("Usage", "patientId")  # type: ignore[union-attr]
+
+
+def test_columns_that_describe_an_image_are_no_classes(tmp_path: Path):
+    rows = "".join(f"{n}.png,{n % 2},{int(n > 1)},{n % 2},{1 - n % 2}\n" for n in range(6))
+    (tmp_path / "t.csv").write_text(f"Image Index,sex,is_valid,cat,dog\n{rows}")
+    source = find_source(tmp_path / "t.csv")
+    assert (source.path, source.one_hot) == ("Image Index", ("cat", "dog"))  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("path,labels\n0.png,cat\npath,labels\n", r"row 2 repeats the header; remove the row"),
+        ("path,labels,s\n0.png,cat,NaN\n", r"has split 'NaN'; write"),
+        (b"PK\x03\x04 workbook", "an Excel workbook or a zip archive; save it as CSV"),
+        (
+            "path,labels\n/content/drive/pets/a.png,cat\n",
+            r"pets/a.png is there: the paths are those of another",
+        ),
+        (
+            "path,labels\nC:\\Users\\x\\pets\\a.png,cat\n",
+            r"pets/a.png is there: the paths are those of another",
+        ),
+        ("path,labels\nNOTES,cat\n", "these files do not exist"),
+    ],
+)
+def test_tables_that_cannot_be_used_name_the_way_out(tmp_path: Path, text: str | bytes, words: str):
+    image(tmp_path / "pets" / "a.png")
+    (tmp_path / "notes.txt").write_text("words")
+    with pytest.raises(ValueError, match=words):
+        list_table(
+            tmp_path,
+            text,
+            **({"split": "s"} if b",s" in (text if isinstance(text, bytes) else text.encode()) else {}),
+        )
+
+
+@pytest.mark.parametrize(("one", "other"), [("007", "7"), ("01", "1")])
+def test_leading_zeros_are_a_spelling(one: str, other: str):
+    rows = [Row(str(number), "x", labels=(label,)) for number, label in enumerate((one, other, "8"))]
+    with pytest.raises(ValueError, match="decimals or leading zeros"):
+        bind_classes((), rows)
