@@ -73,10 +73,10 @@ def test_columns_that_are_not_read_are_named(tmp_path: Path):
 
 
 def test_columns_that_describe_an_image_are_no_classes(tmp_path: Path):
-    rows = "".join(f"{n}.png,{n % 2},{int(n > 1)},{n % 2},{1 - n % 2}\n" for n in range(6))
-    (tmp_path / "t.csv").write_text(f"Image Index,sex,is_valid,cat,dog\n{rows}")
+    rows = "".join(f"{n}.png,{n % 2},{int(n > 1)},{n % 2},{1 - n % 2},{n % 2}\n" for n in range(6))
+    (tmp_path / "t.csv").write_text(f"Image Index,sex,is_valid,cat,dog,island\n{rows}")
     source = find_source(tmp_path / "t.csv")
-    assert (source.path, source.one_hot) == ("Image Index", ("cat", "dog"))  # type: ignore[union-attr]
+    assert (source.path, source.one_hot) == ("Image Index", ("cat", "dog", "island"))  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(

@@ -114,15 +114,23 @@ def test_odd_masks_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize(
-    ("odd", "words", "contrast"),
+    ("odd", "words", "flat"),
     [
-        (-9999.0, "have pixels without a measurement (NaN, -9999), which become the lowest level", 60),
-        (float("nan"), "have pixels without a measurement (NaN, -9999), which become the lowest level", 60),
-        (60000.0, "60 of 60 sampled images have more than 8 bits: their levels", 60),
+        (
+            -9999.0,
+            "converted: 60 images have pixels without a measurement (NaN, -9999), which become the",
+            False,
+        ),
+        (float("nan"), "converted: 60 images have pixels without a measurement (NaN, -9999)", False),
+        (
+            60000.0,
+            "of this range, and become dark or flat: if the others are hot pixels, set prepare.range: [",
+            True,
+        ),
     ],
 )
-def test_marks_of_missing_data_and_hot_pixels_do_not_flatten_images(
-    project: Path, odd: float, words: str, contrast: int, capsys: pytest.CaptureFixture[str]
+def test_marks_of_missing_data_do_not_flatten_images_and_hot_pixels_are_named(
+    project: Path, odd: float, words: str, flat: bool, capsys: pytest.CaptureFixture[str]
 ):
     for number in range(60):
         levels = np.random.default_rng(number).uniform(0, 300, (16, 16)).astype(np.float32)
@@ -131,7 +139,7 @@ def test_marks_of_missing_data_and_hot_pixels_do_not_flatten_images(
         Image.fromarray(levels).save(place(project, number).with_suffix(".tiff"))
     assert words in said_by_prepare(project, capsys)
     images = np.load(project / "artifacts" / "prepare" / "train" / "image.npy")
-    assert images.std() > contrast
+    assert (images.std() < 20) == flat
 
 
 def test_frames_of_an_animated_png_are_said(project: Path, capsys: pytest.CaptureFixture[str]):

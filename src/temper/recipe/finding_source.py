@@ -19,8 +19,7 @@ _COLUMNS = {
 }
 """Usual names of a table's columns, by their content: small letters and digits only."""
 _NO_CLASS = re.compile(
-    r"(is|has|was)([_A-Z]|\b)|sex|gender|age|(in_?)?(train|test|val|valid|validation)|fold|flag|verified|usable",
-    re.I,
+    r"(is|has|was|in)[_ -].*|sex|gender|male|female|test|val|valid|fold|flag|verified", re.I
 )
 """Names of columns of 0 and 1 that describe an image, and are no class that it shows."""
 
@@ -58,7 +57,9 @@ def _name_columns(data: Path) -> Table:
             "column to `path`"
         )
     used = {name for key, name in found.items() if key != "labels" and name is not None}
-    one_hot = tuple(name for name in find_one_hot(cells) if name not in used and not _NO_CLASS.match(name))
+    one_hot = tuple(
+        name for name in find_one_hot(cells) if name not in used and not _NO_CLASS.fullmatch(name)
+    )
     if len(one_hot) < 2 or found["labels"] is not None:
         one_hot = ()
     if found["labels"] is None and found["mask"] is None and not one_hot:

@@ -73,3 +73,11 @@ def test_no_rules_at_all_are_an_error():
 )
 def test_rules_read_as_sentences(rule: Rule, words: str):
     assert str(rule) == words
+
+
+def test_bounds_of_a_score_in_another_unit_may_exceed_one():
+    rule = Rule(metric="error", max=3.5)
+    known: dict[str, Any] = {"headline": "error", "scores": ("error",), "conditions": {}, "strata": None}
+    rule.check(unit="years", **known)
+    with pytest.raises(ValueError, match=r"max = 3.5: error is a share from 0 to 1"):
+        rule.check(unit="share", **known)

@@ -120,3 +120,17 @@ def test_many_classes_leave_names_out():
         np.eye(60, dtype=int), classes=[str(i) for i in range(60)], candidate="student"
     )
     assert not figure.axes[0].texts
+
+
+def test_a_score_that_is_no_share_is_printed_in_its_unit(folder: Path):
+    error = {"value": 11.4812, "low": 10.9, "high": 12.0}
+    card = replace(
+        CARD,
+        unit="years",
+        candidates={"quantized": {"accuracy": error, "stress": {"noise": error}, **COSTS}},
+        strata={"a|b <script>": {"quantized": error}},
+    )
+    write_card(folder, card)
+    for name in ("card.html", "card.md"):
+        text = (folder / name).read_text()
+        assert "11.48" in text and "1148" not in text and "accuracy, years" in text

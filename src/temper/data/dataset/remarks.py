@@ -8,7 +8,7 @@ import numpy as np
 from temper.data.dataset.resize import has_masks
 from temper.data.dataset.rows import Rows
 from temper.data.dataset.scan import IGNORED, Survey
-from temper.data.images.levels import find_levels, sample_levels
+from temper.data.images.levels import find_levels, find_outliers, sample_levels
 from temper.data.images.reading import Store, read_wide
 from temper.data.params import PrepareParams
 from temper.data.remark import NAMED, Kind, Remark, remark_on
@@ -50,6 +50,12 @@ def choose_levels(params: PrepareParams, rows: Rows, store: Store) -> tuple[Prep
         text = (
             f"{dark} of {len(wide)} sampled images with more than 8 bits use less than an eighth of this "
             "range, and become dark; prepare.range: per-image scales each by itself"
+        )
+        remarks.append(Remark("noticed", text))
+    if (band := find_outliers(wide, (low, high))) is not None:
+        text = (
+            f"98% of the levels lie from {band[0]:g} to {band[1]:g}, less than an eighth of this range, and "
+            f"become dark or flat: if the others are hot pixels, set prepare.range: [{band[0]:g}, {band[1]:g}]"
         )
         remarks.append(Remark("noticed", text))
     return replace(params, range=(low, high)), remarks

@@ -19,7 +19,7 @@ _USED = 0.25
 _TAIL = 0.1
 """Percentage of the levels below and above a band."""
 _OUTLIERS, _FAR = 1.0, 8
-"""Percentage of the levels at each end that may be outliers, and how many times wider they make the range."""
+"""Percentage of the levels at each end that may be outliers, and how many times wider they make a range."""
 _MISSING = np.array([-9999.0, -32768.0, np.finfo(np.float32).min], np.float32)
 """What programs for maps and thermal cameras write into float images where nothing was measured."""
 _MOST = 65_535
@@ -55,8 +55,8 @@ def find_levels(images: Sequence[np.ndarray]) -> tuple[float, float]:
     Example:
         >>> find_levels([np.array([0, 900, 4000])]), find_levels([np.array([0, 65000])])
         ((0.0, 4095.0), (0.0, 65535.0))
-        >>> find_levels([np.linspace(29000, 31000, 2001)]), find_levels([np.append(np.arange(1000), 65000)])
-        ((29002.0, 30998.0), (10.0, 990.0))
+        >>> find_levels([np.linspace(29000, 31000, 2001)])
+        (29002.0, 30998.0)
     """
     levels = np.concatenate([image.ravel() for image in images]).astype(np.float64)
     levels = levels[np.isfinite(levels)]
@@ -65,13 +65,24 @@ def find_levels(images: Sequence[np.ndarray]) -> tuple[float, float]:
     low, high = float(levels.min()), float(levels.max())
     whole = all(image.dtype.kind in "ui" for image in images) and low >= 0
     top = next((2**bits - 1 for bits in _BITS if high < 2**bits), None) if whole else None
-    least, most = np.percentile(levels, [_OUTLIERS, 100 - _OUTLIERS])
-    if high - low > _FAR * (most - least) > 0:
-        return round(float(least), 6), round(float(most), 6)  # a few hot pixels would make the rest dark
     if top is not None and high - low >= _USED * top:
         return 0.0, float(top)
     low, high = (round(float(value), 6) for value in np.percentile(levels, [_TAIL, 100 - _TAIL]))
     return (low, high) if high > low else (low, low + 1.0)
+
+
+def find_outliers(images: Sequence[np.ndarray], span: tuple[float, float]) -> tuple[float, float] | None:
+    """Return the band of nearly all levels of some images if it is a small part of a range; None if not.
+
+    The rest may be hot pixels, or it may be what the images are about: stars, stained cells.
+
+    Example:
+        >>> find_outliers([np.append(np.arange(1000), 65000)], (0.0, 65535.0))
+        (10.0, 990.0)
+    """
+    levels = np.concatenate([image.ravel() for image in images]).astype(np.float64)
+    least, most = (round(float(value), 6) for value in np.percentile(levels, [_OUTLIERS, 100 - _OUTLIERS]))
+    return (least, most) if span[1] - span[0] > _FAR * (most - least) > 0 else None
 
 
 def as_eight_bits(levels: np.ndarray, span: Levels) -> UInt8[np.ndarray, "height width *channels"]:

@@ -11,7 +11,7 @@ USUAL = ";"
 """Text that joins labels wherever it occurs."""
 NOT_GIVEN = frozenset({"NaN", "nan", "<NA>", "#N/A", "NaT"})
 """Texts that pandas and Excel write for a cell without a value."""
-MAYBE_MISSING = frozenset({"?", "-", "none", "null", "na", "n/a", "unknown", "missing", "other"})
+MAYBE_MISSING = frozenset({"?", "-", "none", "null", "na", "n/a", "unknown", "missing"})
 """Labels, in small letters, that may mean that there is no label."""
 _OTHERS = ("|", ",", "/", "+", " ")
 

@@ -107,14 +107,15 @@ class _Folder:
         names = sorted(each.name for each in path.iterdir()) if path.is_dir() else []
         self._names = [name for name in names if not is_companion(name)]
         self._by_key: dict[str, list[str]] = {}
+        self._composed: dict[str, list[str]] = {}
         for name in self._names:
+            self._composed.setdefault(_composed(name), []).append(name)
             for key in {_plain(name), _plain(PurePosixPath(name).stem)}:
                 self._by_key.setdefault(key, []).append(name)
 
     def find(self, name: str) -> str:
         """Return the only file of a name, in any case and form of Unicode, with or without ending, or ""."""
-        exact = [each for each in self._names if _composed(each) == _composed(name)]
-        found = exact if exact else self._by_key.get(_plain(name), [])
+        found = self._composed.get(_composed(name)) or self._by_key.get(_plain(name), [])
         return found[0] if len(found) == 1 else ""
 
     def same(self, name: str) -> list[str]:
