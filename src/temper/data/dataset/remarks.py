@@ -55,7 +55,8 @@ def choose_levels(params: PrepareParams, rows: Rows, store: Store) -> tuple[Prep
     if (band := find_outliers(wide, (low, high))) is not None:
         text = (
             f"98% of the levels lie from {band[0]:g} to {band[1]:g}, less than an eighth of this range, and "
-            f"become dark or flat: if the others are hot pixels, set prepare.range: [{band[0]:g}, {band[1]:g}]"
+            "become dark or flat: if the others are hot pixels, set "
+            f"prepare.range: [{band[0]:g}, {band[1]:g}]"
         )
         remarks.append(Remark("noticed", text))
     return replace(params, range=(low, high)), remarks
