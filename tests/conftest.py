@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections import Counter
 
 # `nohup` and a shell's `&` start the tests with these signals ignored, and child processes inherit that.
 for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
@@ -40,8 +41,26 @@ def _no_project(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(PROJECT, raising=False)
 
 
+LONGEST = "test_story.py"
+"""File with the test that takes longest."""
+_FEW = 2
+"""Largest number of tests of a file behind which xdist queues another file at once."""
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the slow files first, so that no worker is left with one of them at the end."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    """Put the files into an order in which no worker is left with a slow file at the end.
+
+    xdist gives a worker its next file as soon as two tests of the present one are left. So slow files with
+    few tests come after those with many, and behind the longest test comes a file that is not slow.
+    """
+    counts = Counter(item.path for item in items)
+    slow = dict.fromkeys(item.path for item in items if item.get_closest_marker("slow"))
+    many = sorted((path for path in slow if counts[path] > _FEW), key=lambda path: (-counts[path], path))
+    few = sorted(path for path in slow if counts[path] <= _FEW and path.name != LONGEST)
+    quick = sorted(path for path in counts if path not in slow)
+    first = many[: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) - 1]
+    longest = [path for path in slow if path.name == LONGEST]
+    order = [*longest, *first, *quick[:1], *many[len(first) :], *few, *quick[1:]]
+    place = {path: number for number, path in enumerate(order)}
+    items.sort(key=lambda item: place[item.path])

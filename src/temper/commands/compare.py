@@ -15,6 +15,7 @@ from temper import artifacts
 from temper.config import load
 from temper.gate.comparison import Comparison, Row, compare
 from temper.gate.rating import read_rating
+from temper.maths.batching import fit_batch
 from temper.networks.onnx_model import PART, Deployed
 from temper.problem import SHARE
 from temper.progress import Bar
@@ -50,14 +51,14 @@ def compare_models(
     params, prepare = load(project), artifacts.load("prepare", project / "artifacts" / "prepare")
     first, second = (read_rating(path) for path in ratings)
     found = compare(first, second, confidence=params.evaluate.confidence)
+    test = open_test(prepare)
+    part = fit_batch(test.images.packed.shape[1:], PART)
     numbers: dict[str, Any] = {
         "first": names[0],
         "second": names[1],
         "confidence": params.evaluate.confidence,
         "images": len(first.alone),
-        "changed": changed(
-            open_test(prepare), (Deployed(files[0], part=PART), Deployed(files[1], part=PART))
-        ),
+        "changed": changed(test, (Deployed(files[0], part=part), Deployed(files[1], part=part))),
         "bytes": [path.stat().st_size for path in files],
         **_as_json(found),
     }
@@ -69,7 +70,7 @@ def compare_models(
 def changed(test: HeldOut, models: tuple[Deployed, Deployed]) -> float:
     """Return the share of decisions on clean test images in which the second model differs from the first."""
     found = 0.0
-    batches = torch.arange(len(test.images)).split(_BATCH)
+    batches = torch.arange(len(test.images)).split(fit_batch(test.images.packed.shape[1:], _BATCH))
     with Bar("compare", len(batches)) as bar:
         for keys in batches:
             shown = test.images.serve(keys)

@@ -17,6 +17,7 @@ import numpy as np
 
 from temper import artifacts
 from temper.commands.machine import describe_processor
+from temper.maths.batching import fit_batch
 from temper.networks.onnx_model import Deployed
 from temper.progress import Bar
 from temper.stress.card import RECORD, read_card, write_card
@@ -41,7 +42,7 @@ def measure(project: Path, *, name: str | None = None) -> dict[str, Any]:
 
     Returns:
         The content of `reports/latency.json`: `candidates` (name -> `digest`, `latency_ms` at batch 1,
-        `images_per_s` at batch 256) and `machine`.
+        `images_per_s` at batch 256, or fewer large images) and `machine`.
 
     Raises:
         ValueError: If quantize's or evaluate's artifact is missing, damaged or made from other inputs.
@@ -80,7 +81,9 @@ def describe_machine() -> dict[str, Any]:
 
 
 def time_candidates(files: Mapping[str, Path], size: list[int]) -> dict[str, dict[str, Any]]:
-    """Measure latency at batch 1 and throughput at batch 256 of each file, on all cores with random pixels.
+    """Measure latency at batch 1 and throughput of each file, on all cores with random pixels.
+
+    Throughput is that of batches of 256 images, or of as many large ones as `fit_batch` allows.
 
     Args:
         files: Candidate -> ONNX file.
@@ -91,7 +94,7 @@ def time_candidates(files: Mapping[str, Path], size: list[int]) -> dict[str, dic
     rng = np.random.default_rng(0)
     candidates = {name: Deployed(path) for name, path in files.items()}
     one = rng.integers(0, 256, (1, *size), dtype=np.uint8)
-    many = rng.integers(0, 256, (BATCH, *size), dtype=np.uint8)
+    many = rng.integers(0, 256, (fit_batch(size, BATCH), *size), dtype=np.uint8)
     single: dict[str, list[float]] = {name: [] for name in files}
     batch: dict[str, list[float]] = {name: [] for name in files}
     with Bar("measure", (_BURSTS + _ROUNDS) * len(files)) as bar:
@@ -104,9 +107,9 @@ def time_candidates(files: Mapping[str, Path], size: list[int]) -> dict[str, dic
         for _ in range(_ROUNDS):
             for name, candidate in candidates.items():
                 batch[name] += _time(lambda: candidate(many), runs=1, warm_up=1)  # noqa: B023
-                bar.advance(note=f"{name}, batch {BATCH}")
+                bar.advance(note=f"{name}, batch {len(many)}")
     return {
-        name: {"latency_ms": _latency(single[name]), "images_per_s": _throughput(batch[name])}
+        name: {"latency_ms": _latency(single[name]), "images_per_s": _throughput(batch[name], len(many))}
         for name in files
     }
 
@@ -128,10 +131,14 @@ def _latency(seconds: list[float]) -> dict[str, float]:
     return {"median": round(median, 4), "p10": round(p10, 4), "p90": round(p90, 4), "n": len(seconds)}
 
 
-def _throughput(seconds: list[float]) -> dict[str, float]:
-    rates = BATCH / np.array(seconds)
+def _throughput(seconds: list[float], size: int) -> dict[str, float]:
+    rates = size / np.array(seconds)
     found = {"median": np.median(rates), "min": rates.min(), "max": rates.max()}
-    return {**{name: round(float(value), 1) for name, value in found.items()}, "n": len(seconds)}
+    return {
+        **{name: round(float(value), 1) for name, value in found.items()},
+        "n": len(seconds),
+        "batch": size,
+    }
 
 
 def _read_known(

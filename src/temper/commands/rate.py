@@ -14,6 +14,7 @@ from temper import artifacts
 from temper.artifacts import digest_file
 from temper.config import load
 from temper.gate.rating import write_rating
+from temper.maths.batching import fit_batch
 from temper.networks.onnx_model import PART, Deployed
 from temper.problem import Problem
 from temper.stages.holdout import make_ratings, open_test
@@ -34,7 +35,8 @@ def rate(project: Path, file: Path, out: Path) -> None:
         ValueError: If the model does not answer the question that the project asks; names the difference.
     """
     params, prepare = load(project), artifacts.load("prepare", project / "artifacts" / "prepare")
-    test, model = open_test(prepare), Deployed(file, part=PART)
+    test = open_test(prepare)
+    model = Deployed(file, part=fit_batch(test.images.packed.shape[1:], PART))
     check_question(model.metadata, test.problem, test.images.channels)
     out.parent.mkdir(parents=True, exist_ok=True)
     parts = out.with_suffix(".parts")

@@ -15,6 +15,7 @@ import torch
 
 from temper.artifacts import DEPLOYED, Artifact
 from temper.gate.rating import write_rating
+from temper.maths.batching import fit_batch
 from temper.networks.onnx_model import PART, Deployed
 from temper.problem import Problem
 from temper.stages.card_content import fill_card, find_warnings
@@ -52,7 +53,8 @@ def run(
     problem, images = test.problem, test.images
     # Largest first: teacher, student, quantized student.
     costs = dict(sorted(quantize.facts["candidates"].items(), key=lambda item: (-item[1]["bytes"], item[0])))
-    candidates = {name: Deployed(quantize.path(found["file"]), part=PART) for name, found in costs.items()}
+    part = fit_batch(images.packed.shape[1:], PART)
+    candidates = {name: Deployed(quantize.path(found["file"]), part=part) for name, found in costs.items()}
     evaluation = evaluate(
         problem,
         candidates,

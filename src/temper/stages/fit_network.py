@@ -24,6 +24,7 @@ from temper.engine.interface import FitResult
 from temper.engine.metrics_log import write_curves
 from temper.engine.training_notes import CHANCE, Course, of_student, of_training, read_epochs
 from temper.engine.unfreezing import Unfreezing
+from temper.maths.batching import fit_batch
 from temper.maths.random import derive, hashes
 from temper.networks.build import build_network, save_network
 from temper.networks.heads import count_parameters
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from temper.config import DistillParams, TrainParams
 
 _VALIDATION_BATCH = 512
+_CALIBRATION_BYTES = 256 << 20
+"""Bytes of the outputs from which a network is calibrated. Maps of large images need more for a split."""
 _OTHER = "other image"
 """Column with the number of another image; `CHANCE` scores each answer against that image's truth."""
 
@@ -205,7 +208,8 @@ def validate(
     other = hashes(torch.arange(len(held["image"])), 1, seed=seed, stream="chance")[:, 0].argsort()
     columns = {**held, _OTHER: other}
     totals: Tensor | None = None
-    for inputs, targets in whole_batches(columns, _VALIDATION_BATCH, ranks.device, ranks.rank, ranks.num):
+    size = fit_batch(held["image"].shape[1:], _VALIDATION_BATCH)
+    for inputs, targets in whole_batches(columns, size, ranks.device, ranks.rank, ranks.num):
         tally = _tally(network, problem, inputs, targets, held).sum(dim=1)
         totals = tally if totals is None else totals + tally
     if totals is None:
@@ -238,13 +242,6 @@ def _facts(
     params: "TrainParams | DistillParams",
     device: torch.device,
 ) -> dict[str, Any]:
-    outputs, truths = [], []
-    network.eval()
-    with torch.inference_mode():
-        for inputs, targets in whole_batches(held, _VALIDATION_BATCH, device):
-            outputs.append(network(inputs))
-            truths.append(targets)
-        temperature = fit_temperature(problem, outputs, truths)
     found = {
         "backbone": asdict(params.backbone),
         "scores": {name: value for name, value in result.scores.items() if name != CHANCE},
@@ -253,7 +250,7 @@ def _facts(
         "num_parameters": count_parameters(network),
         "precision": result.mode.precision,
         "layout": result.mode.layout,
-        "temperature": temperature,
+        "temperature": _calibrate(network, problem, held, device),
     }
     if params.head != PLAIN_HEAD:
         found["head"] = asdict(params.head)
@@ -263,6 +260,26 @@ def _facts(
     if result.num_skipped:
         found["num_skipped"] = result.num_skipped
     return found
+
+
+def _calibrate(
+    network: nn.Module, problem: Problem, held: Mapping[str, Tensor], device: torch.device
+) -> float:
+    """Return the calibration temperature, from as many examples as `_CALIBRATION_BYTES` of outputs allow."""
+    outputs, truths = [], []
+    network.eval()
+    with torch.inference_mode():
+        one, _ = next(whole_batches(held, 1, device))
+        each = sum(value.numel() * value.element_size() for value in network(one).values())
+        total = len(held["image"])
+        count = max(1, min(total, _CALIBRATION_BYTES // each))
+        some = torch.linspace(0, total - 1, count).round().long()
+        kept = held if count == total else {name: column[some] for name, column in held.items()}
+        size = fit_batch(held["image"].shape[1:], _VALIDATION_BATCH)
+        for inputs, targets in whole_batches(kept, size, device):
+            outputs.append(network(inputs))
+            truths.append(targets)
+        return fit_temperature(problem, outputs, truths)
 
 
 def _notes(result: FitResult, course: Course, teacher: Mapping[str, float] | None) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from temper.compress.params import QuantizeParams
 from temper.data.dataset.packed import as_targets
 from temper.gate.significance import Difference, difference
+from temper.maths.batching import fit_batch, rows_of
 from temper.maths.statistics import draw, resample
 from temper.networks.onnx_model import PART, Deployed
 from temper.problem import Answer, Problem
@@ -33,7 +34,9 @@ class Measured:
     """The answers of a file on the validation split."""
 
     answers: list[dict[str, Tensor]]
-    """Answers of each batch; whole numbers as int16."""
+    """Answers of each batch, with small whole numbers; empty for files that are compared with a parent."""
+    gaps: Tensor
+    """Difference of each answer from the parent's, 0 to 1, [images]; empty for the parent."""
     tallies: Tensor
     """Counts that each image adds to the scores, [images, counts]."""
     errors: Tensor
@@ -93,18 +96,18 @@ class Comparison:
         chosen = np.random.default_rng(seed).permutation(len(columns["image"]))[: params.check_images]
         chosen = np.sort(chosen)
         self._problem, self._params = problem, params
-        self._images = columns["image"][chosen]
-        self._targets = as_targets({name: column[chosen] for name, column in columns.items()})
+        self._columns, self._chosen = columns, chosen
         self._draws = draw(len(chosen), resamples=_RESAMPLES, seed=seed)
+        self._batch, self._part = (fit_batch(columns["image"].shape[1:], most) for most in (_BATCH, PART))
         self._parent = self._measure(parent)
 
     def __len__(self) -> int:
-        return len(self._images)
+        return len(self._chosen)
 
     def ask(self, file: Path) -> Held:
         """Compare a file with the parent."""
         params, headline = self._params, self._problem.headline
-        ours = self._measure(file)
+        ours = self._measure(file, self._parent)
         scores = [self._score(measured.tallies) for measured in (ours, self._parent)]
         errors = [self._error(measured.errors) for measured in (ours, self._parent)]
         return Held(
@@ -113,38 +116,38 @@ class Comparison:
             ),
             error=difference(*errors, greater_is_better=False, confidence=params.confidence),
             values=(scores[1][0], scores[0][0]),
-            gap=self.gap(ours),
+            gap=float(ours.gaps.mean()),
             margin=max(params.max_drop, _RULE_OF_THREE / len(self)),
         )
 
     def drift(self, file: Path, images: int) -> float:
         """Return the mean difference of a file's answers from the parent's, on the first images."""
-        deployed, found = Deployed(file, part=PART), []
-        for number, start in enumerate(range(0, min(images, len(self)), _BATCH)):
-            stop = min(start + _BATCH, images, len(self))
-            answer = _compact(deployed(self._images[start:stop]))
+        deployed, found = Deployed(file, part=self._part), []
+        for number, start in enumerate(range(0, min(images, len(self)), self._batch)):
+            stop = min(start + self._batch, images, len(self))
+            answer = _compact(deployed(self._columns["image"][self._chosen[start:stop]]))
             parent = {name: value[: stop - start] for name, value in self._parent.answers[number].items()}
             found.append(self._problem.gap(answer, parent))
         return float(torch.cat(found).mean())
 
-    def gap(self, measured: Measured) -> float:
-        """Return the mean over the images of the largest difference of an answer from the parent's."""
-        pairs = zip(measured.answers, self._parent.answers, strict=True)
-        return float(torch.cat([self._problem.gap(ours, theirs) for ours, theirs in pairs]).mean())
-
-    def _measure(self, file: Path) -> Measured:
-        deployed = Deployed(file, part=PART)
-        answers, tallies, errors = [], [], []
-        for start in range(0, len(self), _BATCH):
-            part = slice(start, start + _BATCH)
-            answer, targets = (
-                deployed(self._images[part]),
-                {name: value[part] for name, value in self._targets.items()},
-            )
+    def _measure(self, file: Path, parent: Measured | None = None) -> Measured:
+        """Measure a file, and compare it with the parent; only the answers of the parent itself are kept."""
+        deployed = Deployed(file, part=self._part)
+        answers, gaps, tallies, errors = [], [], [], []
+        for number, start in enumerate(range(0, len(self), self._batch)):
+            rows = self._chosen[start : start + self._batch]
+            answer = deployed(self._columns["image"][rows])
+            truth = as_targets({name: column[rows] for name, column in self._columns.items()})
+            targets = rows_of(truth, slice(None))
             tallies.append(self._problem.tally(answer, targets).double())
             errors.append(self._problem.error(answer, targets).double())
-            answers.append(_compact(answer))
-        return Measured(answers, torch.cat(tallies), torch.cat(errors))
+            if parent is None:
+                answers.append(_compact(answer))
+            else:
+                gaps.append(self._problem.gap(answer, parent.answers[number]))
+        return Measured(
+            answers, torch.cat(gaps) if gaps else torch.empty(0), torch.cat(tallies), torch.cat(errors)
+        )
 
     def _score(self, tallies: Tensor) -> tuple[float, np.ndarray]:
         name = self._problem.headline.name
@@ -156,7 +159,12 @@ class Comparison:
 
 
 def _compact(answer: Answer) -> dict[str, Tensor]:
-    """Store whole numbers in two bytes: the class maps of a whole split are kept for every comparison."""
+    """Store whole numbers in one or two bytes: the class maps of a whole split are kept."""
     return {
-        name: value if value.is_floating_point() else value.to(torch.int16) for name, value in answer.items()
+        name: value
+        if value.is_floating_point()
+        else value.to(
+            torch.uint8 if not value.numel() or 0 <= value.min() <= value.max() < 256 else torch.int16
+        )
+        for name, value in answer.items()
     }

@@ -17,6 +17,7 @@ from temper.artifacts import DEPLOYED, Artifact
 from temper.compress.cost import measure_cost
 from temper.compress.export import Deployable, export
 from temper.data.dataset.packed import open_images, open_split
+from temper.maths.batching import fit_batch
 from temper.maths.random import derive
 from temper.networks.features import check_names
 from temper.networks.onnx_model import FEATURES, Deployed
@@ -110,12 +111,15 @@ def _metadata(
 
 def _gap(path: Path, deployable: Deployable, images: np.ndarray) -> float:
     """Return the largest difference of a file's answers from torch's."""
-    # torch needs writable memory, so the packed images, which are mapped read-only, are copied.
-    deployed, batch = Deployed(path), np.array(images)
-    with torch.inference_mode():
-        # The deployable returns features after the answers. `outputs` names answers only, so zip drops them.
-        wanted = dict(zip(deployed.outputs, deployable(torch.from_numpy(batch)), strict=False))
-    return float(deployable.problem.gap(deployed(batch), wanted).max())
+    deployed, size, largest = Deployed(path), fit_batch(images.shape[1:], len(images)), []
+    for start in range(0, len(images), size):
+        # torch needs writable memory, so the packed images, which are mapped read-only, are copied.
+        batch = np.array(images[start : start + size])
+        with torch.inference_mode():
+            # The deployable returns features after the answers. `outputs` names answers only: zip drops them.
+            wanted = dict(zip(deployed.outputs, deployable(torch.from_numpy(batch)), strict=False))
+        largest.append(float(deployable.problem.gap(deployed(batch), wanted).max()))
+    return float(np.max(largest))  # unlike max, it does not lose a NaN
 
 
 def _check(name: str, gap: float, most: float) -> None:

@@ -86,7 +86,8 @@ Every number was measured on the ONNX file that can be deployed.</p>
 <p class="soft">Small figures: {{ "%g"|format(100 * card.confidence) }} % bootstrap intervals over test
 images. Under a family: the mean over its conditions and five severities.{% if latency %} Latency: median,
 and 10th to 90th percentile, on {{ latency.machine.cpu }}, {{ latency.machine.cores }} cores,
-ONNX Runtime {{ latency.machine.onnxruntime }}; images/s at batch 256.{% endif %}</p>
+ONNX Runtime {{ latency.machine.onnxruntime }}; images/s at
+batch {{ (latency.candidates.values()|first).images_per_s.batch|default(256) }}.{% endif %}</p>
 
 <h2>Limits</h2>
 <ul>

@@ -39,7 +39,8 @@ In brackets: {{ "%g"|format(100 * card.confidence) }} % bootstrap intervals over
 Under a family: the mean over its conditions and five severities.
 {% if latency %}
 Latency: median on {{ latency.machine.cpu }}, {{ latency.machine.cores }} cores, ONNX Runtime
-{{ latency.machine.onnxruntime }}; images/s at batch 256.
+{{ latency.machine.onnxruntime }}; images/s at
+batch {{ (latency.candidates.values()|first).images_per_s.batch|default(256) }}.
 {% endif %}
 
 ## Limits

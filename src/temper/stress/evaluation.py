@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
+from temper.maths.batching import fit_batch, rows_of
 from temper.maths.geometry import hide
 from temper.maths.random import derive, permutation
 from temper.maths.statistics import draw
@@ -117,7 +118,8 @@ def evaluate(
         )
     subset = choose(strata, params.stress_images, seed=seed)
     conditions = applicable(params.families, channels=pool.channels)
-    everything, some = (keys.split(params.batch_size) for keys in (torch.arange(len(pool)), subset))
+    size = fit_batch(pool.packed.shape[1:], params.batch_size)
+    everything, some = (keys.split(size) for keys in (torch.arange(len(pool)), subset))
     pieces = Pieces(checkpoints)
     with Bar("evaluate", len(everything) + len(some) * len(conditions) * len(SEVERITIES)) as bar:
         on_clean = partial(_measure_clean, problem, candidates, pool, targets)
@@ -152,7 +154,7 @@ def _measure_clean(
 ) -> Tensors:
     """Measure each candidate on a batch of unchanged images: `<candidate>/<one of _CLEAN_RESULTS>`."""
     shown = pool.serve(keys)
-    truth = {name: column[keys] for name, column in targets.items()}
+    truth = rows_of(targets, keys)
     found = {}
     for name, candidate in candidates.items():
         answer = candidate(shown)
@@ -181,7 +183,7 @@ def _measure_stressed(
     """Return the tallies of each candidate on a batch of images under a condition."""
     images = pool.take(keys)
     found = stress(condition, images, keys=keys, severity=severity, seed=seed, pool=pool)
-    shown, truth = as_served(found.images), {name: column[keys] for name, column in targets.items()}
+    shown, truth = as_served(found.images), rows_of(targets, keys)
     if found.hidden is not None:
         truth = hide(truth, problem.truth, found.hidden)
     return {name: problem.tally(candidate(shown), truth).double() for name, candidate in candidates.items()}
@@ -209,7 +211,5 @@ def find_worst(
     captions = []
     for place, key in enumerate(keys.tolist()):
         alone = {name: value[place : place + 1] for name, value in answer.items()}
-        captions.append(
-            problem.caption(alone, {name: column[key : key + 1] for name, column in targets.items()})
-        )
+        captions.append(problem.caption(alone, rows_of(targets, slice(key, key + 1))))
     return shown, captions

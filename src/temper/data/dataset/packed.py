@@ -123,13 +123,10 @@ def held_out(prepare: Artifact) -> dict[str, np.ndarray]:
 
 
 def as_targets(columns: Mapping[str, np.ndarray]) -> Targets:
-    """Return the packed ground truth as tensors: floats as float32, integers as int64."""
+    """Return the packed ground truth as tensors of the same types; `rows_of` takes some rows of it."""
     import torch
 
-    kinds = {name: np.float32 if column.dtype.kind == "f" else np.int64 for name, column in columns.items()}
-    return {
-        name: torch.from_numpy(np.array(columns[name], kinds[name])) for name in columns if name != "image"
-    }
+    return {name: torch.from_numpy(np.array(column)) for name, column in columns.items() if name != "image"}
 
 
 def read_strata(prepare: Artifact, split: Literal["train", "validation", "test"]) -> list[frozenset[str]]:

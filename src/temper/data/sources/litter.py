@@ -4,7 +4,6 @@ Sources leave them out and count them.
 """
 
 import re
-from pathlib import PurePath
 
 _FOLDERS = frozenset(
     {
@@ -61,4 +60,5 @@ def is_companion(name: str) -> bool:
         >>> is_companion("IMG_1.xmp"), is_companion("cat.JSON"), is_companion("cat.json.png")
         (True, True, False)
     """
-    return PurePath(name).suffix.lower() in _COMPANIONS
+    _, dot, ending = name.rpartition(".")
+    return f"{dot}{ending.lower()}" in _COMPANIONS

@@ -60,7 +60,7 @@ def list_files(folder: str, above: tuple[str, ...] = ()) -> Walk:
                 found.loops.append(entry.name)
             else:
                 found.add(list_files(entry.path, stack), entry.name)
-        elif not entry.name.isascii() and not _is_text(entry.name):
+        elif not (entry.name.isascii() or _is_text(entry.name)):
             found.unnamed.append(entry.name.encode("utf-8", "backslashreplace").decode())
         elif entry.is_file() and is_companion(entry.name):
             found.companions.append(entry.name)
