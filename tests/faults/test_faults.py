@@ -17,7 +17,7 @@ from tests.faults.trial import RECOVERED, REPAIRED, Bench, run_trial
 from tests.faults.verdict import check
 
 FINISHED = Start(1, (), nothing=False, tracking=True, prefect=True)
-SEEDS = (0, 16, 122, 143)
+SEEDS = (0, 122, 143)
 pytestmark = pytest.mark.slow
 
 
