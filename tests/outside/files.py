@@ -16,6 +16,7 @@ from PIL import Image
 from temper.data.params import ImageFolder, Table
 from temper.data.sources import LISTED
 from temper.data.sources.listing import Listing
+from tests.project import make_project
 
 CLASSES = ("cat", "dog")
 COMPOSED = unicodedata.normalize("NFC", "Café")
@@ -165,6 +166,26 @@ LOOK_ALIKES: dict[str, tuple[Callable[[Path], None], str]] = {
     "a trailing blank": (_trailing_blank, "'dog' and 'dog '"),
 }
 """Situation -> its generator, and the words in which both names are told."""
+
+
+def masks_project(folder: Path, mask: Callable[[int], np.ndarray]) -> Path:
+    """Make a project of 40 images of 16 px and their masks, with the classes background and cell."""
+    project = make_project(folder, "segmentation")
+    source = "{source: table, file: t.csv, labels: null, mask: mask}"
+    set_lines(project, ingest=source, problem="{kind: segmentation, classes: [background, cell]}")
+    for number in range(40):
+        image(project / f"{number}.png", number, side=16)
+        Image.fromarray(mask(number)).save(project / f"mask-{number}.png")
+    lines = "".join(f"{number}.png,mask-{number}.png\n" for number in range(40))
+    (project / "t.csv").write_text(f"path,mask\n{lines}")
+    return project
+
+
+def rectangle(lines: slice, value: int) -> np.ndarray:
+    """Return a mask of 16 px that is 0 but for some lines of its left part."""
+    mask = np.zeros((16, 16), np.uint8)
+    mask[lines, :6] = value
+    return mask
 
 
 def set_lines(project: Path, **values: str) -> None:

@@ -36,7 +36,8 @@ def said(listing: Listing) -> str:
     ],
 )
 def test_cells_as_programs_write_them(tmp_path: Path, cell: str, labels: tuple[str, ...]):
-    assert table(tmp_path, [cell, "cat", "dog"]).rows[0].labels == labels
+    listing = table(tmp_path, [cell, "cat", "dog"])
+    assert listing.rows[0].labels == labels and "converted: 1 " in said(listing)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +64,7 @@ def test_groups_in_several_spellings_are_one_group_and_nan_is_none(tmp_path: Pat
     listing = table(tmp_path, ["0", "0.0", "P1", "p1 ", "NaN"], column="patient", group="patient")
     assert [row.group for row in listing.rows] == ["0", "0", "P1", "P1", None]
     assert "converted: 2 groups are written in several ways: 0.0, p1" in said(listing)
+    assert "converted: 1 groups of NaN mean that the image is in no group: 4.png" in said(listing)
 
 
 def test_columns_that_are_not_read_are_named(tmp_path: Path):

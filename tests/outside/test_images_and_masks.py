@@ -16,24 +16,14 @@ from temper.data.images.palettes import read_palette
 from temper.data.images.reading import Unreadable, open_plain
 from temper.ops.project import Project
 from temper.ops.release import split_history
-from tests.outside.files import image, set_lines
+from tests.outside.files import masks_project, rectangle, set_lines
 from tests.project import make_project, run_in_process, run_until
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """Images with masks of 0 and 255, the commonest export."""
-    project = make_project(tmp_path / "project", "segmentation")
-    source = "{source: table, file: t.csv, labels: null, mask: mask}"
-    set_lines(project, ingest=source, problem="{kind: segmentation, classes: [background, cell]}")
-    for number in range(40):
-        image(project / f"{number}.png", number, side=16)
-        mask = np.zeros((16, 16), np.uint8)
-        mask[: 4 + number % 5, :6] = 255
-        Image.fromarray(mask).save(project / f"mask-{number}.png")
-    lines = "".join(f"{number}.png,mask-{number}.png\n" for number in range(40))
-    (project / "t.csv").write_text(f"path,mask\n{lines}")
-    return project
+    return masks_project(tmp_path / "project", lambda number: rectangle(slice(4 + number % 5), 255))
 
 
 def test_masks_of_0_and_255_are_explained_and_can_be_named(project: Path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.outside.files import image, set_lines
+from tests.outside.files import image, masks_project, rectangle, set_lines
 from tests.project import make_project, run_until
 
 
@@ -94,18 +94,9 @@ def test_the_list_of_dropped_images_names_the_other_one(project: Path):
 
 
 def test_odd_masks_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    project = make_project(tmp_path / "project", "segmentation")
-    source = "{source: table, file: t.csv, labels: null, mask: mask}"
-    set_lines(project, ingest=source, problem="{kind: segmentation, classes: [background, cell]}")
-    mask = np.zeros((16, 16), np.uint8)
-    mask[:5, :6] = 200
-    for number in range(40):
-        image(project / f"{number}.png", number, side=16)
-        Image.fromarray(mask if number < 30 else np.roll(mask, number - 30, 0)).save(
-            project / f"mask-{number}.png"
-        )
-    lines = "".join(f"{number}.png,mask-{number}.png\n" for number in range(40))
-    (project / "t.csv").write_text(f"path,mask\n{lines}")
+    project = masks_project(
+        tmp_path / "project", lambda number: np.roll(rectangle(slice(5), 200), max(0, number - 30), 0)
+    )
     path = project / "params.yaml"
     path.write_text(path.read_text().replace("prepare: {", "prepare: {mask_values: {200: 1, 255: 1}, "))
     said = said_by_prepare(project, capsys)
@@ -149,14 +140,7 @@ def test_frames_of_an_animated_png_are_said(project: Path, capsys: pytest.Captur
 
 
 def test_masks_of_255_among_others_are_noticed(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    project = make_project(tmp_path / "project", "segmentation")
-    source = "{source: table, file: t.csv, labels: null, mask: mask}"
-    set_lines(project, ingest=source, problem="{kind: segmentation, classes: [background, cell]}")
-    for number in range(40):
-        image(project / f"{number}.png", number, side=16)
-        mask = np.zeros((16, 16), np.uint8)
-        mask[number % 8 : 9, :6] = 255 if number % 2 else 1
-        Image.fromarray(mask).save(project / f"mask-{number}.png")
-    lines = "".join(f"{number}.png,mask-{number}.png\n" for number in range(40))
-    (project / "t.csv").write_text(f"path,mask\n{lines}")
+    project = masks_project(
+        tmp_path / "project", lambda number: rectangle(slice(number % 8, 9), 255 if number % 2 else 1)
+    )
     assert "prepare: noticed: 20 masks hold one class and 255" in said_by_prepare(project, capsys)

@@ -84,6 +84,8 @@ class _Reader:
         self._found: set[str] = set()
         self._groups: dict[str, str] = {}
         self._regrouped: list[str] = []
+        self._alone: list[str] = []
+        self._unescaped: dict[str, None] = {}
         if self._joint is None:
             texts = [_text(cell) for cell in cells.get("labels", []) if not isinstance(cell, list)]
             self._guessed = find_joint(texts) or ""
@@ -122,11 +124,13 @@ class _Reader:
             labels=self._labels(cells, number, f"{where} ({path})"),
             mask=f"{NAME}/{self.files.add(mask)}" if mask else None,
             split=split_of(split) if split else None,
-            group=self._group(_text(cells.get("group"))),
+            group=self._group(_text(cells.get("group")), path),
         )
 
-    def _group(self, text: str) -> str | None:
+    def _group(self, text: str, path: str) -> str | None:
         """Return a group. Other spellings are the same group, since splits must not divide it."""
+        if text in NOT_GIVEN:
+            self._alone.append(path)
         if not text or text in NOT_GIVEN:
             return None
         plain = re.sub(r"\.0*$", "", text) if re.fullmatch(r"\d+\.0*", text) else text
@@ -146,17 +150,21 @@ class _Reader:
         if not isinstance(cell, list) and (written := as_list(_text(cell))) is not None:
             self._lists.append(cells["path"])
             cell = written
-        values: Sequence[Any] = (
-            cell
-            if isinstance(cell, list)
-            else _ENTITY.sub(lambda found: html.unescape(found[0]), _text(cell)).split(self._joint)
-        )
+        values: Sequence[Any] = cell if isinstance(cell, list) else self._unescape(cell).split(self._joint)
         texts = [unicodedata.normalize("NFC", _text(value)) for value in values]
         if not NOT_GIVEN.isdisjoint(texts):
             self._not_given.append(cells["path"])
         labels = tuple(dict.fromkeys(text for text in texts if text and text not in NOT_GIVEN))
         self._found.update(labels)
         return labels
+
+    def _unescape(self, cell: Any) -> str:
+        """Return the text of a cell whose signs may be written as in HTML: `&amp;`."""
+        text = _text(cell)
+        plain = _ENTITY.sub(lambda found: html.unescape(found[0]), text)
+        if plain != text:
+            self._unescaped[text] = None
+        return plain
 
     def remarks(self) -> list[Remark]:
         """Return what was guessed and converted."""
@@ -171,6 +179,8 @@ class _Reader:
             *self.files.remarks(),
             *remark_on("converted", "cells that are written as a list are several labels", self._lists),
             *remark_on_labels(self._found),
+            *remark_on("converted", "labels contain signs that are written as in HTML", self._unescaped),
+            *remark_on("converted", "groups of NaN mean that the image is in no group", self._alone),
             *remark_on("converted", "groups are written in several ways", dict.fromkeys(self._regrouped)),
             *remark_on("converted", "cells of NaN mean that there is no label", self._not_given),
         ]
