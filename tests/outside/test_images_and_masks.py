@@ -233,6 +233,16 @@ def test_the_way_out_of_other_numbers_in_masks_is_named_once(project: Path):
     assert str(caught.value).count("mask_values") == 1 and "and 37 more: " in str(caught.value)
 
 
+def test_masks_in_the_channel_of_transparency_name_the_way_out(project: Project):
+    for number in range(40):
+        path = project / f"mask-{number}.png"
+        mask = Image.open(path)
+        mask.load()
+        Image.merge("LA", [Image.new("L", mask.size), mask]).convert("RGBA").save(path)
+    with pytest.raises(ValueError, match=r"one colour, and only its transparency differs; store"):
+        run_until(project, "prepare")
+
+
 def test_animations_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     project = make_project(tmp_path / "project", "multiclass")
     set_lines(project, ingest="{source: imagefolder, folder: images}")

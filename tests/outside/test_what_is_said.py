@@ -93,6 +93,16 @@ def test_the_list_of_dropped_images_names_the_other_one(project: Path):
     assert "<td>dog/09.png</td>" in (project / "artifacts" / "prepare" / "report.html").read_text()
 
 
+@pytest.mark.parametrize("copy", ["08 - Copy.png", "08 (1).png", "Copy of 08.png", "08_copy.png"])
+def test_of_a_file_and_its_copy_the_file_stays(project: Path, copy: str):
+    place(project, 8).with_name(copy).write_bytes(place(project, 8).read_bytes())
+    run_until(project, "prepare")
+    with (project / "artifacts" / "prepare" / "dropped.csv").open() as stream:
+        assert [(line["id"], line["other"]) for line in csv.DictReader(stream)] == [
+            (f"cat/{copy}", "cat/08.png")
+        ]
+
+
 def test_odd_masks_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     project = masks_project(
         tmp_path / "project", lambda number: np.roll(rectangle(slice(5), 200), max(0, number - 30), 0)

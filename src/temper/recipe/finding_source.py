@@ -2,8 +2,10 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from temper.data.params import ImageFolder, Table
+from temper.data.sources.named_files import NamedFiles
 from temper.data.sources.table import find_one_hot
 from temper.data.sources.table_file import ENDINGS, read_columns
 
@@ -18,6 +20,8 @@ _COLUMNS = {
     "group": ("group", "groupid", "patient", "patientid", "subject", "subjectid", "scene"),
 }
 """Usual names of a table's columns, by their content: small letters and digits only."""
+_TRIED = 20
+"""Number of cells of a column that are looked at for names of files."""
 _NO_CLASS = re.compile(
     r"(is|has|was|in)[_ -].*|sex|gender|male|female|test|val|valid|fold|flag|verified", re.I
 )
@@ -42,6 +46,18 @@ def find_source(data: Path) -> ImageFolder | Table:
     return ImageFolder(source="imagefolder", folder=str(data.resolve()))
 
 
+def _names_files(folder: Path, cells: list[Any]) -> bool:
+    """Return whether the first cells of a column name files."""
+    files = NamedFiles(folder)
+    for cell in cells[:_TRIED]:
+        files.add(str(cell))
+    try:
+        files.check("")
+    except ValueError:
+        return False
+    return True
+
+
 def _name_columns(data: Path) -> Table:
     """Guess the content of each column from its name."""
     cells = read_columns(data).cells
@@ -51,6 +67,8 @@ def _name_columns(data: Path) -> Table:
         key: next((by_name[name] for name in names if name in by_name), None)
         for key, names in _COLUMNS.items()
     }
+    paths = [by_name[name] for name in _COLUMNS["path"] if name in by_name]
+    found["path"] = next((name for name in paths if _names_files(data.parent, cells[name])), found["path"])
     if found["path"] is None:
         raise ValueError(
             f"{data} has the columns {', '.join(header)}; none has a usual name for image paths: rename that "

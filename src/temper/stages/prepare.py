@@ -21,6 +21,7 @@ from temper.data.dataset.resize import check_bad_share, has_masks
 from temper.data.dataset.rows import FILE, Rows, as_found, read_rows
 from temper.data.dataset.scan import Survey, facts_of, look_over
 from temper.data.dataset.selection import NEAR, Selection, list_pairs, select
+from temper.data.dataset.shortcuts import find_shortcuts
 from temper.data.dataset.splits import SPLITS, assign_splits, check_strata, count_strata
 from temper.data.dataset.write_encoded import keep_encoded, write_unified
 from temper.data.disk import require_space
@@ -70,8 +71,7 @@ def run(
             seed=params.seed,
             kept=selection.splits,
         )
-        counts = count_strata(splits, strata)
-        check_strata(counts, official=frozenset(row.split for row in rows if row.split))
+        counts = _count(rows, splits, strata)
         examples = {name: splits.count(name) for name in SPLITS}
         facts = _write_splits(out, rows, kept, splits, store, survey, settings)
         facts = replace(facts, levels=settings.levels, background=settings.background)
@@ -117,7 +117,7 @@ def _remarks(rows: Rows, survey: Survey, problem: Problem, params: PrepareParams
     counts = Counter(name for strata in survey.truth.strata for name in strata)
     text = "pairs of classes have similar names; rename their folders or labels if they mean the same"
     alike = remark_on("noticed", text, find_misspelt(counts))
-    return [*remark_on_images(rows, survey, problem.classes, params), *alike]
+    return [*remark_on_images(rows, survey, problem.classes, params), *find_shortcuts(rows, survey), *alike]
 
 
 def _say(remarks: list[Remark]) -> list[Remark]:
@@ -191,6 +191,15 @@ def _check_classes(
             f"{which} no example among the {len(strata)} usable ones ({_count_reasons(dropped)}); add "
             "images, or remove the class" + (f". {explain_ignored(ignored_share)}" if ignored_share else "")
         )
+
+
+def _count(rows: Rows, splits: Sequence[str], strata: Sequence[frozenset[str]]) -> dict[str, dict[str, int]]:
+    """Count the examples by split and stratum, and check that every stratum occurs in every split."""
+    counts = count_strata(splits, strata)
+    official = frozenset(row.split for row in rows if row.split)
+    alike = find_misspelt(Counter(name for each in strata for name in each))
+    check_strata(counts, official=official, alike=alike)
+    return counts
 
 
 def _count_reasons(dropped: Mapping[int, str]) -> str:

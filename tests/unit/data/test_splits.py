@@ -81,6 +81,36 @@ def test_all_classes_absent_from_a_split_are_named_at_once() -> None:
         check_strata(counts, official=frozenset({"test"}))
 
 
+def test_a_class_that_official_splits_spell_differently_is_told_with_the_pair() -> None:
+    rows = rows_of(*["train"] * 20, *["test"] * 4)
+    strata = classes(*["cat", "dog"] * 10, "cats", "cats", "dog", "dog")
+    counts = count_strata(assign_splits(rows, strata, **OPEN), strata)
+    with pytest.raises(ValueError) as caught:
+        check_strata(counts, official=frozenset({"train", "test"}), alike=["cats (2) and cat (10)"])
+    said = str(caught.value)
+    assert "'cats' has no example in the train split" in said and "'cat' has no example in the test" in said
+    assert "validation split" not in said and "groups" not in said
+    assert said.endswith("These names may mean the same class: cats (2) and cat (10)")
+
+
+def test_a_class_of_an_official_test_split_only_needs_images_elsewhere() -> None:
+    rows = rows_of(*[None] * 20, *["test"] * 4)
+    strata = classes(*["a", "b"] * 10, "c", "c", "a", "b")
+    counts = count_strata(assign_splits(rows, strata, **OPEN), strata)
+    with pytest.raises(ValueError, match=r"'c' has no .*all its images are in splits that the source fixes"):
+        check_strata(counts, official=frozenset({"test"}))
+
+
+def test_labels_that_are_measurements_are_told_in_a_line() -> None:
+    strata = classes(*[str(number / 7) for number in range(300)])
+    counts = count_strata(assign_splits(rows_of(*[None] * 300), strata, **OPEN), strata)
+    with pytest.raises(
+        ValueError, match=r"300 of 300 classes have fewer than 3 .* like measurements"
+    ) as caught:
+        check_strata(counts, official=frozenset())
+    assert len(str(caught.value)) < 300
+
+
 def test_a_class_absent_from_an_official_split_is_named() -> None:
     rows = rows_of(*["train"] * 20, *["test"] * 2)
     strata = classes(*["a", "b"] * 10, "a", "a")

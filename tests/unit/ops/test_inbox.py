@@ -164,10 +164,18 @@ def test_files_without_a_class_and_in_deep_folders_are_told_or_taken(project: Pr
     put(place / "loose.png", "loose")
     put(place / "cat" / "2026" / "deep.png", "deep")
     taken = take(project)
-    assert taken.moved == {"cat": 1} and taken.unsorted == ["loose.png"]
-    assert (
-        "left 1 files that are in no class folder: loose.png; move them into labelled/CLASS/" in taken.words()
-    )
+    assert taken.moved == {"cat": 1} and taken.unsorted == ["labelled/loose.png"]
+
+
+def test_files_and_folders_beside_labelled_are_named(project: Project):
+    place = project.folder / "inbox"
+    put(place / "loose.png", "loose")
+    put(place / "cat" / "a.png", "new cat")
+    (place / "Thumbs.db").write_bytes(b"x")
+    taken = take(project)
+    assert taken.moved == {} and taken.unsorted == ["cat/", "loose.png"]
+    words = "left 2 files or folders that are in no class folder: cat/, loose.png; move them into labelled/"
+    assert words in taken.words()
 
 
 def test_another_spelling_of_a_class_is_that_class(project: Project):

@@ -9,6 +9,7 @@ from PIL import Image
 from temper.config import parse
 from temper.data.params import ImageFolder, Table
 from temper.recipe import looking
+from temper.recipe.finding_source import find_source
 from temper.recipe.looking import inspect_data, seen_from
 from temper.recipe.new_project import describe, make_text
 from tests.outside.files import class_folders, image, split_folders
@@ -140,6 +141,14 @@ def test_columns_of_a_table_that_nobody_can_guess(tmp_path: Path):
         inspect_data(write_table(tmp_path / "list.csv", ["a,b", "1,2"]))
     with pytest.raises(ValueError, match=r"list\.csv has the columns path, b; .*`labels` or `mask`$"):
         inspect_data(write_table(tmp_path / "list.csv", ["path,b", "1,2"]))
+
+
+def test_the_column_whose_files_exist_has_the_paths(tmp_path: Path):
+    fill(tmp_path, {"cat": 3, "dog": 3})
+    files = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png"))
+    lines = [f"/somewhere/{number},{file},{file[:3]}" for number, file in enumerate(files)]
+    (tmp_path / "t.csv").write_text("\n".join(["path,image,label", *lines]))
+    assert find_source(tmp_path / "t.csv").path == "image"
 
 
 def test_files_of_which_none_is_an_image(tmp_path: Path):

@@ -6,10 +6,11 @@ The first rule that applies to a set of equal images decides:
   others are dropped.
 - Their labels differ: all are dropped, because the correct label is unknown.
 - Some are in the official validation split: the first of those stays. The others are dropped.
-- Otherwise the first one stays. The others are dropped.
+- Otherwise the first one stays whose name is not that of a copy. The others are dropped.
 """
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -22,6 +23,8 @@ IN_TEST = "the same image is in the official test split"
 CONTRADICTION = "the same image has other labels elsewhere"
 IN_VALIDATION = "the same image is in the official validation split"
 REPEATED = "the same image occurs earlier"
+_COPY = re.compile(r"(.*[ _-]copy( ?\(?\d+\)?)?|.*\(\d+\)|copy of .*)\.\w+", re.IGNORECASE | re.DOTALL)
+"""Names that systems give to copies of a file."""
 
 
 class Duplicate(NamedTuple):
@@ -62,7 +65,7 @@ def find_duplicates(
                 unlike = next(j for j in numbers if truths[j] != truths[i])
                 dropped[i] = Duplicate(CONTRADICTION, unlike)
         else:
-            kept = (validation or numbers)[0]
+            kept = min(validation or numbers, key=lambda i: (_is_copy(rows[i]), i))
             reason = IN_VALIDATION if validation else REPEATED
             dropped |= {
                 i: Duplicate(REPEATED if rows[i].split == "validation" else reason, kept)
@@ -70,6 +73,10 @@ def find_duplicates(
                 if i != kept
             }
     return dict(sorted(dropped.items()))
+
+
+def _is_copy(row: Row) -> bool:
+    return _COPY.fullmatch(row.id.rpartition("/")[2]) is not None
 
 
 def _equal(keys: np.ndarray) -> Iterator[list[int]]:

@@ -152,9 +152,9 @@ def check_bad_share(rows: Sequence[Row], bad: dict[int, str], max_bad_share: flo
     )
 
 
-def is_grey(images: UInt8[np.ndarray, "rows height width channels"]) -> bool:
-    """Return whether all channels are equal in every pixel."""
-    return bool((images[..., :1] == images[..., 1:]).all())
+def find_grey(images: UInt8[np.ndarray, "rows height width channels"]) -> Bool[np.ndarray, "rows"]:
+    """Return of each image whether all channels are equal in every pixel."""
+    return (images[..., :1] == images[..., 1:]).all(axis=(1, 2, 3))
 
 
 def _may_have_colour(rows: Sequence[Row], store: Store) -> bool:
@@ -209,7 +209,8 @@ def _decode(
             image = open_plain(raw, **limits, levels=params.levels, background=params.background)
             pixels = stretch(image, **shape)
             chunk.images[place] = fit_channels(pixels, chunk.images.shape[-1])
-            chunk.coloured[place] = chunk.images.shape[-1] < 3 and pixels.ndim == 3 and not is_grey(pixels)
+            became_grey = chunk.images.shape[-1] < 3 and pixels.ndim == 3
+            chunk.coloured[place] = became_grey and not find_grey(pixels[None])[0]
             chunk.sizes[place] = image.height, image.width
             chunk.several[place] = holds_several(raw)
             if was_wide(image):

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float16, Int32, Int64, UInt8
 
 from temper.data.dataset.duplicates import digest_pixels
 from temper.data.dataset.near_duplicates import count_cosines, to_cosines
-from temper.data.dataset.resize import Chunk, count_channels, has_masks, is_grey, unify_chunks
+from temper.data.dataset.resize import Chunk, count_channels, find_grey, has_masks, unify_chunks
 from temper.data.images.palettes import Palettes
 from temper.data.images.reading import Store, Unreadable
 from temper.data.params import PrepareParams
@@ -91,6 +91,8 @@ class Survey:
     """Whether training may decode the unchanged file; False if this was not checked."""
     coloured: Bool[np.ndarray, "rows"]
     """Whether an image has colour that unifying removed."""
+    grey: Bool[np.ndarray, "rows"]
+    """Whether an image has no colour."""
     orientations: UInt8[np.ndarray, "rows"]
     """EXIF orientation of an image with a mask as it is stored; 0 without a mask."""
     swapped: Bool[np.ndarray, "rows"]
@@ -138,6 +140,7 @@ def look_over(
         np.zeros((num_rows, 2), np.int32),
         np.zeros(num_rows, bool),
         np.zeros(num_rows, bool),
+        np.zeros(num_rows, bool),
         np.zeros(num_rows, np.uint8),
         np.zeros(num_rows, bool),
         np.zeros(num_rows, bool),
@@ -163,7 +166,7 @@ def look_over(
         place = slice(chunk.numbers.start, chunk.numbers.stop)
         _note(survey, rows, chunk)
         digests[channels][place] = digest_pixels(chunk.images)
-        maybe_grey = maybe_grey and is_grey(chunk.images)
+        maybe_grey = maybe_grey and bool(survey.grey[place].all())
         if maybe_grey:
             digests[1][place] = digest_pixels(chunk.images[..., :1])
         # Different files may be equal in what is left of them.
@@ -189,6 +192,7 @@ def _note(survey: Survey, rows: Sequence[Row], chunk: Chunk) -> None:
         survey.palettes.add(rows[number].mask or "", palette)
     survey.sizes[place], survey.plain[place] = chunk.sizes, chunk.plain
     survey.coloured[place], survey.orientations[place] = chunk.coloured, chunk.orientations
+    survey.grey[place] = ~chunk.coloured & find_grey(chunk.images)
     survey.swapped[place], survey.several[place] = chunk.swapped, chunk.several
     for number, changed in sorted(chunk.conversions.items()):
         for text in changed:

@@ -167,23 +167,32 @@ def count_strata(splits: Sequence[str], strata: Strata) -> dict[str, dict[str, i
     return counts
 
 
-def check_strata(counts: Mapping[str, Mapping[str, int]], *, official: frozenset[str]) -> None:
+def check_strata(
+    counts: Mapping[str, Mapping[str, int]], *, official: frozenset[str], alike: Sequence[str] = ()
+) -> None:
     """Check that every stratum occurs in every split.
 
     Args:
         counts: Counts from `count_strata`.
         official: Splits that the source fixes.
+        alike: Pairs of names that may be spellings of the same stratum, for the message.
 
     Raises:
         ValueError: If not; the message names all such classes and splits, the counts in the other splits and
             the way out.
     """
+    _refuse_measurements(counts)
     lacks: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for split, by_name in counts.items():
         for name in (name for name, count in by_name.items() if not count):
             elsewhere = {other: counts[other][name] for other in counts if other != split}
+            drawn = split == "validation" and split not in official and "train" in official
+            if drawn and not counts["train"][name]:
+                continue  # about the training split, from which it is drawn, the same is said
             if split in official:
                 way = "the source fixes this split, so add images of it there"
+            elif not any(count for other, count in elsewhere.items() if other not in official):
+                way = "all its images are in splits that the source fixes, so add images outside them"
             elif sum(elsewhere.values()) < len(counts):
                 way = (
                     f"each split needs one, so at least {len(counts)} are needed; "
@@ -198,7 +207,20 @@ def check_strata(counts: Mapping[str, Mapping[str, int]], *, official: frozenset
             lacks.setdefault((split, way), []).append((name, told))
     if lacks:
         parts = [f"{_describe_lack(split, names)}; {way}" for (split, way), names in lacks.items()]
-        raise ValueError("; ".join(parts))
+        hint = f". These names may mean the same class: {'; '.join(alike[:_LISTED])}" if alike else ""
+        raise ValueError("; ".join(parts) + hint)
+
+
+def _refuse_measurements(counts: Mapping[str, Mapping[str, int]]) -> None:
+    """Refuse labels most of which are so rare that they are no classes."""
+    totals = sum_counts(list(counts.values()))
+    rare = [name for name, total in totals.items() if total < len(counts)]
+    if len(rare) > _LISTED and 2 * len(rare) > len(totals):
+        raise ValueError(
+            f"{len(rare)} of {len(totals)} classes have fewer than {len(counts)} examples, for example "
+            f"{', '.join(map(repr, rare[:3]))}, and each split needs one: these labels look like "
+            "measurements, names or free text, not like classes; choose another column or folder"
+        )
 
 
 def _describe_lack(split: str, lacking: Sequence[tuple[str, str]]) -> str:

@@ -78,6 +78,11 @@ def unify_mask(
     numbers = np.asarray(mask)
     if numbers.ndim == 3 and mask.mode in ("RGB", "RGBA", "LA"):
         colours = numbers[..., : 1 if mask.mode == "LA" else 3]
+        if mask.mode in ("RGBA", "LA") and not np.ptp(colours) and np.ptp(numbers[..., -1]):
+            raise Unreadable(
+                "its mask is one colour, and only its transparency differs; store the class numbers as grey "
+                "PNG without transparency"
+            )
         if (colours == colours[..., :1]).all():  # a grey mask that was stored as colour
             numbers = colours[..., 0]
     if numbers.ndim != 2 or numbers.dtype.kind not in "bui":

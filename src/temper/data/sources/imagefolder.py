@@ -73,6 +73,7 @@ def list_rows(params: ImageFolder, project: Path) -> Listing:
             class folders are empty.
     """
     root = project / params.folder
+    root = root.resolve() if ".." in root.parts else root  # messages name it
     if not root.is_dir():
         state = "is a file" if root.exists() else "does not exist"
         raise ValueError(

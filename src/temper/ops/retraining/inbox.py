@@ -51,7 +51,7 @@ class Taken:
     fresh: int = 0
     """Number of files left in the inbox because they may still be being copied."""
     unsorted: list[str] = field(default_factory=list)
-    """Files left in the inbox because they are in no class folder."""
+    """Files and folders left in the inbox because they are in no class folder."""
     litter: list[str] = field(default_factory=list)
     """Files left in the inbox that are hidden, unfinished or the system's, and links without a target."""
     strange: Counter[str] = field(default_factory=Counter)
@@ -84,8 +84,8 @@ class Taken:
             messages.append(f"left {self.fresh} that changed within the last {_SETTLED_S:g} s")
         if self.unsorted:
             messages.append(
-                f"left {len(self.unsorted)} files that are in no class folder: {_list(self.unsorted)}; move "
-                f"them into {LABELLED}/CLASS/"
+                f"left {len(self.unsorted)} files or folders that are in no class folder: "
+                f"{_list(self.unsorted)}; move them into {LABELLED}/CLASS/"
             )
         if self.litter:
             messages.append(
@@ -106,12 +106,13 @@ def import_new(project: Project, params: Params) -> Taken:
     """
     inbox, taken = project.folder / params.retrain.inbox, Taken()
     labelled = inbox / LABELLED
+    taken.unsorted = _beside(inbox)
     found = incoming.list_files(str(labelled)) if labelled.is_dir() else None
     if found is None:
         return taken
     taken.litter = [*found.litter, *found.companions, *found.broken, *found.loops]
     taken.litter += [*found.special, *found.unnamed]
-    taken.unsorted = [name for name in found.files if "/" not in name]
+    taken.unsorted += [f"{LABELLED}/{name}" for name in found.files if "/" not in name]
     names = [name for name in found.files if "/" in name]
     if not names:
         return taken
@@ -166,6 +167,17 @@ def _look_at(data: Path) -> _Dataset:
         sizes.setdefault((data / name).stat().st_size, []).append(data / name)
     classes = [path.name for path in target.iterdir() if path.is_dir()] if target.is_dir() else []
     return _Dataset(data, target, bool(split), classes, sizes)
+
+
+def _beside(inbox: Path) -> list[str]:
+    """Return the files and folders of the inbox that nothing reads."""
+    known = (LABELLED, UNLABELLED, ASIDE)
+    children = sorted(inbox.iterdir()) if inbox.is_dir() else []
+    return [
+        f"{each.name}/" if each.is_dir() else each.name
+        for each in children
+        if each.name not in known and not incoming.is_litter(each.name, folder=each.is_dir())
+    ]
 
 
 def _check_folders(project: Project, params: Params, inbox: Path, count: int) -> Path:
