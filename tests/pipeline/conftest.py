@@ -2,7 +2,10 @@
 
 import fcntl
 import os
+import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -34,11 +37,24 @@ def shared_cache(shared: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Variables with which runs use a server that is there already, as those of `make schedule` do."""
-    folder = make_project(tmp_path_factory.mktemp("prefect"), "multiclass")
-    running = server.Server(Project.at(folder))
-    running.wait()
+def prefect_server(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Variables with which runs use a server that is there already, as those of `make schedule` do.
+
+    The first worker that needs one lets Prefect make the database, and the others begin with a copy.
+    """
+    project = Project.at(make_project(tmp_path_factory.mktemp("prefect"), "multiclass"))
+    made, mine = shared / "prefect" / "prefect.db", project.prefect_home / "prefect.db"
+    made.parent.mkdir(parents=True, exist_ok=True)
+    with (made.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if made.exists():
+            mine.parent.mkdir(parents=True)
+            shutil.copy(made, mine)
+        running = server.Server(project)
+        running.wait()
+        if not made.exists():
+            with closing(sqlite3.connect(mine)) as origin, closing(sqlite3.connect(made)) as copy:
+                origin.backup(copy)
     yield {server.URL: running.url}
     running.stop()
 
