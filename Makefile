@@ -21,7 +21,7 @@ TESTS ?= tests src/temper
 PYTEST = $(BIN)/python -m pytest --numprocesses=$(shell echo $$((2 * $$(nproc)))) --dist=loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup init pipeline join plan restore retrain schedule serve compare promote rollback history reproduce drift dvc-yaml docs check test test-all faults ui lock clean
+.PHONY: help setup init pipeline join plan restore retrain schedule serve compare promote rollback history reproduce drift dvc-yaml docs check lint test test-all faults ui lock clean
 
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## "; print "make TARGET [PROJECT=folder]\n" } \
@@ -98,16 +98,19 @@ dvc-yaml: setup ## write PROJECT's dvc.yaml from the table of stages
 docs: setup ## write the generated pages (docs/params.md)
 	@$(BIN)/python docs/make_params.py
 
-check: setup ## check format, lint, types and import contracts
+check: lint ## check format, lint, import contracts and types
+	$(BIN)/mypy
+
+lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 test: check ## run check and all tests but the slow ones (TESTS=tests/unit for a part)
 	$(PYTEST) -m "not slow" $(TESTS)
 
-test-all: check ## run check and all tests: also whole pipelines, killed trainings, stores, pages
+# A slow test checks the types: on a cold cache this takes half a minute on one core, so other tests run beside it.
+test-all: lint ## run check and all tests: also whole pipelines, killed trainings, stores, pages
 	$(PYTEST) --durations=20 $(TESTS)
 
 faults: setup ## disturb N=20 small runs (SEED=0 JOBS=2 KIND=kill, write, damage or server); each must end with the same model

@@ -47,6 +47,7 @@ KINDS = {
     "multiclass": ("class", "{kind: multiclass}"),
     "multilabel": ("labels", "{kind: multilabel}"),
     "segmentation": ("mask", "{kind: segmentation, classes: [background, circle, square, triangle, cross]}"),
+    "regression": ("value", "{kind: regression, unit: px}"),
 }
 
 

@@ -1,7 +1,8 @@
 """One table of toy settings; the laws run over every member."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from temper.networks.params import SmallResNet
 from temper.problem import Facts, Inputs, Outputs, Problem, Row, Targets
 from temper.problems.multiclass import Multiclass
 from temper.problems.multilabel import Multilabel
+from temper.problems.regression import Regression
 from temper.problems.segmentation import Segmentation
 
 SIZE = 12
@@ -29,6 +31,8 @@ class Toy:
     """A random row with its decoded images."""
     say: Callable[[Targets], Outputs]
     """Outputs that say the truth, loudly."""
+    best: Mapping[str, float] = field(default_factory=dict)
+    """Best value of the scores whose best value is not 1."""
 
     def batch(self, size: int = 16, seed: int = 0) -> tuple[Inputs, Targets]:
         """Random images with a truth that can be seen in them."""
@@ -79,6 +83,13 @@ def _segmentation(generator: np.random.Generator) -> tuple[Row, dict[str, np.nda
     return Row("x", "x", mask="m"), {"image": image, "mask": mask}
 
 
+def _regression(generator: np.random.Generator) -> tuple[Row, dict[str, np.ndarray]]:
+    shown, side = generator.choice(3), int(generator.integers(2, SIZE + 1))
+    image = _image(generator, [])
+    image[:side, :side, shown] += 150
+    return Row("x", "x", truth=json.dumps({"side": side, "shade": float(shown)})), {"image": image}
+
+
 def _one_hot(labels: Tensor) -> Tensor:
     safe = labels.where(labels != 255, labels.new_zeros(()))
     return 20.0 * nn.functional.one_hot(safe, 3).movedim(-1, 1).float()
@@ -99,5 +110,19 @@ TOYS = {
         Segmentation(kind="segmentation", classes=("background", *CLASSES[:2])),
         _segmentation,
         lambda true: {"logits": _one_hot(true["mask"])},
+    ),
+    "regression": Toy(
+        Regression(
+            kind="regression",
+            quantities=("side", "shade"),
+            unit="px",
+            centres=(7.0, 1.0),
+            spreads=(3.0, 0.8),
+            deviations=(2.5, 0.7),
+            edges=(4.0, 7.0, 10.0),
+        ),
+        _regression,
+        lambda true: {"values": (true["values"] - torch.tensor([7.0, 1.0])) / torch.tensor([3.0, 0.8])},
+        {"mae": 0.0, "rmse": 0.0, "mae_side": 0.0, "mae_shade": 0.0},
     ),
 }

@@ -25,7 +25,7 @@ from temper.engine.params import FitParams, HostsParams
 from temper.gate.params import GateParams
 from temper.make_command import make_command
 from temper.networks.params import MLFLOW, AnyBackbone, TransferParams, watched_file
-from temper.problem import HeadParams
+from temper.problem import HeadParams, Option
 from temper.problems import AnyProblem
 from temper.retrain_params import RetrainParams
 from temper.stress.params import EvaluateParams
@@ -33,6 +33,8 @@ from temper.stress.params import EvaluateParams
 FILE = "params.yaml"
 _EXAMPLE = "examples/digits/params.yaml"
 _GPUS = Path("/proc/driver/nvidia/gpus")
+_OPTIONS: dict[str, Option] = {"logit-adjustment": "offsets", "costs": "costs"}
+"""Method of `augment.balance` -> option of the loss that it sets."""
 HOST = "TEMPER_HOST"
 """Environment variable with the address of the first of several hosts (`make ... HOST=`). The address belongs
 to the machines, not to the project."""
@@ -147,13 +149,26 @@ class Params(BaseModel):
             conditions=self.evaluate.conditions(channels=channels),
             strata=strata,
         )
+        method = self.augment.balance.method
+        if method in _OPTIONS:
+            instead = "none, oversample, undersample or weights"
+            self._check_option(_OPTIONS[method], f"augment.balance.method = {method}", instead)
         for name in ("train", "distill"):
-            getattr(self, name).fit.check(self.problem.scores, f"{name}.fit")
+            fit = getattr(self, name).fit
+            fit.check(self.problem.scores, f"{name}.fit")
+            if fit.label_smoothing:
+                self._check_option("smoothing", f"{name}.fit.label_smoothing = {fit.label_smoothing:g}", "0")
             if wrong := sorted(getattr(self, name).views.used - self.problem.keeps):
                 raise ValueError(
                     f"{name}.views turns on {', '.join(wrong)}, after which the truth of a "
                     f"{self.problem.kind} problem would be wrong; leave it out"
                 )
+
+    def _check_option(self, option: Option, setting: str, instead: str) -> None:
+        if option not in self.problem.emphases:
+            raise ValueError(
+                f"{setting}: this is not defined for a {self.problem.kind} problem; set it to {instead}"
+            )
 
 
 def load(project: Path) -> Params:

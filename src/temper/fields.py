@@ -39,6 +39,9 @@ class Field:
     mirrored: tuple[int, ...] = ()
     """Number that each whole number, or point, becomes in a mirror: a left hand becomes a right one. Empty if
     a mirror changes none."""
+    unit: str | None = None
+    """What the places of its last axis are measured in, empty if that is not known; None if they are no
+    measurements but probabilities or numbers of names."""
 
 
 def by_layout(fields: Mapping[str, Field], *layouts: Layout) -> frozenset[str]:

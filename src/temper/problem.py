@@ -45,6 +45,11 @@ class Headline:
     unit: str = SHARE
     """What the score is measured in."""
 
+    @property
+    def title(self) -> str:
+        """Name and unit, as the heading of a column."""
+        return self.name if self.unit == SHARE else f"{self.name}, {self.unit}"
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -63,6 +68,8 @@ class Row:
     """`train`, `validation` or `test` if the source fixes the split, otherwise None."""
     group: str | None = None
     """Name of a group (e.g. a patient or a scene). All examples of a group are in the same split."""
+    truth: str | None = None
+    """What else is true of the example, as JSON that only its problem reads."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,8 @@ class Emphasis:
 
 
 PLAIN = Emphasis()
+Option = Literal["smoothing", "offsets", "costs"]
+"""Options of `Emphasis`."""
 
 
 Attention = Literal["none", "se", "eca", "cbam"]
@@ -152,6 +161,10 @@ class Problem(Protocol):
         """Views after which the truth is still true; params.yaml may turn on no other."""
 
     @property
+    def emphases(self) -> frozenset[Option]:
+        """Options of the loss that are defined; params.yaml may turn on no other."""
+
+    @property
     def answer(self) -> Mapping[str, Field]:
         """Entries of the answer, in the order of `read`: the server and drift know what they contain."""
 
@@ -189,7 +202,11 @@ class Problem(Protocol):
         """
 
     def loss(self, outputs: Outputs, targets: Targets, emphasis: Emphasis = PLAIN) -> "Tensor":
-        """Return the loss of each example, not reduced, shape [batch], in nats."""
+        """Return the loss of each example, not reduced, shape [batch], in nats.
+
+        Raises:
+            ValueError: If `emphasis` sets an option that is not among `emphases`.
+        """
 
     def distance(self, outputs: Outputs, reference: Outputs, *, temperature: float = 1.0) -> "Tensor":
         """Return the distance of each example's outputs from those of another network, shape [batch].
@@ -243,8 +260,8 @@ class Problem(Protocol):
             them. None if the strata do not determine them.
         """
 
-    def confusion(self, answer: Answer, targets: Targets) -> "Tensor":
-        """Count how often each true class (row) was predicted as each class (column): [classes, classes]."""
+    def confusion(self, answer: Answer, targets: Targets) -> "Tensor | None":
+        """Count true classes (rows) by predicted ones (columns), [classes, classes]; None without classes."""
 
     def error(self, answer: Answer, targets: Targets) -> "Tensor":
         """Return how wrong each prediction is, shape [batch], from 0 (correct and certain) to 1.

@@ -19,7 +19,11 @@ def toy(request: pytest.FixtureRequest) -> Toy:
 
 
 def with_classes(toy: Toy, num_classes: int) -> Problem:
-    return replace(toy.problem, classes=tuple(f"class {number}" for number in range(num_classes)))
+    names = tuple(f"class {number}" for number in range(num_classes))
+    if toy.problem.classes:
+        return replace(toy.problem, classes=names)
+    nothing, one = (0.0,) * num_classes, (1.0,) * num_classes
+    return replace(toy.problem, quantities=names, centres=nothing, spreads=one)  # as many numbers
 
 
 def random_outputs(toy: Toy, num_classes: int, seed: int, scale: float = 2.0) -> dict[str, torch.Tensor]:

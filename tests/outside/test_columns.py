@@ -109,6 +109,19 @@ def test_tables_that_cannot_be_used_name_the_way_out(tmp_path: Path, text: str |
         )
 
 
+def test_columns_of_numbers_are_read_as_numbers(tmp_path: Path):
+    listing = list_table(tmp_path, "path,age,kg\n0.png,31,62.5\n1.png, 4 ,1e1\n", values=("age", "kg"))
+    assert [row.truth for row in listing.rows] == ['{"age": 31.0, "kg": 62.5}', '{"age": 4.0, "kg": 10.0}']
+    assert [row.labels for row in listing.rows] == [(), ()] and said(listing) == ""
+
+
+@pytest.mark.parametrize("cell", ["", "NaN", "3,5", "old", "inf"])
+def test_what_is_no_number_is_named_with_row_and_column(tmp_path: Path, cell: str):
+    words = rf"row 2 \(1.png\) has '{cell}' in the column 'age' of ingest.values"
+    with pytest.raises(ValueError, match=words):
+        list_table(tmp_path, f'path,age\n0.png,3.5\n1.png,"{cell}"\n', values=("age",))
+
+
 @pytest.mark.parametrize(("one", "other"), [("007", "7"), ("01", "1")])
 def test_leading_zeros_are_a_spelling(one: str, other: str):
     rows = [Row(str(number), "x", labels=(label,)) for number, label in enumerate((one, other, "8"))]

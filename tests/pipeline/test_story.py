@@ -35,11 +35,11 @@ augment: {balance: {method: none}}
 train:
   backbone: {family: small-resnet, widths: [16, 32, 64], depths: [1, 1, 1]}
   views: {crop_px: 1}
-  fit: {epochs: 16, batch_size: 64, lr: 0.1, average_decay: 0.98}
+  fit: {epochs: 10, batch_size: 64, lr: 0.1, average_decay: 0.98}
 distill:
   backbone: {family: small-resnet, widths: [16, 24], depths: [1, 1]}
   views: {crop_px: 1}
-  fit: {epochs: 16, batch_size: 64, lr: 0.2, average_decay: 0.98}
+  fit: {epochs: 10, batch_size: 64, lr: 0.2, average_decay: 0.98}
   terms: {share: 0.7, temperature: 2.0, logits: z-scored}
 quantize: {calibration_images: 128, parity_images: 100}
 evaluate: {families: [noise], stress_images: 100, bootstrap: 200}

@@ -47,7 +47,6 @@ def train_with_one_and_two(one: Path) -> tuple[dict[tuple[int, str], float], dic
         ("flip: true, crop_px: 1", 32, "shuffle"),
         # Parts of 16 and 17 examples.
         ("flip: true, crop_px: 1, mixup: 1.0, mix_share: 0.7", 33, "class-aware"),
-        ("flip: true, crop_px: 1", 31, "weighted"),
     ],
 )
 def test_two_ranks_are_one(tmp_path: Path, views: str, batch_size: int, sampling: str):

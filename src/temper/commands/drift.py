@@ -163,8 +163,8 @@ def describe(images: np.ndarray, model: Deployed) -> dict[str, Tensor]:
 def describe_answer(field: Field, value: Tensor) -> dict[str, Tensor]:
     """Return the tested properties of one output of a model, [images, ...]: numbers and vectors.
 
-    They are the confidence and the probabilities, or the share of each class, or the values themselves. Of
-    boxes, points and sequences nothing is tested yet.
+    They are the confidence and the probabilities, or the share of each class, or each measurement. Of boxes,
+    points and sequences nothing is tested yet.
     """
     if field.layout not in ("value", "map"):
         return {}
@@ -174,6 +174,8 @@ def describe_answer(field: Field, value: Tensor) -> dict[str, Tensor]:
     if field.layout == "map":
         value = value.flatten(2).mean(dim=2)
     vectors = value.double().flatten(1)
+    if field.unit is not None:
+        return {name: vectors[:, place] for place, name in enumerate(field.names)}
     return {"confidence": vectors.amax(dim=1), "answers": vectors} if field.names else {"answers": vectors}
 
 

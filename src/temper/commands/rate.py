@@ -17,6 +17,7 @@ from temper.gate.rating import write_rating
 from temper.maths.batching import fit_batch
 from temper.networks.onnx_model import PART, Deployed
 from temper.problem import Problem
+from temper.problems.deployed_answer import read_answer
 from temper.stages.holdout import make_ratings, open_test
 from temper.stress.evaluation import evaluate
 
@@ -74,6 +75,12 @@ def check_question(metadata: Mapping[str, str], problem: Problem, channels: int)
         ]
         difference = " and ".join(parts) or "has the same classes in another order"
         raise ValueError(f"class lists differ: the model {difference}")
+    measured, wanted = (
+        {name: field.names for name, field in fields.items()}
+        for fields in (read_answer(metadata), problem.answer)
+    )
+    if measured != wanted:
+        raise ValueError(f"the model answers {measured}, the project asks for {wanted}")
     takes = json.loads(metadata.get("temper.input", "[null]"))[-1]
     if takes != channels:
         raise ValueError(f"image channels differ: the model takes {takes}, the project has {channels}")

@@ -83,7 +83,7 @@ class Table(Source):
     path: str = "path"
     """Name of the column with the paths of the images."""
     labels: str | None = "labels"
-    """Name of the column with the labels, or null if `one_hot` or `mask` is set."""
+    """Name of the column with the labels, or null if `one_hot`, `values` or `mask` is set."""
     joined_by: Annotated[str, Field(min_length=1)] | None = None
     """Text that joins several labels in a cell. null: `;`, or `|`, `,` or a blank if the labels show it. A
     text that does not occur keeps the cells whole."""
@@ -92,6 +92,8 @@ class Table(Source):
     separator: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     """Character between the cells of a CSV file. null: a comma, or a semicolon, tab or `|` if only that gives
     all lines equally many cells."""
+    values: tuple[str, ...] = ()
+    """Names of the columns with numbers that shall be predicted (`problem.kind: regression`)."""
     mask: str | None = None
     """Name of the column with the paths of the masks, or null."""
     split: str | None = None
@@ -110,9 +112,9 @@ class Toys(Source):
     """Generated images of simple shapes, for trying the pipeline without data."""
 
     source: Literal["toys"]
-    truth: Literal["class", "labels", "mask"] = "class"
-    """Ground truth of each image: its only shape (`class`), all its shapes (`labels`), or a mask of them
-    (`mask`)."""
+    truth: Literal["class", "labels", "mask", "value"] = "class"
+    """Ground truth of each image: its only shape (`class`), all its shapes (`labels`), a mask of them
+    (`mask`), or the side of its only shape in px (`value`)."""
     count: Annotated[int, Field(ge=20)] = 300
     size_px: Annotated[int, Field(ge=12)] = 24
     channels: Literal[1, 3] = 3

@@ -24,13 +24,20 @@ def fit_temperature(problem: Problem, outputs: Sequence[Outputs], targets: Seque
         targets: Targets, batch by batch.
 
     Returns:
-        A temperature between 0.05 and 20; above 1 if the network is too confident.
+        A temperature between 0.05 and 20, above 1 if the network is too confident; 1 if softening changes
+        nothing, since the outputs have no confidence.
 
     Source:
         Guo et al. 2017, arXiv:1706.04599, section 4.2. Smoothed labels: Platt 1999, "Probabilistic outputs
         for support vector machines", section 2.2 (n right answers of n make the next one right with
         probability (n + 1) / (n + 2)).
     """
+    if all(
+        torch.equal(value, output[name])
+        for output in outputs
+        for name, value in problem.soften(output, 2.0).items()
+    ):
+        return 1.0
     count = sum(len(next(iter(target.values()))) for target in targets)
     emphasis = Emphasis(smoothing=1 / (count + 2))
 

@@ -1,7 +1,9 @@
 """Losses: the error of an output, per example, in nats."""
 
 from collections.abc import Sequence
+from typing import Literal
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
@@ -19,6 +21,41 @@ def mean_over_space(
         return flat.mean(dim=1)
     counted = valid.reshape(flat.shape).to(flat.dtype)
     return (flat * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
+
+
+def penalize(
+    errors: Float[Tensor, "batch values"],
+    penalty: Literal["huber", "absolute", "squared", "quantile"],
+    *,
+    quantile: float = 0.5,
+) -> Float[Tensor, "batch"]:
+    """Return the mean penalty of the errors (answer minus truth) of each example; 0 for errors of 0.
+
+    Args:
+        errors: Errors in standard deviations.
+        penalty: `huber` is quadratic up to 1 and linear beyond it.
+        quantile: With the penalty `quantile`, the share of the truths that shall be below the answers.
+
+    Source:
+        Huber 1964, "Robust estimation of a location parameter". Quantiles: Koenker and Bassett 1978,
+        "Regression quantiles".
+
+    Example:
+        >>> import torch
+        >>> errors = torch.tensor([[0.5], [-2.0]])
+        >>> penalize(errors, "huber"), penalize(errors, "quantile", quantile=0.75)
+        (tensor([0.1250, 1.5000]), tensor([0.1250, 1.5000]))
+    """
+    sizes = errors.abs()
+    if penalty == "huber":
+        found = torch.where(sizes <= 1, 0.5 * sizes.square(), sizes - 0.5)
+    elif penalty == "squared":
+        found = 0.5 * sizes.square()
+    elif penalty == "quantile":
+        found = torch.where(errors < 0, quantile * sizes, (1 - quantile) * sizes)
+    else:
+        found = sizes
+    return found.mean(dim=1)
 
 
 def cross_entropy(

@@ -28,6 +28,16 @@ class Classifier(nn.Module):
         return {"logits": self.head(self.pool(self.attention(maps)))}
 
 
+class Regressor(Classifier):
+    """As a classifier, but its linear layer gives numbers. Output: `values` [batch, values]."""
+
+    def __init__(self, backbone: Backbone, *, num_values: int, params: HeadParams = PLAIN_HEAD) -> None:
+        super().__init__(backbone, num_classes=num_values, params=params)
+
+    def forward(self, inputs: Inputs) -> Outputs:
+        return {"values": super().forward(inputs)["logits"]}
+
+
 class Segmenter(nn.Module):
     """Merges feature maps from coarse to fine, as in a feature pyramid.
 

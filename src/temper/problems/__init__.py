@@ -8,9 +8,10 @@ from pydantic import Field, TypeAdapter
 from temper.problem import Problem
 from temper.problems.multiclass import Multiclass
 from temper.problems.multilabel import Multilabel
+from temper.problems.regression import Regression
 from temper.problems.segmentation import Segmentation
 
-AnyProblem = Annotated[Multiclass | Multilabel | Segmentation, Field(discriminator="kind")]
+AnyProblem = Annotated[Multiclass | Multilabel | Segmentation | Regression, Field(discriminator="kind")]
 
 
 def dump(problem: Problem) -> dict[str, Any]:
@@ -20,7 +21,7 @@ def dump(problem: Problem) -> dict[str, Any]:
 
 def load(value: Mapping[str, Any]) -> Problem:
     """Return the problem from a value that `dump` returned."""
-    return _ADAPTER.validate_python({**value, "classes": tuple(value["classes"])})
+    return _ADAPTER.validate_python(value)
 
 
 _ADAPTER: TypeAdapter[Any] = TypeAdapter(AnyProblem)

@@ -16,6 +16,7 @@ from temper.problem import (
     Emphasis,
     Headline,
     HeadParams,
+    Option,
     Outputs,
     Row,
     Targets,
@@ -55,6 +56,10 @@ class Multiclass:
     @property
     def keeps(self) -> frozenset[View]:
         return VIEWS
+
+    @property
+    def emphases(self) -> frozenset[Option]:
+        return frozenset({"smoothing", "offsets", "costs"})
 
     @property
     def answer(self) -> Mapping[str, Field]:

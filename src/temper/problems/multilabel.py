@@ -17,6 +17,7 @@ from temper.problem import (
     Emphasis,
     Headline,
     HeadParams,
+    Option,
     Outputs,
     Row,
     Targets,
@@ -60,6 +61,10 @@ class Multilabel:
     @property
     def keeps(self) -> frozenset[View]:
         return VIEWS
+
+    @property
+    def emphases(self) -> frozenset[Option]:
+        return frozenset({"smoothing", "offsets"})
 
     @property
     def answer(self) -> Mapping[str, Field]:

@@ -16,6 +16,7 @@ from temper.problem import (
     Emphasis,
     Headline,
     HeadParams,
+    Option,
     Outputs,
     Row,
     Targets,
@@ -61,6 +62,10 @@ class Segmentation:
     @property
     def keeps(self) -> frozenset[View]:
         return VIEWS
+
+    @property
+    def emphases(self) -> frozenset[Option]:
+        return frozenset({"smoothing", "offsets", "costs"})
 
     @property
     def answer(self) -> Mapping[str, Field]:

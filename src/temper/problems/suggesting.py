@@ -6,13 +6,15 @@ from typing import Any
 from temper.problem import Problem, Row
 from temper.problems.multiclass import Multiclass
 from temper.problems.multilabel import Multilabel
+from temper.problems.regression import Regression
 from temper.problems.segmentation import IGNORED, Segmentation
 
 
 def suggest_problem(rows: Sequence[Row], *, numbers: Sequence[int] = ()) -> Problem:
     """Return the problem that fits the rows.
 
-    Masks give segmentation, exactly one label per row gives multiclass, and anything else gives multilabel.
+    Masks give segmentation, numbers give regression, exactly one label per row gives multiclass, and anything
+    else gives multilabel.
 
     Args:
         rows: All rows of the dataset.
@@ -25,6 +27,8 @@ def suggest_problem(rows: Sequence[Row], *, numbers: Sequence[int] = ()) -> Prob
         values = suggest_mask_values(numbers)
         named = {values.get(number, number) for number in numbers}
         problem: Any = _name_classes(sorted(named - {IGNORED}), ignored=IGNORED in named)
+    elif any(row.truth for row in rows):
+        problem = Regression(kind="regression")
     elif all(len(row.labels) == 1 for row in rows):
         problem = Multiclass(kind="multiclass")
     else:

@@ -103,11 +103,11 @@ def _explain_counts(found: Findings) -> str:
 
 
 def _explain_classes(found: Findings) -> str:
-    return (
-        "names for the numbers in the masks; rename them"
-        if found.maps
-        else f"the {found.num_classes} classes are read from the data"
-    )
+    if found.maps:
+        return "names for the numbers in the masks; rename them"
+    if not found.num_classes:
+        return "numbers to predict; unit: name what they are measured in"
+    return f"the {found.num_classes} classes are read from the data"
 
 
 def _teacher(found: Findings, plan: Plan, draws: int, available: Sequence[Available]) -> list[Choice]:
@@ -138,6 +138,9 @@ def _teacher(found: Findings, plan: Plan, draws: int, available: Sequence[Availa
         pretrained=plan.pretrained,
         rebalanced=is_rebalanced(found.counts, found.scores),
     )
+    if found.smooths:
+        reason = "prevents an overconfident teacher"
+        fitted.append(Choice("train.fit.label_smoothing", _SMOOTHING, reason))
     return [*lines, *fitted]
 
 
@@ -217,8 +220,6 @@ def _fit(section: str, fit: Fit, seconds: float, *, pretrained: bool, rebalanced
         lines.insert(1, Choice(f"{where}.best_by", BALANCED, reason))
     if pretrained:
         lines.append(Choice(f"{where}.schedule", "cosine", "the rate falls slowly at first"))
-    if section == "train":
-        lines.append(Choice(f"{where}.label_smoothing", _SMOOTHING, "prevents an overconfident teacher"))
     return lines
 
 
@@ -247,5 +248,8 @@ def _rest(found: Findings, shares: Shares, stress: int) -> list[Choice]:
             stress,
             "test images under each condition and severity, as many as the time allows",
         ),
-        Choice("gate.rules", *choose_rules(shares.test_count, stress, rare)),
+        Choice(
+            "gate.rules",
+            *choose_rules(shares.test_count, stress, rare, unit=found.unit, scale=found.scale),
+        ),
     ]

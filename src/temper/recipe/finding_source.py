@@ -1,5 +1,6 @@
 """Find the source that reads a folder or table, and the content of the table's columns."""
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,13 @@ _COLUMNS = {
     "group": ("group", "groupid", "patient", "patientid", "subject", "subjectid", "scene"),
 }
 """Usual names of a table's columns, by their content: small letters and digits only."""
+_QUANTITIES = frozenset(
+    {"value", "values", "age", "count", "price", "weight", "height", "width", "length", "size", "angle"}
+    | {"score", "rating", "temperature", "distance", "volume", "area", "depth", "speed", "bmi"}
+)
+"""Usual names of columns with numbers that shall be predicted."""
+_MANY = 20
+"""Number of different numbers in a column from which on they may be measurements rather than classes."""
 _TRIED = 20
 """Number of cells of a column that are looked at for names of files."""
 _NO_CLASS = re.compile(
@@ -44,6 +52,21 @@ def find_source(data: Path) -> ImageFolder | Table:
             f"FOLDER = {str(data)!r} is a file, but not a .csv, .tsv or .parquet table; name {rule}"
         )
     return ImageFolder(source="imagefolder", folder=str(data.resolve()))
+
+
+def _all_numbers(cells: list[Any]) -> bool:
+    try:
+        return all(math.isfinite(float(str(cell))) for cell in cells)
+    except ValueError:
+        return False
+
+
+def _are_measured(cells: list[Any]) -> bool:
+    """Return whether cells are measurements rather than numbers of classes: many, and seldom equal."""
+    if not _all_numbers(cells):
+        return False
+    different = {float(str(cell)) for cell in cells}
+    return len(different) > _MANY and 2 * len(different) > len(cells)
 
 
 def _names_files(folder: Path, cells: list[Any]) -> bool:
@@ -80,10 +103,16 @@ def _name_columns(data: Path) -> Table:
     )
     if len(one_hot) < 2 or found["labels"] is not None:
         one_hot = ()
-    if found["labels"] is None and found["mask"] is None and not one_hot:
+    values: tuple[str, ...] = ()
+    if found["labels"] is not None and found["mask"] is None and _are_measured(cells[found["labels"]]):
+        values, found["labels"] = (found["labels"],), None
+    elif found["labels"] is None and found["mask"] is None and not one_hot:
+        named = [name for key, name in by_name.items() if key in _QUANTITIES and name not in used]
+        values = tuple(name for name in reversed(named) if _all_numbers(cells[name]))[:1]
+    if found["labels"] is None and found["mask"] is None and not one_hot and not values:
         raise ValueError(
-            f"{data} has the columns {', '.join(header)}; none has a usual name for labels or masks: rename "
-            "that column to `labels` or `mask`"
+            f"{data} has the columns {', '.join(header)}; none has a usual name for labels, masks or "
+            "numbers: rename that column to `labels`, `mask` or `value`"
         )
     return Table(
         source="table",
@@ -94,4 +123,5 @@ def _name_columns(data: Path) -> Table:
         split=found["split"],
         group=found["group"],
         one_hot=one_hot,
+        values=values,
     )

@@ -23,7 +23,7 @@ from temper.data.remark import Remark
 from temper.data.sources import LISTED
 from temper.data.sources.listing import Listing
 from temper.fields import by_layout
-from temper.problem import Problem, Row
+from temper.problem import SHARE, Problem, Row
 from temper.problems import dump
 from temper.problems.suggesting import suggest_mask_values, suggest_problem
 from temper.recipe.finding_source import find_source
@@ -82,6 +82,12 @@ class Findings:
     """Share of the sampled images of which a white background leaves nothing: white drawings."""
     why_kind: str = ""
     """Why the problem has another kind than most labels suggest."""
+    smooths: bool = True
+    """Whether label smoothing is defined for the problem."""
+    unit: str = SHARE
+    """What the headline is measured in."""
+    scale: float = 1.0
+    """Headline of the best answer that looks at no image if it is an error in a unit; 1 for shares."""
 
     @property
     def channels(self) -> int:
@@ -118,6 +124,7 @@ def inspect_data(data: Path) -> Findings:
         )
     numbers = sorted({number for each in readable for number in each.numbers})
     problem = suggest_problem(rows, numbers=numbers)
+    unit = problem.headline.unit
     return Findings(
         source=source,
         problem=_without_labels(problem, counts),
@@ -138,7 +145,10 @@ def inspect_data(data: Path) -> Findings:
         unreadable=tuple(f"{each.name}: {each.reason}" for each in unreadable),
         scores=problem.scores,
         remarks=listing.remarks,
-        why_kind=_why_kind(rows),
+        why_kind=_why_kind(rows, source),
+        smooths="smoothing" in problem.emphases,
+        unit=unit,
+        scale=1.0 if unit == SHARE else (problem.constant({}) or ("", {}))[1].get(problem.headline.name, 1.0),
         mask_values=suggest_mask_values(numbers),
         hidden_share=sum(each.hidden for each in readable) / len(readable),
     )
@@ -200,8 +210,13 @@ def _check_splits(rows: Sequence[Row]) -> None:
     check_strata(named, official=frozenset(official))
 
 
-def _why_kind(rows: Sequence[Row]) -> str:
+def _why_kind(rows: Sequence[Row], source: ImageFolder | Table) -> str:
     """Return why rows are multilabel although most have one label; empty if there is nothing to explain."""
+    if isinstance(source, Table) and source.values:
+        return (
+            f"the column {source.values[0]!r} holds numbers; set problem.unit, or, if they are classes, "
+            "ingest.labels and problem.kind: multiclass"
+        )
     several, none = (
         sum(holds(len(row.labels)) for row in rows) for holds in (lambda n: n > 1, lambda n: n < 1)
     )

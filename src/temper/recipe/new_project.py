@@ -193,7 +193,9 @@ def describe(found: Findings) -> list[str]:
     colour = "grey" if found.channels == 1 else f"{1 - found.grey_share:.0%} with colour"
     sides = f"sides from {found.least_px} to {found.most_px} px"
     lines = [
-        f"{found.num_examples:,} images, {found.num_classes} classes{f' ({listed})' if listed else ''}",
+        f"{found.num_examples:,} images"
+        + (f", {found.num_classes} classes" if found.num_classes else "")
+        + (f" ({listed})" if listed else ""),
         f"{found.height_px}x{found.width_px} px (median of {found.num_sampled}), {sides}, {colour}",
     ]
     kind = found.problem["kind"]

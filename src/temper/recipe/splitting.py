@@ -5,6 +5,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from temper.problem import SHARE
+
 _SHARES = ((20_000, 0.05, 0.1), (5_000, 0.1, 0.15), (1_000, 0.15, 0.2), (0, 0.15, 0.25))
 """Smallest number of examples, share of validation (of the examples outside the test split), and share of
 test (of all examples). Few examples need a larger share to measure anything."""
@@ -73,7 +75,7 @@ class Balance:
 def choose_balance(counts: Mapping[str, int]) -> Balance:
     """Choose by the ratio of the largest class to the smallest."""
     if not counts:
-        return Balance({"method": "none"}, "each mask holds several classes, so nothing can be repeated", 1.0)
+        return Balance({"method": "none"}, "no labels to balance: masks or numbers are the truth", 1.0)
     ratio = max(counts.values()) / min(counts.values())
     sizes = f"the largest class has {ratio:.1f} times the examples of the smallest"
     if ratio < _MOST_EVEN:
@@ -116,25 +118,45 @@ def margin(num_images: int, *, each: bool = False) -> float:
     return round(max(LEAST_MARGIN, grains * _GRAIN), 3)
 
 
-def choose_rules(test_count: int, stress: int, least: int | None) -> tuple[list[dict[str, Any]], str]:
+def choose_rules(
+    test_count: int, stress: int, least: int | None, *, unit: str = SHARE, scale: float = 1.0
+) -> tuple[list[dict[str, Any]], str]:
     """Return the gate's rules, with the reason.
 
     Args:
         test_count: Number of test images.
         stress: Number of them under each condition and severity.
         least: Number of test images of the rarest class, if classes are rebalanced; None if they are not.
+        unit: What the headline is measured in.
+        scale: Difference of the headline that counts as much as one of a whole share.
     """
-    tested, each = margin(test_count), margin(stress, each=True)
+    tested, each, below = (
+        _in_unit(share, unit, scale)
+        for share in (
+            margin(test_count),
+            margin(stress, each=True),
+            margin(test_count) + _TEACHER_ALLOWANCE,
+        )
+    )
     rules: list[dict[str, Any]] = [
         {"metric": "headline", "max_drop": tested, "vs": "champion"},
         {"metric": "headline", "max_drop": each, "vs": "champion", "on": {"each": True}},
-        {"metric": "headline", "max_drop": round(tested + _TEACHER_ALLOWANCE, 3), "vs": "teacher"},
+        {"metric": "headline", "max_drop": below, "vs": "teacher"},
     ]
     if least is not None:
         # The mean of two accuracies, one of them exact, varies half as much as the other one.
         rules.insert(1, {"metric": BALANCED, "max_drop": margin(4 * least), "vs": "champion"})
     rare = "" if least is None else f"; about {least:,} images of the rarest class are behind {BALANCED}"
     return rules, (
-        f"{test_count:,} test images can show a drop of {tested:.1%}, {stress:,} under stress one of "
-        f"{each:.1%}{rare}; smaller margins need more images"
+        f"{test_count:,} test images can show a drop of {_say(tested, unit)}, {stress:,} under stress one of "
+        f"{_say(each, unit)}{rare}; smaller margins need more images"
     )
+
+
+def _in_unit(share: float, unit: str, scale: float) -> float:
+    """Return a share, or as large a difference in a unit, rounded to three digits."""
+    return round(share, 3) if unit == SHARE else float(f"{share * scale:.3g}")
+
+
+def _say(value: float, unit: str) -> str:
+    return f"{value:.1%}" if unit == SHARE else f"{value:g} {unit}"

@@ -14,7 +14,8 @@ _RAGGED = ("boxes", "points", "sequence")
 def as_json(answers: Mapping[str, np.ndarray], fields: Mapping[str, Field], count: int) -> bytes:
     """Format one answer per image.
 
-    Probabilities of classes are followed by `class` and `score`, or by `classes` where several may be true.
+    Measurements are given by name, with their unit. Probabilities of classes are followed by `class` and
+    `score`, or by `classes` where several may be true.
     Entries that do not count are left out, and numbers of a sequence become their names. If several outputs
     have classes, `class` and the like begin with the name of the output.
 
@@ -42,6 +43,9 @@ def _name(name: str, field: Field, value: np.ndarray, prefix: str) -> dict[str, 
     """Return an output and what its numbers are called."""
     if not field.names or field.layout == "map":
         return {name: value}
+    if field.unit is not None and field.layout == "value":
+        measured: dict[str, Any] = {name: dict(zip(field.names, value.tolist(), strict=True))}
+        return measured | ({f"{prefix}unit": field.unit} if field.unit else {})
     if value.dtype.kind in "iu":
         return {name: _names_of(field, value)}
     if field.layout != "value":

@@ -85,6 +85,7 @@ def run(
         "headline": headline,
         "greater_is_better": problem.headline.greater_is_better,
         "unit": problem.headline.unit,
+        "headline_title": problem.headline.title,
         "candidates": {
             name: {**figures(scores, candidate=name, headline=headline), **_cost(found)}
             for name, found in costs.items()
@@ -135,9 +136,9 @@ def _draw(
         )
         figure = plots.draw_conditions(scores, headline=headline, conditions=conditions)
         keep("conditions", figure, "Under each condition", "Bands: bootstrap intervals over test images.")
-    counts = evaluation.confusions[DEPLOYED].numpy()
-    figure = plots.draw_confusion(counts, classes=problem.classes, candidate=DEPLOYED)
-    keep("confusion", figure, "Confusions", "Rows add up to 100; a dot is less than half a per cent.")
+    if (counts := evaluation.confusions.get(DEPLOYED)) is not None:
+        figure = plots.draw_confusion(counts.numpy(), classes=problem.classes, candidate=DEPLOYED)
+        keep("confusion", figure, "Confusions", "Rows add up to 100; a dot is less than half a per cent.")
     if len(mistakes[0]):
         figure = sheets.draw_mistakes(mistakes[0], captions=mistakes[1])
         keep(

@@ -125,7 +125,8 @@ def evaluate(
         on_clean = partial(_measure_clean, problem, candidates, pool, targets)
         clean = pieces.measure(CLEAN, everything, on_clean, _join, bar)
         tallies, errors, confusions = (
-            {name: clean[f"{name}/{what}"] for name in candidates} for what in _CLEAN_RESULTS
+            {name: clean[f"{name}/{what}"] for name in candidates if f"{name}/{what}" in clean}
+            for what in _CLEAN_RESULTS
         )
         alone = {
             name: problem.score(found)[problem.headline.name].double() for name, found in tallies.items()
@@ -160,7 +161,8 @@ def _measure_clean(
         answer = candidate(shown)
         found[f"{name}/tallies"] = problem.tally(answer, truth).double()
         found[f"{name}/errors"] = problem.error(answer, truth).double()
-        found[f"{name}/confusion"] = problem.confusion(answer, truth)[None]
+        if (confusion := problem.confusion(answer, truth)) is not None:
+            found[f"{name}/confusion"] = confusion[None]
     return found
 
 

@@ -116,14 +116,14 @@ def test_epochs_are_read_from_the_journal():
 class Says(nn.Module):
     """A network that returns given outputs, in order."""
 
-    def __init__(self, outputs: Tensor) -> None:
+    def __init__(self, outputs: Tensor, name: str = "logits") -> None:
         super().__init__()
-        self.outputs, self.at = outputs, 0
+        self.outputs, self.at, self.name = outputs, 0, name
 
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         found = self.outputs[self.at : self.at + len(inputs["image"])]
         self.at += len(inputs["image"])
-        return {"logits": found}
+        return {self.name: found}
 
 
 @pytest.mark.parametrize("kind", TOYS)
@@ -131,13 +131,15 @@ def test_chance_is_measured_alike_for_every_kind(kind: str):
     toy = TOYS[kind]
     inputs, targets = toy.batch(600)
     held = {"image": inputs["image"].permute(0, 2, 3, 1), **targets}
-    true = toy.say(targets)["logits"]
+    [(output, true)] = toy.say(targets).items()
     name = toy.problem.headline.name
-    scores = [validate(Says(true), toy.problem, held, join_ranks(), seed=seed) for seed in (1, 1, 2)]
+    scores = [validate(Says(true, output), toy.problem, held, join_ranks(), seed=seed) for seed in (1, 1, 2)]
     assert scores[0] == scores[1] and scores[0][name] == pytest.approx(1.0)
     assert scores[0][CHANCE] != scores[2][CHANCE] and scores[0][CHANCE] < 0.7
     # Constant answers score exactly like chance.
-    same = validate(Says(true[:1].expand(600, *true.shape[1:])), toy.problem, held, join_ranks(), seed=1)
+    same = validate(
+        Says(true[:1].expand(600, *true.shape[1:]), output), toy.problem, held, join_ranks(), seed=1
+    )
     assert same[CHANCE] == pytest.approx(same[name], abs=1e-12)
     if kind == "multiclass":
         assert scores[0][CHANCE] == pytest.approx(1 / 3, abs=0.06)

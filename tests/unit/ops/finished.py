@@ -75,6 +75,7 @@ def make_finished(folder: Path, *, accuracy: float = SCORES["quantized"], width:
         "evaluate",
         {
             "headline": "accuracy",
+            "headline_title": "accuracy",
             "greater_is_better": True,
             "candidates": candidates,
             "constant": ["a", {"accuracy": 0.5}],

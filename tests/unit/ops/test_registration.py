@@ -225,7 +225,8 @@ def test_the_summary(project: Project):
     summary.note_seconds(project, "train", 12.34)
     summary.note_seconds(project, "distill", 1.0)
     found = summary.make(project, params, version)
-    names = ["project", "headline", "data", "candidates", "warnings", "registered", "seconds", "versions"]
+    names = ["project", "headline", "headline_title", "data", "candidates", "warnings", "registered"]
+    names += ["seconds", "versions"]
     assert list(found) == names
     assert list(found["candidates"]) == ["teacher", "student", "quantized"]
     assert found["candidates"]["quantized"]["accuracy"]["value"] == 0.95

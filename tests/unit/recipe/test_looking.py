@@ -139,7 +139,9 @@ def test_what_is_refused(tmp_path: Path):
 def test_columns_of_a_table_that_nobody_can_guess(tmp_path: Path):
     with pytest.raises(ValueError, match=r"list\.csv has the columns a, b; .*`path`$"):
         inspect_data(write_table(tmp_path / "list.csv", ["a,b", "1,2"]))
-    with pytest.raises(ValueError, match=r"list\.csv has the columns path, b; .*`labels` or `mask`$"):
+    with pytest.raises(
+        ValueError, match=r"list\.csv has the columns path, b; .*`labels`, `mask` or `value`$"
+    ):
         inspect_data(write_table(tmp_path / "list.csv", ["path,b", "1,2"]))
 
 
@@ -149,6 +151,31 @@ def test_the_column_whose_files_exist_has_the_paths(tmp_path: Path):
     lines = [f"/somewhere/{number},{file},{file[:3]}" for number, file in enumerate(files)]
     (tmp_path / "t.csv").write_text("\n".join(["path,image,label", *lines]))
     assert find_source(tmp_path / "t.csv").path == "image"
+
+
+@pytest.mark.parametrize("column", ["target", "age"])
+def test_a_column_of_numbers_asks_for_numbers(tmp_path: Path, column: str):
+    fill(tmp_path, {"a": 80})
+    lines = [
+        f"a/{number:03d}.png,{20 + number * (1.37 if column == 'target' else 1)}" for number in range(80)
+    ]
+    (tmp_path / "t.csv").write_text("\n".join([f"path,{column}", *lines]))
+    found = inspect_data(tmp_path / "t.csv")
+    assert found.problem == {"kind": "regression"} and found.source.values == (column,)
+    assert "problem regression: the column" in "\n".join(describe(found))
+    text = make_text(found, SPEEDS, [], minutes=10, project="ages")
+    params = parse(text)
+    assert params.problem.kind == "regression" and "label_smoothing" not in text
+    (drop, *_) = [rule.max_drop for rule in params.gate.rules]
+    assert 1 < drop < 10, "a part of the mean distance from the median, which is 20 or more"
+    assert " units, " in text
+
+
+def test_numbers_of_classes_are_classes(tmp_path: Path):
+    fill(tmp_path, {"a": 120})
+    lines = [f"a/{number:03d}.png,{number % 4}" for number in range(120)]
+    (tmp_path / "t.csv").write_text("\n".join(["path,label", *lines]))
+    assert inspect_data(tmp_path / "t.csv").problem == {"kind": "multiclass"}
 
 
 def test_files_of_which_none_is_an_image(tmp_path: Path):

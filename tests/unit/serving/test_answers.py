@@ -8,6 +8,7 @@ from temper.fields import Field
 from temper.problems.deployed_answer import ANSWER, read_answer, write_answer
 from temper.problems.multiclass import Multiclass
 from temper.problems.multilabel import Multilabel
+from temper.problems.regression import Regression
 from temper.serving.answers import as_json
 
 CLASSES = ("a", "b", "c", "d")
@@ -39,6 +40,17 @@ def test_of_several_true_classes_all_are_named():
     values = np.array([[0.5, 0.4, 0.3, 0.0], [0.1, 0.1, 0.1, 0.1]], np.float32)
     both, none = said({"probabilities": values}, dict(fields))
     assert both["classes"] == ["a", "b"] and none["classes"] == [] and "class" not in both
+
+
+def test_measurements_have_names_and_a_unit_and_no_class():
+    values = {"values": np.array([[31.5, 62.0]], np.float32)}
+    problem = Regression(kind="regression", quantities=("age", "weight"), unit="years")
+    (answer,) = said(values, dict(problem.answer))
+    assert answer == {"values": {"age": 31.5, "weight": 62.0}, "unit": "years"}
+    (answer,) = said(values, {"values": Field(names=("age", "weight"), unit="")})
+    assert answer == {"values": {"age": 31.5, "weight": 62.0}}
+    metadata = write_answer(problem)
+    assert read_answer(metadata) == problem.answer
 
 
 def test_two_answers_with_classes_keep_their_names_apart():

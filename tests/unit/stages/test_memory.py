@@ -12,9 +12,8 @@ from tests.project import make_project, run_in_process, run_until
 IMAGE_BYTES = 16 * 16 * 3 * 4
 
 
-@pytest.mark.parametrize("kind", ["multiclass", "segmentation"])
-def test_the_size_of_batches_changes_no_result(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch):
-    project = make_project(tmp_path / "project", kind, count=160, families="noise")
+def test_the_size_of_batches_changes_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    project = make_project(tmp_path / "project", "segmentation", count=160, families="noise")
     run_until(project, "evaluate")
     measured = ("train", "quantize", "evaluate")
     whole = {name: artifacts.load(name, project / "artifacts" / name).facts for name in measured}

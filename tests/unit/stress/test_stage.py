@@ -39,6 +39,11 @@ ANSWERS = {
         ("Sigmoid", {}, "probabilities"),
     ],
     "segmentation": [("ArgMax", {"axis": 1, "keepdims": 0}, "classes")],
+    "regression": [
+        ("Slice", {}, "two"),
+        ("GlobalAveragePool", {}, "pooled"),
+        ("Flatten", {}, "values"),
+    ],
 }
 """Kind -> nodes that turn a map of three logits into an answer."""
 
@@ -56,16 +61,23 @@ def write_network(path: Path, kind: str, seed: int) -> None:
     ]
     before = "logits"
     for kind_of_node, attributes, after in ANSWERS[kind]:
-        nodes.append(helper.make_node(kind_of_node, [before], [after], **attributes))
+        more = ["start", "stop", "axis"] if kind_of_node == "Slice" else []
+        nodes.append(helper.make_node(kind_of_node, [before, *more], [after], **attributes))
         before = after
-    shape = ["N", "H", "W"] if kind == "segmentation" else ["N", 3]
+    shape = ["N", "H", "W"] if kind == "segmentation" else ["N", 2 if kind == "regression" else 3]
     element = TensorProto.INT64 if kind == "segmentation" else TensorProto.FLOAT
     graph = helper.make_graph(
         nodes,
         "toy",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", "H", "W", 3])],
         [helper.make_tensor_value_info(before, element, shape)],
-        [numpy_helper.from_array(kernel, "kernel")],
+        [
+            numpy_helper.from_array(kernel, "kernel"),
+            *(
+                numpy_helper.from_array(np.array([number]), name)
+                for name, number in (("start", 0), ("stop", 2), ("axis", 1))
+            ),
+        ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     helper.set_model_props(model, {"temper.candidate": path.stem})
@@ -136,25 +148,29 @@ def measured(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 def test_leaves_scores_plots_and_a_card(measured: tuple[Path, str]):
     project, kind = measured
     artifact = artifacts.load("evaluate", project / "artifacts" / "evaluate")
-    plots = {f"plots/{name}.png" for name in ("families", "conditions", "confusion", "mistakes", "samples")}
+    classes = TOYS[kind].problem.classes
+    drawn = ["families", "conditions", "mistakes", "samples", *(["confusion"] if classes else [])]
+    plots = {f"plots/{name}.png" for name in drawn}
     ratings = {f"ratings/{name}.safetensors" for name in ("teacher", "student", "quantized")}
     assert {"scores.parquet", "scores.csv", "card.html", "card.md", "card.json"} | plots | ratings == set(
         artifact.files
     )
-    words = "By stratum" if kind == "multilabel" else "By class"  # Some multilabel toys show no class.
-    assert (
-        "model with 3 classes" in artifact.path("card.md").read_text()
-        and words in artifact.path("card.md").read_text()
-    )
+    # Some multilabel toys show no class.
+    words = "By stratum" if kind in ("multilabel", "regression") else "By class"
+    text = artifact.path("card.md").read_text()
+    assert f"A {kind} model{' with 3 classes' if classes else ''} for images" in text and words in text
     assert artifact.facts["images"] == {"clean": 20, "stress": 8}
     for found in artifact.facts["candidates"].values():
         score = found[artifact.facts["headline"]]
-        assert 0 <= score["low"] <= score["value"] <= score["high"] <= 1
+        assert score["low"] <= score["value"] <= score["high"] <= 1
+        assert score["low"] >= 0 or kind == "regression", "R² is below 0 for what is worse than the mean"
         assert set(found["stress"]) == {"noise"}
         file = project / "artifacts" / "quantize" / found["file"]
         assert found["digest"] == hashlib.sha256(file.read_bytes()).hexdigest()
     page = artifact.path("card.html").read_text(encoding="utf-8")
-    assert page.count("data:image/png;base64,") == 5 and 'src="plots' not in page and "http" not in page
+    assert (
+        page.count("data:image/png;base64,") == len(drawn) and 'src="plots' not in page and "http" not in page
+    )
 
 
 def test_speed_is_measured_once_and_joins_the_card(

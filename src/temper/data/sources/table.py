@@ -6,6 +6,8 @@ stored byte for byte in one archive.
 
 import difflib
 import html
+import json
+import math
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -41,22 +43,24 @@ def list_rows(params: Table, project: Path) -> Listing:
         )
     table = read_columns(file, params.separator)
     names = {key: getattr(params, key) for key in _KEYS}
-    if params.one_hot and names["labels"] not in table.cells:
+    if (params.one_hot or params.values) and names["labels"] not in table.cells:
         names["labels"] = None
     if params.one_hot and names["labels"] is not None:
         raise ValueError(
             f"ingest.labels = {names['labels']!r} and ingest.one_hot are both set; set one of them to null"
         )
-    if names["labels"] is None and names["mask"] is None and not params.one_hot:
+    if names["labels"] is None and names["mask"] is None and not params.one_hot and not params.values:
         raise ValueError("ingest.labels and ingest.mask are both null; set one to the column with the truth")
     if names["path"] not in table.cells:
         _require_header(file, table.cells)
     for key, name in names.items():
         _require_column(params.file, key, name, table.cells)
-    for name in params.one_hot:
-        _require_column(params.file, "one_hot", name, table.cells)
+    for key in ("one_hot", "values"):
+        for name in getattr(params, key):
+            _require_column(params.file, key, name, table.cells)
     reader = _Reader(params, file, {key: table.cells[name] for key, name in names.items() if name}, names)
     reader.one_hot = {name: table.cells[name] for name in params.one_hot}
+    reader.values = {name: table.cells[name] for name in params.values}
     rows = [reader.row(number) for number in range(len(next(iter(table.cells.values()))))]
     reader.files.check(params.file)
     return Listing(
@@ -75,7 +79,8 @@ class _Reader:
         self, params: Table, file: Path, cells: dict[str, list[Any]], names: dict[str, str | None]
     ) -> None:
         self._names = names
-        self.files, self.one_hot = NamedFiles(file.parent), dict[str, list[Any]]()
+        self.files = NamedFiles(file.parent)
+        self.one_hot, self.values = dict[str, list[Any]](), dict[str, list[Any]]()
         self._table, self._cells, self._seen = params.file, cells, set[str]()
         self._joint = params.joined_by
         self._guessed = ""
@@ -125,7 +130,13 @@ class _Reader:
             mask=f"{NAME}/{self.files.add(mask)}" if mask else None,
             split=split_of(split) if split else None,
             group=self._group(_text(cells.get("group")), path),
+            truth=self._measured(number, f"{where} ({path})"),
         )
+
+    def _measured(self, number: int, where: str) -> str | None:
+        """Return the numbers of a row as JSON; None if no column holds numbers."""
+        found = {name: _number(column[number], where, name) for name, column in self.values.items()}
+        return json.dumps(found) if found else None
 
     def _group(self, text: str, path: str) -> str | None:
         """Return a group. Other spellings are the same group, since splits must not divide it."""
@@ -190,7 +201,7 @@ def _remark_on_unread(
     names: Iterable[str | None], params: Table, cells: dict[str, list[Any]]
 ) -> list[Remark]:
     """Return which columns are not read."""
-    read = {*names, *params.one_hot}
+    read = {*names, *params.one_hot, *params.values}
     return remark_on("left out", "columns are not read", [name for name in cells if name not in read])
 
 
@@ -214,7 +225,7 @@ def _require_column(file: str, key: str, name: str | None, cells: dict[str, list
         raise ValueError(f"{file} has no column {name!r} for ingest.labels; {hint}")
     near = difflib.get_close_matches(name, list(cells), n=1, cutoff=0.4)
     hint = f"the nearest is {near[0]!r}" if near else f"it has {', '.join(cells)}"
-    way = f"set ingest.{key}" + ("" if key in ("path", "one_hot") else " (null for none)")
+    way = f"set ingest.{key}" + ("" if key in ("path", "one_hot", "values") else " (null for none)")
     raise ValueError(f"{file} has no column {name!r} for ingest.{key}; {hint}; {way}")
 
 
@@ -234,6 +245,19 @@ def _is_set(cell: Any, where: str, name: str) -> bool:
     if text in _YES or text in _NO:
         return text in _YES
     raise ValueError(f"{where} has {text!r} in the column {name!r} of ingest.one_hot; write 0 or 1")
+
+
+def _number(cell: Any, where: str, name: str) -> float:
+    try:
+        value = float(_text(cell))
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(
+            f"{where} has {_text(cell)!r} in the column {name!r} of ingest.values; write a number such as "
+            "3.5, or remove the row"
+        )
+    return value
 
 
 def _text(cell: Any) -> str:

@@ -1,11 +1,12 @@
 """Generated images of shapes: enough to try the whole pipeline in seconds, easy enough for a tiny network.
 
 Each image has a dark noisy background and bright filled shapes of random size, position and colour. With
-`truth: class` there is one shape. Otherwise there are one to three different shapes, each in its own
-quarter of the image, so that no shape hides another. In masks, the background is 0 and the shapes are 1, 2,
-... in the order of `SHAPES`.
+`truth: class` or `value` there is one shape. Otherwise there are one to three different shapes, each in its
+own quarter of the image, so that no shape hides another. In masks, the background is 0 and the shapes are 1,
+2, ... in the order of `SHAPES`.
 """
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +30,11 @@ def fetch(params: Toys, project: Path, out: Path) -> list[Row]:
     rows = []
     for i in range(params.count):
         shown = _choose(i, params.truth, rng)
-        images[i], masks[i] = _draw(shown, params.truth == "class", size, rng)
+        images[i], masks[i], side = _draw(shown, params.truth in ("class", "value"), size, rng)
         labels = tuple(SHAPES[shape] for shape in sorted(shown))
         mask = f"masks.npy#{i}" if params.truth == "mask" else None
-        rows.append(Row(f"toy-{i:05d}", f"images.npy#{i}", labels=labels, mask=mask))
+        truth = json.dumps({"side_px": side}) if params.truth == "value" else None
+        rows.append(Row(f"toy-{i:05d}", f"images.npy#{i}", labels=labels, mask=mask, truth=truth))
     # Grey images are the mean over the channels of the coloured ones.
     np.save(out / "images.npy", images if params.channels == 3 else images.mean(axis=3).astype(np.uint8))
     if params.truth == "mask":
@@ -43,7 +45,7 @@ def fetch(params: Toys, project: Path, out: Path) -> list[Row]:
 def _choose(i: int, truth: str, rng: np.random.Generator) -> list[int]:
     """Return the numbers of the shapes in image `i`; the shapes take turns to be about equally frequent."""
     first = i % len(SHAPES)
-    if truth == "class":
+    if truth in ("class", "value"):
         return [first]
     others = rng.permutation([shape for shape in range(len(SHAPES)) if shape != first])
     return [first, *(int(shape) for shape in others[: rng.integers(0, 3)])]
@@ -51,7 +53,9 @@ def _choose(i: int, truth: str, rng: np.random.Generator) -> list[int]:
 
 def _draw(
     shown: list[int], alone: bool, size: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return an image, its mask and the side of the last shape in px."""
+    side = 0
     ground = rng.integers(0, 80, 3)
     image = np.clip(rng.normal(ground, 12.0, (size, size, 3)), 0, 255)
     mask = np.zeros((size, size), np.uint8)
@@ -65,7 +69,7 @@ def _draw(
         tint = rng.integers(150, 256, 3)
         image[inside] = np.clip(rng.normal(tint, 12.0, (int(inside.sum()), 3)), 0, 255)
         mask[inside] = shape + 1
-    return image.astype(np.uint8), mask
+    return image.astype(np.uint8), mask, side
 
 
 def _outline(shape: int, size: int, left: int, top: int, side: int) -> np.ndarray:

@@ -68,6 +68,7 @@ def make(project: Project, params: Params, registered: Registered) -> dict[str, 
     return {
         "project": params.project,
         "headline": headline,
+        "headline_title": evaluated.facts["headline_title"],
         "data": {"digest": dvc.out_digest(project, "prepare"), "counts": prepared.facts["counts"]},
         "candidates": {
             name: _candidate(headline, entry, timed.get(name, {}))
@@ -115,7 +116,7 @@ def show(project: Project, summary: dict[str, Any], console: Console) -> None:
         title=title, box=None, title_justify="left", caption=_legend(summary), caption_justify="left"
     )
     table.add_column("candidate", no_wrap=True)
-    for name in (headline, "interval", "stressed", "size", "mult-adds", "1 image"):
+    for name in (summary["headline_title"], "interval", "stressed", "size", "mult-adds", "1 image"):
         table.add_column(name, justify="right", no_wrap=True)
     for name, entry in summary["candidates"].items():
         score, stress = entry[headline], entry["stress"]

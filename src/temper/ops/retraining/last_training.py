@@ -113,7 +113,7 @@ def _count(before: Mapping[str, list[Any]], now: Mapping[str, list[Any]], truth:
 
 
 def _classes(prepared: artifacts.Artifact) -> list[str]:
-    return list(prepared.facts["problem"]["classes"])
+    return list(prepared.facts["problem"].get("classes", []))
 
 
 def _read(path: Path) -> Any:
