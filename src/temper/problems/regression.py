@@ -200,7 +200,8 @@ class Regression:
         means = [share(totals[..., start * size : (start + 1) * size], count) for start in range(4)]
         absolute, squared, apart, apart_squared = means
         variance = (apart_squared - apart.square()).clamp(min=0)
-        r2 = (1 - share(squared, variance)).where(variance > 0, squared.new_zeros(()))
+        # Where all values are equal, as those of a single image, R² has no meaning.
+        r2 = (1 - share(squared, variance)).where(variance > 0, squared.new_full((), float("nan")))
         scores = {"mae": absolute.mean(-1), "rmse": squared.sqrt().mean(-1), "r2": r2.mean(-1)}
         if size > 1:
             scores |= {f"mae_{name}": absolute[..., i] for i, name in enumerate(self.quantities)}

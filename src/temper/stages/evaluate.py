@@ -17,7 +17,7 @@ from temper.artifacts import DEPLOYED, Artifact
 from temper.gate.rating import write_rating
 from temper.maths.batching import fit_batch
 from temper.networks.onnx_model import PART, Deployed
-from temper.problem import Problem
+from temper.problem import Problem, Targets
 from temper.stages.card_content import fill_card, find_warnings
 from temper.stages.holdout import make_ratings, open_test
 from temper.stress.card import Plot, write_card, write_record
@@ -79,7 +79,7 @@ def run(
         errors=evaluation.errors[DEPLOYED],
         count=_WORST,
     )
-    plots = _draw(problem, evaluation, scores, mistakes, images, out, seed=params.seed)
+    plots = _draw(problem, evaluation, scores, mistakes, images, test.targets, out, seed=params.seed)
     headline = problem.headline.name
     facts = {
         "headline": headline,
@@ -110,6 +110,7 @@ def _draw(
     scores: Sequence[Score],
     mistakes: tuple[np.ndarray, list[str]],
     images: ImagePool,
+    targets: Targets,
     out: Path,
     *,
     seed: int,
@@ -139,6 +140,11 @@ def _draw(
     if (counts := evaluation.confusions.get(DEPLOYED)) is not None:
         figure = plots.draw_confusion(counts.numpy(), classes=problem.classes, candidate=DEPLOYED)
         keep("confusion", figure, "Confusions", "Rows add up to 100; a dot is less than half a per cent.")
+    for (candidate, column), found in evaluation.measured.items():
+        if candidate == DEPLOYED:
+            true, field = targets[column].double().numpy(), problem.answer[column]
+            figure = plots.draw_measured(true, found.numpy(), field=field, candidate=DEPLOYED)
+            keep(column, figure, "Predicted and true", "One point per clean test image.")
     if len(mistakes[0]):
         figure = sheets.draw_mistakes(mistakes[0], captions=mistakes[1])
         keep(

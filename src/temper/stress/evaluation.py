@@ -51,6 +51,8 @@ class Evaluation:
     """Candidate -> error on each clean test image."""
     alone: Mapping[str, Float64[Tensor, "images"]]
     """Candidate -> headline of each clean test image by itself."""
+    measured: Mapping[tuple[str, str], Float64[Tensor, "images values"]]
+    """Candidate and column -> measurements in its answers to the clean test images."""
     subset: Int64[Tensor, "stressed"]
     """Numbers of the images on which conditions were measured."""
     conditions: tuple[Condition, ...]
@@ -143,7 +145,20 @@ def evaluate(
                 scored = pieces.measure(f"{condition.name} {severity}", some, shown, score, bar)
                 cells += stressed_cells(scored, condition, severity, len(subset))
         pieces.write()
-    return Evaluation((*cells, *means(cells, params.families)), confusions, errors, alone, subset, conditions)
+    measured = {
+        (name, column): clean[f"{name}/answers/{column}"]
+        for name in candidates
+        for column in _measurements(problem)
+    }
+    cells += means(cells, params.families)
+    return Evaluation(tuple(cells), confusions, errors, alone, measured, subset, conditions)
+
+
+def _measurements(problem: Problem) -> list[str]:
+    """Return the columns of measurements that truth and answer have in common."""
+    return [
+        name for name, field in problem.answer.items() if field.unit is not None and name in problem.truth
+    ]
 
 
 def _measure_clean(
@@ -153,7 +168,11 @@ def _measure_clean(
     targets: Targets,
     keys: Int64[Tensor, "batch"],
 ) -> Tensors:
-    """Measure each candidate on a batch of unchanged images: `<candidate>/<one of _CLEAN_RESULTS>`."""
+    """Measure each candidate on a batch of unchanged images.
+
+    Returns:
+        `<candidate>/<one of _CLEAN_RESULTS>`, and `<candidate>/answers/<column>` for each measurement.
+    """
     shown = pool.serve(keys)
     truth = rows_of(targets, keys)
     found = {}
@@ -161,6 +180,8 @@ def _measure_clean(
         answer = candidate(shown)
         found[f"{name}/tallies"] = problem.tally(answer, truth).double()
         found[f"{name}/errors"] = problem.error(answer, truth).double()
+        for column in _measurements(problem):
+            found[f"{name}/answers/{column}"] = answer[column].double()
         if (confusion := problem.confusion(answer, truth)) is not None:
             found[f"{name}/confusion"] = confusion[None]
     return found

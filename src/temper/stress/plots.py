@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from temper.fields import Field
 from temper.fonts import list_families
 from temper.problem import SHARE, Headline
 from temper.stress.cells import CLEAN, MEAN, SUBSET
@@ -130,6 +131,36 @@ def _draw_line(axis: Axes, points: Sequence[Score], number: int) -> None:
     )
     values = [point.value for point in points]
     axis.plot(severities, values, color=colour, marker=mark, markersize=4, linewidth=1.6, clip_on=False)
+
+
+@rc_context(STYLE)
+def draw_measured(true: np.ndarray, found: np.ndarray, *, field: Field, candidate: str) -> Figure:
+    """Draw measured against true values, one panel per quantity; right answers lie on the diagonal.
+
+    Args:
+        true: True values, [images, quantities].
+        found: Values in the answers.
+        field: Names of the quantities, and their unit.
+        candidate: Name of the candidate that gave the answers.
+    """
+    columns = min(3, len(field.names))
+    rows = -(-len(field.names) // columns)
+    figure = Figure(figsize=(3.6 * columns, 3.5 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    unit = f" ({field.unit})" if field.unit else ""
+    for place, (name, axis) in enumerate(zip(field.names, axes.flat, strict=False)):
+        ends = [
+            min(true[:, place].min(), found[:, place].min()),
+            max(true[:, place].max(), found[:, place].max()),
+        ]
+        axis.plot(ends, ends, color="#999999", linewidth=1)
+        axis.plot(true[:, place], found[:, place], ".", color=PALETTE[0], alpha=0.35, markersize=4)
+        axis.set_title(f"{candidate}: {name}")
+        axis.set_xlabel(f"true{unit}")
+        axis.set_ylabel(f"predicted{unit}")
+    for axis in axes.flat[len(field.names) :]:
+        axis.set_visible(False)
+    return figure
 
 
 @rc_context({**STYLE, "axes.grid": False})

@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn import metrics
 
+from temper.gate.significance import discordant
 from temper.maths.losses import penalize
 from temper.problem import Row
 from temper.problems.regression import Regression
@@ -39,6 +40,13 @@ def test_scores_are_those_of_scikit_learn():
         "mae_weight": pytest.approx(np.abs(pair[0] - pair[1])[:, 1].mean(), abs=1e-9),
     }
     assert scores["r2"] < 0 < scores["mae"], "the second quantity is guessed worse than by its mean"
+
+
+def test_r2_of_a_single_image_has_no_meaning_so_that_no_image_counts_as_right_or_wrong():
+    problem = bound(np.array([[1.0, 2.0], [3.0, 5.0], [4.0, 9.0]]))
+    values = torch.tensor([[1.0, 2.0], [3.0, 5.0]])
+    alone = problem.score(problem.tally({"values": values}, {"values": values + 1}))["r2"].numpy()
+    assert np.isnan(alone).all() and discordant(alone, alone) is None
 
 
 def test_one_quantity_is_judged_by_its_mean_error_in_its_unit_and_several_by_r2():

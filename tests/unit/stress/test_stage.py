@@ -149,7 +149,7 @@ def test_leaves_scores_plots_and_a_card(measured: tuple[Path, str]):
     project, kind = measured
     artifact = artifacts.load("evaluate", project / "artifacts" / "evaluate")
     classes = TOYS[kind].problem.classes
-    drawn = ["families", "conditions", "mistakes", "samples", *(["confusion"] if classes else [])]
+    drawn = ["families", "conditions", "mistakes", "samples", "confusion" if classes else "values"]
     plots = {f"plots/{name}.png" for name in drawn}
     ratings = {f"ratings/{name}.safetensors" for name in ("teacher", "student", "quantized")}
     assert {"scores.parquet", "scores.csv", "card.html", "card.md", "card.json"} | plots | ratings == set(

@@ -5,7 +5,10 @@ It is excellent on the test split, which has the same property, and useless else
 "Shortcut learning in deep neural networks").
 """
 
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -23,23 +26,22 @@ _SAME_ENDINGS = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".tiff": ".ti
 def find_shortcuts(rows: Rows, survey: Survey) -> list[Remark]:
     """Return which classes can be told from all others by colour, size or type of the files alone."""
     usable = np.setdiff1d(np.arange(len(rows)), np.fromiter(survey.bad, np.int64))
-    strata = [survey.truth.strata[number] for number in usable]
+    members: dict[str, list[int]] = defaultdict(list)
+    for place, number in enumerate(usable):
+        for name in survey.truth.strata[number]:
+            members[name].append(place)
     found: dict[str, str] = {}
-    for values in _properties(rows, survey, usable):
-        names, codes = np.unique(values, return_inverse=True)
-        if len(names) == 1:
-            continue
-        totals = np.bincount(codes, minlength=len(names))
-        for name in sorted({name for each in strata for name in each} - found.keys()):
-            member = np.fromiter((name in each for each in strata), bool, len(strata))
-            inside, outside = int(member.sum()), int((~member).sum())
+    for values, say in _properties(rows, survey, usable):
+        kinds, codes, totals = np.unique(values, return_inverse=True, return_counts=True)
+        for name in sorted(members.keys() - found.keys()) if len(kinds) > 1 else ():
+            inside, outside = len(members[name]), len(usable) - len(members[name])
             if min(inside, outside) < _LEAST:
                 continue
-            counts = np.bincount(codes[member], minlength=len(names))
-            most = int(counts.argmax())
-            share, elsewhere = counts[most] / inside, (totals[most] - counts[most]) / outside
+            own, counts = np.unique(codes[members[name]], return_counts=True)
+            most = own[counts.argmax()]
+            share, elsewhere = counts.max() / inside, (totals[most] - counts.max()) / outside
             if share >= _INSIDE and elsewhere <= _OUTSIDE:
-                found[name] = f"{name} ({share:.0%} are {names[most]}, of the others {elsewhere:.0%})"
+                found[name] = f"{name} ({share:.0%} are {say(kinds[most])}, of the others {elsewhere:.0%})"
     text = (
         "classes can be told from the others by colour, size or type of their files alone, so a network may "
         "learn that instead of what the images show; add images of other origin"
@@ -47,16 +49,16 @@ def find_shortcuts(rows: Rows, survey: Survey) -> list[Remark]:
     return remark_on("noticed", text, found.values())
 
 
-def _properties(rows: Rows, survey: Survey, numbers: np.ndarray) -> list[np.ndarray]:
-    """Return properties of the files of some rows, as texts, [property][row]."""
-    heights, widths = survey.sizes[numbers].T
-    steps = np.round(np.log2(np.maximum(1, heights.astype(np.int64) * widths)) * _PER_OCTAVE)
-    sides = np.round(2 ** (steps / _PER_OCTAVE / 2)).astype(np.int64)
+def _properties(
+    rows: Rows, survey: Survey, numbers: np.ndarray
+) -> Iterator[tuple[np.ndarray, Callable[[Any], str]]]:
+    """Yield properties of the files of some rows, each with a function that says what a value means."""
+    yield survey.grey[numbers], lambda grey: "grey" if grey else "in colour"
+    heights, widths = survey.sizes[numbers].T.astype(np.int64)
+    yield heights << 32 | widths, lambda size: f"{size & 0xFFFFFFFF}x{size >> 32} px"
+    steps = np.round(np.log2(np.maximum(1, heights * widths)) * _PER_OCTAVE)
+    yield steps, lambda step: f"about {2 ** (step / _PER_OCTAVE / 2):.0f} px wide and high"
     paths = rows.table["path"].take(numbers).to_pylist()
     endings = [PurePosixPath(path).suffix.lower().partition("#")[0] for path in paths]
-    return [
-        np.where(survey.grey[numbers], "grey", "in colour"),
-        np.array([f"{width}x{height} px" for height, width in zip(heights, widths, strict=True)]),
-        np.array([f"about {side} px wide and high" for side in sides]),
-        np.array([_SAME_ENDINGS.get(ending, ending) or "without ending" for ending in endings]),
-    ]
+    same = [_SAME_ENDINGS.get(ending, ending) for ending in endings]
+    yield np.array(same), lambda ending: str(ending) or "without ending"
