@@ -223,3 +223,24 @@ def test_the_score_that_chooses_the_epoch_must_be_one_of_the_problem(tmp_path: P
     path.write_text(plain.replace("epochs: 2", "epochs: 2, best_by: mean_iou", 1))
     with pytest.raises(ValueError, match=r"best_by = 'mean_iou': must be headline or .*balanced_acc"):
         load(project)
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "message"),
+    [
+        (
+            "regression",
+            "none",
+            r"train.fit.label_smoothing = 0.1: this is not defined for a regression problem; set it to 0",
+        ),
+        (
+            "multilabel",
+            "costs",
+            r"augment.balance.method = costs: this is not defined for a multilabel problem; set it to none",
+        ),
+    ],
+)
+def test_an_option_of_the_loss_that_the_problem_lacks_is_told_early(kind: str, method: str, message: str):
+    text = change("kind: multiclass", f"kind: {kind}").replace("metric: accuracy", "metric: headline")
+    with pytest.raises(ValueError, match=message):
+        parse(text.replace("method: none", f"method: {method}"))
