@@ -60,6 +60,13 @@ class Regression:
     edges: tuple[float, ...] = ()
     """Borders of the strata, which are ranges of the first quantity. If left out, they are its quartiles."""
 
+    def __post_init__(self) -> None:
+        if self.quantile != 0.5 and self.penalty != "quantile":
+            raise ValueError(
+                f"quantile = {self.quantile:g} with penalty = {self.penalty}: it has no effect; set penalty "
+                "to quantile, or leave quantile out"
+            )
+
     @property
     def classes(self) -> tuple[str, ...]:
         """Nothing, since numbers have no classes."""
@@ -116,6 +123,12 @@ class Regression:
             raise ValueError(f"all values of {name!r} are equal, so there is nothing to learn; remove it")
         centres = np.median(values, axis=0)
         edges = np.unique(np.quantile(values[:, 0], np.arange(1, _STRATA) / _STRATA))
+        for key in ("centres", "spreads", "deviations"):
+            if (given := getattr(self, key)) and len(given) != len(names):
+                raise ValueError(
+                    f"problem.{key} has {len(given)} numbers, and there are {len(names)} quantities "
+                    f"({', '.join(names)}); leave it out, and it is computed from the data"
+                )
         return replace(
             self,
             quantities=names,

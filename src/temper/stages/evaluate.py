@@ -140,11 +140,10 @@ def _draw(
     if (counts := evaluation.confusions.get(DEPLOYED)) is not None:
         figure = plots.draw_confusion(counts.numpy(), classes=problem.classes, candidate=DEPLOYED)
         keep("confusion", figure, "Confusions", "Rows add up to 100; a dot is less than half a per cent.")
-    for (candidate, column), found in evaluation.measured.items():
-        if candidate == DEPLOYED:
-            true, field = targets[column].double().numpy(), problem.answer[column]
-            figure = plots.draw_measured(true, found.numpy(), field=field, candidate=DEPLOYED)
-            keep(column, figure, "Predicted and true", "One point per clean test image.")
+    for column, found in evaluation.measured[DEPLOYED].items():
+        true, field = targets[column].double().numpy(), problem.answer[column]
+        figure = plots.draw_measured(true, found.numpy(), field=field, candidate=DEPLOYED)
+        keep(column, figure, "Predicted and true", "One point per clean test image.")
     if len(mistakes[0]):
         figure = sheets.draw_mistakes(mistakes[0], captions=mistakes[1])
         keep(

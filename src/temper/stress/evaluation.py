@@ -51,8 +51,8 @@ class Evaluation:
     """Candidate -> error on each clean test image."""
     alone: Mapping[str, Float64[Tensor, "images"]]
     """Candidate -> headline of each clean test image by itself."""
-    measured: Mapping[tuple[str, str], Float64[Tensor, "images values"]]
-    """Candidate and column -> measurements in its answers to the clean test images."""
+    measured: Mapping[str, Mapping[str, Float64[Tensor, "images values"]]]
+    """Candidate -> column of measurements -> its answers to the clean test images."""
     subset: Int64[Tensor, "stressed"]
     """Numbers of the images on which conditions were measured."""
     conditions: tuple[Condition, ...]
@@ -146,9 +146,8 @@ def evaluate(
                 cells += stressed_cells(scored, condition, severity, len(subset))
         pieces.write()
     measured = {
-        (name, column): clean[f"{name}/answers/{column}"]
+        name: {column: clean[f"{name}/answers/{column}"] for column in _measurements(problem)}
         for name in candidates
-        for column in _measurements(problem)
     }
     cells += means(cells, params.families)
     return Evaluation(tuple(cells), confusions, errors, alone, measured, subset, conditions)

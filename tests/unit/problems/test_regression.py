@@ -89,6 +89,13 @@ def test_strata_are_ranges_with_equally_many_examples():
     assert set(counts.values()) == {25}
 
 
+def test_settings_without_effect_or_of_another_size_are_refused():
+    with pytest.raises(ValueError, match=r"quantile = 0.9 with penalty = huber: .* set penalty"):
+        Regression(kind="regression", quantile=0.9)
+    with pytest.raises(ValueError, match=r"problem.spreads has 1 numbers, .* 2 quantities \(age, weight\)"):
+        bound(np.array([[1.0, 2.0], [3.0, 5.0]]), spreads=(1.0,))
+
+
 @pytest.mark.parametrize(
     ("rows", "words"),
     [

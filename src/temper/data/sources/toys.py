@@ -16,6 +16,8 @@ from temper.data.params import Toys
 from temper.problem import Row
 
 SHAPES = ("circle", "square", "triangle", "cross")
+_ALONE = ("class", "value")
+"""Truths of images with a single shape."""
 
 
 def fetch(params: Toys, project: Path, out: Path) -> list[Row]:
@@ -30,7 +32,7 @@ def fetch(params: Toys, project: Path, out: Path) -> list[Row]:
     rows = []
     for i in range(params.count):
         shown = _choose(i, params.truth, rng)
-        images[i], masks[i], side = _draw(shown, params.truth in ("class", "value"), size, rng)
+        images[i], masks[i], side = _draw(shown, params.truth in _ALONE, size, rng)
         labels = tuple(SHAPES[shape] for shape in sorted(shown))
         mask = f"masks.npy#{i}" if params.truth == "mask" else None
         truth = json.dumps({"side_px": side}) if params.truth == "value" else None
@@ -45,7 +47,7 @@ def fetch(params: Toys, project: Path, out: Path) -> list[Row]:
 def _choose(i: int, truth: str, rng: np.random.Generator) -> list[int]:
     """Return the numbers of the shapes in image `i`; the shapes take turns to be about equally frequent."""
     first = i % len(SHAPES)
-    if truth in ("class", "value"):
+    if truth in _ALONE:
         return [first]
     others = rng.permutation([shape for shape in range(len(SHAPES)) if shape != first])
     return [first, *(int(shape) for shape in others[: rng.integers(0, 3)])]
