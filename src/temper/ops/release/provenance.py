@@ -119,7 +119,9 @@ def _unpack_code(revision: str | None, changes: Path, target: Path) -> None:
             f"git does not have revision {revision[:12]} any more; fetch it and run the same command again"
         )
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-        archive.extractall(target, filter="data")
+        # Pythons before 3.11.4, such as Debian 12's, know no filters; the archive comes from git.
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)
+        archive.extractall(target)
     if changes.stat().st_size:
         done = subprocess.run(
             [
