@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from temper.fields import Frame
 from temper.networks.build import build_network
 from temper.networks.params import SmallResNet
 from temper.problem import Facts, Inputs, Outputs, Problem, Row, Targets
+from temper.problems.keypoints import Keypoints
 from temper.problems.multiclass import Multiclass
 from temper.problems.multilabel import Multilabel
 from temper.problems.regression import Regression
@@ -19,6 +21,7 @@ from temper.problems.segmentation import Segmentation
 SIZE = 12
 CLASSES = ("circle", "cross", "square")
 BACKBONE = SmallResNet(family="small-resnet", widths=(8, 16), depths=(1, 1))
+FRAME = Frame(SIZE, SIZE)
 FACTS = Facts(SIZE, SIZE, 3, (127.0, 127.0, 127.0), (60.0, 60.0, 60.0))
 
 
@@ -33,6 +36,8 @@ class Toy:
     """Outputs that say the truth, loudly."""
     best: Mapping[str, float] = field(default_factory=dict)
     """Best value of the scores whose best value is not 1."""
+    named: Callable[[tuple[str, ...]], dict[str, object]] = lambda names: {"classes": names}
+    """Fields of the problem with other names of what it tells apart."""
 
     def batch(self, size: int = 16, seed: int = 0) -> tuple[Inputs, Targets]:
         """Random images with a truth that can be seen in them."""
@@ -40,7 +45,7 @@ class Toy:
         packed = []
         for _ in range(size):
             row, images = self.truth(generator)
-            packed.append({"image": images["image"], **self.problem.pack(row, images)})
+            packed.append({"image": images["image"], **self.problem.pack(row, images, FRAME)})
         columns = {
             name: torch.from_numpy(np.stack([example[name] for example in packed])) for name in packed[0]
         }
@@ -90,6 +95,26 @@ def _regression(generator: np.random.Generator) -> tuple[Row, dict[str, np.ndarr
     return Row("x", "x", truth=json.dumps({"side": side, "shade": float(shown)})), {"image": image}
 
 
+def _keypoints(generator: np.random.Generator) -> tuple[Row, dict[str, np.ndarray]]:
+    image, places = _image(generator, []), generator.integers(1, SIZE - 1, (3, 2))
+    for shade, (across, down) in enumerate(places.tolist()):
+        image[down - 1 : down + 1, across - 1 : across + 1, shade] += 150
+    points = dict(zip(("left", "right", "middle"), places.tolist(), strict=True))
+    if generator.random() < 0.2:
+        points["middle"] = None
+    return Row("x", "x", truth=json.dumps({"points": points})), {"image": image}
+
+
+def _point_at(true: Targets) -> Outputs:
+    """Heat maps of 6 x 6 cells with offsets, on which each point is certain."""
+    cells = true["points"] * 6
+    place = cells.floor().clamp(max=5)
+    heat = torch.zeros(*cells.shape[:2], 36)
+    heat.scatter_(2, (place[..., 1] * 6 + place[..., 0]).long()[..., None], 30.0)
+    offset = (cells - place - 0.5)[..., None, None].expand(*cells.shape, 6, 6)
+    return {"heat": heat.unflatten(2, (6, 6)), "offset": offset}
+
+
 def _one_hot(labels: Tensor) -> Tensor:
     safe = labels.where(labels != 255, labels.new_zeros(()))
     return 20.0 * nn.functional.one_hot(safe, 3).movedim(-1, 1).float()
@@ -124,5 +149,16 @@ TOYS = {
         _regression,
         lambda true: {"values": (true["values"] - torch.tensor([7.0, 1.0])) / torch.tensor([3.0, 0.8])},
         {"mae": 0.0, "rmse": 0.0, "mae_side": 0.0, "mae_shade": 0.0},
+        lambda names: {
+            "quantities": names,
+            "centres": (0.0,) * len(names),
+            "spreads": (1.0,) * len(names),
+        },
+    ),
+    "keypoints": Toy(
+        Keypoints(kind="keypoints", points=("left", "right", "middle"), cell_px=2),
+        _keypoints,
+        _point_at,
+        named=lambda names: {"points": names},
     ),
 }

@@ -44,6 +44,27 @@ class Field:
     measurements but probabilities or numbers of names."""
 
 
+@dataclass(frozen=True)
+class Frame:
+    """Where the image that a network sees lies in the image that was sent, which is upright."""
+
+    height_px: int
+    """Height of the sent image."""
+    width_px: int
+    """Width of the sent image."""
+    scale: tuple[float, float] = (1.0, 1.0)
+    """A place p of the sent image, as shares across and down, is p * scale + offset in the seen one."""
+    offset: tuple[float, float] = (0.0, 0.0)
+    orientation: int = 1
+    """EXIF orientation of the image whose pixels the places of the truth count; 1 if they count upright
+    ones."""
+
+    @property
+    def aspect(self) -> float:
+        """Width of the seen image by its height, both in pixels of the sent one."""
+        return (self.width_px / self.scale[0]) / (self.height_px / self.scale[1])
+
+
 def by_layout(fields: Mapping[str, Field], *layouts: Layout) -> frozenset[str]:
     """Return the names of the columns with one of some layouts."""
     return frozenset(name for name, field in fields.items() if field.layout in layouts)

@@ -2,8 +2,7 @@
 
 A *problem* is a kind of question about an image: which class, which classes, or which class at each pixel.
 Stages do not branch on the kind of problem: they call the methods of `Problem`. `docs/extend.md` explains
-how to add a problem. This module does not import torch, so that stages that only move files do not wait for
-the import.
+how to add one. This module does not import torch, so that stages that only move files need not wait for it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkabl
 
 import numpy as np
 
-from temper.fields import Field, View
+from temper.fields import Field, Frame, View
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -176,13 +175,14 @@ class Problem(Protocol):
                 masks.
         """
 
-    def pack(self, row: Row, images: Mapping[str, np.ndarray]) -> Columns:
+    def pack(self, row: Row, images: Mapping[str, np.ndarray], frame: Frame) -> Columns:
         """Return the ground truth of one example as columns. Called once per example, in prepare.
 
         Args:
             row: The example.
             images: Decoded images of unified size: `image` (uint8 [height, width, channels]) and, if the
                 row has one, `mask` (uint8 [height, width]).
+            frame: Where the unified image lies in the image of the file.
 
         Raises:
             ValueError: If the example's ground truth is not valid, e.g. a mask has an unknown class number.
@@ -231,7 +231,7 @@ class Problem(Protocol):
         """
 
     def read(self, outputs: Outputs) -> Answer:
-        """Convert outputs to predictions (probabilities, classes). This is part of the exported graph."""
+        """Convert outputs to predictions (probabilities, classes), as part of the exported graph."""
 
     def tally(self, answer: Answer, targets: Targets) -> "Tensor":
         """Return the counts that each example adds to the scores, shape [batch, counts].

@@ -20,17 +20,14 @@ def toy(request: pytest.FixtureRequest) -> Toy:
 
 def with_classes(toy: Toy, num_classes: int) -> Problem:
     names = tuple(f"class {number}" for number in range(num_classes))
-    if toy.problem.classes:
-        return replace(toy.problem, classes=names)
-    nothing, one = (0.0,) * num_classes, (1.0,) * num_classes
-    return replace(toy.problem, quantities=names, centres=nothing, spreads=one)  # as many numbers
+    return replace(toy.problem, **toy.named(names))
 
 
 def random_outputs(toy: Toy, num_classes: int, seed: int, scale: float = 2.0) -> dict[str, torch.Tensor]:
     """Make random outputs with the shapes of the toy's network, for another number of classes."""
     generator = torch.Generator().manual_seed(seed)
     found = toy.network().eval()(toy.batch(8)[0])
-    shapes = {name: (value.shape[0], num_classes, *value.shape[2:4]) for name, value in found.items()}
+    shapes = {name: (value.shape[0], num_classes, *value.shape[2:]) for name, value in found.items()}
     return {name: scale * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
 
 

@@ -16,7 +16,7 @@ from temper.networks.heads import count_parameters
 from temper.networks.onnx_model import Deployed
 from temper.problem import Emphasis
 from temper.problems import dump, load
-from tests.toy import FACTS, TOYS, Toy
+from tests.toy import FACTS, FRAME, TOYS, Toy
 
 
 @pytest.fixture(params=TOYS.values(), ids=TOYS.keys())
@@ -193,7 +193,7 @@ def test_strata_are_never_empty(toy: Toy):
     generator = np.random.default_rng(3)
     for _ in range(30):
         row, images = toy.truth(generator)
-        strata = toy.problem.strata(toy.problem.pack(row, images))
+        strata = toy.problem.strata(toy.problem.pack(row, images, FRAME))
         assert strata and all(isinstance(name, str) for name in strata)
 
 

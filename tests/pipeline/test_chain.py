@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from temper import artifacts
 from temper.data.dataset.packed import open_split, open_training
+from temper.fields import Frame
 from temper.ops.pipeline import cleanup
 from temper.ops.project import Project
 from temper.problem import SHARE
@@ -24,7 +25,10 @@ from temper.stages import STAGES
 from temper.stages.source_deps import stage_sources
 from tests.project import KINDS, ROOT, make_project, run_in_process, run_stage
 
-CHANCE = {"multiclass": 0.4, "multilabel": 0.4, "segmentation": 0.25, "regression": 1.7}
+SENT = (200, 50)
+"""Width and height of the images that a server is asked about, in px."""
+FRAME = Frame(height_px=SENT[1], width_px=SENT[0])
+CHANCE = {"multiclass": 0.4, "multilabel": 0.4, "segmentation": 0.25, "regression": 1.7, "keypoints": 0.3}
 """Score that the teacher must exceed on the test split, or stay below: chance is a quarter with four classes,
 and the median of the sides is 2 px off on average."""
 AUGMENT = {
@@ -34,6 +38,7 @@ AUGMENT = {
         "{copies: 1, policy: [{name: HorizontalFlip, p: 1.0}, {name: GaussNoise, p: 0.5}], workers: 2}"
     ),
     "regression": "{balance: {method: oversample}}",
+    "keypoints": "{copies: 1, policy: [{name: HorizontalFlip, p: 0.5}], workers: 2}",
 }
 DOOR = {
     "temper.parent_death",
@@ -186,7 +191,7 @@ def assert_contract(quantize: artifacts.Artifact, prepare: artifacts.Artifact) -
         assert json.loads(deployed.metadata["temper.classes"]) == classes
         assert deployed.metadata["temper.data"] == prepare.digest
         assert json.loads(deployed.metadata["temper.parents"])["train"] == quantize.made_from["train"]
-        assert deployed.outputs in (("probabilities",), ("classes",), ("values",))
+        assert deployed.outputs == tuple(load_problem(prepare.facts["problem"]).answer)
         # Resizing is part of the graph, so every height, width and batch size works.
         for shape in ((1, 16, 16, 3), (3, 33, 20, 3)):
             answer = deployed(np.zeros(shape, np.uint8))[deployed.outputs[0]]
@@ -212,17 +217,21 @@ def assert_served_and_watched(quantize: artifacts.Artifact, prepare: artifacts.A
     answers = {name: value.numpy() for name, value in deployed(images).items()}
     fields = read_answer(deployed.metadata)
     assert fields == problem.answer and answers.keys() == fields.keys()
-    served = json.loads(as_json(answers, fields, len(images)))
+    served = json.loads(as_json(answers, fields, [FRAME] * len(images)))
     for (name, field), answer in itertools.product(fields.items(), served):
         if field.unit is not None:
-            assert answer[name].keys() == {*field.names} and answer["unit"] == field.unit
+            assert answer[name].keys() == {*field.names} and answer.get("unit", "") == field.unit
+        elif field.layout == "points":
+            assert answer[name].keys() == {*field.names}
+            places = np.array(list(answer[name].values()))
+            assert (places >= 0).all() and (places <= SENT).all() and places.max() > 1
         elif field.layout == "value":
             assert "class" in answer or "classes" in answer
     clear = drift.describe(images, deployed)
     dark = drift.describe(images // 3, deployed)
     assert all(each.adjusted == 1 for each in drift.run_tests(clear, clear))
     alarms = {each.name for each in drift.run_tests(clear, dark) if each.adjusted < 0.01}
-    answered = {"answers", "confidence", *(name for field in fields.values() for name in field.names)}
+    answered = clear.keys() - drift.describe_pixels(images).keys()
     assert "brightness" in alarms and alarms & answered
 
 

@@ -126,8 +126,8 @@ def read_images(paths: Sequence[Path], facts: Facts) -> tuple[np.ndarray, int]:
     return (np.stack(found) if found else np.zeros(shape, np.uint8)), unreadable
 
 
-def describe(images: np.ndarray, model: Deployed) -> dict[str, Tensor]:
-    """Return the tested properties of images by name: numbers [images] and vectors [images, features]."""
+def describe_pixels(images: np.ndarray) -> dict[str, Tensor]:
+    """Return the tested properties of the pixels of images by name, each [images]."""
     pixels = torch.from_numpy(np.array(images)).double() / 255
     grey = pixels.mean(dim=3)
     edges = (
@@ -144,6 +144,12 @@ def describe(images: np.ndarray, model: Deployed) -> dict[str, Tensor]:
     }
     if pixels.shape[3] == 3:
         found["colourfulness"] = (pixels.amax(dim=3) - pixels.amin(dim=3)).mean(dim=(1, 2))
+    return found
+
+
+def describe(images: np.ndarray, model: Deployed) -> dict[str, Tensor]:
+    """Return the tested properties of images by name: numbers [images] and vectors [images, features]."""
+    found = describe_pixels(images)
     answers, features = [], []
     for start in range(0, len(images), _BATCH):
         shown = images[start : start + _BATCH]
@@ -163,9 +169,11 @@ def describe(images: np.ndarray, model: Deployed) -> dict[str, Tensor]:
 def describe_answer(field: Field, value: Tensor) -> dict[str, Tensor]:
     """Return the tested properties of one output of a model, [images, ...]: numbers and vectors.
 
-    They are the confidence and the probabilities, or the share of each class, or each measurement. Of boxes,
-    points and sequences nothing is tested yet.
+    They are the confidence and the probabilities, or the share of each class, or each measurement, or the
+    places of named points. Of boxes, other points and sequences nothing is tested yet.
     """
+    if field.layout == "points" and field.names:
+        return {"places": value.double().flatten(1)}
     if field.layout not in ("value", "map"):
         return {}
     if field.names and not value.is_floating_point():

@@ -83,7 +83,7 @@ class Table(Source):
     path: str = "path"
     """Name of the column with the paths of the images."""
     labels: str | None = "labels"
-    """Name of the column with the labels, or null if `one_hot`, `values` or `mask` is set."""
+    """Name of the column with the labels, or null if `one_hot`, `values`, `points` or `mask` is set."""
     joined_by: Annotated[str, Field(min_length=1)] | None = None
     """Text that joins several labels in a cell. null: `;`, or `|`, `,` or a blank if the labels show it. A
     text that does not occur keeps the cells whole."""
@@ -94,6 +94,9 @@ class Table(Source):
     all lines equally many cells."""
     values: tuple[str, ...] = ()
     """Names of the columns with numbers that shall be predicted (`problem.kind: regression`)."""
+    points: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Name of a point -> names of the columns with its places across and down, in pixels of the image
+    (`problem.kind: keypoints`), e.g. `{nose: [nose_x, nose_y]}`. Empty cells mean that it is not known."""
     mask: str | None = None
     """Name of the column with the paths of the masks, or null."""
     split: str | None = None
@@ -112,9 +115,10 @@ class Toys(Source):
     """Generated images of simple shapes, for trying the pipeline without data."""
 
     source: Literal["toys"]
-    truth: Literal["class", "labels", "mask", "value"] = "class"
+    truth: Literal["class", "labels", "mask", "value", "points"] = "class"
     """Ground truth of each image: its only shape (`class`), all its shapes (`labels`), a mask of them
-    (`mask`), or the side of its only shape in px (`value`)."""
+    (`mask`), the side of its only shape in px (`value`), or two corners and the middle of the square round it
+    (`points`)."""
     count: Annotated[int, Field(ge=20)] = 300
     size_px: Annotated[int, Field(ge=12)] = 24
     channels: Literal[1, 3] = 3
@@ -149,7 +153,7 @@ class PrepareParams:
     mask_orientation: Literal["auto", "upright", "stored"] = "auto"
     """How masks lie if EXIF turns their image and both have the same size: as the image is shown, or as its
     pixels are stored. A mask whose sides are swapped is turned in any case. `auto` is `upright`, and stops if
-    the sides of other masks show that masks lie as pixels are stored."""
+    the sides of other masks show that masks lie as pixels are stored. Points are counted in the same way."""
     mask_palettes: Literal["compare", "ignore"] = "compare"
     """`compare` stops if a colour has different numbers in the palettes of two masks, which then do not mean
     the same classes; `ignore` takes the numbers as they are."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from temper.problem import Emphasis, Outputs, Problem, Targets
+from temper.problem import PLAIN, Emphasis, Outputs, Problem, Targets
 
 _LOWEST, _HIGHEST = 0.05, 20.0
 
@@ -14,9 +14,9 @@ def fit_temperature(problem: Problem, outputs: Sequence[Outputs], targets: Seque
     """Return the temperature that minimises a network's loss on examples that it was not trained on.
 
     The method is golden-section search over the logarithm of the temperature, where the loss has a single
-    minimum. Labels are smoothed as little as the number of examples allows. Without smoothing, a network that
-    is right about all examples would get the lowest temperature (0.05) and be as confident as possible, and
-    so would a student that learns from it.
+    minimum. Labels, if there are any, are smoothed as little as the number of examples allows. Without
+    smoothing, a network that is right about all examples would get the lowest temperature (0.05) and be as
+    confident as possible, and so would a student that learns from it.
 
     Args:
         problem: Problem that defines the loss and how outputs are softened.
@@ -39,7 +39,7 @@ def fit_temperature(problem: Problem, outputs: Sequence[Outputs], targets: Seque
     ):
         return 1.0
     count = sum(len(next(iter(target.values()))) for target in targets)
-    emphasis = Emphasis(smoothing=1 / (count + 2))
+    emphasis = Emphasis(smoothing=1 / (count + 2)) if "smoothing" in problem.emphases else PLAIN
 
     def mean_loss(log_temperature: float) -> float:
         temperature = float(torch.tensor(log_temperature).exp())

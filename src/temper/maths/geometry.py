@@ -10,13 +10,60 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from temper.fields import ABSENT, PRESENT, UNDECIDED, VALID, Field, by_layout
+from temper.fields import ABSENT, PRESENT, UNDECIDED, VALID, Field, Frame, by_layout
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 HIDDEN_SHARE = 0.75
 """Share of a box that must be hidden, or outside the image, to make it undecided."""
+_UPRIGHT: dict[int, tuple[bool, bool, bool]] = {
+    1: (False, False, False),
+    2: (False, True, False),
+    3: (False, True, True),
+    4: (False, False, True),
+    5: (True, False, False),
+    6: (True, True, False),
+    7: (True, True, True),
+    8: (True, False, True),
+}
+"""EXIF orientation -> what makes places upright: whether across and down change places, and whether each is
+then counted from the other end."""
+
+
+def as_seen(places_px: np.ndarray, frame: Frame) -> np.ndarray:
+    """Return places in a sent image, [..., 2] in pixels across and down, as shares of the seen image.
+
+    Raises:
+        ValueError: If a place is outside the image by more than a pixel.
+
+    Example:
+        >>> as_seen(np.array([30.0, 10.0]), Frame(height_px=20, width_px=60))
+        array([0.5, 0.5])
+    """
+    swapped, *ends = _UPRIGHT[frame.orientation]
+    size = np.array([frame.width_px, frame.height_px], np.float64)
+    stored = size[::-1] if swapped else size
+    if ((places_px < -1) | (places_px > stored + 1)).any():
+        worst = places_px[((places_px < -1) | (places_px > stored + 1)).any(-1)].reshape(-1, 2)[0]
+        shown = "x".join(f"{side:g}" for side in stored)
+        raise ValueError(
+            f"the place ({worst[0]:g}, {worst[1]:g}) is outside the image of {shown} px; correct it, or "
+            "remove the row (if EXIF turns the image, prepare.mask_orientation says how places are counted)"
+        )
+    shares = (places_px / stored).clip(0, 1)
+    shares = shares[..., ::-1] if swapped else shares
+    shares = np.where(ends, 1 - shares, shares)
+    return np.asarray(shares * frame.scale + frame.offset)
+
+
+def as_sent(shares: np.ndarray, frame: Frame) -> np.ndarray:
+    """Return places in a seen image, [..., 2] as shares, in pixels of the sent image, which is upright.
+
+    Places beside the sent image, on the border that was added to it, are moved to its edge.
+    """
+    places = ((shares - np.array(frame.offset)) / np.array(frame.scale)).clip(0, 1)
+    return np.asarray(places * (frame.width_px, frame.height_px))
 
 
 def placed(fields: Mapping[str, Field]) -> frozenset[str]:

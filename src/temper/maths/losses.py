@@ -16,7 +16,7 @@ def mean_over_space(
     values: Float[Tensor, "batch *space"], valid: Tensor | None = None
 ) -> Float[Tensor, "batch"]:
     """Return the mean over the valid positions of each example; 0 if an example has no valid position."""
-    flat = values.reshape(values.shape[0], -1)
+    flat = values[:, None].flatten(1)
     if valid is None:
         return flat.mean(dim=1)
     counted = valid.reshape(flat.shape).to(flat.dtype)

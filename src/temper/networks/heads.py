@@ -38,35 +38,90 @@ class Regressor(Classifier):
         return {"values": super().forward(inputs)["logits"]}
 
 
-class Segmenter(nn.Module):
+class Pyramid(nn.Module):
     """Merges feature maps from coarse to fine, as in a feature pyramid.
 
-    Output: `logits` [batch, classes, height, width].
+    Args:
+        backbone: Gives the maps.
+        stride: Pixels per cell of the finest map that is merged; finer maps are left out.
 
     Source:
-        Lin et al. 2017, arXiv:1612.03144, section 3. The decoder has as many channels as the
-        finest map, at least 16.
+        Lin et al. 2017, arXiv:1612.03144, section 3. The decoder has as many channels as its finest map, at
+        least 16.
     """
 
-    def __init__(self, backbone: Backbone, *, num_classes: int) -> None:
+    def __init__(self, backbone: Backbone, *, stride: int = 1) -> None:
         super().__init__()
-        width = max(16, backbone.num_channels[0])
+        first = sum(each < stride for each in backbone.strides[:-1])
+        channels = backbone.num_channels[first:]
+        self.width = max(16, channels[0])
         self.backbone = backbone
-        self.laterals = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in backbone.num_channels)
+        self.laterals = nn.ModuleList(nn.Conv2d(each, self.width, 1) for each in channels)
         self.smooth = nn.ModuleList(
-            nn.Sequential(convolution(width, width, 3), nn.ReLU()) for _ in backbone.num_channels
+            nn.Sequential(convolution(self.width, self.width, 3), nn.ReLU()) for _ in channels
         )
-        self.head = nn.Conv2d(width, num_classes, 1)
 
-    def forward(self, inputs: Inputs) -> Outputs:
-        image = inputs["image"]
+    def merge(self, image: Tensor) -> Tensor:
+        """Return the merged map of an image, [batch, width, rows, columns]."""
         merged: Tensor | None = None
-        maps = self.backbone(image)
+        maps = self.backbone(image)[-len(self.laterals) :]
         for lateral, smooth, level in reversed(list(zip(self.laterals, self.smooth, maps, strict=True))):
             here = lateral(level)
             merged = smooth(here if merged is None else here + resize(merged, here))
         assert merged is not None
-        return {"logits": resize(self.head(merged), image)}
+        return merged
+
+
+class Segmenter(Pyramid):
+    """A class for each pixel. Output: `logits` [batch, classes, height, width]."""
+
+    def __init__(self, backbone: Backbone, *, num_classes: int) -> None:
+        super().__init__(backbone)
+        self.head = nn.Conv2d(self.width, num_classes, 1)
+
+    def forward(self, inputs: Inputs) -> Outputs:
+        image = inputs["image"]
+        return {"logits": resize(self.head(self.merge(image)), image)}
+
+
+class Pointer(Pyramid):
+    """A heat map for each point, and the offset of the point from the centre of each cell.
+
+    Output: `heat` [batch, points, rows, columns], and `offset` [batch, points, 2, rows, columns] in cells. A
+    cell is a square of `cell_px` pixels.
+    """
+
+    def __init__(self, backbone: Backbone, *, num_points: int, cell_px: int) -> None:
+        super().__init__(backbone, stride=cell_px)
+        self.cell_px = cell_px
+        self.heat = nn.Conv2d(self.width, num_points, 1)
+        self.offset = nn.Conv2d(self.width, 2 * num_points, 1)
+
+    def forward(self, inputs: Inputs) -> Outputs:
+        image = inputs["image"]
+        merged = to_cells(self.merge(image), image, self.cell_px)
+        return {"heat": self.heat(merged), "offset": self.offset(merged).unflatten(1, (-1, 2))}
+
+
+def to_cells(maps: Tensor, image: Tensor, cell_px: int) -> Tensor:
+    """Resize feature maps to a grid of square cells of an image; what is left at its edges is a cell too."""
+    size = [-(-side // cell_px) for side in image.shape[-2:]]
+    if list(maps.shape[-2:]) == size:
+        return maps
+    return functional.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+
+
+def refuse_pooling(head: HeadParams) -> None:
+    """Refuse parameters of pooling for a network that pools nothing.
+
+    Raises:
+        ValueError: If any is set.
+    """
+    if head != PLAIN_HEAD:
+        raise ValueError(
+            f"head = {{pooling: {head.pooling}, attention: {head.attention}}}: this network pools nothing; "
+            "leave `head` out (a small-resnet can have attention in its blocks: backbone.attention)"
+        )
 
 
 def resize(maps: Tensor, like: Tensor) -> Tensor:

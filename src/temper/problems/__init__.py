@@ -6,12 +6,15 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter
 
 from temper.problem import Problem
+from temper.problems.keypoints import Keypoints
 from temper.problems.multiclass import Multiclass
 from temper.problems.multilabel import Multilabel
 from temper.problems.regression import Regression
 from temper.problems.segmentation import Segmentation
 
-AnyProblem = Annotated[Multiclass | Multilabel | Segmentation | Regression, Field(discriminator="kind")]
+AnyProblem = Annotated[
+    Multiclass | Multilabel | Segmentation | Regression | Keypoints, Field(discriminator="kind")
+]
 
 
 def dump(problem: Problem) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from temper.fields import VIEWS, Field, View
+from temper.fields import VIEWS, Field, Frame, View
 from temper.problem import (
     PLAIN,
     PLAIN_HEAD,
@@ -76,7 +76,7 @@ class Multiclass:
                 )
         return replace(self, classes=bind_classes(self.classes, rows))
 
-    def pack(self, row: Row, images: Mapping[str, np.ndarray]) -> Columns:
+    def pack(self, row: Row, images: Mapping[str, np.ndarray], frame: Frame) -> Columns:
         return {"label": np.asarray(self.classes.index(row.labels[0]), dtype=np.int64)}
 
     def strata(self, columns: Columns) -> frozenset[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 import pydantic
 
-from temper.fields import VIEWS, Field, View
+from temper.fields import VIEWS, Field, Frame, View
 from temper.problem import (
     PLAIN,
     PLAIN_HEAD,
@@ -79,7 +79,7 @@ class Multilabel:
             )
         return replace(self, classes=classes)
 
-    def pack(self, row: Row, images: Mapping[str, np.ndarray]) -> Columns:
+    def pack(self, row: Row, images: Mapping[str, np.ndarray], frame: Frame) -> Columns:
         return {"labels": np.asarray([name in row.labels for name in self.classes], dtype=np.float32)}
 
     def strata(self, columns: Columns) -> frozenset[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 import pydantic
 
-from temper.fields import VIEWS, Field, View
+from temper.fields import VIEWS, Field, Frame, View
 from temper.problem import (
     PLAIN,
     PLAIN_HEAD,
@@ -138,7 +138,7 @@ class Regression:
             edges=self.edges or tuple(edges.tolist()),
         )
 
-    def pack(self, row: Row, images: Mapping[str, np.ndarray]) -> Columns:
+    def pack(self, row: Row, images: Mapping[str, np.ndarray], frame: Frame) -> Columns:
         truth = json.loads(row.truth or "{}")
         return {"values": np.asarray([truth[name] for name in self.quantities], np.float32)}
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from temper.fields import VIEWS, Field, View
+from temper.fields import VIEWS, Field, Frame, View
 from temper.problem import (
     PLAIN,
     PLAIN_HEAD,
@@ -85,7 +85,7 @@ class Segmentation:
             )
         return self
 
-    def pack(self, row: Row, images: Mapping[str, np.ndarray]) -> Columns:
+    def pack(self, row: Row, images: Mapping[str, np.ndarray], frame: Frame) -> Columns:
         mask = images["mask"]
         unknown = mask[(mask >= len(self.classes)) & (mask != IGNORED)]
         if unknown.size:
@@ -102,14 +102,9 @@ class Segmentation:
         )
 
     def network(self, backbone: Backbone, head: HeadParams = PLAIN_HEAD) -> "nn.Module":
-        from temper.networks.heads import Segmenter
+        from temper.networks.heads import Segmenter, refuse_pooling
 
-        if head != PLAIN_HEAD:
-            raise ValueError(
-                f"head = {{pooling: {head.pooling}, attention: {head.attention}}}: a segmentation network "
-                "pools nothing; leave `head` out (a small-resnet can have attention in its blocks: "
-                "backbone.attention)"
-            )
+        refuse_pooling(head)
         return Segmenter(backbone, num_classes=len(self.classes))
 
     def loss(self, outputs: Outputs, targets: Targets, emphasis: Emphasis = PLAIN) -> "Tensor":

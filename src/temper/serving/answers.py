@@ -1,31 +1,33 @@
 """Answers of a model as JSON: what its outputs mean is said by the fields in its metadata, never guessed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import orjson
 
-from temper.fields import PRESENT, VALID, Field
+from temper.fields import PRESENT, VALID, Field, Frame
+from temper.maths.geometry import as_sent
 
 _RAGGED = ("boxes", "points", "sequence")
 
 
-def as_json(answers: Mapping[str, np.ndarray], fields: Mapping[str, Field], count: int) -> bytes:
+def as_json(answers: Mapping[str, np.ndarray], fields: Mapping[str, Field], frames: Sequence[Frame]) -> bytes:
     """Format one answer per image.
 
     Measurements are given by name, with their unit. Probabilities of classes are followed by `class` and
-    `score`, or by `classes` where several may be true.
+    `score`, or by `classes` where several may be true. Boxes and points are in pixels of the image that was
+    sent, upright.
     Entries that do not count are left out, and numbers of a sequence become their names. If several outputs
     have classes, `class` and the like begin with the name of the output.
 
     Args:
         answers: Outputs by name, [images, ...].
         fields: What the outputs contain; outputs without a field are features and stay as they are.
-        count: Number of images.
+        frames: Where each image that the model saw lies in the image that was sent.
     """
     named = [name for name, field in fields.items() if field.names and field.layout == "value"]
-    found: list[dict[str, Any]] = [{} for _ in range(count)]
+    found: list[dict[str, Any]] = [{} for _ in frames]
     for name, values in answers.items():
         if name.removesuffix(VALID) in fields and name.endswith(VALID):
             continue
@@ -33,8 +35,15 @@ def as_json(answers: Mapping[str, np.ndarray], fields: Mapping[str, Field], coun
         prefix = "" if len(named) == 1 else f"{name}_"
         for number, answer in enumerate(found):
             value = values[number]
+            if field.layout in ("boxes", "points"):
+                value = as_sent(value.reshape(-1, 2), frames[number]).reshape(value.shape)
             if field.layout in _RAGGED:
-                value = value[_counts(name, answers, number, len(value))]
+                counts = _counts(name, answers, number, len(value))
+                if field.layout == "points" and field.names:
+                    named_places = zip(field.names, value.tolist(), counts, strict=True)
+                    answer[name] = {point: place for point, place, counted in named_places if counted}
+                    continue
+                value = value[counts]
             answer |= _name(name, field, value, prefix)
     return orjson.dumps(found, option=orjson.OPT_SERIALIZE_NUMPY)
 

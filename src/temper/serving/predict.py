@@ -7,7 +7,7 @@ lists) is done in threads, so that one client does not delay the others.
 import asyncio
 import hmac
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
@@ -19,6 +19,7 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 
 from temper.config import ServeParams
+from temper.fields import Frame
 from temper.serving import request_decoding
 from temper.serving.answers import as_json
 from temper.serving.batcher import Batcher, Full
@@ -36,6 +37,23 @@ _JSON, _RAW, _FORM = "application/json", "application/octet-stream", "multipart/
 _KINDS = {kind.encode(): kind for kind in (_JSON, _RAW, _FORM)}
 _AT_ONCE_BYTES = 1 << 15
 _AT_ONCE_PIXELS = 1 << 14
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """The images of a request."""
+
+    images: np.ndarray
+    """What the model sees, uint8 [images, height, width, channels]."""
+    frames: Sequence[Frame]
+    """Where each of them lies in the image that was sent."""
+    files: list[bytes]
+    """Their files, if they were sent encoded."""
+
+
+def _as_sent(images: np.ndarray) -> _Sent:
+    """Return images that were sent as pixels."""
+    return _Sent(images, (Frame(*images.shape[1:3]),) * len(images), [])
 
 
 @dataclass(frozen=True)
@@ -102,12 +120,12 @@ class Predict:
         model = self.follower.model
         if model is None:
             raise Refused(503, f"no model: {self.follower.problem}")
-        images, files = await self._read(scope, headers, receive, model)
-        answers = await self.batcher.answer(model, images)
-        self.metrics.answered(model.place.version, len(images))
-        if self.sample is not None and files:
-            self.sample(files)
-        return b'{"model":%s,"answers":%s}' % (model.name_json, as_json(answers, model.fields, len(images)))
+        sent = await self._read(scope, headers, receive, model)
+        answers = await self.batcher.answer(model, sent.images)
+        self.metrics.answered(model.place.version, len(sent.images))
+        if self.sample is not None and sent.files:
+            self.sample(sent.files)
+        return b'{"model":%s,"answers":%s}' % (model.name_json, as_json(answers, model.fields, sent.frames))
 
     def _check_token(self, headers: dict[bytes, bytes]) -> None:
         if self.token is None:
@@ -118,8 +136,7 @@ class Predict:
 
     async def _read(
         self, scope: Message, headers: dict[bytes, bytes], receive: Receive, model: Model
-    ) -> tuple[np.ndarray, list[bytes]]:
-        """Return the images of a request, and their files if they were sent encoded."""
+    ) -> _Sent:
         sent = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         # Clients name images in many ways (image/jpg, image/x-png): the content decides.
         kind = IMAGES[0] if sent.startswith(b"image/") else _KINDS.get(sent)
@@ -133,15 +150,15 @@ class Predict:
         scope[_ARRIVED] = True
         if kind == _FORM:
             files = await _read_form(scope, body, self.params)
-            return await self._decode(files, model), files
+            return await self._decode(files, model)
         if kind == _JSON:
             if len(body) < _AT_ONCE_BYTES:
-                return request_decoding.read_json(body, model, self.params), []
-            return await asyncio.to_thread(request_decoding.read_json, body, model, self.params), []
+                return _as_sent(request_decoding.read_json(body, model, self.params))
+            return _as_sent(await asyncio.to_thread(request_decoding.read_json, body, model, self.params))
         if kind == _RAW and (shape := _shape(scope["query_string"])) is not None:
-            return request_decoding.read_raw(body, shape, model, self.params), []
+            return _as_sent(request_decoding.read_raw(body, shape, model, self.params))
         try:
-            return await self._decode([body], model), [body]
+            return await self._decode([body], model)
         except Refused as error:
             if kind == _RAW and error.status == 422:
                 raise Refused(
@@ -149,15 +166,16 @@ class Predict:
                 ) from None
             raise
 
-    async def _decode(self, files: list[bytes], model: Model) -> np.ndarray:
+    async def _decode(self, files: list[bytes], model: Model) -> _Sent:
         if len(files) == 1 and len(files[0]) < _AT_ONCE_BYTES:
             try:
-                return request_decoding.decode(files, model, self._small)
+                return _Sent(*request_decoding.decode(files, model, self._small), files)
             except Refused as error:
                 if error.status != 413:
                     raise
         until = time.monotonic() + self.params.timeout_s
-        return await asyncio.to_thread(request_decoding.decode, files, model, self.params, until=until)
+        decode = request_decoding.decode
+        return _Sent(*await asyncio.to_thread(decode, files, model, self.params, until=until), files)
 
 
 _HEADERS = [(b"content-type", b"application/json")]

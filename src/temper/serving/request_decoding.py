@@ -15,6 +15,7 @@ import orjson
 
 from temper.config import ServeParams
 from temper.data.images.reading import TooLarge, Unreadable, fit_channels, unify
+from temper.fields import Frame
 from temper.serving.model_follower import Model
 
 _BEFORE, _BEHIND = (
@@ -39,10 +40,15 @@ class Refused(Exception):
         self.status, self.why = status, why
 
 
-def decode(files: list[bytes], model: Model, params: ServeParams, *, until: float = math.inf) -> np.ndarray:
+def decode(
+    files: list[bytes], model: Model, params: ServeParams, *, until: float = math.inf
+) -> tuple[np.ndarray, list[Frame]]:
     """Decode images to what the model saw in training, uint8 [images, height, width, channels].
 
     The client waits only until `until` (time.monotonic()), so no further image is decoded after that.
+
+    Returns:
+        The images, and where each of them lies in the image that was sent.
 
     Raises:
         Refused: If there are no images, too many or too large ones, an unreadable one, or no time left.
@@ -52,12 +58,12 @@ def decode(files: list[bytes], model: Model, params: ServeParams, *, until: floa
     if len(files) > params.max_images:
         raise Refused(413, f"{len(files)} images: a request may contain at most {params.max_images}")
     height, width = model.size_px
-    found = np.empty((len(files), height, width, model.channels), np.uint8)
+    found, frames = np.empty((len(files), height, width, model.channels), np.uint8), list[Frame]()
     for number, raw in enumerate(files):
         if time.monotonic() > until:
             raise Refused(503, f"timeout after {number} of {len(files)} images; send fewer at once")
         try:
-            pixels, _ = unify(
+            pixels, size = unify(
                 raw,
                 height_px=height,
                 width_px=width,
@@ -70,7 +76,8 @@ def decode(files: list[bytes], model: Model, params: ServeParams, *, until: floa
             status = 413 if isinstance(error, TooLarge) else 422
             raise Refused(status, f"image {number}: {str(error).replace('prepare.', 'serve.')}") from None
         found[number] = fit_channels(pixels, model.channels)
-    return found
+        frames.append(Frame(height_px=size[1], width_px=size[0]))
+    return found, frames
 
 
 def read_json(body: bytes, model: Model, params: ServeParams) -> np.ndarray:

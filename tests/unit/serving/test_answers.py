@@ -4,18 +4,20 @@ import json
 
 import numpy as np
 
-from temper.fields import Field
+from temper.fields import Field, Frame
 from temper.problems.deployed_answer import ANSWER, read_answer, write_answer
+from temper.problems.keypoints import Keypoints
 from temper.problems.multiclass import Multiclass
 from temper.problems.multilabel import Multilabel
 from temper.problems.regression import Regression
 from temper.serving.answers import as_json
 
+FRAME = Frame(height_px=50, width_px=200)
 CLASSES = ("a", "b", "c", "d")
 
 
 def said(answers: dict[str, np.ndarray], fields: dict[str, Field]) -> list[dict[str, object]]:
-    return json.loads(as_json(answers, fields, len(next(iter(answers.values())))))
+    return json.loads(as_json(answers, fields, [FRAME] * len(next(iter(answers.values())))))
 
 
 def test_boxes_are_no_classes_though_there_are_as_many():
@@ -87,3 +89,22 @@ def test_what_a_file_says_of_its_answer_is_read_again():
 def test_files_from_before_are_known_by_their_kind():
     metadata = {"temper.kind": "multiclass", "temper.classes": json.dumps(CLASSES)}
     assert read_answer(metadata) == Multiclass(kind="multiclass", classes=CLASSES).answer
+
+
+def test_boxes_and_points_are_in_pixels_of_the_image_that_was_sent():
+    """Also if the model saw it between two borders, of which an answer may lie on one."""
+    between = Frame(height_px=50, width_px=200, scale=(1.0, 0.25), offset=(0.0, 0.375))
+    problem = Keypoints(kind="keypoints", points=("nose", "tail"))
+    answers = {
+        "points": np.array([[[0.5, 0.5], [0.25, 0.1]]], np.float32),
+        "confidence": np.array([[0.9, 0.2]], np.float32),
+        "boxes": np.array([[[0.5, 0.375, 1.0, 0.625]]], np.float32),
+    }
+    fields = {**problem.answer, "boxes": Field("boxes")}
+    (answer,) = json.loads(as_json(answers, fields, [between]))
+    assert answer["points"] == {"nose": [100.0, 25.0], "tail": [50.0, 0.0]}
+    assert answer["boxes"] == [[100.0, 0.0, 200.0, 50.0]]
+    assert answer["confidence"] == {"nose": np.float32(0.9), "tail": np.float32(0.2)}
+    (answer,) = said({"points": answers["points"]}, dict(problem.answer))
+    assert answer["points"]["nose"] == [100.0, 25.0], "the whole image was seen"
+    assert read_answer(write_answer(problem)) == problem.answer

@@ -29,6 +29,7 @@ from temper.data.images.reading import (
     was_wide,
 )
 from temper.data.params import PrepareParams
+from temper.fields import Frame
 from temper.problem import Row
 from temper.progress import Bar
 
@@ -47,6 +48,8 @@ class Chunk:
     masks: UInt8[np.ndarray, "rows height width"] | None
     sizes: Int32[np.ndarray, "rows 2"]
     """Height and width before unifying."""
+    frames: list[Frame]
+    """Where each unified image lies in the image of its file."""
     plain: Bool[np.ndarray, "rows"]
     """Whether training may decode the unchanged file; False if this was not checked."""
     coloured: Bool[np.ndarray, "rows"]
@@ -111,6 +114,7 @@ def unify_chunks(
                 np.zeros((len(some), *shape, channels), np.uint8),
                 np.zeros((len(some), *shape), np.uint8) if masks else None,
                 np.zeros((len(some), 2), np.int32),
+                [Frame(*shape)] * len(some),
                 np.zeros(len(some), bool),
                 np.zeros(len(some), bool),
                 np.zeros(len(some), np.uint8),
@@ -212,6 +216,8 @@ def _decode(
             became_grey = chunk.images.shape[-1] < 3 and pixels.ndim == 3
             chunk.coloured[place] = became_grey and not find_grey(pixels[None])[0]
             chunk.sizes[place] = image.height, image.width
+            counted = turned(image) if params.mask_orientation == "stored" else 1
+            chunk.frames[place] = Frame(image.height, image.width, orientation=counted)
             chunk.several[place] = holds_several(raw)
             if was_wide(image):
                 chunk.wide.add(chunk.numbers[place])

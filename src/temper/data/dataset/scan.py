@@ -17,7 +17,7 @@ from temper.data.dataset.resize import Chunk, count_channels, find_grey, has_mas
 from temper.data.images.palettes import Palettes
 from temper.data.images.reading import Store, Unreadable
 from temper.data.params import PrepareParams
-from temper.fields import by_layout
+from temper.fields import Frame, by_layout
 from temper.problem import Facts, Problem, Row
 
 IGNORED = 255
@@ -44,13 +44,13 @@ class Truth:
         """Share of the pixels of all masks that do not count."""
         return self._ignored / self._pixels if self._pixels else 0.0
 
-    def pack(self, number: int, row: Row, images: Mapping[str, np.ndarray]) -> None:
+    def pack(self, number: int, row: Row, images: Mapping[str, np.ndarray], frame: Frame) -> None:
         """Store the ground truth of a row as the problem packs it.
 
         Raises:
             ValueError: If the problem rejects the row.
         """
-        columns = self._problem.pack(row, images)
+        columns = self._problem.pack(row, images, frame)
         strata = self._problem.strata(columns)
         self.strata[number] = self._known.setdefault(strata, strata)
         sha = hashlib.blake2b(digest_size=16)
@@ -219,7 +219,7 @@ def _pack_truth(survey: Survey, rows: Sequence[Row], chunk: Chunk) -> None:
         if chunk.masks is not None and row.mask is not None:
             images["mask"] = chunk.masks[i]
         try:
-            survey.truth.pack(number, row, images)
+            survey.truth.pack(number, row, images, chunk.frames[i])
         except ValueError as error:
             survey.bad[number] = str(error)
 

@@ -6,8 +6,6 @@ stored byte for byte in one archive.
 
 import difflib
 import html
-import json
-import math
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -17,6 +15,7 @@ from typing import Any
 from temper.data.images.zip_archive import NAME
 from temper.data.params import Table
 from temper.data.remark import Remark, remark_on
+from temper.data.sources.cells import Measured, text_of
 from temper.data.sources.joined_labels import NOT_GIVEN, USUAL, as_list, find_joint, remark_on_labels
 from temper.data.sources.listing import Listing
 from temper.data.sources.named_files import NamedFiles
@@ -43,24 +42,25 @@ def list_rows(params: Table, project: Path) -> Listing:
         )
     table = read_columns(file, params.separator)
     names = {key: getattr(params, key) for key in _KEYS}
-    if (params.one_hot or params.values) and names["labels"] not in table.cells:
+    others = params.one_hot or params.values or params.points
+    if others and names["labels"] not in table.cells:
         names["labels"] = None
     if params.one_hot and names["labels"] is not None:
         raise ValueError(
             f"ingest.labels = {names['labels']!r} and ingest.one_hot are both set; set one of them to null"
         )
-    if names["labels"] is None and names["mask"] is None and not params.one_hot and not params.values:
+    if names["labels"] is None and names["mask"] is None and not others:
         raise ValueError("ingest.labels and ingest.mask are both null; set one to the column with the truth")
     if names["path"] not in table.cells:
         _require_header(file, table.cells)
     for key, name in names.items():
         _require_column(params.file, key, name, table.cells)
-    for key in ("one_hot", "values"):
-        for name in getattr(params, key):
+    for key, listed in _listed(params).items():
+        for name in listed:
             _require_column(params.file, key, name, table.cells)
     reader = _Reader(params, file, {key: table.cells[name] for key, name in names.items() if name}, names)
     reader.one_hot = {name: table.cells[name] for name in params.one_hot}
-    reader.values = {name: table.cells[name] for name in params.values}
+    reader.measured = Measured(table.cells, params.values, params.points)
     rows = [reader.row(number) for number in range(len(next(iter(table.cells.values()))))]
     reader.files.check(params.file)
     return Listing(
@@ -80,7 +80,7 @@ class _Reader:
     ) -> None:
         self._names = names
         self.files = NamedFiles(file.parent)
-        self.one_hot, self.values = dict[str, list[Any]](), dict[str, list[Any]]()
+        self.one_hot, self.measured = dict[str, list[Any]](), Measured({}, (), {})
         self._table, self._cells, self._seen = params.file, cells, set[str]()
         self._joint = params.joined_by
         self._guessed = ""
@@ -92,14 +92,18 @@ class _Reader:
         self._alone: list[str] = []
         self._unescaped: dict[str, None] = {}
         if self._joint is None:
-            texts = [_text(cell) for cell in cells.get("labels", []) if not isinstance(cell, list)]
+            texts = [text_of(cell) for cell in cells.get("labels", []) if not isinstance(cell, list)]
             self._guessed = find_joint(texts) or ""
             self._joint = self._guessed or USUAL
 
     def row(self, number: int) -> Row:
         """Make the row with a number, and add the files that it names."""
         cells = {key: column[number] for key, column in self._cells.items()}
-        where, path, mask = f"{self._table} row {number + 1}", _text(cells["path"]), _text(cells.get("mask"))
+        where, path, mask = (
+            f"{self._table} row {number + 1}",
+            text_of(cells["path"]),
+            text_of(cells.get("mask")),
+        )
         if isinstance(cells["path"], dict):
             raise ValueError(
                 f"{self._table} holds images themselves in the column {self._names['path']!r}; write them to "
@@ -111,7 +115,7 @@ class _Reader:
             raise ValueError(f"{where} has no path; fill it in or remove the row")
         if "mask" in cells and not mask:
             raise ValueError(f"{where} ({path}) has no mask; fill it in or remove the row")
-        split = _text(cells.get("split"))
+        split = text_of(cells.get("split"))
         if split and split_of(split) is None:
             near = difflib.get_close_matches(split.lower(), ["train", "validation", "test"], n=1, cutoff=0.7)
             hint = f" (the nearest is {near[0]!r})" if near else ""
@@ -129,14 +133,9 @@ class _Reader:
             labels=self._labels(cells, number, f"{where} ({path})"),
             mask=f"{NAME}/{self.files.add(mask)}" if mask else None,
             split=split_of(split) if split else None,
-            group=self._group(_text(cells.get("group")), path),
-            truth=self._measured(number, f"{where} ({path})"),
+            group=self._group(text_of(cells.get("group")), path),
+            truth=self.measured.row(number, f"{where} ({path})"),
         )
-
-    def _measured(self, number: int, where: str) -> str | None:
-        """Return the numbers of a row as JSON; None if no column holds numbers."""
-        found = {name: _number(column[number], where, name) for name, column in self.values.items()}
-        return json.dumps(found) if found else None
 
     def _group(self, text: str, path: str) -> str | None:
         """Return a group. Other spellings are the same group, since splits must not divide it."""
@@ -158,11 +157,11 @@ class _Reader:
                 if _is_set(column[number], where, name)
             )
         cell = cells.get("labels")
-        if not isinstance(cell, list) and (written := as_list(_text(cell))) is not None:
+        if not isinstance(cell, list) and (written := as_list(text_of(cell))) is not None:
             self._lists.append(cells["path"])
             cell = written
         values: Sequence[Any] = cell if isinstance(cell, list) else self._unescape(cell).split(self._joint)
-        texts = [unicodedata.normalize("NFC", _text(value)) for value in values]
+        texts = [unicodedata.normalize("NFC", text_of(value)) for value in values]
         if not NOT_GIVEN.isdisjoint(texts):
             self._not_given.append(cells["path"])
         labels = tuple(dict.fromkeys(text for text in texts if text and text not in NOT_GIVEN))
@@ -171,7 +170,7 @@ class _Reader:
 
     def _unescape(self, cell: Any) -> str:
         """Return the text of a cell whose signs may be written as in HTML: `&amp;`."""
-        text = _text(cell)
+        text = text_of(cell)
         plain = _ENTITY.sub(lambda found: html.unescape(found[0]), text)
         if plain != text:
             self._unescaped[text] = None
@@ -197,11 +196,17 @@ class _Reader:
         ]
 
 
+def _listed(params: Table) -> dict[str, tuple[str, ...]]:
+    """Return the columns that are named by a list, by parameter."""
+    places = tuple(name for pair in params.points.values() for name in pair)
+    return {"one_hot": params.one_hot, "values": params.values, "points": places}
+
+
 def _remark_on_unread(
     names: Iterable[str | None], params: Table, cells: dict[str, list[Any]]
 ) -> list[Remark]:
     """Return which columns are not read."""
-    read = {*names, *params.one_hot, *params.values}
+    read = {*names, *(name for listed in _listed(params).values() for name in listed)}
     return remark_on("left out", "columns are not read", [name for name in cells if name not in read])
 
 
@@ -225,7 +230,7 @@ def _require_column(file: str, key: str, name: str | None, cells: dict[str, list
         raise ValueError(f"{file} has no column {name!r} for ingest.labels; {hint}")
     near = difflib.get_close_matches(name, list(cells), n=1, cutoff=0.4)
     hint = f"the nearest is {near[0]!r}" if near else f"it has {', '.join(cells)}"
-    way = f"set ingest.{key}" + ("" if key in ("path", "one_hot", "values") else " (null for none)")
+    way = f"set ingest.{key}" + ("" if key in ("path", "one_hot", "values", "points") else " (null for none)")
     raise ValueError(f"{file} has no column {name!r} for ingest.{key}; {hint}; {way}")
 
 
@@ -236,29 +241,12 @@ def find_one_hot(cells: dict[str, list[Any]]) -> list[str]:
 
 
 def _flag(cell: Any) -> str:
-    text = str(int(cell)) if isinstance(cell, bool) else _text(cell).lower()
+    text = str(int(cell)) if isinstance(cell, bool) else text_of(cell).lower()
     return {"1.0": "1", "0.0": "0", "true": "1", "false": "0"}.get(text, text)
 
 
 def _is_set(cell: Any, where: str, name: str) -> bool:
-    text = _text(cell).lower()
+    text = text_of(cell).lower()
     if text in _YES or text in _NO:
         return text in _YES
     raise ValueError(f"{where} has {text!r} in the column {name!r} of ingest.one_hot; write 0 or 1")
-
-
-def _number(cell: Any, where: str, name: str) -> float:
-    try:
-        value = float(_text(cell))
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(
-            f"{where} has {_text(cell)!r} in the column {name!r} of ingest.values; write a number such as "
-            "3.5, or remove the row"
-        )
-    return value
-
-
-def _text(cell: Any) -> str:
-    return "" if cell is None else str(cell).strip()

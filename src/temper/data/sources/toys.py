@@ -1,13 +1,14 @@
 """Generated images of shapes: enough to try the whole pipeline in seconds, easy enough for a tiny network.
 
 Each image has a dark noisy background and bright filled shapes of random size, position and colour. With
-`truth: class` or `value` there is one shape. Otherwise there are one to three different shapes, each in its
-own quarter of the image, so that no shape hides another. In masks, the background is 0 and the shapes are 1,
-2, ... in the order of `SHAPES`.
+`truth: class`, `value` or `points` there is one shape. Otherwise there are one to three different shapes,
+each in its own quarter of the image, so that no shape hides another. In masks, the background is 0 and the
+shapes are 1, 2, ... in the order of `SHAPES`.
 """
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -16,7 +17,7 @@ from temper.data.params import Toys
 from temper.problem import Row
 
 SHAPES = ("circle", "square", "triangle", "cross")
-_ALONE = ("class", "value")
+_ALONE = ("class", "value", "points")
 """Truths of images with a single shape."""
 
 
@@ -32,16 +33,32 @@ def fetch(params: Toys, project: Path, out: Path) -> list[Row]:
     rows = []
     for i in range(params.count):
         shown = _choose(i, params.truth, rng)
-        images[i], masks[i], side = _draw(shown, params.truth in _ALONE, size, rng)
+        images[i], masks[i], squares = _draw(shown, params.truth in _ALONE, size, rng)
         labels = tuple(SHAPES[shape] for shape in sorted(shown))
         mask = f"masks.npy#{i}" if params.truth == "mask" else None
-        truth = json.dumps({"side_px": side}) if params.truth == "value" else None
+        truth = _describe(params.truth, squares[0])
         rows.append(Row(f"toy-{i:05d}", f"images.npy#{i}", labels=labels, mask=mask, truth=truth))
     # Grey images are the mean over the channels of the coloured ones.
     np.save(out / "images.npy", images if params.channels == 3 else images.mean(axis=3).astype(np.uint8))
     if params.truth == "mask":
         np.save(out / "masks.npy", masks)
     return rows
+
+
+def _describe(truth: str, square: tuple[int, int, int]) -> str | None:
+    """Return the truth of an image beside labels and mask; `square` is left, top and side of its shape."""
+    left, top, side = square
+    found: dict[str, dict[str, Any]] = {
+        "value": {"side_px": side},
+        "points": {
+            "points": {
+                "upper left": [left, top],
+                "upper right": [left + side, top],
+                "middle": [left + side / 2, top + side / 2],
+            }
+        },
+    }
+    return json.dumps(found[truth]) if truth in found else None
 
 
 def _choose(i: int, truth: str, rng: np.random.Generator) -> list[int]:
@@ -55,9 +72,9 @@ def _choose(i: int, truth: str, rng: np.random.Generator) -> list[int]:
 
 def _draw(
     shown: list[int], alone: bool, size: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """Return an image, its mask and the side of the last shape in px."""
-    side = 0
+) -> tuple[np.ndarray, np.ndarray, list[tuple[int, int, int]]]:
+    """Return an image, its mask, and left, top and side of the square round each shape in px."""
+    squares = []
     ground = rng.integers(0, 80, 3)
     image = np.clip(rng.normal(ground, 12.0, (size, size, 3)), 0, 255)
     mask = np.zeros((size, size), np.uint8)
@@ -67,11 +84,12 @@ def _draw(
         left, top = rng.integers(0, room - side + 1, 2) + (
             0 if alone else (size - room) * np.array([place % 2, place // 2])
         )
+        squares.append((int(left), int(top), side))
         inside = _outline(shape, size, int(left), int(top), side)
         tint = rng.integers(150, 256, 3)
         image[inside] = np.clip(rng.normal(tint, 12.0, (int(inside.sum()), 3)), 0, 255)
         mask[inside] = shape + 1
-    return image.astype(np.uint8), mask, side
+    return image.astype(np.uint8), mask, squares
 
 
 def _outline(shape: int, size: int, left: int, top: int, side: int) -> np.ndarray:
