@@ -1,5 +1,6 @@
 """Cells and columns as other programs write them: the right rows, or a line that names what is odd."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,21 @@ def test_what_is_no_number_is_named_with_row_and_column(tmp_path: Path, cell: st
     words = rf"row 2 \(1.png\) has '{cell}' in the column 'age' of ingest.values"
     with pytest.raises(ValueError, match=words):
         list_table(tmp_path, f'path,age\n0.png,3.5\n1.png,"{cell}"\n', values=("age",))
+
+
+def test_places_of_points_are_read_by_the_names_of_their_columns(tmp_path: Path):
+    points = {"nose": ("nx", "ny"), "tail": ("tx", "ty")}
+    text = "path,nx,ny,tx,ty\n0.png,3,4.5,,\n1.png,1,2, 7 ,nan\n"
+    with pytest.raises(ValueError, match=r"row 2 \(1.png\) has only one of the two places.*'tail': 'ty'"):
+        list_table(tmp_path, text, points=points)
+    listing = list_table(tmp_path, text.replace("nan", "8"), points=points)
+    found = [json.loads(row.truth or "")["points"] for row in listing.rows]
+    assert found == [{"nose": [3, 4.5], "tail": None}, {"nose": [1, 2], "tail": [7, 8]}]
+    assert not [remark for remark in listing.remarks if "not read" in remark.text]
+    with pytest.raises(ValueError, match=r"'x' in the column 'nx' of ingest.points"):
+        list_table(tmp_path, text.replace("3,4.5", "x,4.5"), points=points)
+    with pytest.raises(ValueError, match=r"no column 'nz' for ingest.points"):
+        list_table(tmp_path, text, points={"nose": ("nx", "nz")})
 
 
 @pytest.mark.parametrize(("one", "other"), [("007", "7"), ("01", "1")])

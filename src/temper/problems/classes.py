@@ -138,5 +138,6 @@ def find_misspelt(counts: Mapping[str, int]) -> list[str]:
 
 def _differ_in_letters(one: str, other: str) -> bool:
     """Return whether the first place where two names differ holds no digits: classes are often numbered."""
-    start = next((place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one))
+    shorter = min(len(one), len(other))
+    start = next((place for place in range(shorter) if one[place] != other[place]), shorter)
     return not (one[start : start + 1] + other[start : start + 1]).isdecimal()

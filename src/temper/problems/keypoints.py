@@ -138,7 +138,7 @@ class Keypoints:
         return {
             "points": places.astype(np.float32),
             f"points{VALID}": valid,
-            "aspect": np.float32(frame.aspect),
+            "aspect": np.array(frame.aspect, np.float32),
         }
 
     def strata(self, columns: Columns) -> frozenset[str]:

@@ -107,6 +107,17 @@ def test_what_is_known_is_put_aside(project: Project):
     assert not [path for path in (place / "labelled").rglob("*") if path.is_file()]
 
 
+def test_a_name_may_have_many_bytes_in_few_letters(project: Project):
+    """A name of 80 Chinese letters has 240 bytes, and a file system takes 255."""
+    name = "\u5b57" * 80 + ".png"
+    put(project.folder / "inbox" / "labelled" / "cat" / name, "new")
+    put(project.folder / "inbox" / "labelled" / "dog" / name, "first cat")
+    taken = take(project)
+    assert taken.moved == {"cat": 1} and len(taken.disputed) == 1
+    (moved,) = [path for path in (project.folder / "images" / "cat").iterdir() if "\u5b57" in path.name]
+    assert moved.name.startswith("\u5b57" * 50) and moved.suffix == ".png"
+
+
 def test_what_may_still_be_being_copied_is_left(project: Project):
     fresh = put(project.folder / "inbox" / "labelled" / "cat" / "a.png", "half", age_s=0.1)
     taken = take(project)

@@ -1,4 +1,4 @@
-"""Points of one object: scores are those of their definitions, and data that cannot be right name the way out."""
+"""Points of one object: scores are those of their definitions, and wrong data name the way out."""
 
 import json
 from collections.abc import Mapping

@@ -4,6 +4,7 @@ Every file in a class folder is used, at any depth, except hidden files and the 
 followed. The files are stored byte for byte in one archive. prepare finds out whether they are images.
 """
 
+import re
 import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,12 +24,16 @@ _IMAGES = frozenset(
 )
 """Endings by which a file beside folders is taken for an image."""
 
-_IMAGE_FOLDERS = frozenset({"images", "image", "imgs", "img", "jpegimages", "photos", "train_images"})
-_TRUTH_FOLDERS = frozenset(
-    {"annotations", "annotation", "annotation_masks", "labels", "labelmaps", "ground_truth", "gt"}
-    | {"masks", "mask", "train_masks", "segmentationclass", "segmentationobject", "boxes", "bboxes"}
+_IMAGE_FOLDERS = frozenset(
+    {"images", "image", "imgs", "img", "jpegimages", "photos", "trainimages", "imagestr", "imgdir"}
+    | {"input", "inputs", "original", "originals", "rgb", "x"}
 )
-"""Names of folders, in small letters, that hold the images of a dataset and what is true of them."""
+_TRUTH_FOLDERS = frozenset(
+    {"annotations", "annotation", "annotationmasks", "labels", "labelmaps", "groundtruth", "gt", "y"}
+    | {"masks", "mask", "trainmasks", "segmentationclass", "segmentationobject", "boxes", "bboxes", "seg"}
+    | {"label", "labelstr", "anndir", "target", "targets", "maskpng", "segmentationclasspng"}
+)
+"""Names of folders, small letters only, that hold the images of a dataset and what is true of them."""
 
 
 @dataclass
@@ -44,6 +49,8 @@ class _Found:
     """Names of folders that were taken for splits."""
     nested: list[str] = field(default_factory=list)
     """Class folders that contain several folders and no images of their own."""
+    mixed: list[str] = field(default_factory=list)
+    """Folders in class folders that also contain images of their own."""
 
     def name(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
@@ -59,6 +66,11 @@ class _Found:
                 "guessed",
                 "folders without images of their own are one class each, with all images below",
                 self.nested,
+            ),
+            *remark_on(
+                "guessed",
+                "folders lie beside the images of a class, and their images are of that class, too",
+                self.mixed,
             ),
             *remark_on("left out", "files or folders beside the class folders", self.strays),
             *self.walk.remarks(),
@@ -157,7 +169,7 @@ def _refuse_images_and_truth(root: Path, children: list[Path]) -> None:
     Raises:
         ValueError: Names both, and the way out.
     """
-    names = {child.name.lower(): child.name for child in children}
+    names = {re.sub(r"[\W_]+", "", child.name.lower()): child.name for child in children}
     images, truth = sorted(names.keys() & _IMAGE_FOLDERS), sorted(names.keys() & _TRUTH_FOLDERS)
     if images and truth:
         raise ValueError(
@@ -195,6 +207,8 @@ def _refuse_equal_folders(root: Path, children: list[Path]) -> None:
 def _classes(found: _Found, folder: Path) -> list[tuple[Path, list[str]]]:
     """Return the class folders, each with the names of its images."""
     kinds, strays = _folders(folder), _files(folder)
+    if folder != found.root:
+        _refuse_images_and_truth(folder, kinds)
     if not kinds:
         raise ValueError(
             f"{folder} holds no class folders ({len(strays)} loose files); "
@@ -209,8 +223,12 @@ def _classes(found: _Found, folder: Path) -> list[tuple[Path, list[str]]]:
         found.walk.add(walk, found.name(kind))
         if walk.files:
             classes.append((kind, walk.files))
+            inner = sorted({name.partition("/")[0] for name in walk.files if "/" in name})
+            _refuse_class_in_class(kind, inner, kinds)
             if all("/" in name for name in walk.files):
                 found.nested.append(found.name(kind))
+            else:
+                found.mixed += [f"{found.name(kind)}/{name}" for name in inner]
         else:
             empty.append(kind)
     if empty:
@@ -218,6 +236,20 @@ def _classes(found: _Found, folder: Path) -> list[tuple[Path, list[str]]]:
         names = "" if len(empty) == 1 else f" ({', '.join(str(path) for path in empty[:30])})"
         raise ValueError(f"{which} empty{names}; put images into it or remove it")
     return classes
+
+
+def _refuse_class_in_class(kind: Path, inner: list[str], kinds: list[Path]) -> None:
+    """Refuse a folder in a class folder that is called like another class.
+
+    Raises:
+        ValueError: Names both.
+    """
+    others = {each.name.casefold() for each in kinds if each != kind}
+    if both := [name for name in inner if name.casefold() in others]:
+        raise ValueError(
+            f"the class folder {kind} contains a folder {both[0]!r}, which is called like another class; "
+            f"move its images to {kind.parent / both[0]}, or rename it"
+        )
 
 
 def _refuse_one_folder_twice(kinds: list[Path]) -> None:

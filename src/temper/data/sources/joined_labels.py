@@ -66,9 +66,19 @@ def find_joint(cells: Sequence[str]) -> str | None:
     return None
 
 
+def _consists_of(label: str, labels: Collection[str]) -> bool:
+    """Return whether all parts of a label, between slashes or blanks, are labels themselves."""
+    return any(
+        len(parts) > 1 and all(part in labels for part in parts)
+        for parts in (label.split("/"), label.split())
+    )
+
+
 def remark_on_labels(labels: Collection[str]) -> list[Remark]:
     """Return which labels may be several ones, or may mean that there is none."""
-    joined = sorted(label for label in labels if re.search(r"[|,;&+]|\sand\s", label))
+    joined = sorted(
+        label for label in labels if re.search(r"[|,;&+]|\sand\s", label) or _consists_of(label, labels)
+    )
     missing = sorted(label for label in labels if label.lower() in MAYBE_MISSING)
     quoted = sorted(label for label in labels if re.fullmatch(r"""b?(['"]).*\1|\{.*\}""", label))
     return [

@@ -11,6 +11,12 @@ _FOLDERS = frozenset(
         "#recycle",  # Synology
         "@recycle",  # QNAP
         "@recently-snapshot",  # QNAP
+        "@tmp",  # Synology
+        "#snapshot",  # Synology
+        "~snapshot",  # NetApp
+        "recycler",  # Windows
+        "network trash folder",  # AFP
+        "temporary items",  # AFP
         "__macosx",  # zip files made by macOS
         "$recycle.bin",
         "system volume information",
@@ -18,6 +24,7 @@ _FOLDERS = frozenset(
         "__pycache__",
         "thumbnails",
         "_thumbs",
+        "thumbs",
         "_gsdata_",  # GoodSync
         "node_modules",
     }
@@ -31,6 +38,8 @@ _COMPANIONS = frozenset(
     | {".xmp", ".aae", ".thm", ".pp3", ".dop"}  # settings of cameras and editors, beside each photograph
     | {".bak", ".py", ".ipynb", ".mat", ".npz", ".parquet", ".names", ".data", ".cfg", ".ovr", ".svg"}
 )
+_RESCUED = re.compile(r"found\.\d{3}", re.I)
+"""Folders into which Windows puts what it rescued from a damaged disk."""
 _POINTERS = re.compile(r"\.(lnk|url|webloc|desktop)$", re.I)
 
 
@@ -48,7 +57,7 @@ def is_litter(name: str, *, folder: bool = False) -> bool:
     if name.startswith("."):
         return True
     if folder:
-        return name.lower() in _FOLDERS
+        return name.lower() in _FOLDERS or bool(_RESCUED.fullmatch(name))
     unfinished = _UNFINISHED.search(name) or _POINTERS.search(name) or name.startswith("~$")
     return name.lower() in _FILES or bool(unfinished)
 

@@ -15,9 +15,9 @@ from typing import Any
 from temper.data.images.zip_archive import NAME
 from temper.data.params import Table
 from temper.data.remark import Remark, remark_on
-from temper.data.sources.cells import Measured, text_of
 from temper.data.sources.joined_labels import NOT_GIVEN, USUAL, as_list, find_joint, remark_on_labels
 from temper.data.sources.listing import Listing
+from temper.data.sources.measured_cells import Measured, is_empty, text_of
 from temper.data.sources.named_files import NamedFiles
 from temper.data.sources.split_names import SPELLINGS, split_of
 from temper.data.sources.table_file import read_columns
@@ -86,6 +86,7 @@ class _Reader:
         self._guessed = ""
         self._lists: list[str] = []
         self._not_given: list[str] = []
+        self._unanswered: list[str] = []
         self._found: set[str] = set()
         self._groups: dict[str, str] = {}
         self._regrouped: list[str] = []
@@ -151,10 +152,17 @@ class _Reader:
 
     def _labels(self, cells: dict[str, Any], number: int, where: str) -> tuple[str, ...]:
         if self.one_hot:
+            given = {name: column[number] for name, column in self.one_hot.items()}
+            if empty := [name for name, cell in given.items() if is_empty(cell)]:
+                self._unanswered.append(f"{cells['path']}: {empty[0]}")
+            if len(empty) == len(given):
+                raise ValueError(
+                    f"{where} has no 0 or 1 in the columns of ingest.one_hot; fill them in, or remove the row"
+                )
             return tuple(
                 unicodedata.normalize("NFC", name)
-                for name, column in self.one_hot.items()
-                if _is_set(column[number], where, name)
+                for name, cell in given.items()
+                if _is_set(cell, where, name)
             )
         cell = cells.get("labels")
         if not isinstance(cell, list) and (written := as_list(text_of(cell))) is not None:
@@ -189,6 +197,12 @@ class _Reader:
             *self.files.remarks(),
             *remark_on("converted", "cells that are written as a list are several labels", self._lists),
             *remark_on_labels(self._found),
+            *remark_on(
+                "guessed",
+                "rows have empty cells in the columns of ingest.one_hot, which are taken for 0; if they mean "
+                "that nobody looked, fill them in or remove the rows",
+                self._unanswered,
+            ),
             *remark_on("converted", "labels contain signs that are written as in HTML", self._unescaped),
             *remark_on("converted", "groups of NaN mean that the image is in no group", self._alone),
             *remark_on("converted", "groups are written in several ways", dict.fromkeys(self._regrouped)),

@@ -1,6 +1,7 @@
 """Reads a CSV, TSV or Parquet file as columns, and finds out how a CSV file is written."""
 
 import csv
+import io
 import sys
 from collections import Counter
 from dataclasses import dataclass
@@ -122,7 +123,7 @@ def _without_comments(text: str) -> tuple[str, int]:
 def _parse(file: Path, text: str, separator: str) -> list[list[str]]:
     csv.field_size_limit(sys.maxsize)
     try:
-        reader = csv.reader(text.splitlines(keepends=True), delimiter=separator, strict=True)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
         return [line for line in reader if line]
     except csv.Error as error:
         raise ValueError(f"{file} is not a CSV file: {error}") from error

@@ -24,6 +24,8 @@ from temper.config import Params
 from temper.ops.project import Project
 from temper.stages import incoming
 
+_MOST_BYTES = 160
+"""Bytes that are left of the name of a file that is taken in or put aside."""
 LABELLED, UNLABELLED, ASIDE = "labelled", "unlabelled", "aside"
 REASONS = "reasons.csv"
 _SETTLED_S = 2.0
@@ -219,7 +221,7 @@ def _take(
     digest, size = digest_file(path), path.stat().st_size
     alike = [each for each in dataset.sizes.get(size, []) if digest_file(each) == digest]
     if not alike:
-        place = dataset.target / kind / f"{path.stem[:80]}-{digest[:12]}{path.suffix.lower()}"
+        place = dataset.target / kind / f"{_shorten(path.stem)}-{digest[:12]}{path.suffix.lower()}"
         _move(path, place)
         dataset.sizes.setdefault(size, []).append(place)
         taken.moved[kind] += 1
@@ -233,8 +235,13 @@ def _take(
         _put_aside(path, name, aside, f"the dataset contains it under another class: {other}")
 
 
+def _shorten(stem: str) -> str:
+    """Return the beginning of a name that leaves room for more: a name may have 255 bytes, not letters."""
+    return stem.encode("utf-8", "surrogateescape")[:_MOST_BYTES].decode("utf-8", "ignore")
+
+
 def _put_aside(path: Path, name: str, aside: Path, reason: str) -> None:
-    place = aside / Path(name).parent / f"{digest_file(path)[:12]}-{path.name[-80:]}"
+    place = aside / Path(name).parent / f"{digest_file(path)[:12]}-{_shorten(path.stem)}{path.suffix}"
     new = not (aside / REASONS).is_file()
     _move(path, place)
     with (aside / REASONS).open("a", encoding="utf-8", newline="") as stream:
