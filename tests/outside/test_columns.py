@@ -134,6 +134,8 @@ def test_places_of_points_are_read_by_the_names_of_their_columns(tmp_path: Path)
     assert not [remark for remark in listing.remarks if "not read" in remark.text]
     with pytest.raises(ValueError, match=r"'x' in the column 'nx' of ingest.points"):
         list_table(tmp_path, text.replace("3,4.5", "x,4.5"), points=points)
+    with pytest.raises(ValueError, match=r"the point 'nose' has the column 'nx' twice"):
+        list_table(tmp_path, text, points={"nose": ("nx", "nx")})
     with pytest.raises(ValueError, match=r"no column 'nz' for ingest.points"):
         list_table(tmp_path, text, points={"nose": ("nx", "nz")})
 

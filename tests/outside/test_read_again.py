@@ -29,6 +29,11 @@ def test_images_beside_their_truth_are_no_classes(tmp_path: Path, images: str, t
         list_folder(tmp_path)
 
 
+def test_letters_and_other_classes_are_not_taken_for_images_and_truth(tmp_path: Path):
+    class_folders(tmp_path / "images", names=("x", "y", "input", "seat"))
+    assert len({row.labels for row in list_folder(tmp_path).rows}) == 4
+
+
 def test_files_of_boxes_below_a_split_are_no_empty_class(tmp_path: Path):
     for split in ("train", "val"):
         class_folders(tmp_path / "images" / split, names=("images", "labels"))

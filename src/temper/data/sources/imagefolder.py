@@ -26,10 +26,10 @@ _IMAGES = frozenset(
 
 _IMAGE_FOLDERS = frozenset(
     {"images", "image", "imgs", "img", "jpegimages", "photos", "trainimages", "imagestr", "imgdir"}
-    | {"input", "inputs", "original", "originals", "rgb", "x"}
+    | {"input", "inputs", "original", "originals", "rgb"}
 )
 _TRUTH_FOLDERS = frozenset(
-    {"annotations", "annotation", "annotationmasks", "labels", "labelmaps", "groundtruth", "gt", "y"}
+    {"annotations", "annotation", "annotationmasks", "labels", "labelmaps", "groundtruth", "gt"}
     | {"masks", "mask", "trainmasks", "segmentationclass", "segmentationobject", "boxes", "bboxes", "seg"}
     | {"label", "labelstr", "anndir", "target", "targets", "maskpng", "segmentationclasspng"}
 )

@@ -15,11 +15,17 @@ class Measured:
         cells: Column of each name.
         values: Names of the columns with numbers.
         points: Name of a point -> names of the columns with its places across and down.
+
+    Raises:
+        ValueError: If both places of a point are in one column.
     """
 
     def __init__(
         self, cells: Mapping[str, Column], values: tuple[str, ...], points: Mapping[str, tuple[str, str]]
     ) -> None:
+        for name, (across, down) in points.items():
+            if across == down:
+                raise ValueError(f"ingest.points: the point {name!r} has the column {across!r} twice")
         self._values = {name: cells[name] for name in values}
         self._points = {
             name: {column: cells[column] for column in columns} for name, columns in points.items()
