@@ -44,8 +44,25 @@ ANSWERS = {
         ("GlobalAveragePool", {}, "pooled"),
         ("Flatten", {}, "values"),
     ],
+    "keypoints": [
+        ("GlobalAveragePool", {}, "pooled"),
+        ("Flatten", {}, "flat"),
+        ("Sigmoid", {}, "confidence"),
+        ("Unsqueeze", {}, "column"),
+        ("Concat", {"axis": 2}, "points"),
+    ],
 }
 """Kind -> nodes that turn a map of three logits into an answer."""
+OUTPUTS = {
+    "multiclass": {"probabilities": ["N", 3]},
+    "multilabel": {"probabilities": ["N", 3]},
+    "segmentation": {"classes": ["N", "H", "W"]},
+    "regression": {"values": ["N", 2]},
+    "keypoints": {"points": ["N", 3, 2], "confidence": ["N", 3]},
+}
+"""Kind -> shapes of its answer."""
+MORE = {"Slice": ["start", "stop", "axis"], "Unsqueeze": ["stop"], "Concat": ["column"]}
+"""Node -> its inputs beside the node before it."""
 
 
 def write_network(path: Path, kind: str, seed: int) -> None:
@@ -61,16 +78,15 @@ def write_network(path: Path, kind: str, seed: int) -> None:
     ]
     before = "logits"
     for kind_of_node, attributes, after in ANSWERS[kind]:
-        more = ["start", "stop", "axis"] if kind_of_node == "Slice" else []
-        nodes.append(helper.make_node(kind_of_node, [before, *more], [after], **attributes))
+        inputs = [before, *MORE.get(kind_of_node, [])]
+        nodes.append(helper.make_node(kind_of_node, inputs, [after], **attributes))
         before = after
-    shape = ["N", "H", "W"] if kind == "segmentation" else ["N", 2 if kind == "regression" else 3]
     element = TensorProto.INT64 if kind == "segmentation" else TensorProto.FLOAT
     graph = helper.make_graph(
         nodes,
         "toy",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", "H", "W", 3])],
-        [helper.make_tensor_value_info(before, element, shape)],
+        [helper.make_tensor_value_info(name, element, shape) for name, shape in OUTPUTS[kind].items()],
         [
             numpy_helper.from_array(kernel, "kernel"),
             *(
@@ -149,14 +165,15 @@ def test_leaves_scores_plots_and_a_card(measured: tuple[Path, str]):
     project, kind = measured
     artifact = artifacts.load("evaluate", project / "artifacts" / "evaluate")
     classes = TOYS[kind].problem.classes
-    drawn = ["families", "conditions", "mistakes", "samples", "confusion" if classes else "values"]
+    drawn = ["families", "conditions", "mistakes", "samples", *(["confusion"] if classes else [])]
+    drawn += ["values"] if kind == "regression" else []
     plots = {f"plots/{name}.png" for name in drawn}
     ratings = {f"ratings/{name}.safetensors" for name in ("teacher", "student", "quantized")}
     assert {"scores.parquet", "scores.csv", "card.html", "card.md", "card.json"} | plots | ratings == set(
         artifact.files
     )
     # Some multilabel toys show no class.
-    words = "By stratum" if kind in ("multilabel", "regression") else "By class"
+    words = "By stratum" if kind in ("multilabel", "regression", "keypoints") else "By class"
     text = artifact.path("card.md").read_text()
     assert f"A {kind} model{' with 3 classes' if classes else ''} for images" in text and words in text
     assert artifact.facts["images"] == {"clean": 20, "stress": 8}
