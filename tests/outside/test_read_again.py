@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from temper.data.dataset.splits import check_strata
 from temper.data.sources.litter import is_litter
 from temper.data.sources.table_file import read_columns
 from temper.problems.classes import find_misspelt
@@ -106,3 +107,41 @@ def test_equal_images_with_other_labels_are_named_at_the_top(tmp_path: Path):
     report = (project / "artifacts" / "prepare" / "report.html").read_text(encoding="utf-8")
     opening = report[report.index("Guessed, left out") : report.index("other labels elsewhere") + 300]
     assert "cat/0.png = dog/a.png" in opening
+
+
+def test_rows_without_a_split_beside_rows_with_one_are_said(tmp_path: Path):
+    text = "path,labels,split\n0.png,cat,train\n1.png,dog,\n2.png,dog,test\n"
+    (remark,) = list_table(tmp_path, text, split="split").remarks
+    assert remark.names == ("1.png",) and "have no split" in remark.text
+    assert list_table(tmp_path, text.replace("dog,\n", "dog,train\n"), split="split").remarks == ()
+
+
+def test_numbers_that_mean_that_nothing_is_known_are_named(tmp_path: Path):
+    ages = [31, -999, 45, -999, 28]
+    text = "path,age\n" + "".join(f"{i}.png,{age}\n" for i, age in enumerate(ages))
+    (remark,) = list_table(tmp_path, text, labels=None, values=("age",)).remarks
+    assert remark.names == ("age: -999 in 2 rows",)
+    usual = text.replace("-999", "22")
+    assert list_table(tmp_path, usual, labels=None, values=("age",)).remarks == ()
+
+
+def test_names_that_were_read_in_another_encoding_are_named(tmp_path: Path):
+    text = "path,labels\n0.png,Caf\u00e9\n1.png,Caf\u00c3\u00a9\n2.png,caf\u00e8\n"
+    assert "Caf\u00c3\u00a9 = Caf\u00e9" in said(list_table(tmp_path, text).remarks)
+
+
+@pytest.mark.parametrize("text", ["path:labels\n0.png:cat\n1.png:dog\n", "'path','labels'\n'0.png','cat'\n"])
+def test_other_separators_and_quotes_are_explained(tmp_path: Path, text: str):
+    with pytest.raises(ValueError, match=r"no column 'path'.*its header is .*ingest\.separator.*quoted by \""):
+        list_table(tmp_path, text)
+
+
+def test_one_image_without_any_class_is_no_class():
+    counts = {
+        "train": {"cat": 3, "(none)": 1},
+        "validation": {"cat": 1, "(none)": 0},
+        "test": {"cat": 1, "(none)": 0},
+    }
+    check_strata(counts, official=frozenset(), optional=frozenset({"(none)"}))
+    with pytest.raises(ValueError, match=r"\(none\)"):
+        check_strata(counts, official=frozenset())

@@ -72,7 +72,7 @@ def run(
             seed=params.seed,
             kept=selection.splits,
         )
-        counts = _count(rows, splits, strata)
+        counts = _count(rows, splits, strata, problem)
         examples = {name: splits.count(name) for name in SPLITS}
         facts = _write_splits(out, rows, kept, splits, store, survey, settings)
         facts = replace(facts, levels=settings.levels, background=settings.background)
@@ -206,12 +206,15 @@ def _check_classes(
         )
 
 
-def _count(rows: Rows, splits: Sequence[str], strata: Sequence[frozenset[str]]) -> dict[str, dict[str, int]]:
+def _count(
+    rows: Rows, splits: Sequence[str], strata: Sequence[frozenset[str]], problem: Problem
+) -> dict[str, dict[str, int]]:
     """Count the examples by split and stratum, and check that every stratum occurs in every split."""
     counts = count_strata(splits, strata)
     official = frozenset(row.split for row in rows if row.split)
     alike = find_misspelt(Counter(name for each in strata for name in each))
-    check_strata(counts, official=official, alike=alike)
+    optional = frozenset().union(*strata) - {*problem.classes} if problem.classes else frozenset[str]()
+    check_strata(counts, official=official, alike=alike, optional=optional)
     return counts
 
 

@@ -168,7 +168,11 @@ def count_strata(splits: Sequence[str], strata: Strata) -> dict[str, dict[str, i
 
 
 def check_strata(
-    counts: Mapping[str, Mapping[str, int]], *, official: frozenset[str], alike: Sequence[str] = ()
+    counts: Mapping[str, Mapping[str, int]],
+    *,
+    official: frozenset[str],
+    alike: Sequence[str] = (),
+    optional: frozenset[str] = frozenset(),
 ) -> None:
     """Check that every stratum occurs in every split.
 
@@ -176,6 +180,7 @@ def check_strata(
         counts: Counts from `count_strata`.
         official: Splits that the source fixes.
         alike: Pairs of names that may be spellings of the same stratum, for the message.
+        optional: Strata that need not occur: examples without any class.
 
     Raises:
         ValueError: If not; the message names all such classes and splits, the counts in the other splits and
@@ -184,7 +189,7 @@ def check_strata(
     _refuse_measurements(counts)
     lacks: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for split, by_name in counts.items():
-        for name in (name for name, count in by_name.items() if not count):
+        for name in (name for name, count in by_name.items() if not count and name not in optional):
             elsewhere = {other: counts[other][name] for other in counts if other != split}
             drawn = split == "validation" and split not in official and "train" in official
             if drawn and not counts["train"][name]:

@@ -13,16 +13,10 @@ from temper.data.images.zip_archive import NAME
 from temper.data.params import ImageFolder
 from temper.data.remark import Remark, remark_on
 from temper.data.sources.listing import Listing
-from temper.data.sources.litter import is_litter
+from temper.data.sources.litter import is_image, is_litter
 from temper.data.sources.split_names import SPELLINGS, split_of
 from temper.data.sources.walk import Walk, list_files
 from temper.problem import Row
-
-_IMAGES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff"}
-    | {".webp", ".avif", ".heic", ".jp2", ".pgm", ".ppm", ".mpo"}
-)
-"""Endings by which a file beside folders is taken for an image."""
 
 _IMAGE_FOLDERS = frozenset(
     {"images", "image", "imgs", "img", "jpegimages", "photos", "trainimages", "imagestr", "imgdir"}
@@ -284,6 +278,5 @@ def _files(folder: Path) -> list[Path]:
 
 def _has_images(folder: Path) -> bool:
     return any(
-        path.suffix.lower() in _IMAGES and path.is_file() and not is_litter(path.name)
-        for path in folder.iterdir()
+        is_image(path.name) and path.is_file() and not is_litter(path.name) for path in folder.iterdir()
     )

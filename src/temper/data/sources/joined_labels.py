@@ -74,12 +74,30 @@ def _consists_of(label: str, labels: Collection[str]) -> bool:
     )
 
 
+def _ungarbled(label: str) -> str | None:
+    """Return what a label was before a program read its UTF-8 as Latin-1; None if none did.
+
+    Example:
+        >>> _ungarbled("Caf\u00c3\u00a9") == "Caf\u00e9", _ungarbled("Caf\u00e9"), _ungarbled("cat")
+        (True, None, None)
+    """
+    if label.isascii():
+        return None
+    for encoding in ("latin-1", "cp1252"):
+        try:
+            return label.encode(encoding).decode("utf-8")
+        except UnicodeError:
+            continue
+    return None
+
+
 def remark_on_labels(labels: Collection[str]) -> list[Remark]:
     """Return which labels may be several ones, or may mean that there is none."""
     joined = sorted(
         label for label in labels if re.search(r"[|,;&+]|\sand\s", label) or _consists_of(label, labels)
     )
     missing = sorted(label for label in labels if label.lower() in MAYBE_MISSING)
+    garbled = sorted(f"{label} = {plain}" for label in labels if (plain := _ungarbled(label)) is not None)
     quoted = sorted(label for label in labels if re.fullmatch(r"""b?(['"]).*\1|\{.*\}""", label))
     return [
         *remark_on(
@@ -88,5 +106,6 @@ def remark_on_labels(labels: Collection[str]) -> list[Remark]:
             joined,
         ),
         *remark_on("noticed", "classes have names that may mean that there is no label", missing),
+        *remark_on("noticed", "classes have names in UTF-8 that a program read as Latin-1", garbled),
         *remark_on("noticed", "classes have quotes or braces in their names, as programs write them", quoted),
     ]

@@ -40,6 +40,10 @@ _COMPANIONS = frozenset(
 )
 _RESCUED = re.compile(r"found\.\d{3}", re.I)
 """Folders into which Windows puts what it rescued from a damaged disk."""
+_IMAGES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff"}
+    | {".webp", ".avif", ".heic", ".jp2", ".pgm", ".ppm", ".mpo"}
+)
 _POINTERS = re.compile(r"\.(lnk|url|webloc|desktop)$", re.I)
 
 
@@ -71,3 +75,14 @@ def is_companion(name: str) -> bool:
     """
     _, dot, ending = name.rpartition(".")
     return f"{dot}{ending.lower()}" in _COMPANIONS
+
+
+def is_image(name: str) -> bool:
+    """Return whether a file's ending is one of an image.
+
+    Example:
+        >>> is_image("a.JPG"), is_image("a.txt"), is_image("jpg")
+        (True, False, False)
+    """
+    _, dot, ending = name.rpartition(".")
+    return f"{dot}{ending.lower()}" in _IMAGES

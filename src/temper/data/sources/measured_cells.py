@@ -2,8 +2,11 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
+
+from temper.data.remark import Remark, remark_on
 
 Column = list[Any]
 
@@ -44,6 +47,22 @@ class Measured:
         if self._points:
             found["points"] = {name: self._point(number, where, name) for name in self._points}
         return json.dumps(found) if found else None
+
+    def remarks(self) -> list[Remark]:
+        """Return which columns repeat a number, far from all others, that may mean that nothing is known."""
+        found = []
+        for name, column in self._values.items():
+            values = Counter(map(float, map(text_of, column)))
+            for odd in (min(values), max(values)):
+                others = [value for value in values if value != odd]
+                apart = min((abs(value - odd) for value in others), default=0)
+                if values[odd] > 1 and apart > max(others, default=0) - min(others, default=0) > 0:
+                    found.append(f"{name}: {odd:g} in {values[odd]} rows")
+        text = (
+            "columns repeat a number that is far from all others; if it means that nothing is known, remove "
+            "these rows"
+        )
+        return remark_on("noticed", text, found)
 
     def _point(self, number: int, where: str, name: str) -> list[float] | None:
         """Return the place of a point; None if both of its cells are empty, since it is then not known."""

@@ -86,6 +86,7 @@ class _Reader:
         self._guessed = ""
         self._lists: list[str] = []
         self._not_given: list[str] = []
+        self._splits = dict[bool, list[str]]()
         self._unanswered: list[str] = []
         self._found: set[str] = set()
         self._groups: dict[str, str] = {}
@@ -121,6 +122,7 @@ class _Reader:
             near = difflib.get_close_matches(split.lower(), ["train", "validation", "test"], n=1, cutoff=0.7)
             hint = f" (the nearest is {near[0]!r})" if near else ""
             raise ValueError(f"{where} has split {split!r}{hint}; write {SPELLINGS}, or leave it empty")
+        self._splits.setdefault(bool(split), []).append(path)
         member = self.files.add(path)
         if member in self._seen:
             raise ValueError(
@@ -197,6 +199,12 @@ class _Reader:
             *self.files.remarks(),
             *remark_on("converted", "cells that are written as a list are several labels", self._lists),
             *remark_on_labels(self._found),
+            *self.measured.remarks(),
+            *remark_on(
+                "noticed",
+                "rows have no split, though others have one; fill it in if they belong to one",
+                self._splits.get(False, []) if len(self._splits) > 1 else [],
+            ),
             *remark_on(
                 "guessed",
                 "rows have empty cells in the columns of ingest.one_hot, which are taken for 0; if they mean "
@@ -242,6 +250,12 @@ def _require_column(file: str, key: str, name: str | None, cells: dict[str, list
             f"the columns {', '.join(flags[:6])} hold 0 and 1; set ingest.one_hot to those that are classes"
         )
         raise ValueError(f"{file} has no column {name!r} for ingest.labels; {hint}")
+    if len(cells) == 1 or any(each[:1] in "'`" for each in cells):
+        raise ValueError(
+            f"{file} has no column {name!r} for ingest.{key}: its header is {', '.join(map(repr, cells))}; "
+            'cells are separated by the character in ingest.separator (usually a comma) and quoted by ", and '
+            "by no other sign"
+        )
     near = difflib.get_close_matches(name, list(cells), n=1, cutoff=0.4)
     hint = f"the nearest is {near[0]!r}" if near else f"it has {', '.join(cells)}"
     way = f"set ingest.{key}" + ("" if key in ("path", "one_hot", "values", "points") else " (null for none)")
