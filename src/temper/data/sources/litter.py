@@ -73,8 +73,7 @@ def is_companion(name: str) -> bool:
         >>> is_companion("IMG_1.xmp"), is_companion("cat.JSON"), is_companion("cat.json.png")
         (True, True, False)
     """
-    _, dot, ending = name.rpartition(".")
-    return f"{dot}{ending.lower()}" in _COMPANIONS
+    return _ending(name) in _COMPANIONS
 
 
 def is_image(name: str) -> bool:
@@ -84,5 +83,10 @@ def is_image(name: str) -> bool:
         >>> is_image("a.JPG"), is_image("a.txt"), is_image("jpg")
         (True, False, False)
     """
+    return _ending(name) in _IMAGES
+
+
+def _ending(name: str) -> str:
+    """Return the ending of a name in small letters, with its dot."""
     _, dot, ending = name.rpartition(".")
-    return f"{dot}{ending.lower()}" in _IMAGES
+    return f"{dot}{ending.lower()}"
