@@ -52,10 +52,12 @@ def list_folder(project: Path, **params: str) -> Listing:
 
 
 def list_table(project: Path, text: str | bytes, *, name: str = "t.csv", **params: object) -> Listing:
-    """Write a table and list it; the images `0.png` to `5.png` are beside it."""
-    for number in range(6):
+    """Write a table and list it; the images `0.png` to `5.png` are beside it, as far as it names them."""
+    raw = text if isinstance(text, bytes) else text.encode()
+    plain = raw.replace(b"\0", b"").decode(errors="replace")
+    for number in map(int, re.findall(r"(\d)\.(?:png|jpg)", plain) or range(6)):
         image(project / f"{number}.png", number)
-    (project / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    (project / name).write_bytes(raw)
     return LISTED["table"](Table(source="table", file=name, **params), project)  # type: ignore[arg-type]
 
 

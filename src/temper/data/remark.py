@@ -2,11 +2,18 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Kind = Literal["guessed", "left out", "converted", "noticed"]
 NAMED = 20
 """Number of names that a remark keeps."""
+
+
+class Note(NamedTuple):
+    """Something to say about one file; a remark says it once for all of its files."""
+
+    kind: Kind
+    text: str
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from jaxtyping import Int64
 
 from temper.artifacts import Artifact
 from temper.data.dataset.contact_sheet import tint, write_sheet
-from temper.data.dataset.duplicates import CONTRADICTION
 from temper.data.dataset.kept_splits import keep_settings
 from temper.data.dataset.packed import TABLE, measure, open_columns, write_split, write_table
 from temper.data.dataset.remarks import choose_levels, explain_ignored, remark_on_images
@@ -21,7 +20,7 @@ from temper.data.dataset.report import DROPPED, write_dropped, write_report
 from temper.data.dataset.resize import check_bad_share, has_masks
 from temper.data.dataset.rows import FILE, Rows, as_found, read_rows
 from temper.data.dataset.scan import Survey, facts_of, look_over
-from temper.data.dataset.selection import NEAR, Selection, list_pairs, select
+from temper.data.dataset.selection import NEAR, Selection, list_pairs, remark_on_equal, select
 from temper.data.dataset.shortcuts import find_shortcuts
 from temper.data.dataset.splits import SPLITS, assign_splits, check_strata, count_strata
 from temper.data.dataset.write_encoded import keep_encoded, write_unified
@@ -76,7 +75,7 @@ def run(
         examples = {name: splits.count(name) for name in SPLITS}
         facts = _write_splits(out, rows, kept, splits, store, survey, settings)
         facts = replace(facts, levels=settings.levels, background=settings.background)
-    remarks += _say(_remark_on_conflicts(rows, selection))
+    remarks += _say(remark_on_equal(rows, selection, survey))
     remarks += _say(list_pairs(out / NEAR, rows, selection, splits, survey.truth.strata))
     _write_rows(out / TABLE, rows, kept, splits, survey)
     _list_dropped(rows, selection, out / DROPPED)
@@ -120,17 +119,6 @@ def _remarks(rows: Rows, survey: Survey, problem: Problem, params: PrepareParams
     text = "pairs of classes have similar names; rename their folders or labels if they mean the same"
     alike = remark_on("noticed", text, find_misspelt(counts))
     return [*remark_on_images(rows, survey, problem.classes, params), *find_shortcuts(rows, survey), *alike]
-
-
-def _remark_on_conflicts(rows: Rows, selection: Selection) -> list[Remark]:
-    """Return which images were dropped because equal ones have other labels."""
-    conflicts = [
-        f"{rows[i].id} = {rows[selection.others[i]].id}"
-        for i, reason in selection.dropped.items()
-        if reason == CONTRADICTION and i in selection.others
-    ]
-    text = "images were dropped, since the same pixels have other labels elsewhere; correct one of the two"
-    return remark_on("noticed", text, conflicts)
 
 
 def _say(remarks: list[Remark]) -> list[Remark]:

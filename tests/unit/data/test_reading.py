@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from temper.data.images.masks import MaskRules, unify_mask
+from temper.data.images.masks import MaskRules, read_mask, resize_mask
 from temper.data.images.reading import Store, Unreadable, parse_idx, split_path, unify
 
-LIMITS = {"height_px": 4, "width_px": 4, "max_pixels": 10_000, "max_side_px": 200}
+AT_MOST = {"max_pixels": 10_000, "max_side_px": 200}
+LIMITS = {"height_px": 4, "width_px": 4, **AT_MOST}
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -66,10 +67,8 @@ def test_images_are_stretched_smoothly_and_masks_by_nearest_neighbour() -> None:
         encoded(Image.fromarray(halves)), height_px=8, width_px=3, max_pixels=100, max_side_px=100
     )
     assert 0 < pixels[0, 1] < 200
-    mask = unify_mask(
-        encoded(Image.fromarray(halves)), size, height_px=8, width_px=3, max_pixels=100, max_side_px=100
-    )
-    assert set(np.unique(mask)) == {0, 200}
+    mask = read_mask(encoded(Image.fromarray(halves)), size, **AT_MOST)
+    assert set(np.unique(resize_mask(mask, 8, 3))) == {0, 200}
 
 
 @pytest.mark.parametrize(
@@ -111,14 +110,14 @@ def test_the_size_is_checked_before_anything_is_decoded() -> None:
 )
 def test_bad_masks_say_why(mask: Image.Image, reason: str) -> None:
     with pytest.raises(Unreadable, match=reason):
-        unify_mask(encoded(mask), (4, 4), **LIMITS)
+        read_mask(encoded(mask), (4, 4), **AT_MOST)
 
 
 def test_a_palette_mask_means_its_indices() -> None:
     mask = Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4))
     mask = mask.convert("P")
     mask.putpalette([255, 0, 0] * 256)
-    assert unify_mask(encoded(mask), (4, 4), **LIMITS).ravel().tolist() == list(range(16))
+    assert read_mask(encoded(mask), (4, 4), **AT_MOST).ravel().tolist() == list(range(16))
 
 
 def test_paths_point_into_containers() -> None:
@@ -159,29 +158,28 @@ def test_odd_exif_does_not_spoil_the_pixels() -> None:
 def test_a_mask_of_the_stored_pixels_is_turned_with_its_image() -> None:
     mask = np.arange(8, dtype=np.uint8).reshape(2, 4)
     upright = np.rot90(mask, -1)  # what EXIF orientation 6 asks for
-    limits = {**LIMITS, "height_px": 4, "width_px": 2}
     for numbers in (mask, upright):
-        found = unify_mask(encoded(Image.fromarray(numbers)), (2, 4), orientation=6, **limits)
+        found = read_mask(encoded(Image.fromarray(numbers)), (2, 4), orientation=6, **AT_MOST)
         assert (found == upright).all()
     with pytest.raises(Unreadable, match="mask has 4x2 px, the image 2x4 px"):
-        unify_mask(encoded(Image.fromarray(mask)), (2, 4), orientation=1, **limits)
+        read_mask(encoded(Image.fromarray(mask)), (2, 4), orientation=1, **AT_MOST)
 
 
 @pytest.mark.parametrize("stored", [True, False])
 def test_of_equal_sizes_the_parameter_decides(stored: bool) -> None:
     mask = np.arange(16, dtype=np.uint8).reshape(4, 4)
-    found = unify_mask(
-        encoded(Image.fromarray(mask)), (4, 4), orientation=3, rules=MaskRules(stored=stored), **LIMITS
+    found = read_mask(
+        encoded(Image.fromarray(mask)), (4, 4), orientation=3, rules=MaskRules(stored=stored), **AT_MOST
     )
     assert (found == (mask[::-1, ::-1] if stored else mask)).all()
 
 
 def test_numbers_of_masks_can_be_named() -> None:
     mask = Image.fromarray(np.array([[0, 255], [128, 255]], np.uint8).repeat(2, 0).repeat(2, 1))
-    found = unify_mask(encoded(mask), (4, 4), rules=MaskRules({255: 1, 128: 2}), **LIMITS)
+    found = read_mask(encoded(mask), (4, 4), rules=MaskRules({255: 1, 128: 2}), **AT_MOST)
     assert found[::2, ::2].tolist() == [[0, 1], [2, 1]]
     wide = Image.fromarray(np.full((4, 4), 1000, np.uint16))
-    assert (unify_mask(encoded(wide), (4, 4), rules=MaskRules({1000: 1}), **LIMITS) == 1).all()
+    assert (read_mask(encoded(wide), (4, 4), rules=MaskRules({1000: 1}), **AT_MOST) == 1).all()
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def find_duplicates(
         Number of the row -> why it is dropped.
     """
     dropped: dict[int, Duplicate] = {}
-    for numbers in _equal(np.asarray(pixels)):
+    for numbers in find_equal(np.asarray(pixels)):
         test = [i for i in numbers if rows[i].split == "test"]
         validation = [i for i in numbers if rows[i].split == "validation"]
         if test:
@@ -79,7 +79,7 @@ def _is_copy(row: Row) -> bool:
     return _COPY.fullmatch(row.id.rpartition("/")[2]) is not None
 
 
-def _equal(keys: np.ndarray) -> Iterator[list[int]]:
+def find_equal(keys: np.ndarray) -> Iterator[list[int]]:
     """Yield the numbers of equal keys, in increasing order, for each key that occurs more than once."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]

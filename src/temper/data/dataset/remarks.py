@@ -7,9 +7,10 @@ import numpy as np
 
 from temper.data.dataset.resize import has_masks
 from temper.data.dataset.rows import Rows
-from temper.data.dataset.scan import IGNORED, Survey
+from temper.data.dataset.scan import Survey
+from temper.data.images.doubts import IGNORED
 from temper.data.images.levels import find_levels, find_outliers, sample_levels
-from temper.data.images.reading import Store, read_wide
+from temper.data.images.reading import CLIPPED, Store, read_wide
 from temper.data.params import PrepareParams
 from temper.data.remark import NAMED, Kind, Remark, remark_on
 from temper.fonts import say_missing
@@ -18,6 +19,8 @@ _DARK, _DARK_SHARE = 1 / 8, 0.05
 """Share of the range below which all levels of an image are dark, and share of such images that is said."""
 _SAME_MASKS = 5
 """Smallest number of equal masks that is said."""
+_TINY_PX, _SQUEEZED = 8, 4
+"""Side below which an image shows nearly nothing, and how much more one side may shrink than the other."""
 _SAMPLED = 500
 """Number of images in which levels are looked for."""
 
@@ -73,17 +76,12 @@ def remark_on_images(
     return [
         *_remark_on_colour(rows, survey, params),
         *_remark_on_letters(classes),
-        *_remark_on_blank(rows, survey),
-        *_remark_on_rows(
-            "left out",
-            "files hold several images (animations, pages), of which only the first is used",
-            rows,
-            np.flatnonzero(survey.several),
-        ),
+        *_remark_on_sizes(rows, survey, params),
         *(
             remark
-            for text, numbers in survey.conversions.items()
-            for remark in _remark_on_rows("converted", f"images {text}", rows, numbers)
+            for note, numbers in survey.notes.items()
+            if note != CLIPPED or params.range == "auto"
+            for remark in _remark_on_rows(*note, rows, np.setdiff1d(numbers, [*survey.bad]))
         ),
         *_remark_on_masks(rows, survey, params),
     ]
@@ -112,18 +110,22 @@ def _remark_on_letters(classes: Sequence[str]) -> list[Remark]:
     return [Remark("noticed", missing)] if missing else []
 
 
-def _remark_on_blank(rows: Rows, survey: Survey) -> list[Remark]:
-    """Return which images have no content at all."""
-    usable = np.ones(len(rows), bool)
-    usable[list(survey.bad)] = False
+def _remark_on_sizes(rows: Rows, survey: Survey, params: PrepareParams) -> list[Remark]:
+    """Return which images are tiny, or lose their shape when they are brought to one size."""
+    sizes = survey.sizes.astype(np.float64).clip(min=1)
+    sizes[[*survey.bad]] = params.height_px, params.width_px
+    stretched = sizes[:, 0] / sizes[:, 1] * params.width_px / params.height_px
+    squeezed = np.maximum(stretched, 1 / stretched) >= _SQUEEZED
+    tiny = sizes.min(axis=1) < min(_TINY_PX, params.height_px, params.width_px)
     text = (
-        "images are blank: all their pixels are equal; if they are drawn on transparent ground, "
-        "prepare.background: black or checker shows them"
+        f"images lose their shape: they are made {params.width_px}x{params.height_px} px, which squeezes one "
+        f"side {_SQUEEZED} times as much as the other, or more; remove or cut them"
     )
-    faint = "images are nearly blank: their levels hardly differ"
     return [
-        *_remark_on_rows("noticed", text, rows, np.flatnonzero(survey.blank & usable)),
-        *_remark_on_rows("noticed", faint, rows, np.flatnonzero(survey.faint & usable)),
+        *_remark_on_rows("noticed", text, rows, np.flatnonzero(squeezed)),
+        *_remark_on_rows(
+            "noticed", f"images have a side shorter than {_TINY_PX} px", rows, np.flatnonzero(tiny)
+        ),
     ]
 
 

@@ -13,22 +13,23 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int32, UInt8
 
+from temper.data.images.doubts import doubt_image, doubt_mask
 from temper.data.images.encoded import reads_the_same
-from temper.data.images.masks import MaskRules, is_swapped, unify_mask
+from temper.data.images.masks import MaskRules, is_swapped, read_mask, resize_mask
 from temper.data.images.orientation import turned
-from temper.data.images.other_formats import holds_several
 from temper.data.images.palettes import Palette, read_palette
 from temper.data.images.reading import (
     Store,
     Unreadable,
-    conversions,
     fit_channels,
+    notes_on,
     open_plain,
     split_path,
     stretch,
     was_wide,
 )
 from temper.data.params import PrepareParams
+from temper.data.remark import Note
 from temper.fields import Frame
 from temper.problem import Row
 from temper.progress import Bar
@@ -58,14 +59,12 @@ class Chunk:
     """EXIF orientation of an image with a mask as it is stored; 0 without a mask."""
     swapped: Bool[np.ndarray, "rows"]
     """Whether the sides of a mask are those of its turned image, swapped."""
-    several: Bool[np.ndarray, "rows"]
-    """Whether a file holds several images, of which the first is used."""
     palettes: dict[int, Palette] = field(default_factory=dict)
     """Number of the row -> palette of its mask, if it has one and palettes are compared."""
     wide: set[int] = field(default_factory=set)
     """Numbers of the rows whose files have more than 8 bits."""
-    conversions: dict[int, tuple[str, ...]] = field(default_factory=dict)
-    """Number of the row -> what was changed in its image, if anything was (`reading.conversions`)."""
+    notes: dict[int, list[Note]] = field(default_factory=dict)
+    """Number of the row -> what was changed in its image, or is doubtful about it, if anything is."""
     renumbered: set[int] = field(default_factory=set)
     """Numbers of `prepare.mask_values` that were found in masks."""
     bad: dict[int, str] = field(default_factory=dict)
@@ -118,7 +117,6 @@ def unify_chunks(
                 np.zeros(len(some), bool),
                 np.zeros(len(some), bool),
                 np.zeros(len(some), np.uint8),
-                np.zeros(len(some), bool),
                 np.zeros(len(some), bool),
             )
             for name in {
@@ -218,11 +216,9 @@ def _decode(
             chunk.sizes[place] = image.height, image.width
             counted = turned(image) if params.mask_orientation == "stored" else 1
             chunk.frames[place] = Frame(image.height, image.width, orientation=counted)
-            chunk.several[place] = holds_several(raw)
+            notes = [*notes_on(image), *doubt_image(raw, image, row.path)]
             if was_wide(image):
                 chunk.wide.add(chunk.numbers[place])
-            if changed := conversions(image):
-                chunk.conversions[chunk.numbers[place]] = changed
             if check_plain:
                 chunk.plain[place] = reads_the_same(raw, image)
             if chunk.masks is not None and row.mask is not None:
@@ -232,14 +228,11 @@ def _decode(
                 palette = read_palette(mask) if params.mask_palettes == "compare" else None
                 if palette is not None:
                     chunk.palettes[chunk.numbers[place]] = palette
-                chunk.masks[place] = unify_mask(
-                    mask,
-                    image.size,
-                    orientation=turned(image),
-                    rules=rules,
-                    **shape,
-                    **limits,
-                )
+                numbers = read_mask(mask, image.size, orientation=turned(image), rules=rules, **limits)
+                chunk.masks[place] = resize_mask(numbers, **shape)
+                notes += doubt_mask(mask, numbers, chunk.masks[place])
+            if notes:
+                chunk.notes[chunk.numbers[place]] = notes
         except Unreadable as error:
             return str(error)
         return None

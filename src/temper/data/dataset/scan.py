@@ -14,16 +14,26 @@ from jaxtyping import Bool, Float16, Int32, Int64, UInt8
 from temper.data.dataset.duplicates import digest_pixels
 from temper.data.dataset.near_duplicates import count_cosines, to_cosines
 from temper.data.dataset.resize import Chunk, count_channels, find_grey, has_masks, unify_chunks
+from temper.data.images.doubts import IGNORED
 from temper.data.images.palettes import Palettes
 from temper.data.images.reading import Store, Unreadable
 from temper.data.params import PrepareParams
+from temper.data.remark import Note
 from temper.fields import Frame, by_layout
 from temper.problem import Facts, Problem, Row
 
-IGNORED = 255
-"""Number of pixels in masks that do not count."""
 _FAINT = 8
 """Largest difference of levels in an image that shows nearly nothing."""
+_BLANK = "images are blank: all their pixels are equal"
+_BLANK_NOTES = {
+    True: Note("noticed", f"{_BLANK} in the range that becomes 0 to 255; see prepare.range"),
+    False: Note(
+        "noticed",
+        f"{_BLANK}; if they are drawn on transparent ground, prepare.background: black or checker shows them",
+    ),
+}
+"""Whether an image has more than 8 bits -> what is said if it is blank."""
+_FAINT_NOTE = Note("noticed", "images are nearly blank: their levels hardly differ")
 
 
 class Truth:
@@ -97,18 +107,14 @@ class Survey:
     """EXIF orientation of an image with a mask as it is stored; 0 without a mask."""
     swapped: Bool[np.ndarray, "rows"]
     """Whether the sides of a mask are those of its turned image, swapped."""
-    several: Bool[np.ndarray, "rows"]
-    """Whether a file holds several images."""
     blank: Bool[np.ndarray, "rows"]
     """Whether all pixels of a unified image are equal."""
-    faint: Bool[np.ndarray, "rows"]
-    """Whether the levels of a unified image differ by a few only."""
     cosines: Float16[np.ndarray, "rows cosines"]
     """Coarse content of the unified images, in a file (`near_duplicates.py`)."""
     palettes: Palettes
     """Palettes of the masks."""
-    conversions: dict[str, list[int]]
-    """What was changed in images -> numbers of their rows."""
+    notes: dict[Note, list[int]]
+    """What was changed in images, or is doubtful about them -> numbers of their rows."""
     renumbered: set[int]
     """Numbers of `prepare.mask_values` that were found in masks."""
     moments: Int64[np.ndarray, "rows 2 channels"]
@@ -142,8 +148,6 @@ def look_over(
         np.zeros(num_rows, bool),
         np.zeros(num_rows, bool),
         np.zeros(num_rows, np.uint8),
-        np.zeros(num_rows, bool),
-        np.zeros(num_rows, bool),
         np.zeros(num_rows, bool),
         np.zeros(num_rows, bool),
         np.lib.format.open_memmap(
@@ -193,13 +197,16 @@ def _note(survey: Survey, rows: Sequence[Row], chunk: Chunk) -> None:
     survey.sizes[place], survey.plain[place] = chunk.sizes, chunk.plain
     survey.coloured[place], survey.orientations[place] = chunk.coloured, chunk.orientations
     survey.grey[place] = ~chunk.coloured & find_grey(chunk.images)
-    survey.swapped[place], survey.several[place] = chunk.swapped, chunk.several
-    for number, changed in sorted(chunk.conversions.items()):
-        for text in changed:
-            survey.conversions.setdefault(text, []).append(number)
+    survey.swapped[place] = chunk.swapped
     survey.renumbered |= chunk.renumbered
     spans = np.ptp(chunk.images, axis=(1, 2)).max(axis=1)
-    survey.blank[place], survey.faint[place] = spans == 0, (spans > 0) & (spans <= _FAINT)
+    survey.blank[place] = spans == 0
+    for number, span in zip(chunk.numbers, spans.tolist(), strict=True):
+        notes = chunk.notes.get(number, [])
+        if span <= _FAINT:
+            notes = [*notes, _FAINT_NOTE if span else _BLANK_NOTES[number in chunk.wide]]
+        for note in notes:
+            survey.notes.setdefault(note, []).append(number)
 
 
 def _digest_file(row: Row, store: Store) -> str:

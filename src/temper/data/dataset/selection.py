@@ -1,14 +1,14 @@
 """Which rows are used: without unusable images, equal ones and, if wanted, nearly equal ones."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64
 
-from temper.data.dataset.duplicates import find_duplicates
+from temper.data.dataset.duplicates import CONTRADICTION, IN_TEST, find_duplicates, find_equal
 from temper.data.dataset.kept_splits import read_kept
 from temper.data.dataset.near_duplicates import find_pairs, group
 from temper.data.dataset.rows import Rows
@@ -79,6 +79,48 @@ def select(rows: Rows, survey: Survey, params: PrepareParams, recorded: Path) ->
 
 def _without(rows: Rows, dropped: Mapping[int, str]) -> Int64[np.ndarray, "kept"]:
     return np.setdiff1d(np.arange(len(rows)), np.fromiter(dropped, np.int64))
+
+
+def remark_on_equal(rows: Rows, selection: Selection, survey: Survey) -> list[Remark]:
+    """Return remarks on equal images with other labels, and on equal images that stay in a test split.
+
+    Args:
+        rows: All rows.
+        selection: The rows that are used.
+        survey: Results of the pass over the images.
+    """
+    truths, dropped = survey.truth.digests, selection.dropped
+    unlike = [
+        (i, other)
+        for i, other in selection.others.items()
+        if dropped[i] == CONTRADICTION or (dropped[i] == IN_TEST and truths[i] != truths[other])
+    ]
+    staying = [selection.kept[each].tolist() for each in find_equal(survey.digests[selection.kept])]
+    torn = [numbers for numbers in staying if len({truths[i] for i in numbers}) > 1]
+    twice = [numbers for numbers in staying if numbers not in torn]
+
+    def names(sets: Iterable[Sequence[int]]) -> list[str]:
+        return [" = ".join(rows[i].id for i in numbers) for numbers in sets]
+
+    return [
+        *remark_on(
+            "noticed",
+            "images were dropped, since the same pixels have other labels elsewhere; correct one of the two",
+            names(unlike),
+        ),
+        *remark_on(
+            "noticed",
+            "images occur several times in the test split with different labels, so no model can be right on "
+            "all; correct them or remove all but one",
+            names(torn),
+        ),
+        *remark_on(
+            "noticed",
+            "images occur several times in the test split, and count so often; an official test split is not "
+            "changed",
+            names(twice),
+        ),
+    ]
 
 
 def list_pairs(

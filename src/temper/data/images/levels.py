@@ -23,6 +23,8 @@ _OUTLIERS, _FAR = 1.0, 8
 _MISSING = np.array([-9999.0, -32768.0, np.finfo(np.float32).min], np.float32)
 """What programs for maps and thermal cameras write into float images where nothing was measured."""
 _MOST = 65_535
+_CLIPPED = 0.1
+"""Share of an image's levels outside the range from which on that is said."""
 _SAMPLED = 1 << 14
 """About the number of levels that are taken from an image."""
 
@@ -83,6 +85,18 @@ def find_outliers(images: Sequence[np.ndarray], span: tuple[float, float]) -> tu
     levels = np.concatenate([image.ravel() for image in images]).astype(np.float64)
     least, most = (round(float(value), 6) for value in np.percentile(levels, [_OUTLIERS, 100 - _OUTLIERS]))
     return (least, most) if span[1] - span[0] > _FAR * (most - least) > 0 else None
+
+
+def is_clipped(levels: np.ndarray, span: Levels) -> bool:
+    """Return whether many levels of an image lie outside a range.
+
+    Example:
+        >>> is_clipped(np.arange(100), (0, 95)), is_clipped(np.arange(100), (0, 50))
+        (False, True)
+    """
+    if isinstance(span, str):
+        return False
+    return bool(((levels < span[0]) | (levels > span[1])).mean() >= _CLIPPED)
 
 
 def as_eight_bits(levels: np.ndarray, span: Levels) -> UInt8[np.ndarray, "height width *channels"]:

@@ -38,25 +38,23 @@ def is_swapped(raw: Raw, size: tuple[int, int]) -> bool:
     return sides == size[::-1] != size
 
 
-def unify_mask(
+def read_mask(
     raw: Raw,
     size: tuple[int, int],
     *,
-    height_px: int,
-    width_px: int,
     max_pixels: int,
     max_side_px: int,
     orientation: int = 1,
     rules: MaskRules = MaskRules(),
-) -> UInt8[np.ndarray, "height width"]:
-    """Return a mask as class numbers. The numbers of a palette mask are its indices, whatever their colours.
+) -> UInt8[np.ndarray, "tall wide"]:
+    """Return a mask as class numbers, in the size of its image.
+
+    The numbers of a palette mask are its indices, whatever their colours.
 
     Args:
         raw: Mask.
         size: Original width and height of the image, upright; the mask must have the same size. If the image
             was turned by a quarter, a mask with swapped sides is turned with it.
-        height_px: Height of the result.
-        width_px: Width of the result.
         max_pixels: Largest number of pixels.
         max_side_px: Largest side.
         orientation: EXIF orientation of the image as it is stored.
@@ -103,7 +101,13 @@ def unify_mask(
             f"its mask contains class number {int(numbers.max())}; 0..254 are possible, 255 is ignored; "
             f"prepare.mask_values: {{{int(numbers.max())}: 1}} makes it class 1"
         )
-    numbers = numbers.astype(np.uint8)
-    if size != (width_px, height_px):
-        numbers = np.asarray(Image.fromarray(numbers).resize((width_px, height_px), Image.Resampling.NEAREST))
-    return numbers
+    return numbers.astype(np.uint8)
+
+
+def resize_mask(
+    numbers: UInt8[np.ndarray, "tall wide"], height_px: int, width_px: int
+) -> UInt8[np.ndarray, "height width"]:
+    """Return a mask in another size; every pixel has the number of the nearest one."""
+    if numbers.shape == (height_px, width_px):
+        return numbers
+    return np.asarray(Image.fromarray(numbers).resize((width_px, height_px), Image.Resampling.NEAREST))

@@ -20,18 +20,24 @@ from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
 from temper.data.images.idx import parse_idx
-from temper.data.images.levels import Levels, as_eight_bits, is_measured, is_wide
+from temper.data.images.levels import Levels, as_eight_bits, is_clipped, is_measured, is_wide
 from temper.data.images.orientation import keep_turned, read_orientation, turn, turned
 from temper.data.images.other_formats import explain_format
 from temper.data.images.png_texts import SIGNATURE, without_texts
 from temper.data.images.transparency import Background, flatten, shows_background
 from temper.data.images.wide_colour import read_wide_colour
 from temper.data.images.zip_archive import Archive
+from temper.data.remark import Note
 
 Raw = bytes | np.ndarray
 warnings.filterwarnings("ignore", module="PIL")  # they name no file, and the pixels were decoded
-_CONVERTED = "temper.converted"
+_NOTES = "temper.notes"
 """Key of `Image.info` with what `open_plain` changed."""
+CLIPPED = Note(
+    "noticed",
+    "images have a tenth of their levels or more outside the range that becomes 0 to 255, which turn black "
+    "or white; prepare.range decides otherwise",
+)
 _WIDE = "temper.wide"
 """Key of `Image.info` with whether the file has more than 8 bits."""
 _OTHER_COLOURS = frozenset({"CMYK", "LAB", "YCbCr", "HSV"})
@@ -166,7 +172,10 @@ def open_plain(
         if shows_background(image):
             notes.append(f"show {background} where they are transparent (prepare.background)")
         image = keep_turned(flatten(image, background), image)
-    image.info |= {_CONVERTED: tuple(notes), _WIDE: wide is not None or is_wide(whole.mode)}
+    converted = tuple(Note("converted", f"images {text}") for text in notes)
+    seen = wide if wide is not None else np.asarray(whole) if is_wide(whole.mode) else None
+    clipped = (CLIPPED,) if seen is not None and is_clipped(seen, levels) else ()
+    image.info |= {_NOTES: converted + clipped, _WIDE: seen is not None}
     return image
 
 
@@ -188,9 +197,9 @@ def stretch(image: Image.Image, height_px: int, width_px: int) -> UInt8[np.ndarr
     return np.asarray(image)
 
 
-def conversions(image: Image.Image) -> tuple[str, ...]:
+def notes_on(image: Image.Image) -> tuple[Note, ...]:
     """Return what `open_plain` changed in an image; size, palette and levels apart."""
-    return tuple(image.info.get(_CONVERTED, ()))
+    return tuple(image.info.get(_NOTES, ()))
 
 
 def was_wide(image: Image.Image) -> bool:

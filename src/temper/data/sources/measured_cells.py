@@ -90,7 +90,7 @@ def read_number(cell: Any, where: str, name: str, key: str) -> float:
         ValueError: If it is no finite number; the message names the column and the parameter of ingest.
     """
     try:
-        value = float(text_of(cell))
+        value = float(text_of(cell).replace("_", "?"))  # Python alone takes 1_0 for 10
     except ValueError:
         value = math.nan
     if not math.isfinite(value):

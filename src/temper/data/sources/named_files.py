@@ -1,15 +1,18 @@
 """The files that a table names: found also if the table writes their paths a little differently."""
 
 import difflib
+import os
+import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from temper.data.remark import Remark, remark_on
-from temper.data.sources.litter import is_companion
+from temper.data.sources.litter import is_companion, is_image, is_litter
 
 _LISTED = 5
+_BYTES = re.compile(r"b(['\"]).*\1$", re.DOTALL)
 
 
 @dataclass
@@ -49,13 +52,24 @@ class NamedFiles:
             hint = next(filter(None, map(self._suggest, self._missing[:_LISTED])), "")
             raise ValueError(
                 f"{table}: these files do not exist ({len(self._missing)} in all): {listed}{more}; "
-                f"paths are relative to the table's folder{hint}"
+                f"paths are relative to the table's folder{hint or _explain_bytes(self._missing[0])}"
             )
 
     def remarks(self) -> list[Remark]:
         """Return which paths are written otherwise than the files are called."""
         text = "paths written for Windows, in other case or form of Unicode, or without the file's ending"
-        return remark_on("converted", text, self._converted)
+        return [*remark_on("converted", text, self._converted), *self._remark_on_unnamed()]
+
+    def _remark_on_unnamed(self) -> list[Remark]:
+        """Return which images lie in the folders of the files that the table names, but are in no row."""
+        folders = sorted({path.rpartition(os.sep)[0] for path in self._members})
+        beside = [entry for folder in folders for entry in os.scandir(folder or os.sep)]
+        unnamed = [
+            os.path.relpath(entry.path, self.root)
+            for entry in sorted(beside, key=lambda entry: entry.path)
+            if entry.path not in self._members and is_image(entry.name) and not is_litter(entry.name)
+        ]
+        return remark_on("left out", "images lie beside those of the table, but no row names them", unnamed)
 
     def _locate(self, path: str) -> Path:
         """Find a file. What differs in spelling from exactly one file means that file."""
@@ -125,6 +139,13 @@ class _Folder:
     def near(self, name: str) -> list[str]:
         """Return the file with the most similar name, if any is similar."""
         return difflib.get_close_matches(name, self._names, n=1, cutoff=0.8)
+
+
+def _explain_bytes(path: str) -> str:
+    """Return why a path begins with `b'`, if it does: a program wrote bytes as text."""
+    return "; a program wrote them as bytes, not as text: remove b'...' around them" * bool(
+        _BYTES.match(path)
+    )
 
 
 def _subfolders(root: Path) -> Iterator[Path]:

@@ -15,7 +15,14 @@ from typing import Any
 from temper.data.images.zip_archive import NAME
 from temper.data.params import Table
 from temper.data.remark import Remark, remark_on
-from temper.data.sources.joined_labels import NOT_GIVEN, USUAL, as_list, find_joint, remark_on_labels
+from temper.data.sources.joined_labels import (
+    MAYBE_MISSING,
+    NOT_GIVEN,
+    USUAL,
+    as_list,
+    find_joint,
+    remark_on_labels,
+)
 from temper.data.sources.listing import Listing
 from temper.data.sources.measured_cells import Measured, is_empty, text_of
 from temper.data.sources.named_files import NamedFiles
@@ -79,7 +86,7 @@ class _Reader:
         self, params: Table, file: Path, cells: dict[str, list[Any]], names: dict[str, str | None]
     ) -> None:
         self._names = names
-        self.files = NamedFiles(file.parent)
+        self.files = NamedFiles(file.parent.absolute())
         self.one_hot, self.measured = dict[str, list[Any]](), Measured({}, (), {})
         self._table, self._cells, self._seen = params.file, cells, set[str]()
         self._joint = params.joined_by
@@ -92,6 +99,7 @@ class _Reader:
         self._groups: dict[str, str] = {}
         self._regrouped: list[str] = []
         self._alone: list[str] = []
+        self._vague: dict[str, int] = {}
         self._unescaped: dict[str, None] = {}
         if self._joint is None:
             texts = [text_of(cell) for cell in cells.get("labels", []) if not isinstance(cell, list)]
@@ -150,6 +158,8 @@ class _Reader:
         name = self._groups.setdefault(" ".join(plain.casefold().split()), text)
         if name != text:
             self._regrouped.append(text)
+        if name.casefold() in MAYBE_MISSING:
+            self._vague[name] = self._vague.get(name, 0) + 1
         return name
 
     def _labels(self, cells: dict[str, Any], number: int, where: str) -> tuple[str, ...]:
@@ -213,6 +223,12 @@ class _Reader:
             ),
             *remark_on("converted", "labels contain signs that are written as in HTML", self._unescaped),
             *remark_on("converted", "groups of NaN mean that the image is in no group", self._alone),
+            *remark_on(
+                "noticed",
+                "groups have a name that may mean that nothing is known, but are one group each, whose "
+                "images stay together; if it means that, empty these cells",
+                [f"{name} ({count} images)" for name, count in self._vague.items()],
+            ),
             *remark_on("converted", "groups are written in several ways", dict.fromkeys(self._regrouped)),
             *remark_on("converted", "cells of NaN mean that there is no label", self._not_given),
         ]
@@ -263,9 +279,13 @@ def _require_column(file: str, key: str, name: str | None, cells: dict[str, list
 
 
 def find_one_hot(cells: dict[str, list[Any]]) -> list[str]:
-    """Return the names of the columns that contain 0 and 1 only, and both."""
+    """Return the names of the columns that contain 0 and 1 and nothing else, and both."""
     wanted = {"0", "1"}
-    return [name for name, column in cells.items() if {_flag(cell) for cell in column} == wanted]
+    return [
+        name
+        for name, column in cells.items()
+        if {_flag(cell) for cell in column if not is_empty(cell)} == wanted
+    ]
 
 
 def _flag(cell: Any) -> str:
