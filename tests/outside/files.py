@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from temper.data.params import ImageFolder, Table
 from temper.data.sources import LISTED
 from temper.data.sources.listing import Listing
-from tests.project import make_project
+from tests.project import make_project, run_until
 
 CLASSES = ("cat", "dog")
 COMPOSED = unicodedata.normalize("NFC", "Café")
@@ -181,6 +182,33 @@ def masks_project(folder: Path, mask: Callable[[int], np.ndarray]) -> Path:
     lines = "".join(f"{number}.png,mask-{number}.png\n" for number in range(40))
     (project / "t.csv").write_text(f"path,mask\n{lines}")
     return project
+
+
+def photographs_project(folder: Path) -> Path:
+    """Make a project of 60 images of 16 px of two classes in folders."""
+    project = make_project(folder, "multiclass")
+    set_lines(project, ingest="{source: imagefolder, folder: images}")
+    for number in range(60):
+        image(place(project, number), number, side=16)
+    return project
+
+
+def place(project: Path, number: int) -> Path:
+    """Return the path of one of these images."""
+    return project / "images" / ("cat", "dog")[number % 2] / f"{number:02}.png"
+
+
+def said_by_prepare(project: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """Run prepare; return what it says, each line of which must also be in the report."""
+    run_until(project, "prepare")
+    said = capsys.readouterr().err
+    report = (project / "artifacts" / "prepare" / "report.html").read_text()
+    assert all(
+        line.split(": ")[2][:30].lstrip("0123456789 ") in report
+        for line in said.splitlines()
+        if "prepare: " in line
+    )
+    return said
 
 
 def rectangle(lines: slice, value: int) -> np.ndarray:

@@ -7,34 +7,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.outside.files import image, masks_project, rectangle, set_lines
-from tests.project import make_project, run_until
+from tests.outside.files import (
+    image,
+    masks_project,
+    photographs_project,
+    place,
+    rectangle,
+    said_by_prepare,
+)
+from tests.project import run_until
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """Sixty images of two classes in folders."""
-    project = make_project(tmp_path / "project", "multiclass")
-    set_lines(project, ingest="{source: imagefolder, folder: images}")
-    for number in range(60):
-        image(place(project, number), number, side=16)
-    return project
-
-
-def place(project: Path, number: int) -> Path:
-    return project / "images" / ("cat", "dog")[number % 2] / f"{number:02}.png"
-
-
-def said_by_prepare(project: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    run_until(project, "prepare")
-    said = capsys.readouterr().err
-    report = (project / "artifacts" / "prepare" / "report.html").read_text()
-    assert all(
-        line.split(": ")[2][:30].lstrip("0123456789 ") in report
-        for line in said.splitlines()
-        if "prepare: " in line
-    )
-    return said
+    return photographs_project(tmp_path / "project")
 
 
 def test_turned_transparent_and_cmyk_images_are_counted(project: Path, capsys: pytest.CaptureFixture[str]):

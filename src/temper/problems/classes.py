@@ -16,6 +16,7 @@ _COPY = r"([ _-]+(copy|old|new|backup)|\s*\(\d+\))+$"
 """What systems and people add to the name of a copy."""
 _RARE, _LONG_NAME = 0.1, 5
 """Share of another class's examples, and letters, from which on a class may be a misspelling of it."""
+_DOUBLED = re.compile(r"(\D)\1+")
 _LOOK_ALIKES = str.maketrans(
     "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u0501\u04bb"
     "\u051b\u051d\u03b1\u03bf\u03c1\u03bd",
@@ -118,6 +119,8 @@ def find_misspelt(counts: Mapping[str, int]) -> list[str]:
     Example:
         >>> find_misspelt({"bicycle": 400, "bicyle": 3, "sea lion": 9, "sea_lion": 8, "car": 5, "cat": 90})
         ['bicyle (3) and bicycle (400)', 'sea_lion (8) and sea lion (9)']
+        >>> find_misspelt({"dog": 90, "dogg": 3, "dig": 3, "x1": 90, "x11": 2})
+        ['dogg (3) and dog (90)']
     """
     joined = {name: re.sub(r"[\W_]+", "", re.sub(_COPY, "", _plain(name))) for name in counts}
     alike: dict[str, list[str]] = {}
@@ -128,10 +131,11 @@ def find_misspelt(counts: Mapping[str, int]) -> list[str]:
     pairs = set()
     for names in alike.values():
         for one, other in combinations(sorted(names, key=lambda name: (counts[name], name)), 2):
-            is_rare = counts[one] <= _RARE * counts[other] and len(joined[one]) >= _LONG_NAME
             short, long = sorted((joined[one], joined[other]), key=len)
             equal = long in (short, f"{short}s")
-            if equal or (is_rare and _differ_in_letters(joined[one], joined[other])):
+            doubled = _DOUBLED.sub(r"\1", short) == _DOUBLED.sub(r"\1", long)
+            differ = len(joined[one]) >= _LONG_NAME and _differ_in_letters(joined[one], joined[other])
+            if equal or (counts[one] <= _RARE * counts[other] and (doubled or differ)):
                 pairs.add(f"{one} ({counts[one]}) and {other} ({counts[other]})")
     return sorted(pairs)
 

@@ -27,6 +27,7 @@ from temper.problem import SHARE, Problem, Row
 from temper.problems import dump
 from temper.problems.suggesting import suggest_mask_values, suggest_problem
 from temper.recipe.finding_source import find_source
+from temper.recipe.mask_numbers import Mask, judge_numbers, read_mask_numbers
 
 MOST_SAMPLED = 500
 _LEAST_SAMPLED = 50
@@ -122,7 +123,7 @@ def inspect_data(data: Path) -> Findings:
             f"e.g. {unreadable[0].name}: {unreadable[0].reason}; name the folder of the images, or remove "
             "what is no image"
         )
-    numbers = sorted({number for each in readable for number in each.numbers})
+    numbers, doubts = judge_numbers([each.mask for each in readable if each.mask is not None])
     problem = suggest_problem(rows, numbers=numbers)
     unit = problem.headline.unit
     return Findings(
@@ -144,7 +145,7 @@ def inspect_data(data: Path) -> Findings:
         num_sampled=len(seen),
         unreadable=tuple(f"{each.name}: {each.reason}" for each in unreadable),
         scores=problem.scores,
-        remarks=listing.remarks,
+        remarks=(*listing.remarks, *doubts),
         why_kind=_why_kind(rows, source),
         smooths="smoothing" in problem.emphases,
         unit=unit,
@@ -235,8 +236,8 @@ class _Seen:
     size: tuple[int, int] = (0, 0)
     """Height and width in pixels."""
     grey: bool = False
-    numbers: tuple[int, ...] = ()
-    """Numbers that occur in its mask."""
+    mask: Mask | None = None
+    """Numbers in its mask."""
     hidden: bool = False
     """Whether it is blank on a white background, but not on a black one."""
     reason: str | None = None
@@ -274,25 +275,14 @@ def _see(store: Store, row: Row) -> _Seen:
         raw = store.read(row.path)
         image = shown(raw)
         hidden = _is_blank(image) and not _is_blank(shown(raw, background="black"))
-        numbers = () if row.mask is None else _read_numbers(store, row.mask)
+        mask = None if row.mask is None else read_mask_numbers(store, row.mask)
     except Unreadable as error:
         return _Seen(row.id, reason=str(error))
     pixels = np.asarray(image)
     grey = pixels.ndim == 2 or bool((pixels[..., :1] == pixels[..., 1:]).all())
-    return _Seen(row.id, (image.height, image.width), grey, numbers, hidden)
+    return _Seen(row.id, (image.height, image.width), grey, mask, hidden)
 
 
 def _is_blank(image: Image.Image) -> bool:
     pixels = np.asarray(image)
     return bool((pixels == pixels[:1, :1]).all())
-
-
-def _read_numbers(store: Store, path: str) -> tuple[int, ...]:
-    import io
-
-    raw = store.read(path)
-    assert isinstance(raw, bytes)
-    try:
-        return tuple(np.unique(np.asarray(Image.open(io.BytesIO(raw)))).tolist())
-    except OSError as error:
-        raise Unreadable(f"its mask cannot be read: {error}") from error

@@ -10,7 +10,7 @@ from temper.data.sources.split_names import split_of
 from temper.data.sources.walk import list_files
 from temper.problems.classes import merged_labels
 
-__all__ = ["find_class", "is_litter", "list_files", "split_of", "why_unusable"]
+__all__ = ["find_class", "is_litter", "is_torn", "list_files", "split_of", "why_unusable"]
 
 
 def why_unusable(path: Path, params: PrepareParams) -> str | None:
@@ -31,3 +31,14 @@ def find_class(name: str, known: Iterable[str]) -> str | None:
     """Return the class folder that a name means: the same, or the only one that differs in spelling."""
     folders = list(known)
     return name if name in folders else merged_labels(folders, [name]).get(name)
+
+
+def is_torn(name: str, known: Iterable[str]) -> bool:
+    """Return whether the folders of a file, `class/folder/file`, mean two classes.
+
+    Example:
+        >>> is_torn("cat/dog/1.png", ["cat", "dog"]), is_torn("cat/may/1.png", ["cat", "dog"])
+        (True, False)
+    """
+    folders = list(known)
+    return len({find_class(each, folders) for each in name.split("/")[:-1]} - {None}) > 1

@@ -185,8 +185,14 @@ def test_files_and_folders_beside_labelled_are_named(project: Project):
     (place / "Thumbs.db").write_bytes(b"x")
     taken = take(project)
     assert taken.moved == {} and taken.unsorted == ["cat/", "loose.png"]
-    words = "left 2 files or folders that are in no class folder: cat/, loose.png; move them into labelled/"
+    words = "left 2 files or folders that are in no class folder, or in two: cat/, loose.png; move them into"
     assert words in taken.words()
+
+
+def test_a_class_within_another_class_is_left(project: Project):
+    put(project.folder / "inbox" / "labelled" / "cat" / "Dog" / "a.png", "cat or dog")
+    taken = take(project)
+    assert taken.moved == {} and taken.unsorted == ["labelled/cat/Dog/a.png"]
 
 
 def test_another_spelling_of_a_class_is_that_class(project: Project):

@@ -14,6 +14,7 @@ from temper.data.params import ImageFolder
 from temper.data.remark import Remark, remark_on
 from temper.data.sources.listing import Listing
 from temper.data.sources.litter import is_image, is_litter
+from temper.data.sources.odd_labels import remark_on_labels
 from temper.data.sources.split_names import SPELLINGS, split_of
 from temper.data.sources.walk import Walk, list_files
 from temper.problem import Row
@@ -105,7 +106,8 @@ def list_rows(params: ImageFolder, project: Path) -> Listing:
     classes = sorted({label for row in rows for label in row.labels})
     if len(classes) == 1:
         raise ValueError(f"{root} holds one class only, {classes[0]!r}; {_explain_one_class(params, root)}")
-    return Listing(rows, [row.id for row in rows], root.joinpath, found.remarks())
+    odd = remark_on_labels(classes, apart="write a table, where a row may have several")
+    return Listing(rows, [row.id for row in rows], root.joinpath, (*found.remarks(), *odd))
 
 
 def _explain_one_class(params: ImageFolder, root: Path) -> str:

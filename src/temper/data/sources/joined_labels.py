@@ -3,16 +3,12 @@
 import ast
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
-
-from temper.data.remark import Remark, remark_on
+from collections.abc import Sequence
 
 USUAL = ";"
 """Text that joins labels wherever it occurs."""
 NOT_GIVEN = frozenset({"NaN", "nan", "<NA>", "#N/A", "NaT"})
 """Texts that pandas and Excel write for a cell without a value."""
-MAYBE_MISSING = frozenset({"?", "-", "none", "null", "na", "n/a", "unknown", "missing"})
-"""Labels, in small letters, that may mean that there is no label."""
 _OTHERS = ("|", ",", "/", "+", " ")
 
 
@@ -64,48 +60,3 @@ def find_joint(cells: Sequence[str]) -> str | None:
         if known:
             return joint
     return None
-
-
-def _consists_of(label: str, labels: Collection[str]) -> bool:
-    """Return whether all parts of a label, between slashes or blanks, are labels themselves."""
-    return any(
-        len(parts) > 1 and all(part in labels for part in parts)
-        for parts in (label.split("/"), label.split())
-    )
-
-
-def _ungarbled(label: str) -> str | None:
-    """Return what a label was before a program read its UTF-8 as Latin-1; None if none did.
-
-    Example:
-        >>> _ungarbled("Caf\u00c3\u00a9") == "Caf\u00e9", _ungarbled("Caf\u00e9"), _ungarbled("cat")
-        (True, None, None)
-    """
-    if label.isascii():
-        return None
-    for encoding in ("latin-1", "cp1252"):
-        try:
-            return label.encode(encoding).decode("utf-8")
-        except UnicodeError:
-            continue
-    return None
-
-
-def remark_on_labels(labels: Collection[str]) -> list[Remark]:
-    """Return which labels may be several ones, or may mean that there is none."""
-    joined = sorted(
-        label for label in labels if re.search(r"[|,;&+]|\sand\s", label) or _consists_of(label, labels)
-    )
-    missing = sorted(label for label in labels if label.lower() in MAYBE_MISSING)
-    garbled = sorted(f"{label} = {plain}" for label in labels if (plain := _ungarbled(label)) is not None)
-    quoted = sorted(label for label in labels if re.fullmatch(r"""b?(['"]).*\1|\{.*\}""", label))
-    return [
-        *remark_on(
-            "noticed",
-            "classes have names that may be several labels; if so, name what joins them: ingest.joined_by",
-            joined,
-        ),
-        *remark_on("noticed", "classes have names that may mean that there is no label", missing),
-        *remark_on("noticed", "classes have names in UTF-8 that a program read as Latin-1", garbled),
-        *remark_on("noticed", "classes have quotes or braces in their names, as programs write them", quoted),
-    ]

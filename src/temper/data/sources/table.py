@@ -15,17 +15,11 @@ from typing import Any
 from temper.data.images.zip_archive import NAME
 from temper.data.params import Table
 from temper.data.remark import Remark, remark_on
-from temper.data.sources.joined_labels import (
-    MAYBE_MISSING,
-    NOT_GIVEN,
-    USUAL,
-    as_list,
-    find_joint,
-    remark_on_labels,
-)
+from temper.data.sources.joined_labels import NOT_GIVEN, USUAL, as_list, find_joint
 from temper.data.sources.listing import Listing
 from temper.data.sources.measured_cells import Measured, is_empty, text_of
 from temper.data.sources.named_files import NamedFiles
+from temper.data.sources.odd_labels import MAYBE_MISSING, remark_on_labels
 from temper.data.sources.split_names import SPELLINGS, split_of
 from temper.data.sources.table_file import read_columns
 from temper.problem import Row
@@ -208,7 +202,7 @@ class _Reader:
             *found,
             *self.files.remarks(),
             *remark_on("converted", "cells that are written as a list are several labels", self._lists),
-            *remark_on_labels(self._found),
+            *remark_on_labels(self._found, apart="name what joins them: ingest.joined_by"),
             *self.measured.remarks(),
             *remark_on(
                 "noticed",

@@ -53,7 +53,8 @@ class Taken:
     fresh: int = 0
     """Number of files left in the inbox because they may still be being copied."""
     unsorted: list[str] = field(default_factory=list)
-    """Files and folders left in the inbox because they are in no class folder."""
+    """Files and folders left in the inbox because they are in no class folder, or in one within
+    another."""
     litter: list[str] = field(default_factory=list)
     """Files left in the inbox that are hidden, unfinished or the system's, and links without a target."""
     strange: Counter[str] = field(default_factory=Counter)
@@ -86,7 +87,7 @@ class Taken:
             messages.append(f"left {self.fresh} that changed within the last {_SETTLED_S:g} s")
         if self.unsorted:
             messages.append(
-                f"left {len(self.unsorted)} files or folders that are in no class folder: "
+                f"left {len(self.unsorted)} files or folders that are in no class folder, or in two: "
                 f"{_list(self.unsorted)}; move them into {LABELLED}/CLASS/"
             )
         if self.litter:
@@ -127,6 +128,9 @@ def import_new(project: Project, params: Params) -> Taken:
         may_be_new = params.retrain.new_classes == "allow" and not dataset.has_splits
         if kind is None and not (may_be_new and counts[given] >= _MIN_IMAGES):
             taken.strange[given] += 1
+            continue
+        if incoming.is_torn(name, dataset.classes):
+            taken.unsorted.append(f"{LABELLED}/{name}")
             continue
         if abs(time.time() - path.stat().st_mtime) < _SETTLED_S:
             taken.fresh += 1
