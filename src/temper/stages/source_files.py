@@ -39,7 +39,7 @@ def update(project: Path, ingest: Any) -> None:
     if not is_watched(ingest.source):
         return
     listing = LISTED[ingest.source](ingest, project)
-    paths = {name: os.fspath(listing.find(name)) for name in listing.names}
+    paths = {name: listing.place(name) for name in listing.names}
     paths |= {f"/{path.name}": os.fspath(path) for path in listing.read}
     digests, size = _digest(project / _CACHE, paths)
     whole = hashlib.blake2b(digest_size=16)

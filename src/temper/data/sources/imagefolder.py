@@ -4,9 +4,11 @@ Every file in a class folder is used, at any depth, except hidden files and the 
 followed. The files are stored byte for byte in one archive. prepare finds out whether they are images.
 """
 
+import os
 import re
 import unicodedata
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from temper.data.images.zip_archive import NAME
@@ -107,7 +109,7 @@ def list_rows(params: ImageFolder, project: Path) -> Listing:
     if len(classes) == 1:
         raise ValueError(f"{root} holds one class only, {classes[0]!r}; {_explain_one_class(params, root)}")
     odd = remark_on_labels(classes, apart="write a table, where a row may have several")
-    return Listing(rows, [row.id for row in rows], root.joinpath, (*found.remarks(), *odd))
+    return Listing(rows, [row.id for row in rows], partial(os.path.join, root), (*found.remarks(), *odd))
 
 
 def _explain_one_class(params: ImageFolder, root: Path) -> str:

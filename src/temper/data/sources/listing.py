@@ -15,8 +15,12 @@ class Listing:
     rows: list[Row]
     names: Sequence[str]
     """Names inside the archive of all files, masks included."""
-    find: Callable[[str], Path]
-    """Returns the path of the file of a name."""
+    place: Callable[[str], str]
+    """Returns the path of the file of a name, as text: a Path for each of many files takes time."""
     remarks: tuple[Remark, ...] = ()
     read: tuple[Path, ...] = ()
     """Other files that the rows come from: the table."""
+
+    def find(self, name: str) -> Path:
+        """Return the path of the file of a name."""
+        return Path(self.place(name))

@@ -21,7 +21,7 @@ class NamedFiles:
 
     root: Path
     """Folder to which the paths are relative."""
-    found: dict[str, Path] = field(default_factory=dict)
+    found: dict[str, str] = field(default_factory=dict)
     """Name in the archive -> path of the file."""
     _converted: dict[str, None] = field(default_factory=dict)
     """Paths that were written otherwise than the files are called."""
@@ -32,9 +32,9 @@ class NamedFiles:
     def add(self, path: str) -> str:
         """Add the file of a path; return its name in the archive. Equal files have equal names."""
         file = self._locate(path)
-        key = str(file.resolve()) if ".." in file.parts else str(file)
+        key = os.path.realpath(file) if ".." in path and ".." in Path(file).parts else file
         if key not in self._members:
-            member = _member(path)
+            member = path if _is_plain(path) else _member(path)
             while member in self.found:
                 member = f"_{member}"
             self._members[key], self.found[member] = member, file
@@ -71,16 +71,17 @@ class NamedFiles:
         ]
         return remark_on("left out", "images lie beside those of the table, but no row names them", unnamed)
 
-    def _locate(self, path: str) -> Path:
+    def _locate(self, path: str) -> str:
         """Find a file. What differs in spelling from exactly one file means that file."""
-        file = self.root / path
-        if file.is_file():
+        # Calls for text, since a Path for each of many files takes time.
+        file = os.path.join(self.root, path) if _is_plain(path) else str(self.root / path)  # noqa: PTH118
+        if os.path.isfile(file):  # noqa: PTH113
             return file
         for other in dict.fromkeys((path.replace("\\", "/"), path)):
             place = self.root / other
             if place.is_file() or (name := self._folder(place.parent).find(place.name)):
                 self._converted[path] = None
-                return place if place.is_file() else place.with_name(name)
+                return str(place if place.is_file() else place.with_name(name))
         self._missing.append(path)
         return file
 
@@ -158,6 +159,12 @@ def _composed(name: str) -> str:
 
 def _plain(name: str) -> str:
     return _composed(name).casefold()
+
+
+def _is_plain(path: str) -> bool:
+    """Return whether a relative path has no parts that mean nothing or lead upwards."""
+    odd = "\\" in path or "//" in path or "./" in path or path[:1] == "/" or path[-1:] in ("/", ".")
+    return bool(path) and not odd
 
 
 def _member(path: str) -> str:
