@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+Fit = Literal["stretch", "letterbox"]
+"""How images of other proportions are brought to one size: stretched, or with grey borders."""
 Layout = Literal["value", "map", "boxes", "points", "sequence"]
 """How a column of the truth or of the answers is arranged, for one example.
 

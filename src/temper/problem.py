@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkabl
 
 import numpy as np
 
-from temper.fields import Field, Frame, View
+from temper.fields import Field, Fit, Frame, View
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -294,7 +294,7 @@ class Facts:
     std: tuple[float, ...] = field(default=())
     """Standard deviation of the pixels (0..255) of each channel over the training split."""
     levels: tuple[float, float] | Literal["full", "per-image"] = "full"
-    """Range of the levels of images with more than 8 bits that became 0..255: two levels, `full` or
-    `per-image`."""
+    """Range of levels of more than 8 bits that became 0..255."""
     background: Literal["white", "black", "checker"] = "white"
     """What shows through transparent pixels."""
+    fit: Fit = "stretch"

@@ -117,6 +117,7 @@ def read_images(paths: Sequence[Path], facts: Facts) -> tuple[np.ndarray, int]:
                 max_side_px=_MAX_SIDE_PX,
                 levels=facts.levels,
                 background=facts.background,
+                fit=facts.fit,
             )
         except (Unreadable, OSError):
             unreadable += 1

@@ -7,7 +7,7 @@ cannot differ, because the file contains every step.
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from temper.fields import Field
+from temper.maths.geometry import BORDER, padded_size
 from temper.networks.features import watch
 from temper.problem import Facts, Problem
 
@@ -45,15 +47,64 @@ class Deployable(nn.Module):
         super().__init__()
         self.network, self.problem, self.features = network, problem, features
         self.size, self.temperature = (facts.height_px, facts.width_px), temperature
+        self.fit = facts.fit
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         pixels = image.permute(0, 3, 1, 2).float()
+        sent = pixels.shape[2:]
+        seen = padded_size(sent[0], sent[1], self.size, self.fit, torch.sym_max)
+        if self.fit != "stretch":
+            pixels = _add_borders(pixels, *seen)
         pixels = functional.interpolate(
             pixels, size=self.size, mode="bilinear", align_corners=False, antialias=True
         )
-        with watch(self.network, self.features) as seen:
+        with watch(self.network, self.features) as parts:
             outputs = self.problem.soften(self.network({"image": pixels}), self.temperature)
-        return (*self.problem.read(outputs).values(), *(seen[name] for name in self.features))
+        answer = dict(self.problem.read(outputs))
+        if self.fit != "stretch":
+            answer |= _without_borders(answer, self.problem.answer, sent, seen)
+        return (*answer.values(), *(parts[name] for name in self.features))
+
+
+def _add_borders(pixels: Tensor, tall: int, wide: int) -> Tensor:
+    """Return images in the middle of larger ones. Sizes may be those of a graph, which differ by image."""
+    inside = None
+    for axis, size in ((2, tall), (3, wide)):
+        least = pixels.shape[axis]
+        places = torch.arange(size) - (size - least) // 2
+        pixels = pixels.index_select(axis, places.clamp(0, least - 1))
+        within = ((places >= 0) & (places < least)).view(1, 1, *((-1, 1) if axis == 2 else (1, -1)))
+        inside = within if inside is None else inside & within
+    assert inside is not None
+    return torch.where(inside, pixels, float(BORDER))
+
+
+def _without_borders(
+    answer: Mapping[str, Tensor],
+    fields: Mapping[str, Field],
+    sent: Sequence[int],
+    seen: Sequence[int],
+) -> dict[str, Tensor]:
+    """Return what lies in images with borders as it lies in the images without them, which were sent."""
+    sides = [
+        (torch.scalar_tensor(each), torch.scalar_tensor(whole))
+        for each, whole in zip(sent, seen, strict=True)
+    ]
+    (down, tall), (across, wide) = (((whole - each) // 2 / whole, each / whole) for each, whole in sides)
+    found = {}
+    for name, column in answer.items():
+        layout = fields[name].layout if name in fields else "value"
+        if layout in ("boxes", "points"):
+            first, scale = torch.stack([across, down]), torch.stack([wide, tall])
+            ends = column.unflatten(-1, (-1, 2))
+            found[name] = ((ends - first) / scale).clamp(0, 1).flatten(-2)
+        elif layout == "map":
+            for axis, start, share in ((1, down, tall), (2, across, wide)):
+                size = column.shape[axis]
+                places = (start + (torch.arange(size) + 0.5) / size * share) * size
+                column = column.index_select(axis, places.floor().long().clamp(0, size - 1))
+            found[name] = column
+    return found
 
 
 def answer_names(deployable: Deployable, facts: Facts) -> tuple[str, ...]:

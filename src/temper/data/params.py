@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from temper.fields import View
+from temper.fields import Fit, View
 
 Transforms = tuple[dict[str, Any], ...]
 
@@ -134,6 +134,8 @@ class PrepareParams:
 
     height_px: Annotated[int, Field(ge=8, le=4096)]
     width_px: Annotated[int, Field(ge=8, le=4096)]
+    fit: Fit = "stretch"
+    """How images of other proportions are brought to this size: by stretching, or by grey borders."""
     mode: Literal["auto", "grey", "colour"] = "auto"
     """Colour mode of the stored images. `auto` is grey if every image is grey, otherwise colour."""
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1

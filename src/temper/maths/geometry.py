@@ -5,16 +5,19 @@ image (a mirror, a shift, a crop) is a scale and an offset for each axis, and `m
 columns that lie in the image. The same functions serve NumPy arrays and tensors.
 """
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from temper.fields import ABSENT, PRESENT, UNDECIDED, VALID, Field, Frame, by_layout
+from temper.fields import ABSENT, PRESENT, UNDECIDED, VALID, Field, Fit, Frame, by_layout
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+BORDER = 114
+"""Level of the borders of a letterbox, as in YOLO: near the mean of most photographs."""
 HIDDEN_SHARE = 0.75
 """Share of a box that must be hidden, or outside the image, to make it undecided."""
 _UPRIGHT: dict[int, tuple[bool, bool, bool]] = {
@@ -29,6 +32,43 @@ _UPRIGHT: dict[int, tuple[bool, bool, bool]] = {
 }
 """EXIF orientation -> what makes places upright: whether across and down change places, and whether each is
 then counted from the other end."""
+
+
+def padded_size(
+    height: Any, width: Any, to: tuple[int, int], fit: Fit, largest: Any = max
+) -> tuple[Any, Any]:
+    """Return height and width of an image after borders gave it the proportions of another size.
+
+    Args:
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        to: Height and width whose proportions are wanted.
+        fit: How images are brought to one size; stretched ones get no borders.
+        largest: Function that returns the larger of two sizes; that of torch for sizes in a graph.
+
+    Example:
+        >>> padded_size(30, 60, (64, 64), "letterbox"), padded_size(30, 60, (64, 64), "stretch")
+        ((60, 60), (30, 60))
+    """
+    if fit == "stretch":
+        return height, width
+    tall, wide = to
+    return largest(height, (width * tall + wide - 1) // wide), largest(
+        width, (height * wide + tall - 1) // tall
+    )
+
+
+def frame_of(height: int, width: int, to: tuple[int, int], fit: Fit, *, orientation: int = 1) -> Frame:
+    """Return where the image of one size, that a network sees, lies in the image that was sent.
+
+    Example:
+        >>> frame = frame_of(30, 60, (64, 64), "letterbox")
+        >>> frame.scale, frame.offset, as_sent(np.array([[0.5, 0.25], [1.0, 1.0]]), frame).tolist()
+        ((1.0, 0.5), (0.0, 0.25), [[30.0, 0.0], [60.0, 30.0]])
+    """
+    tall, wide = padded_size(height, width, to, fit)
+    top, left = (tall - height) // 2, (wide - width) // 2
+    return Frame(height, width, (width / wide, height / tall), (left / wide, top / tall), orientation)
 
 
 def as_seen(places_px: np.ndarray, frame: Frame) -> np.ndarray:
@@ -64,6 +104,31 @@ def as_sent(shares: np.ndarray, frame: Frame) -> np.ndarray:
     """
     places = ((shares - np.array(frame.offset)) / np.array(frame.scale)).clip(0, 1)
     return np.asarray(places * (frame.width_px, frame.height_px))
+
+
+def within_borders(frame: Frame, height: int, width: int) -> tuple[slice, slice]:
+    """Return which lines and columns of a seen image of this size show nothing but the sent one.
+
+    Example:
+        >>> within_borders(frame_of(30, 60, (64, 64), "letterbox"), 64, 64)
+        (slice(16, 48, None), slice(0, 64, None))
+    """
+    down, across = (
+        slice(math.ceil(start * size - 1e-6), math.floor((start + share) * size + 1e-6))
+        for size, start, share in zip((height, width), frame.offset[::-1], frame.scale[::-1], strict=True)
+    )
+    return down, across
+
+
+def map_as_sent(numbers: np.ndarray, frame: Frame) -> np.ndarray:
+    """Return a map of a seen image, [height, width], as it lies in the sent image, in the same size."""
+    if frame.scale == (1.0, 1.0):
+        return numbers
+    places = (
+        np.floor((start + (np.arange(size) + 0.5) / size * share) * size).astype(int).clip(0, size - 1)
+        for size, start, share in zip(numbers.shape, frame.offset[::-1], frame.scale[::-1], strict=True)
+    )
+    return np.asarray(numbers[np.ix_(*places)])
 
 
 def placed(fields: Mapping[str, Field]) -> frozenset[str]:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Integer
 from PIL import Image
 
-from temper.data.images.doubts import IGNORED
+from temper.data.images.masks import IGNORED
 from temper.data.images.reading import Store, Unreadable
 from temper.data.remark import Remark, remark_on
 

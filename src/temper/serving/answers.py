@@ -7,7 +7,7 @@ import numpy as np
 import orjson
 
 from temper.fields import PRESENT, VALID, Field, Frame
-from temper.maths.geometry import as_sent
+from temper.maths.geometry import as_sent, map_as_sent
 
 _RAGGED = ("boxes", "points", "sequence")
 
@@ -17,7 +17,7 @@ def as_json(answers: Mapping[str, np.ndarray], fields: Mapping[str, Field], fram
 
     Measurements are given by name, with their unit. Probabilities of classes are followed by `class` and
     `score`, or by `classes` where several may be true. Boxes and points are in pixels of the image that was
-    sent, upright.
+    sent, upright; a map covers that image, and keeps the size in which the model made it.
     Entries that do not count are left out, and numbers of a sequence become their names. If several outputs
     have classes, `class` and the like begin with the name of the output.
 
@@ -37,6 +37,8 @@ def as_json(answers: Mapping[str, np.ndarray], fields: Mapping[str, Field], fram
             value = values[number]
             if field.layout in ("boxes", "points"):
                 value = as_sent(value.reshape(-1, 2), frames[number]).reshape(value.shape)
+            if field.layout == "map":
+                value = map_as_sent(value, frames[number])
             if field.layout in _RAGGED:
                 counts = _counts(name, answers, number, len(value))
                 if field.layout == "points" and field.names:

@@ -99,6 +99,11 @@ class Model:
         return json.loads(self.metadata.get("temper.background", '"white"'))
 
     @cached_property
+    def fit(self) -> Any:
+        """How encoded images of other proportions are brought to this size, as in training."""
+        return json.loads(self.metadata.get("temper.fit", '"stretch"'))
+
+    @cached_property
     def channels(self) -> int:
         return int(json.loads(self.metadata["temper.input"])[-1])
 

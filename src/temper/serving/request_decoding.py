@@ -63,7 +63,7 @@ def decode(
         if time.monotonic() > until:
             raise Refused(503, f"timeout after {number} of {len(files)} images; send fewer at once")
         try:
-            pixels, size = unify(
+            pixels, frame = unify(
                 raw,
                 height_px=height,
                 width_px=width,
@@ -71,12 +71,13 @@ def decode(
                 max_side_px=params.max_side_px,
                 levels=model.levels,
                 background=model.background,
+                fit=model.fit,
             )
         except Unreadable as error:
             status = 413 if isinstance(error, TooLarge) else 422
             raise Refused(status, f"image {number}: {str(error).replace('prepare.', 'serve.')}") from None
         found[number] = fit_channels(pixels, model.channels)
-        frames.append(Frame(height_px=size[1], width_px=size[0]))
+        frames.append(frame)
     return found, frames
 
 

@@ -74,7 +74,7 @@ def run(
         counts = _count(rows, splits, strata, problem)
         examples = {name: splits.count(name) for name in SPLITS}
         facts = _write_splits(out, rows, kept, splits, store, survey, settings)
-        facts = replace(facts, levels=settings.levels, background=settings.background)
+        facts = replace(facts, levels=settings.levels, background=settings.background, fit=settings.fit)
     remarks += _say(remark_on_equal(rows, selection, survey))
     remarks += _say(list_pairs(out / NEAR, rows, selection, splits, survey.truth.strata))
     _write_rows(out / TABLE, rows, kept, splits, survey)

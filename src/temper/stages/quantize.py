@@ -105,6 +105,7 @@ def _metadata(
         "temper.parents": json.dumps({parent: inputs[parent].digest for parent in _PARENTS[name]}),
         "temper.levels": json.dumps(facts.levels),
         "temper.background": json.dumps(facts.background),
+        "temper.fit": json.dumps(facts.fit),
         **({FEATURES: json.dumps(features)} if features else {}),
     }
 

@@ -44,9 +44,9 @@ def filled(mode: str, colour: object, size: tuple[int, int] = (4, 4)) -> Image.I
 def test_every_mode_becomes_grey_or_rgb_of_eight_bits(
     image: Image.Image, kind: str, expected: object
 ) -> None:
-    pixels, size = unify(encoded(image, kind), **LIMITS)
+    pixels, frame = unify(encoded(image, kind), **LIMITS)
     assert pixels.dtype == np.uint8
-    assert size == (4, 4)
+    assert (frame.width_px, frame.height_px) == (4, 4)
     assert (pixels == np.array(expected)).all()
 
 
@@ -55,20 +55,20 @@ def test_exif_orientation_is_applied() -> None:
     image.putpixel((0, 0), (255, 0, 0))
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned: a viewer must rotate the image by 90 degrees clockwise
-    pixels, size = unify(encoded(image, exif=exif), height_px=4, width_px=2, max_pixels=100, max_side_px=100)
-    assert size == (2, 4)
+    pixels, frame = unify(encoded(image, exif=exif), height_px=4, width_px=2, max_pixels=100, max_side_px=100)
+    assert (frame.width_px, frame.height_px) == (2, 4)
     assert pixels[0, 1].tolist() == [255, 0, 0]
 
 
 def test_images_are_stretched_smoothly_and_masks_by_nearest_neighbour() -> None:
     halves = np.zeros((8, 8), np.uint8)
     halves[:, 4:] = 200
-    pixels, size = unify(
+    pixels, _ = unify(
         encoded(Image.fromarray(halves)), height_px=8, width_px=3, max_pixels=100, max_side_px=100
     )
     assert 0 < pixels[0, 1] < 200
-    mask = read_mask(encoded(Image.fromarray(halves)), size, **AT_MOST)
-    assert set(np.unique(resize_mask(mask, 8, 3))) == {0, 200}
+    mask = read_mask(encoded(Image.fromarray(halves)), (8, 8), **AT_MOST)
+    assert set(np.unique(resize_mask(mask, 8, 3, "stretch"))) == {0, 200}
 
 
 @pytest.mark.parametrize(
@@ -151,8 +151,8 @@ def test_odd_exif_does_not_spoil_the_pixels() -> None:
     # Orientation 6, and a rational number x/0, with which Pillow cannot write the EXIF again.
     entries = struct.pack("<HHHII", 2, 0x0112, 3, 1, 6) + struct.pack("<HHII", 0x011A, 5, 1, 38)
     exif = b"Exif\0\0II*\0" + struct.pack("<I", 8) + entries + struct.pack("<I", 0) + struct.pack("<II", 1, 0)
-    pixels, size = unify(encoded(filled("RGB", (9, 9, 9), (4, 2)), "JPEG", exif=exif), **LIMITS)
-    assert size == (2, 4) and np.abs(pixels.astype(int) - 9).max() < 3
+    pixels, frame = unify(encoded(filled("RGB", (9, 9, 9), (4, 2)), "JPEG", exif=exif), **LIMITS)
+    assert (frame.width_px, frame.height_px) == (2, 4) and np.abs(pixels.astype(int) - 9).max() < 3
 
 
 def test_a_mask_of_the_stored_pixels_is_turned_with_its_image() -> None:

@@ -93,7 +93,7 @@ def open_encoded(prepare: Artifact) -> Encoded | None:
     """Return the training images if they are stored encoded, otherwise None."""
     if f"{FOLDER}/{BYTES}" not in prepare.files:
         return None
-    shape = {name: prepare.facts["facts"][name] for name in ("height_px", "width_px", "channels")}
+    shape = {name: prepare.facts["facts"][name] for name in ("height_px", "width_px", "channels", "fit")}
     return Encoded(prepare.folder / FOLDER, **shape)
 
 
@@ -103,7 +103,7 @@ def open_columns(folder: Path, facts: Facts) -> "dict[str, np.ndarray | Encoded]
         path.stem: np.load(path, mmap_mode="r") for path in sorted((folder / "train").glob("*.npy"))
     }
     if "image" not in columns:
-        shape = {"height_px": facts.height_px, "width_px": facts.width_px, "channels": facts.channels}
+        shape = {name: getattr(facts, name) for name in ("height_px", "width_px", "channels", "fit")}
         columns["image"] = Encoded(folder / FOLDER, **shape)
     return columns
 

@@ -8,8 +8,8 @@ import numpy as np
 from temper.data.dataset.resize import has_masks
 from temper.data.dataset.rows import Rows
 from temper.data.dataset.scan import Survey
-from temper.data.images.doubts import IGNORED
 from temper.data.images.levels import find_levels, find_outliers, sample_levels
+from temper.data.images.masks import IGNORED
 from temper.data.images.reading import CLIPPED, Store, read_wide
 from temper.data.params import PrepareParams
 from temper.data.remark import NAMED, Kind, Remark, remark_on
@@ -115,11 +115,12 @@ def _remark_on_sizes(rows: Rows, survey: Survey, params: PrepareParams) -> list[
     sizes = survey.sizes.astype(np.float64).clip(min=1)
     sizes[[*survey.bad]] = params.height_px, params.width_px
     stretched = sizes[:, 0] / sizes[:, 1] * params.width_px / params.height_px
-    squeezed = np.maximum(stretched, 1 / stretched) >= _SQUEEZED
+    squeezed = (np.maximum(stretched, 1 / stretched) >= _SQUEEZED) & (params.fit == "stretch")
     tiny = sizes.min(axis=1) < min(_TINY_PX, params.height_px, params.width_px)
     text = (
         f"images lose their shape: they are made {params.width_px}x{params.height_px} px, which squeezes one "
-        f"side {_SQUEEZED} times as much as the other, or more; remove or cut them"
+        f"side {_SQUEEZED} times as much as the other, or more; remove or cut them, or set prepare.fit: "
+        "letterbox"
     )
     return [
         *_remark_on_rows("noticed", text, rows, np.flatnonzero(squeezed)),

@@ -24,13 +24,14 @@ from temper.data.images.reading import (
     fit_channels,
     notes_on,
     open_plain,
+    resize,
     split_path,
-    stretch,
     was_wide,
 )
 from temper.data.params import PrepareParams
 from temper.data.remark import Note
 from temper.fields import Frame
+from temper.maths.geometry import frame_of
 from temper.problem import Row
 from temper.progress import Bar
 
@@ -200,8 +201,7 @@ def _decode(
     check_plain: bool,
 ) -> None:
     limits: dict[str, Any] = {name: getattr(params, name) for name in ("max_pixels", "max_side_px")}
-    shape: dict[str, Any] = {name: getattr(params, name) for name in ("height_px", "width_px")}
-
+    shape: dict[str, Any] = {name: getattr(params, name) for name in ("height_px", "width_px", "fit")}
     rules = MaskRules(params.mask_values, chunk.renumbered, stored=params.mask_orientation == "stored")
 
     def decode(place: int) -> str | None:
@@ -209,13 +209,15 @@ def _decode(
         try:
             raw = store.read(row.path)
             image = open_plain(raw, **limits, levels=params.levels, background=params.background)
-            pixels = stretch(image, **shape)
+            pixels = resize(image, **shape)
             chunk.images[place] = fit_channels(pixels, chunk.images.shape[-1])
             became_grey = chunk.images.shape[-1] < 3 and pixels.ndim == 3
             chunk.coloured[place] = became_grey and not find_grey(pixels[None])[0]
             chunk.sizes[place] = image.height, image.width
             counted = turned(image) if params.mask_orientation == "stored" else 1
-            chunk.frames[place] = Frame(image.height, image.width, orientation=counted)
+            chunk.frames[place] = frame_of(
+                image.height, image.width, chunk.images.shape[1:3], params.fit, orientation=counted
+            )
             notes = [*notes_on(image), *doubt_image(raw, image, row.path)]
             if was_wide(image):
                 chunk.wide.add(chunk.numbers[place])

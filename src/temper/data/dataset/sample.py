@@ -87,12 +87,12 @@ def take_sample(
         if survey.images is None:
             facts = facts_of(survey, good, params)
             keep_encoded(some, good, store, survey, params, work / FOLDER)
-            shape = {"height_px": facts.height_px, "width_px": facts.width_px, "channels": facts.channels}
+            shape = {name: getattr(facts, name) for name in ("height_px", "width_px", "channels", "fit")}
             encoded = Encoded(work / FOLDER, **shape)
     columns = {name: column[good] for name, column in survey.truth.columns.items()}
     if survey.images is not None:
         columns["image"] = np.array(survey.images[good])
-        facts = _measure(columns["image"])
+        facts = replace(_measure(columns["image"]), fit=params.fit)
     return Sample(bound, facts, columns, encoded, [survey.truth.strata[number] for number in good])
 
 

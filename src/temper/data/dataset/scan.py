@@ -14,12 +14,13 @@ from jaxtyping import Bool, Float16, Int32, Int64, UInt8
 from temper.data.dataset.duplicates import digest_pixels
 from temper.data.dataset.near_duplicates import count_cosines, to_cosines
 from temper.data.dataset.resize import Chunk, count_channels, find_grey, has_masks, unify_chunks
-from temper.data.images.doubts import IGNORED
+from temper.data.images.masks import IGNORED
 from temper.data.images.palettes import Palettes
 from temper.data.images.reading import Store, Unreadable
 from temper.data.params import PrepareParams
 from temper.data.remark import Note
 from temper.fields import Frame, by_layout
+from temper.maths.geometry import within_borders
 from temper.problem import Facts, Problem, Row
 
 _FAINT = 8
@@ -72,8 +73,9 @@ class Truth:
                 self.columns[name] = np.asarray(memory)  # a plain view, because indexing a memmap is slow
             self.columns[name][number] = value
             if name in by_layout(self._problem.truth, "map"):
-                ignored = int((value == IGNORED).sum())
-                self._pixels += value.size
+                counted = value[within_borders(frame, *value.shape)]
+                ignored = int((counted == IGNORED).sum())
+                self._pixels += counted.size
                 self._ignored += ignored
                 if ignored and len(strata) == 1:
                     self.only_ignored.append(number)
@@ -244,4 +246,4 @@ def facts_of(survey: Survey, numbers: Sequence[int] | np.ndarray, params: Prepar
     mean = tuple(each / total for each in sums)
     # Computed with integers: the difference of two large floats would lose digits.
     std = tuple((max(0, total * q - s * s) ** 0.5) / total for s, q in zip(sums, squares, strict=True))
-    return Facts(params.height_px, params.width_px, survey.channels, mean, std)
+    return Facts(params.height_px, params.width_px, survey.channels, mean, std, fit=params.fit)

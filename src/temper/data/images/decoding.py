@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
+from temper.maths.geometry import BORDER
+
 cv2.setNumThreads(1)  # images are already decoded in parallel
 Box = tuple[int, int, int, int]
 _COLOUR = {
@@ -74,7 +76,7 @@ def decode_part(
     Args:
         raw: Bytes of the file.
         size: Height and width of the whole image.
-        box: Part of the image.
+        box: Part of the image; what it covers beside the image becomes a grey border.
         height_px: Wanted height.
         width_px: Wanted width.
         channels: 1 for grey, 3 for RGB.
@@ -93,7 +95,13 @@ def decode_part(
             f"but {size[1]}x{size[0]} px are expected at full size"
         )
     top, left, height, width = (side // factor for side in box)
-    return stretch(pixels[top : top + height, left : left + width], height_px, width_px, out)
+    part = pixels[max(top, 0) : top + height, max(left, 0) : left + width]
+    if part.shape[:2] != (height, width):
+        whole = np.full((height, width, part.shape[2]), BORDER, np.uint8)
+        down, right = max(-top, 0), max(-left, 0)
+        whole[down : down + part.shape[0], right : right + part.shape[1]] = part
+        part = whole
+    return stretch(part, height_px, width_px, out)
 
 
 def stretch(

@@ -4,12 +4,11 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 from PIL import Image
 
+from temper.data.images.masks import IGNORED
 from temper.data.images.other_formats import holds_several
 from temper.data.images.reading import Raw
 from temper.data.remark import Note
 
-IGNORED = 255
-"""Number of pixels in masks that do not count."""
 _JPEG, _TIFF = b"\xff\xd8", (b"II*\x00", b"MM\x00*")
 _CAMERA = (".cr2", ".nef", ".nrw", ".arw", ".sr2", ".dng", ".orf", ".rw2", ".pef", ".srw", ".raf")
 """Endings of files that cameras write; many begin as a TIFF that contains a small preview only."""

@@ -22,6 +22,8 @@ from PIL import Image
 
 from temper.data.images.decoding import Undecodable, decode, decode_part
 from temper.data.images.reading import Raw
+from temper.fields import Fit
+from temper.maths.geometry import padded_size
 
 FOLDER = "encoded"
 BYTES, OFFSETS, SIZES = "images.bin", "offsets.npy", "sizes.npy"
@@ -65,18 +67,25 @@ class Encoded:
         height_px: Height of the returned images.
         width_px: Width of the returned images.
         channels: 1 for grey, 3 for RGB.
+        fit: How images of other proportions are brought to this size.
     """
 
-    def __init__(self, folder: Path, *, height_px: int, width_px: int, channels: int) -> None:
-        self._folder = folder
+    def __init__(
+        self, folder: Path, *, height_px: int, width_px: int, channels: int, fit: Fit = "stretch"
+    ) -> None:
+        self._folder, self._fit = folder, fit
         self.shape = (height_px, width_px, channels)
-        self.sizes: Int32[np.ndarray, "images 2"] = np.load(folder / SIZES)
+        self._stored: Int32[np.ndarray, "images 2"] = np.load(folder / SIZES)
+        heights, widths = self._stored.T
+        sides = padded_size(heights, widths, (height_px, width_px), fit, np.maximum)
+        self.sizes: Int32[np.ndarray, "images 2"] = np.stack(sides, axis=1)
+        """Heights and widths of the images with their borders, if they get any."""
         self._offsets = np.load(folder / OFFSETS)
         self._file = os.open(folder / BYTES, os.O_RDONLY | os.O_CLOEXEC)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the arguments only: another process opens the files itself."""
-        return _open_encoded, (self._folder, *self.shape)
+        return _open_encoded, (self._folder, *self.shape, self._fit)
 
     def __del__(self) -> None:
         if hasattr(self, "_file"):
@@ -102,16 +111,23 @@ class Encoded:
 
         Args:
             number: Number of the image.
-            box: Top, left, height and width of the part, in pixels of the image itself.
+            box: Top, left, height and width of the part, in pixels of the image itself with its borders.
             out: Array for the result; None creates one.
 
         Raises:
             Undecodable: If the image cannot be read.
         """
         height_px, width_px, channels = self.shape
-        size = (int(self.sizes[number, 0]), int(self.sizes[number, 1]))
+        size = (int(self._stored[number, 0]), int(self._stored[number, 1]))
+        down, right = ((self.sizes[number] - self._stored[number]) // 2).tolist()
         return decode_part(
-            self.read(number), size, box, height_px=height_px, width_px=width_px, channels=channels, out=out
+            self.read(number),
+            size,
+            (box[0] - down, box[1] - right, box[2], box[3]),
+            height_px=height_px,
+            width_px=width_px,
+            channels=channels,
+            out=out,
         )
 
     def read(self, number: int) -> bytes:
@@ -129,8 +145,8 @@ class Encoded:
         return content
 
 
-def _open_encoded(folder: Path, height_px: int, width_px: int, channels: int) -> Encoded:
-    return Encoded(folder, height_px=height_px, width_px=width_px, channels=channels)
+def _open_encoded(folder: Path, height_px: int, width_px: int, channels: int, fit: Fit) -> Encoded:
+    return Encoded(folder, height_px=height_px, width_px=width_px, channels=channels, fit=fit)
 
 
 def reads_the_same(raw: Raw, image: Image.Image) -> bool:

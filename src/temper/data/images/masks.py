@@ -10,7 +10,11 @@ from PIL import Image
 
 from temper.data.images.orientation import turn, turned
 from temper.data.images.reading import Raw, Unreadable, open_upright
+from temper.fields import Fit
+from temper.maths.geometry import padded_size
 
+IGNORED = 255
+"""Number of pixels in masks that do not count."""
 _FIRST_QUARTER = 5
 """From this EXIF orientation on, width and height are swapped."""
 
@@ -105,9 +109,15 @@ def read_mask(
 
 
 def resize_mask(
-    numbers: UInt8[np.ndarray, "tall wide"], height_px: int, width_px: int
+    numbers: UInt8[np.ndarray, "tall wide"], height_px: int, width_px: int, fit: Fit
 ) -> UInt8[np.ndarray, "height width"]:
-    """Return a mask in another size; every pixel has the number of the nearest one."""
+    """Return a mask in another size; every pixel has the number of the nearest one. Borders do not count."""
+    height, width = numbers.shape
+    tall, wide = padded_size(height, width, (height_px, width_px), fit)
+    if (tall, wide) != numbers.shape:
+        top, left = (tall - height) // 2, (wide - width) // 2
+        around = (top, tall - height - top), (left, wide - width - left)
+        numbers = np.pad(numbers, around, constant_values=IGNORED)
     if numbers.shape == (height_px, width_px):
         return numbers
     return np.asarray(Image.fromarray(numbers).resize((width_px, height_px), Image.Resampling.NEAREST))

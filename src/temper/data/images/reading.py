@@ -28,6 +28,8 @@ from temper.data.images.transparency import Background, flatten, shows_backgroun
 from temper.data.images.wide_colour import read_wide_colour
 from temper.data.images.zip_archive import Archive
 from temper.data.remark import Note
+from temper.fields import Fit, Frame
+from temper.maths.geometry import BORDER, frame_of, padded_size
 
 Raw = bytes | np.ndarray
 warnings.filterwarnings("ignore", module="PIL")  # they name no file, and the pixels were decoded
@@ -130,8 +132,9 @@ def unify(
     max_side_px: int,
     levels: Levels = "full",
     background: Background = "white",
-) -> tuple[UInt8[np.ndarray, "height width ..."], tuple[int, int]]:
-    """Return an image as grey [height, width] or RGB [height, width, 3], and its original width and height.
+    fit: Fit = "stretch",
+) -> tuple[UInt8[np.ndarray, "height width ..."], Frame]:
+    """Return an image as grey [height, width] or RGB [height, width, 3], and where it lies in the whole one.
 
     Raises:
         Unreadable: If it is not an image, is damaged, or is too large.
@@ -139,7 +142,9 @@ def unify(
     image = open_plain(
         raw, max_pixels=max_pixels, max_side_px=max_side_px, levels=levels, background=background
     )
-    return stretch(image, height_px, width_px), image.size
+    return resize(image, height_px, width_px, fit), frame_of(
+        image.height, image.width, (height_px, width_px), fit
+    )
 
 
 def open_plain(
@@ -190,8 +195,15 @@ def fit_channels(pixels: np.ndarray, channels: int) -> UInt8[np.ndarray, "height
     return to_grey(pixels)
 
 
-def stretch(image: Image.Image, height_px: int, width_px: int) -> UInt8[np.ndarray, "height width ..."]:
-    """Return the pixels of an image, resized by an antialiased bilinear filter."""
+def resize(
+    image: Image.Image, height_px: int, width_px: int, fit: Fit
+) -> UInt8[np.ndarray, "height width ..."]:
+    """Return the pixels of an image, resized by an antialiased bilinear filter, perhaps with borders."""
+    tall, wide = padded_size(image.height, image.width, (height_px, width_px), fit)
+    if (wide, tall) != image.size:
+        padded = Image.new(image.mode, (wide, tall), (BORDER,) * len(image.getbands()))
+        padded.paste(image, ((wide - image.width) // 2, (tall - image.height) // 2))
+        image = padded
     if image.size != (width_px, height_px):
         image = image.resize((width_px, height_px), Image.Resampling.BILINEAR)
     return np.asarray(image)
