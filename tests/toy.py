@@ -12,6 +12,7 @@ from temper.fields import Frame
 from temper.networks.build import build_network
 from temper.networks.params import SmallResNet
 from temper.problem import Facts, Inputs, Outputs, Problem, Row, Targets
+from temper.problems.detection import Detection
 from temper.problems.keypoints import Keypoints
 from temper.problems.multiclass import Multiclass
 from temper.problems.multilabel import Multilabel
@@ -115,6 +116,32 @@ def _point_at(true: Targets) -> Outputs:
     return {"heat": heat.unflatten(2, (6, 6)), "offset": offset}
 
 
+def _detection(generator: np.random.Generator) -> tuple[Row, dict[str, np.ndarray]]:
+    image, boxes = _image(generator, []), []
+    for half in range(int(generator.integers(0, 3))):
+        number, side = int(generator.integers(3)), int(generator.integers(3, SIZE // 2))
+        left, top = half * (SIZE - side), int(generator.integers(0, SIZE - side + 1))
+        image[top : top + side, left : left + side, number] += 150
+        boxes.append({"label": CLASSES[number], "box": [left, top, left + side, top + side]})
+    return Row("x", "x", truth=json.dumps({"boxes": boxes})), {"image": image}
+
+
+def _box_at(true: Targets) -> Outputs:
+    """Heat and sides on 6 x 6 cells that are certain of the true boxes."""
+    boxes = true["boxes"] * 6
+    middles = ((boxes[..., :2] + boxes[..., 2:]) / 2).floor().clamp(max=5)
+    heat = torch.full((len(boxes), 3, 6, 6), -30.0)
+    sides = torch.zeros(len(boxes), 4, 6, 6)
+    reach = torch.cat([middles + 0.5 - boxes[..., :2], boxes[..., 2:] - middles - 0.5], dim=-1).clamp(
+        min=0.01
+    )
+    for example, box in (true["boxes_valid"] == 1).nonzero().tolist():
+        across, down = middles[example, box].long().tolist()
+        heat[example, true["labels"][example, box], down, across] = 30.0
+        sides[example, :, down, across] = reach[example, box].log()
+    return {"heat": heat, "sides": sides}
+
+
 def _one_hot(labels: Tensor) -> Tensor:
     safe = labels.where(labels != 255, labels.new_zeros(()))
     return 20.0 * nn.functional.one_hot(safe, 3).movedim(-1, 1).float()
@@ -154,6 +181,11 @@ TOYS = {
             "centres": (0.0,) * len(names),
             "spreads": (1.0,) * len(names),
         },
+    ),
+    "detection": Toy(
+        Detection(kind="detection", classes=CLASSES, cell_px=2, most=10, room=2),
+        _detection,
+        _box_at,
     ),
     "keypoints": Toy(
         Keypoints(kind="keypoints", points=("left", "right", "middle"), cell_px=2),

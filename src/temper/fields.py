@@ -3,7 +3,7 @@
 Whatever moves, hides, serves or tests such a column looks at its `Field`, and never at the kind of problem.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -65,6 +65,19 @@ class Frame:
     def aspect(self) -> float:
         """Width of the seen image by its height, both in pixels of the sent one."""
         return (self.width_px / self.scale[0]) / (self.height_px / self.scale[1])
+
+
+def valid_column(name: str, columns: Collection[str]) -> str | None:
+    """Return the name of the column that says which entries of a ragged column count; None if none does.
+
+    A column without one of its own shares the only one.
+
+    Example:
+        >>> valid_column("scores", ["boxes", "boxes_valid", "scores"]), valid_column("scores", ["scores"])
+        ('boxes_valid', None)
+    """
+    found = [each for each in columns if each.endswith(VALID)]
+    return f"{name}{VALID}" if f"{name}{VALID}" in found else found[0] if len(found) == 1 else None
 
 
 def by_layout(fields: Mapping[str, Field], *layouts: Layout) -> frozenset[str]:

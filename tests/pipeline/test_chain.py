@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from temper import artifacts
 from temper.data.dataset.packed import open_split, open_training
-from temper.fields import Frame
+from temper.fields import VALID, Frame
 from temper.ops.pipeline import cleanup
 from temper.ops.project import Project
 from temper.problem import SHARE
@@ -29,6 +29,7 @@ SENT = (200, 50)
 """Width and height of the images that a server is asked about, in px."""
 FRAME = Frame(height_px=SENT[1], width_px=SENT[0])
 CHANCE = {"multiclass": 0.4, "multilabel": 0.4, "segmentation": 0.25, "regression": 1.7, "keypoints": 0.3}
+CHANCE["detection"] = 0.1
 """Score that the teacher must exceed on the test split, or stay below: chance is a quarter with four classes,
 and the median of the sides is 2 px off on average."""
 AUGMENT = {
@@ -38,6 +39,7 @@ AUGMENT = {
         "{copies: 1, policy: [{name: HorizontalFlip, p: 1.0}, {name: GaussNoise, p: 0.5}], workers: 2}"
     ),
     "regression": "{balance: {method: oversample}}",
+    "detection": "{copies: 1, policy: [{name: HorizontalFlip, p: 0.5}], workers: 2}",
     "keypoints": "{copies: 1, policy: [{name: HorizontalFlip, p: 0.5}], workers: 2}",
 }
 DOOR = {
@@ -199,7 +201,8 @@ def assert_contract(quantize: artifacts.Artifact, prepare: artifacts.Artifact) -
         assert json.loads(deployed.metadata["temper.classes"]) == classes
         assert deployed.metadata["temper.data"] == prepare.digest
         assert json.loads(deployed.metadata["temper.parents"])["train"] == quantize.made_from["train"]
-        assert deployed.outputs == tuple(load_problem(prepare.facts["problem"]).answer)
+        declared = tuple(load_problem(prepare.facts["problem"]).answer)
+        assert tuple(each for each in deployed.outputs if not each.endswith(VALID)) == declared
         # Resizing is part of the graph, so every height, width and batch size works.
         for shape in ((1, 16, 16, 3), (3, 33, 20, 3)):
             answer = deployed(np.zeros(shape, np.uint8))[deployed.outputs[0]]
@@ -224,7 +227,8 @@ def assert_served_and_watched(quantize: artifacts.Artifact, prepare: artifacts.A
     images, problem = open_split(prepare, "validation")["image"], load_problem(prepare.facts["problem"])
     answers = {name: value.numpy() for name, value in deployed(images).items()}
     fields = read_answer(deployed.metadata)
-    assert fields == problem.answer and answers.keys() == fields.keys()
+    assert fields == problem.answer
+    assert {name for name in answers if not name.endswith(VALID)} == fields.keys()
     served = json.loads(as_json(answers, fields, [FRAME] * len(images)))
     for (name, field), answer in itertools.product(fields.items(), served):
         if field.unit is not None:
@@ -233,6 +237,11 @@ def assert_served_and_watched(quantize: artifacts.Artifact, prepare: artifacts.A
             assert answer[name].keys() == {*field.names}
             places = np.array(list(answer[name].values()))
             assert (places >= 0).all() and (places <= SENT).all() and places.max() > 1
+        elif field.layout == "boxes":
+            places = np.array(answer[name]).reshape(-1, 4)
+            assert (places >= 0).all() and (places <= [*SENT, *SENT]).all()
+            assert len(places) == len(answer["labels"]) == len(answer["scores"])
+            assert {*answer["labels"]} <= {*problem.classes}
         elif field.layout == "value":
             assert "class" in answer or "classes" in answer
     clear = drift.describe(images, deployed)

@@ -20,7 +20,7 @@ from temper import artifacts
 from temper.config import LEAST_RECENT, load
 from temper.data.dataset.packed import open_split
 from temper.data.images.reading import Unreadable, fit_channels, unify
-from temper.fields import Field
+from temper.fields import PRESENT, Field, valid_column
 from temper.gate.significance import holm
 from temper.maths.two_samples import energy_test, ks_test
 from temper.networks.onnx_model import Deployed
@@ -159,7 +159,9 @@ def describe(images: np.ndarray, model: Deployed) -> dict[str, Tensor]:
     fields = read_answer(model.metadata)
     for name, field in fields.items():
         value = torch.cat([answer[name] for answer in answers])
-        own = describe_answer(field, value)
+        valid = valid_column(name, answers[0])
+        counts = None if valid is None else torch.cat([answer[valid] for answer in answers]) == PRESENT
+        own = describe_answer(field, value, counts)
         found |= own if len(fields) == 1 else {f"{name}: {what}": each for what, each in own.items()}
     for name in features[0]:
         value = torch.cat([each[name] for each in features]).double()
@@ -167,16 +169,28 @@ def describe(images: np.ndarray, model: Deployed) -> dict[str, Tensor]:
     return found
 
 
-def describe_answer(field: Field, value: Tensor) -> dict[str, Tensor]:
+def describe_answer(field: Field, value: Tensor, counts: Tensor | None = None) -> dict[str, Tensor]:
     """Return the tested properties of one output of a model, [images, ...]: numbers and vectors.
 
     They are the confidence and the probabilities, or the share of each class, or each measurement, or the
-    places of named points. Of boxes, other points and sequences nothing is tested yet.
+    places of named points; of boxes and other points how many there are and their mean, and of a sequence
+    the share of each name or the mean.
+
+    Args:
+        field: What the output contains.
+        value: The output.
+        counts: Which entries of a ragged output count, [images, entries]; None if all do.
     """
     if field.layout == "points" and field.names:
         return {"places": value.double().flatten(1)}
     if field.layout not in ("value", "map"):
-        return {}
+        there = torch.ones(value.shape[:2]) if counts is None else counts
+        weights = there.double()[..., None] / there.sum(dim=1).clamp(min=1)[:, None, None]
+        if field.names:
+            value = torch.nn.functional.one_hot(value.long(), len(field.names))
+        means = (value.double().reshape(*weights.shape[:2], -1) * weights).sum(dim=1)
+        number = {} if field.layout == "sequence" else {"number": there.sum(dim=1).double()}
+        return number | {"mean": means[:, 0] if means.shape[1] == 1 else means}
     if field.names and not value.is_floating_point():
         shares = [(value == number).flatten(1).double().mean(dim=1) for number in range(len(field.names))]
         return {"answers": torch.stack(shares, dim=1)}

@@ -8,6 +8,9 @@ from temper.networks.backbones import convolution
 from temper.networks.pooling import build_pooling
 from temper.problem import PLAIN_HEAD, Backbone, HeadParams, Inputs, Outputs
 
+_RARE = -2.2
+"""Log-odds with which a fresh network expects an object in a cell: one in ten."""
+
 
 class Classifier(nn.Module):
     """Weights the coarsest feature maps, pools them to one vector and applies one linear layer.
@@ -101,6 +104,28 @@ class Pointer(Pyramid):
         image = inputs["image"]
         merged = to_cells(self.merge(image), image, self.cell_px)
         return {"heat": self.heat(merged), "offset": self.offset(merged).unflatten(1, (-1, 2))}
+
+
+class Finder(Pyramid):
+    """The likelihood that each cell is the middle of an object of each class, and how far its sides are.
+
+    Output: `heat` [batch, classes, rows, columns], and `sides` [batch, 4, rows, columns], logarithms of the
+    distances to left, top, right and bottom in cells. A cell is a square of `cell_px` pixels.
+    """
+
+    def __init__(self, backbone: Backbone, *, num_classes: int, cell_px: int) -> None:
+        super().__init__(backbone, stride=cell_px)
+        self.cell_px = cell_px
+        self.heat = nn.Conv2d(self.width, num_classes, 1)
+        self.sides = nn.Conv2d(self.width, 4, 1)
+        # Objects are rare: without this, the many empty cells decide the first steps.
+        assert self.heat.bias is not None
+        nn.init.constant_(self.heat.bias, _RARE)
+
+    def forward(self, inputs: Inputs) -> Outputs:
+        image = inputs["image"]
+        merged = to_cells(self.merge(image), image, self.cell_px)
+        return {"heat": self.heat(merged), "sides": self.sides(merged)}
 
 
 def to_cells(maps: Tensor, image: Tensor, cell_px: int) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter
 
 from temper.problem import Problem
+from temper.problems.detection import Detection
 from temper.problems.keypoints import Keypoints
 from temper.problems.multiclass import Multiclass
 from temper.problems.multilabel import Multilabel
@@ -13,7 +14,8 @@ from temper.problems.regression import Regression
 from temper.problems.segmentation import Segmentation
 
 AnyProblem = Annotated[
-    Multiclass | Multilabel | Segmentation | Regression | Keypoints, Field(discriminator="kind")
+    Multiclass | Multilabel | Segmentation | Regression | Keypoints | Detection,
+    Field(discriminator="kind"),
 ]
 
 

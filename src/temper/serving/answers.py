@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from temper.fields import PRESENT, VALID, Field, Frame
+from temper.fields import PRESENT, VALID, Field, Frame, valid_column
 from temper.maths.geometry import as_sent, map_as_sent
 
 _RAGGED = ("boxes", "points", "sequence")
@@ -75,10 +75,6 @@ def _names_of(field: Field, numbers: np.ndarray) -> Any:
 
 
 def _counts(name: str, answers: Mapping[str, np.ndarray], number: int, size: int) -> np.ndarray:
-    """Return which entries of a ragged output count.
-
-    An output without a column that says so shares the only such column of its answer.
-    """
-    valid = [each for each in answers if each.endswith(VALID)]
-    own = f"{name}{VALID}" if f"{name}{VALID}" in valid else valid[0] if len(valid) == 1 else None
+    """Return which entries of a ragged output count."""
+    own = valid_column(name, answers)
     return np.ones(size, bool) if own is None else np.asarray(answers[own][number] == PRESENT)

@@ -11,10 +11,9 @@ import numpy as np
 from temper.artifacts import Artifact
 from temper.data.augmentation import class_balance
 from temper.data.augmentation.materialize import Draw, materialize, seed_of
-from temper.data.dataset.contact_sheet import tint, write_sheet
+from temper.data.dataset.contact_sheet import mark, write_sheet
 from temper.data.dataset.packed import TABLE, open_encoded, open_split, read_rows_of, read_strata, write_table
 from temper.data.disk import require_space
-from temper.fields import by_layout
 from temper.problem import Problem
 from temper.problems import load
 
@@ -128,7 +127,7 @@ def _write_sheet(
         lines.append(
             (
                 " + ".join(sorted(strata[i])),
-                [tint(each["image"], each, by_layout(problem.truth, "map")) for each in examples],
+                [mark(each["image"], each, problem.truth) for each in examples],
             )
         )
     write_sheet(lines, out / "sheet.png")

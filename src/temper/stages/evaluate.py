@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from temper.artifacts import DEPLOYED, Artifact
+from temper.data.dataset.contact_sheet import mark
 from temper.gate.rating import write_rating
 from temper.maths.batching import fit_batch
 from temper.networks.onnx_model import PART, Deployed
@@ -48,8 +49,7 @@ def run(
     Raises:
         ValueError: If the test split is empty.
     """
-    prepare, quantize = inputs["prepare"], inputs["quantize"]
-    test = open_test(prepare)
+    prepare, quantize, test = inputs["prepare"], inputs["quantize"], open_test(inputs["prepare"])
     problem, images = test.problem, test.images
     # Largest first: teacher, student, quantized student.
     costs = dict(sorted(quantize.facts["candidates"].items(), key=lambda item: (-item[1]["bytes"], item[0])))
@@ -78,6 +78,7 @@ def run(
         targets=test.targets,
         errors=evaluation.errors[DEPLOYED],
         count=_WORST,
+        mark=mark,
     )
     plots = _draw(problem, evaluation, scores, mistakes, images, test.targets, out, seed=params.seed)
     headline = problem.headline.name

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from temper.artifacts import Artifact
-from temper.data.dataset.contact_sheet import tint, write_sheet
+from temper.data.dataset.contact_sheet import mark, write_sheet
 from temper.data.dataset.kept_splits import keep_settings
 from temper.data.dataset.packed import TABLE, measure, open_columns, write_split, write_table
 from temper.data.dataset.remarks import choose_levels, explain_ignored, remark_on_images
@@ -29,7 +29,6 @@ from temper.data.images.encoded import FOLDER
 from temper.data.images.reading import Store
 from temper.data.params import PrepareParams
 from temper.data.remark import Remark, remark_on
-from temper.fields import by_layout
 from temper.problem import Facts, Problem
 from temper.problems import dump
 from temper.problems.classes import find_misspelt, merged_labels
@@ -251,7 +250,5 @@ def _write_sheet(out: Path, facts: Facts, strata: Sequence[frozenset[str]], prob
         members = [i for i, each in enumerate(strata) if name in each]
         picked = members[:: max(1, len(members) // _SHEET_COLUMNS)][:_SHEET_COLUMNS]
         examples = [{key: value[i] for key, value in columns.items()} for i in picked]
-        lines.append(
-            (name, [tint(each["image"], each, by_layout(problem.truth, "map")) for each in examples])
-        )
+        lines.append((name, [mark(each["image"], each, problem.truth) for each in examples]))
     write_sheet(lines, out / "sheet.png")

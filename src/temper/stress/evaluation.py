@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
+from temper.fields import Field
 from temper.maths.batching import fit_batch, rows_of
 from temper.maths.geometry import hide
 from temper.maths.random import derive, permutation
@@ -35,7 +36,10 @@ from temper.stress.partial_results import Pieces, Tensors
 
 Candidate: TypeAlias = Callable[[np.ndarray], Answer]
 """A network under test: takes uint8 images [batch, height, width, channels] as a deployed file does."""
-
+Mark: TypeAlias = Callable[[np.ndarray, Mapping[str, np.ndarray], Mapping[str, Field], str], np.ndarray]
+"""Draws columns of an example over its image in a colour."""
+TRUE, ANSWERED = "#40c040", "#ff8c1a"
+"""Colours of what is true and of what was answered."""
 _CLEAN_RESULTS = ("tallies", "errors", "confusion")
 """Names of the results of a candidate on clean images."""
 
@@ -219,10 +223,12 @@ def find_worst(
     targets: Targets,
     errors: Float64[Tensor, "images"],
     count: int,
+    mark: Mark | None = None,
 ) -> tuple[np.ndarray, list[str]]:
     """Return the images on which a candidate was most wrong, worst first, and a caption for each.
 
-    Images that it answered without any error are not mistakes and are left out.
+    Images that it answered without any error are not mistakes and are left out. `mark` draws what lies in an
+    image: what is true in the colour `TRUE`, what was answered in `ANSWERED`.
     """
     keys = errors.argsort(descending=True, stable=True)[:count]
     keys = keys[errors[keys] > 0]
@@ -230,8 +236,18 @@ def find_worst(
         return pool.packed[:0], []
     shown = pool.serve(keys)
     answer = candidate(shown)
-    captions = []
+    captions, drawn = [], []
     for place, key in enumerate(keys.tolist()):
         alone = {name: value[place : place + 1] for name, value in answer.items()}
-        captions.append(problem.caption(alone, rows_of(targets, slice(key, key + 1))))
-    return shown, captions
+        truth = rows_of(targets, slice(key, key + 1))
+        captions.append(problem.caption(alone, truth))
+        image = shown[place]
+        if mark is not None:
+            for columns, fields, colour in (
+                (truth, problem.truth, TRUE),
+                (alone, problem.answer, ANSWERED),
+            ):
+                one = {name: value[0].numpy() for name, value in columns.items()}
+                image = mark(image, one, fields, colour)
+        drawn.append(image)
+    return np.stack(drawn), captions

@@ -11,6 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 from temper.commands import drift
+from temper.fields import Field
 from temper.networks.onnx_model import Deployed
 from temper.problem import Facts
 from tests.project import make_project, run_until
@@ -114,3 +115,21 @@ def test_the_image_marks_alarms(model: Deployed):
     assert isinstance(figure, Figure)
     titles = [axis.get_title(loc="left") for axis in figure.axes if axis.get_visible()]
     assert any(title.startswith("brightness: ALARM") for title in titles)
+
+
+def test_of_boxes_their_number_mean_and_classes_are_tested():
+    valid = torch.tensor([[True, True], [True, False], [False, False]])
+    boxes = torch.tensor(
+        [[[0.0, 0, 1, 1], [0, 0, 0.5, 0.5]], [[0.2, 0.2, 0.4, 0.4], [9, 9, 9, 9]], [[9.0] * 4] * 2]
+    )
+    found = drift.describe_answer(Field("boxes"), boxes, valid)
+    assert found["number"].tolist() == [2, 1, 0]
+    assert torch.allclose(
+        found["mean"].float(), torch.tensor([[0, 0, 0.75, 0.75], [0.2, 0.2, 0.4, 0.4], [0, 0, 0, 0]])
+    )
+    labels = drift.describe_answer(
+        Field("sequence", names=("cat", "dog")), torch.tensor([[0, 1], [1, 0], [0, 0]]), valid
+    )
+    assert labels["mean"].tolist() == [[0.5, 0.5], [0, 1], [0, 0]] and "number" not in labels
+    scores = drift.describe_answer(Field("sequence"), torch.tensor([[0.5, 0.25], [1, 9], [9, 9]]), valid)
+    assert scores["mean"].tolist() == [0.375, 1, 0]

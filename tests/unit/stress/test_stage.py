@@ -52,7 +52,7 @@ ANSWERS = {
         ("Concat", {"axis": 2}, "points"),
     ],
 }
-"""Kind -> nodes that turn a map of three logits into an answer."""
+"""Kind -> nodes that turn a map of three logits into an answer. The chain tries kinds that need more."""
 OUTPUTS = {
     "multiclass": {"probabilities": ["N", 3]},
     "multilabel": {"probabilities": ["N", 3]},
@@ -152,7 +152,7 @@ def evaluate(project: Path, toy: Toy, folder: str) -> tuple[dict[str, Any], Path
     return facts, out
 
 
-@pytest.fixture(scope="module", params=TOYS)
+@pytest.fixture(scope="module", params=ANSWERS)
 def measured(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Return a project with evaluated candidates, and its kind."""
     project = tmp_path_factory.mktemp(request.param)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from temper.fields import PRESENT, Field, by_layout, valid_column
 from temper.fonts import find_font
 
 _CELL_PX = 64
@@ -49,7 +50,51 @@ def write_sheet(lines: Sequence[tuple[str, Sequence[np.ndarray]]], path: Path) -
     sheet.save(path, optimize=False)
 
 
-def tint(image: np.ndarray, columns: Mapping[str, np.ndarray], maps: frozenset[str]) -> np.ndarray:
+def mark(
+    image: np.ndarray,
+    columns: Mapping[str, np.ndarray],
+    fields: Mapping[str, Field],
+    colour: str | None = None,
+) -> np.ndarray:
+    """Return an image with its masks, boxes and points drawn over it; without any, return it unchanged.
+
+    A small image is enlarged, so that lines do not hide what they surround.
+
+    Args:
+        image: uint8 [height, width, channels].
+        columns: Truth or answer of the image.
+        fields: What the columns contain.
+        colour: Colour of boxes and points, without masks; None gives each class, or point, its own.
+    """
+    image = image if colour else _tint(image, columns, by_layout(fields, "map"))
+    names = sorted(by_layout(fields, "boxes", "points") & columns.keys())
+    if not names:
+        return image
+    times = max(1, _CELL_PX // max(image.shape[:2]))
+    whole = image.repeat(times, axis=0).repeat(times, axis=1)
+    whole = whole.repeat(3, axis=2) if whole.shape[2] == 1 else whole
+    canvas = Image.fromarray(np.ascontiguousarray(whole))
+    draw, size = ImageDraw.Draw(canvas), np.array([canvas.width, canvas.height])
+    line = max(1, round(max(canvas.size) / _CELL_PX))  # a pixel of the sheet
+    listed = sorted(by_layout(fields, "sequence") & columns.keys())
+    labels = next((name for name in listed if fields[name].names), None)
+    for name in names:
+        valid = valid_column(name, columns)
+        places = np.asarray(columns[name], np.float64).reshape(len(columns[name]), -1, 2) * size
+        for number, ends in enumerate(places):
+            if valid is not None and columns[valid][number] != PRESENT:
+                continue
+            kind = number if labels is None else int(columns[labels][number])
+            tone = colour or tuple(_COLOURS[1 + kind % (len(_COLOURS) - 1)].astype(int).tolist())
+            if len(ends) == 2:
+                last = (ends[1] - 1).clip(min=ends[0])
+                draw.rectangle([*ends[0].tolist(), *last.tolist()], outline=tone, width=line)
+            else:
+                draw.circle(ends[0].tolist(), 2 * line, fill=tone, outline="black")
+    return np.asarray(canvas)
+
+
+def _tint(image: np.ndarray, columns: Mapping[str, np.ndarray], maps: frozenset[str]) -> np.ndarray:
     """Return an image with its masks drawn over it in colours; without masks, return it unchanged."""
     for name in sorted(maps & set(columns)):
         numbers = np.asarray(columns[name])

@@ -36,7 +36,7 @@ def fetch(params: Toys, project: Path, out: Path) -> list[Row]:
         images[i], masks[i], squares = _draw(shown, params.truth in _ALONE, size, rng)
         labels = tuple(SHAPES[shape] for shape in sorted(shown))
         mask = f"masks.npy#{i}" if params.truth == "mask" else None
-        truth = _describe(params.truth, squares[0])
+        truth = _describe(params.truth, shown, squares)
         rows.append(Row(f"toy-{i:05d}", f"images.npy#{i}", labels=labels, mask=mask, truth=truth))
     # Grey images are the mean over the channels of the coloured ones.
     np.save(out / "images.npy", images if params.channels == 3 else images.mean(axis=3).astype(np.uint8))
@@ -45,10 +45,10 @@ def fetch(params: Toys, project: Path, out: Path) -> list[Row]:
     return rows
 
 
-def _describe(truth: str, square: tuple[int, int, int]) -> str | None:
-    """Return the truth of an image beside labels and mask; `square` is left, top and side of its shape."""
-    left, top, side = square
-    found: dict[str, dict[str, Any]] = {
+def _describe(truth: str, shown: list[int], squares: list[tuple[int, int, int]]) -> str | None:
+    """Return the truth of an image beside labels and mask; squares are left, top and side of its shapes."""
+    left, top, side = squares[0]
+    found: dict[str, Any] = {
         "value": {"side_px": side},
         "points": {
             "points": {
@@ -56,6 +56,12 @@ def _describe(truth: str, square: tuple[int, int, int]) -> str | None:
                 "upper right": [left + side, top],
                 "middle": [left + side / 2, top + side / 2],
             }
+        },
+        "boxes": {
+            "boxes": [
+                {"label": SHAPES[shape], "box": [left, top, left + side, top + side]}
+                for shape, (left, top, side) in zip(shown, squares, strict=True)
+            ]
         },
     }
     return json.dumps(found[truth]) if truth in found else None

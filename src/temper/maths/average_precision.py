@@ -1,0 +1,92 @@
+"""Average precision from histograms of scores, which add up over images, batches and ranks.
+
+A found box is right or wrong at each of several overlaps. Its score goes into one of `BINS` bins, and bins
+are summed. Within a bin the order is not known: right and wrong ones are taken as evenly mixed. Bins are
+equally wide in the arcsine of the score's root, so that they are narrow near 0 and 1, where scores crowd.
+"""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+OVERLAPS = tuple(0.5 + 0.05 * step for step in range(10))
+"""Smallest overlaps at which COCO counts a box as right."""
+BINS = 800
+"""With some hundred images, 100 bins differ from COCO's tool by 0.003, and 800 by less than 0.001."""
+_AT_ONCE = 1 << 22
+"""Number of counts that are turned into precisions at once."""
+_RECALLS = 101
+"""Number of recalls, from 0 to 1, at which COCO measures the precision."""
+
+
+def count_scores(
+    scores: Float[Tensor, "batch found"],
+    classes: Int[Tensor, "batch found"],
+    right: Bool[Tensor, "batch overlaps found"],
+    wrong: Bool[Tensor, "batch overlaps found"],
+    *,
+    num_classes: int,
+) -> Float[Tensor, "batch classes overlaps 2 bins"]:
+    """Count right and wrong boxes of each image by class, overlap and score, best scores first."""
+    falling = 1 - scores.double().clamp(0, 1).sqrt().asin() * (2 / math.pi)
+    place = (falling * BINS).long().clamp(0, BINS - 1)
+    batch, overlaps, _ = right.shape
+    counts = scores.new_zeros((batch, num_classes, overlaps, 2, BINS), dtype=torch.double)
+    step = torch.arange(overlaps, device=scores.device)[:, None]
+    for number, which in enumerate((right, wrong)):
+        index = ((classes[:, None] * overlaps + step) * 2 + number) * BINS + place[:, None]
+        counts.flatten(1).scatter_add_(1, index.flatten(1), which.double().flatten(1))
+    return counts
+
+
+def average_precision(
+    counts: Float[Tensor, "*sums classes overlaps 2 bins"], positives: Float[Tensor, "*sums classes"]
+) -> Float[Tensor, "*sums classes overlaps"]:
+    """Return the mean precision at 101 recalls, as COCO defines it; 0 for classes without true boxes.
+
+    At a recall, the precision is the best one at this or any higher recall.
+
+    Args:
+        counts: Sums of `count_scores`.
+        positives: Number of true boxes of each class.
+    """
+    flat = counts.reshape(-1, *counts.shape[-4:])
+    size = max(1, _AT_ONCE // max(1, flat[0].numel())) if len(flat) else 1
+    parts = zip(flat.split(size), positives.reshape(-1, positives.shape[-1]).split(size), strict=True)
+    found = [_average_precision(*part) for part in parts]
+    return torch.cat(found).reshape(*counts.shape[:-2]) if found else counts.new_zeros(counts.shape[:-2])
+
+
+def _average_precision(counts: Tensor, positives: Tensor) -> Tensor:
+    """Return average precisions as `average_precision` does, with one leading axis."""
+    right, wrong = counts.unbind(dim=-2)
+    right_before = right.cumsum(dim=-1) - right
+    wrong_before = wrong.cumsum(dim=-1) - wrong
+
+    def precision(number: Tensor, base: Tensor, others: Tensor, inside: Tensor, beside: Tensor) -> Tensor:
+        """Return the precision at the right box with a number, from 1, within its bin."""
+        return (base + number) / (base + number + others + beside * number / (inside + 1)).clamp(min=1e-12)
+
+    # The best precision in each bin is at its first or its last right box.
+    edges = [
+        precision(each, right_before, wrong_before, right, wrong) for each in (torch.ones_like(right), right)
+    ]
+    best = torch.maximum(*edges) * (right > 0)
+    later = best.flip(-1).cummax(dim=-1).values.flip(-1)
+    later = torch.cat([later[..., 1:], torch.zeros_like(later[..., :1])], dim=-1)
+
+    steps = torch.arange(_RECALLS, dtype=torch.double, device=counts.device) / (_RECALLS - 1)
+    wanted = (steps * positives[..., None] - 1e-9).ceil().clamp(min=1)[..., None, :]
+    wanted = wanted.expand(*right.shape[:-1], _RECALLS).contiguous()
+    place = torch.searchsorted(right.cumsum(dim=-1).contiguous(), wanted)
+    reached = place < right.shape[-1]
+    place = place.clamp(max=right.shape[-1] - 1)
+    base, others, inside, beside, after = (
+        each.gather(-1, place) for each in (right_before, wrong_before, right, wrong, later)
+    )
+    here = precision(wanted - base, base, others, inside, beside)
+    last = precision(inside, base, others, inside, beside)
+    found = torch.maximum(torch.maximum(here, last), after) * reached
+    return found.mean(dim=-1) * (positives > 0)[..., None]

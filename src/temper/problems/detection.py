@@ -1,0 +1,280 @@
+"""Detection: which objects does the image show, and where is the box round each of them?"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+import pydantic
+
+from temper.fields import ABSENT, PRESENT, UNDECIDED, VALID, VIEWS, Field, Frame, View
+from temper.problem import (
+    PLAIN,
+    PLAIN_HEAD,
+    Answer,
+    Backbone,
+    Columns,
+    Emphasis,
+    Headline,
+    HeadParams,
+    Option,
+    Outputs,
+    Row,
+    Targets,
+)
+from temper.problems.classes import bind_classes
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_NOTHING = "(no object)"
+"""Stratum of examples without any object."""
+_SURE = 0.5
+"""Smallest score of a box that counts as a decision, and smallest overlap of two boxes that are the same."""
+_HALF, _THREE_QUARTERS = 0, 5
+"""Places of the overlaps 0.5 and 0.75 among those at which boxes are counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detection:
+    """Objects of named classes, each with a box.
+
+    The target and answer `boxes` are [batch, boxes, 4], left, top, right and bottom as shares of the image's
+    width and height; `labels` [batch, boxes] are class numbers, and `boxes_valid` says which entries count.
+    The answer's `scores` [batch, boxes] fall. The outputs are `heat` [batch, classes, rows, columns],
+    log-odds of the middles, and `sides` [batch, 4, rows, columns], logarithms of distances in cells.
+    """
+
+    kind: Literal["detection"]
+    classes: tuple[str, ...] = ()
+    """Names of the classes. If left out, they are the labels of the data, sorted."""
+    cell_px: Annotated[int, pydantic.Field(ge=1)] = 4
+    """Side in pixels of the cells of the grid, each of which can be the middle of one object of a class."""
+    most: Annotated[int, pydantic.Field(ge=1, le=1000)] = 100
+    """Largest number of boxes in an answer."""
+    least: Annotated[float, pydantic.Field(ge=0.01, lt=1)] = 0.05
+    """Smallest score of a box in an answer."""
+    most_overlap: Annotated[float, pydantic.Field(gt=0, le=1)] = 0.6
+    """Largest overlap (intersection over union) of two boxes of a class in an answer."""
+    room: Annotated[int, pydantic.Field(ge=0)] = 0
+    """Largest number of objects in an image; found in the data."""
+
+    @property
+    def headline(self) -> Headline:
+        return Headline("map")
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """COCO's mean average precision, that of two overlaps, and that of each class."""
+        return ("map", "map_50", "map_75", *(f"ap_{name}" for name in self.classes))
+
+    @property
+    def truth(self) -> Mapping[str, Field]:
+        return {"boxes": Field("boxes"), "labels": Field("sequence", names=self.classes)}
+
+    @property
+    def keeps(self) -> frozenset[View]:
+        return VIEWS - {"mixup", "cutmix"}
+
+    @property
+    def emphases(self) -> frozenset[Option]:
+        return frozenset()
+
+    @property
+    def answer(self) -> Mapping[str, Field]:
+        return {**self.truth, "scores": Field("sequence")}
+
+    def bind(self, rows: Sequence[Row]) -> "Detection":
+        if missing := next((row for row in rows if row.truth is None), None):
+            raise ValueError(
+                f"{missing.path} has no boxes, but this problem needs them: an image without any object has "
+                "an empty list"
+            )
+        most = max(len(_boxes(row)) for row in rows)
+        return replace(self, classes=bind_classes(self.classes, rows, least=1), room=max(1, self.room, most))
+
+    def pack(self, row: Row, images: Mapping[str, np.ndarray], frame: Frame) -> Columns:
+        from temper.maths.geometry import as_seen
+
+        boxes = np.zeros((self.room, 4), np.float32)
+        labels, valid = np.zeros(self.room, np.int64), np.full(self.room, ABSENT, np.uint8)
+        for number, found in enumerate(_boxes(row)):
+            corners = np.array(found["box"], float).reshape(2, 2)
+            if (corners[1] <= corners[0]).any():
+                shown = ", ".join(f"{each:g}" for each in corners.ravel())
+                raise ValueError(
+                    f"the box ({shown}) has no area: it must be left, top, right and bottom in pixels; "
+                    "correct or remove it"
+                )
+            ends = as_seen(corners, frame)
+            boxes[number] = [*ends.min(axis=0), *ends.max(axis=0)]
+            labels[number] = self.classes.index(found["label"])
+            valid[number] = UNDECIDED if found.get("crowd") else PRESENT
+        return {"boxes": boxes, "labels": labels, f"boxes{VALID}": valid}
+
+    def strata(self, columns: Columns) -> frozenset[str]:
+        """Return the classes of the objects."""
+        shown = columns["labels"][columns[f"boxes{VALID}"] == PRESENT]
+        return frozenset(self.classes[number] for number in shown.tolist()) or frozenset({_NOTHING})
+
+    def network(self, backbone: Backbone, head: HeadParams = PLAIN_HEAD) -> "nn.Module":
+        from temper.networks.heads import Finder, refuse_pooling
+
+        refuse_pooling(head)
+        return Finder(backbone, num_classes=len(self.classes), cell_px=self.cell_px)
+
+    def loss(self, outputs: Outputs, targets: Targets, emphasis: Emphasis = PLAIN) -> "Tensor":
+        from temper.maths.box_maps import box_loss
+
+        if emphasis != PLAIN:
+            raise ValueError("label smoothing, logit adjustment and costs are not defined for boxes")
+        boxes, valid = targets["boxes"].float(), targets[f"boxes{VALID}"]
+        return box_loss(outputs["heat"], outputs["sides"], boxes, targets["labels"], valid)
+
+    def distance(self, outputs: Outputs, reference: Outputs, *, temperature: float = 1.0) -> "Tensor":
+        """Return the divergence of the heat, and how far sides are apart where the reference sees objects.
+
+        Both are sums over the cells, divided by the number of objects that the reference sees.
+        """
+        from temper.maths.distances import sigmoid_kl
+
+        heat, theirs = outputs["heat"].flatten(1), reference["heat"].detach().flatten(1)
+        apart = (outputs["sides"] - reference["sides"].detach()).float().abs().mean(dim=1)
+        share = (reference["heat"].detach().float() / temperature).sigmoid().amax(dim=1)
+        objects = 1 + theirs.float().sigmoid().sum(dim=1)
+        unlike = sigmoid_kl(heat, theirs, temperature=temperature) * heat.shape[1]
+        return (unlike + (share * apart).flatten(1).sum(dim=1)) / objects
+
+    def soften(self, outputs: Outputs, temperature: float) -> Outputs:
+        return {**outputs, "heat": outputs["heat"] / temperature}
+
+    def standardize(self, outputs: Outputs) -> Outputs:
+        """Return the same outputs: sides have a meaning, and heat is compared by temperature."""
+        return outputs
+
+    @property
+    def standardized_share(self) -> float:
+        return 0.0
+
+    def read(self, outputs: Outputs) -> Answer:
+        from temper.maths.box_maps import read_boxes
+
+        boxes, labels, scores, valid = read_boxes(
+            outputs["heat"],
+            outputs["sides"],
+            most=self.most,
+            least=self.least,
+            most_overlap=self.most_overlap,
+        )
+        return {"boxes": boxes, "labels": labels, "scores": scores, f"boxes{VALID}": valid}
+
+    def tally(self, answer: Answer, targets: Targets) -> "Tensor":
+        """Return counts for each example, [batch, counts]: right and wrong boxes by score, and true boxes."""
+        import torch
+
+        from temper.maths.average_precision import OVERLAPS, count_scores
+        from temper.maths.boxes import UNMATCHED
+
+        matched = self._match(answer, targets, torch.tensor(OVERLAPS, dtype=torch.double))
+        counts = answer[f"boxes{VALID}"][:, None] == PRESENT
+        right, wrong = (matched >= 0) & counts, (matched == UNMATCHED) & counts
+        found = count_scores(answer["scores"], answer["labels"], right, wrong, num_classes=len(self.classes))
+        there = torch.nn.functional.one_hot(targets["labels"], len(self.classes))
+        true = (there * (targets[f"boxes{VALID}"] == PRESENT)[..., None]).sum(dim=1)
+        return torch.cat([found.flatten(1), true.double()], dim=1)
+
+    def score(self, totals: "Tensor") -> "dict[str, Tensor]":
+        from temper.maths.average_precision import BINS, OVERLAPS, average_precision
+        from temper.maths.tallies import mean_where
+
+        num_classes = len(self.classes)
+        shape = (num_classes, len(OVERLAPS), 2, BINS)
+        true = totals[..., -num_classes:]
+        each = average_precision(totals[..., :-num_classes].unflatten(-1, shape), true)
+        by_overlap = each.transpose(-1, -2)
+        mean = mean_where(by_overlap, (true > 0)[..., None, :].expand_as(by_overlap))
+        by_class = each.mean(dim=-1)
+        halves = {"map_50": mean[..., _HALF], "map_75": mean[..., _THREE_QUARTERS]}
+        return {"map": mean.mean(dim=-1), **halves} | {
+            f"ap_{name}": by_class[..., number] for number, name in enumerate(self.classes)
+        }
+
+    def constant(self, counts: Mapping[str, int]) -> tuple[str, dict[str, float]] | None:
+        return "no object", dict.fromkeys(self.scores, 0.0)
+
+    def confusion(self, answer: Answer, targets: Targets) -> "Tensor":
+        """Count the classes of objects whose box was found, whatever class was said."""
+        import torch
+
+        from temper.maths.tallies import count_pairs
+
+        matched = self._match(answer, targets, torch.tensor([_SURE]), classes=False)[:, 0]
+        true = targets["labels"].gather(1, matched.clamp(min=0))
+        pairs = (matched >= 0) & (answer["scores"] >= _SURE)
+        return count_pairs(true[pairs], answer["labels"][pairs], len(self.classes))
+
+    def error(self, answer: Answer, targets: Targets) -> "Tensor":
+        """Return 1 minus twice the scores of the right boxes, divided by all scores and the true boxes."""
+        import torch
+
+        from temper.maths.boxes import UNMATCHED
+
+        matched = self._match(answer, targets, torch.tensor([_SURE]))[:, 0]
+        scores = answer["scores"].double()
+        right, wrong = ((scores * which).sum(dim=1) for which in (matched >= 0, matched == UNMATCHED))
+        true = (targets[f"boxes{VALID}"] == PRESENT).sum(dim=1)
+        whole = right + wrong + true
+        return 1 - (2 * right / whole.clamp(min=1e-12)).where(whole > 0, torch.ones_like(whole))
+
+    def gap(self, ours: Answer, theirs: Answer) -> "Tensor":
+        """Return how much of the scores above the smallest one belongs to boxes that differ."""
+        import torch
+
+        weights = [(each["scores"].double() - self.least).clamp(min=0) for each in (ours, theirs)]
+        common = self._common(ours, theirs) * torch.minimum(weights[0][:, :, None], weights[1][:, None])
+        shared = common.amax(dim=2).sum(dim=1) + common.amax(dim=1).sum(dim=1)
+        whole = weights[0].sum(dim=1) + weights[1].sum(dim=1)
+        return ((whole - shared) / whole.clamp(min=1)).clamp(0, 1)
+
+    def changed(self, ours: Answer, theirs: Answer) -> "Tensor":
+        """Return the share of the boxes with a score of a half or more that only one answer has."""
+        sure = [each["scores"] >= _SURE for each in (ours, theirs)]
+        same = (self._common(ours, theirs) >= _SURE) & sure[0][:, :, None] & sure[1][:, None]
+        kept = same.any(dim=2).sum(dim=1) + same.any(dim=1).sum(dim=1)
+        whole = sure[0].sum(dim=1) + sure[1].sum(dim=1)
+        return 1 - (kept.double() / whole.clamp(min=1)).where(whole > 0, kept.double() + 1)
+
+    def caption(self, answer: Answer, targets: Targets) -> str:
+        import torch
+
+        from temper.maths.boxes import UNMATCHED
+
+        matched = self._match(answer, targets, torch.tensor([_SURE]))[0, 0]
+        sure = answer["scores"][0] >= _SURE
+        right, wrong = (int((sure & which).sum()) for which in (matched >= 0, matched == UNMATCHED))
+        return f"{right} of {int((targets[f'boxes{VALID}'][0] == PRESENT).sum())} found, {wrong} wrong"
+
+    def _match(self, answer: Answer, targets: Targets, least: "Tensor", *, classes: bool = True) -> "Tensor":
+        """Return which true box each found one is at each overlap, [batch, overlaps, boxes]."""
+        from temper.maths.boxes import match, overlap
+
+        valid = targets[f"boxes{VALID}"]
+        overlaps = overlap(answer["boxes"].double(), targets["boxes"].double(), valid == UNDECIDED)
+        possible = (answer[f"boxes{VALID}"] == PRESENT)[:, :, None].expand_as(overlaps)
+        if classes:
+            possible = possible & (answer["labels"][:, :, None] == targets["labels"][:, None])
+        return match(overlaps, possible, valid, least.to(overlaps))
+
+    def _common(self, ours: Answer, theirs: Answer) -> "Tensor":
+        """Return the overlap of each pair of boxes of one class, [batch, ours, theirs]."""
+        from temper.maths.boxes import overlap
+
+        same = ours["labels"][:, :, None] == theirs["labels"][:, None]
+        return overlap(ours["boxes"].double(), theirs["boxes"].double()) * same
+
+
+def _boxes(row: Row) -> list[dict[str, object]]:
+    """Return the boxes of a row: `box` in pixels, `label`, and perhaps `crowd`."""
+    found: list[dict[str, object]] = json.loads(row.truth or "{}").get("boxes", [])
+    return found
