@@ -38,7 +38,15 @@ class Remark:
         return {**asdict(self), "names": list(self.names)}
 
 
+def _shown(name: str) -> str:
+    """Return a name that every page and terminal can show: what is not printable is written as its number."""
+    if name.isprintable():
+        return name
+    plain = name.encode("utf-8", "backslashreplace").decode()
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in plain)
+
+
 def remark_on(kind: Kind, text: str, names: Iterable[str]) -> list[Remark]:
     """Return a remark about some names, or none if there are none."""
-    found = list(names)
+    found = [_shown(name) for name in names]
     return [Remark(kind, text, len(found), tuple(found[:NAMED]))] if found else []

@@ -5,7 +5,6 @@ followed. The files are stored byte for byte in one archive. prepare finds out w
 """
 
 import os
-import re
 import unicodedata
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,23 +13,23 @@ from pathlib import Path
 from temper.data.images.zip_archive import NAME
 from temper.data.params import ImageFolder
 from temper.data.remark import Remark, remark_on
+from temper.data.sources.layout import (
+    explain_empty,
+    folders_in,
+    has_images,
+    name_tables,
+    refuse_equal_folders,
+    refuse_images_and_truth,
+    refuse_masks_beside,
+    refuse_parts,
+    refuse_repeated,
+)
 from temper.data.sources.listing import Listing
-from temper.data.sources.litter import is_image, is_litter
+from temper.data.sources.litter import is_litter
 from temper.data.sources.odd_labels import remark_on_labels
 from temper.data.sources.split_names import SPELLINGS, split_of
 from temper.data.sources.walk import Walk, list_files
 from temper.problem import Row
-
-_IMAGE_FOLDERS = frozenset(
-    {"images", "image", "imgs", "img", "jpegimages", "photos", "trainimages", "imagestr", "imgdir"}
-    | {"input", "inputs", "original", "originals", "rgb"}
-)
-_TRUTH_FOLDERS = frozenset(
-    {"annotations", "annotation", "annotationmasks", "labels", "labelmaps", "groundtruth", "gt"}
-    | {"masks", "mask", "trainmasks", "segmentationclass", "segmentationobject", "boxes", "bboxes", "seg"}
-    | {"label", "labelstr", "anndir", "target", "targets", "maskpng", "segmentationclasspng"}
-)
-"""Names of folders, small letters only, that hold the images of a dataset and what is true of them."""
 
 
 @dataclass
@@ -109,14 +108,21 @@ def list_rows(params: ImageFolder, project: Path) -> Listing:
     if len(classes) == 1:
         raise ValueError(f"{root} holds one class only, {classes[0]!r}; {_explain_one_class(params, root)}")
     odd = remark_on_labels(classes, apart="write a table, where a row may have several")
+    odd += remark_on(
+        "noticed",
+        "classes are called like splits; if they are, sort their images into class folders, or move them",
+        [name for name in classes if split_of(name) in ("validation", "test")],
+    )
     return Listing(rows, [row.id for row in rows], partial(os.path.join, root), (*found.remarks(), *odd))
 
 
 def _explain_one_class(params: ImageFolder, root: Path) -> str:
-    """Return the way out if a folder has one class: perhaps the classes are one folder deeper."""
-    deeper = [each for each in _folders(root) if len(_folders(each)) > 1 and not _has_images(each)]
-    if len(deeper) == 1 and split_of(deeper[0].name) is None:
-        inner = ", ".join(each.name for each in _folders(deeper[0])[:4])
+    """Return the way out if a folder has one class: a table names others, or they are one folder deeper."""
+    if tables := name_tables(root):
+        return f"if {tables} names the labels, set ingest.source: table and ingest.file"
+    deeper = [each for each in folders_in(root) if len(folders_in(each)) > 1 and not has_images(each)]
+    if len(deeper) == 1 and not any(split_of(each.name) for each in (deeper[0], *folders_in(deeper[0]))):
+        inner = ", ".join(each.name for each in folders_in(deeper[0])[:4])
         folder = (Path(params.folder) / deeper[0].name).as_posix()
         return f"if the folders in it ({inner}) are the classes, name it: ingest.folder: {folder}"
     return "add a folder with images of another class"
@@ -124,18 +130,20 @@ def _explain_one_class(params: ImageFolder, root: Path) -> str:
 
 def _splits(found: _Found, guess: bool) -> list[tuple[str | None, Path]]:
     """Return the folders that contain class folders, each with the split that it fixes."""
-    root, children = found.root, _folders(found.root)
-    split = [child for child in children if guess and split_of(child.name) and _folders(child)]
-    if len(split) == 1 and len(children) > 1 and _has_images(split[0]):
+    root, children = found.root, folders_in(found.root)
+    split = [child for child in children if guess and split_of(child.name) and folders_in(child)]
+    if len(split) == 1 and len(children) > 1 and has_images(split[0]):
         raise ValueError(
             f"{split[0]} contains folders and loose images, so it may be a split or a class; move the loose "
             "images into its folders if it is a split, or set ingest.splits: none if it is a class"
         )
     if not split:
         if guess:
-            _refuse_images_and_truth(root, children)
-            _refuse_equal_folders(root, children)
+            refuse_images_and_truth(root, children)
+            refuse_equal_folders(root, children)
+            refuse_parts(root, children)
         return [(None, root)]
+    refuse_repeated(split)
     for child in children:
         if child not in split:
             if split_of(child.name) is None and not list_files(str(child)).files:
@@ -161,59 +169,18 @@ def _splits(found: _Found, guess: bool) -> list[tuple[str | None, Path]]:
     return list(zip(named, split, strict=True))
 
 
-def _refuse_images_and_truth(root: Path, children: list[Path]) -> None:
-    """Refuse a folder of images beside a folder of masks, boxes or other labels of these images.
-
-    Raises:
-        ValueError: Names both, and the way out.
-    """
-    names = {re.sub(r"[\W_]+", "", child.name.lower()): child.name for child in children}
-    images, truth = sorted(names.keys() & _IMAGE_FOLDERS), sorted(names.keys() & _TRUTH_FOLDERS)
-    if images and truth:
-        raise ValueError(
-            f"the folders {names[images[0]]}/ and {names[truth[0]]}/ of {root} look like images and their "
-            "truth, not like classes; for masks, write a table with the columns path and mask and set "
-            "ingest.source: table. If they are classes, set ingest.splits: none"
-        )
-
-
-def _refuse_equal_folders(root: Path, children: list[Path]) -> None:
-    """Refuse folders that look like splits with unusual names: they contain equal subfolders.
-
-    Raises:
-        ValueError: Names the folders and the way out.
-    """
-    inner = [{folder.name for folder in _folders(child)} for child in children if not _has_images(child)]
-    if len(children) < 2 or len(inner) < len(children):
-        return
-    common = set.intersection(*inner)
-    if len(common) > 1 and all(len(common) >= len(names) / 2 for names in inner):
-        listed = ", ".join(child.name for child in children[:4])
-        equal = ", ".join(sorted(common)[:4])
-        if all(split_of(name) for name in common):
-            raise ValueError(
-                f"the folders of {root} ({listed}) contain the splits ({equal}); splits must be above the "
-                f"class folders: make it {root.name}/{sorted(common)[0]}/{children[0].name}"
-            )
-        raise ValueError(
-            f"the folders of {root} ({listed}) contain equal subfolders ({equal}), so they are no classes; "
-            f"splits must be called {SPELLINGS}: rename or merge them. If they are classes, set "
-            "ingest.splits: none"
-        )
-
-
 def _classes(found: _Found, folder: Path) -> list[tuple[Path, list[str]]]:
     """Return the class folders, each with the names of its images."""
-    kinds, strays = _folders(folder), _files(folder)
+    kinds, strays = folders_in(folder), _files(folder)
     if folder != found.root:
-        _refuse_images_and_truth(folder, kinds)
+        refuse_images_and_truth(folder, kinds)
     if not kinds:
         raise ValueError(
             f"{folder} holds no class folders ({len(strays)} loose files); "
             "sort the images into one folder per class, named after the class"
         )
     found.strays += [found.name(path) for path in strays]
-    classes, empty = [], []
+    classes, empty = [], dict[Path, Walk]()
     _note_what_is_left_out(found, folder)
     _refuse_one_folder_twice(kinds)
     for kind in kinds:
@@ -228,11 +195,10 @@ def _classes(found: _Found, folder: Path) -> list[tuple[Path, list[str]]]:
             else:
                 found.mixed += [f"{found.name(kind)}/{name}" for name in inner]
         else:
-            empty.append(kind)
+            empty[kind] = walk
+        refuse_masks_beside(kind, walk.files)
     if empty:
-        which = f"the class folder {empty[0]} is" if len(empty) == 1 else f"{len(empty)} class folders are"
-        names = "" if len(empty) == 1 else f" ({', '.join(str(path) for path in empty[:30])})"
-        raise ValueError(f"{which} empty{names}; put images into it or remove it")
+        raise ValueError(explain_empty(empty))
     return classes
 
 
@@ -270,17 +236,5 @@ def _note_what_is_left_out(found: _Found, folder: Path) -> None:
             found.walk.broken.append(found.name(path))
 
 
-def _folders(folder: Path) -> list[Path]:
-    return sorted(
-        path for path in folder.iterdir() if path.is_dir() and not is_litter(path.name, folder=True)
-    )
-
-
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_file() and not is_litter(path.name))
-
-
-def _has_images(folder: Path) -> bool:
-    return any(
-        is_image(path.name) and path.is_file() and not is_litter(path.name) for path in folder.iterdir()
-    )
