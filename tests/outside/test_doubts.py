@@ -1,12 +1,18 @@
 """Files that can be read, but are not what was meant: each is named, with the way out."""
 
+import io
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from temper.data.images.doubts import doubt_image, is_lossy
+from temper.data.images.reading import open_plain
+from temper.fields import Frame
+from temper.maths.geometry import as_seen
 from temper.recipe.looking import inspect_data
 from tests.outside.files import (
     class_folders,
@@ -19,6 +25,8 @@ from tests.outside.files import (
     said_by_prepare,
     set_lines,
 )
+
+LIMITS = {"max_pixels": 10**7, "max_side_px": 10**4}
 
 
 @pytest.fixture
@@ -43,6 +51,26 @@ def test_jpegs_that_end_early_but_decode_are_named(project: Path, capsys: pytest
     assert f"{words}: look at them, and fetch them again: cat/00.jpg, cat/02.jpg, dog/01.jpg" in (
         said_by_prepare(project, capsys)
     )
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_lost_end_is_found_however_exif_turns_the_image(orientation: int):
+    pixels = np.random.default_rng(1).integers(0, 256, (64, 96, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", exif=exif)
+    whole = stream.getvalue()
+    for raw, doubtful in ((whole, False), (whole[: len(whole) // 2] + b"\xff\xd9", True)):
+        assert bool(doubt_image(raw, open_plain(raw, **LIMITS), "a.jpg")) == doubtful
+
+
+def test_a_grey_ground_is_no_lost_end():
+    pixels = np.full((64, 64, 3), 128, np.uint8)
+    pixels[20:40, 20:40] = 250
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG")
+    assert not doubt_image(stream.getvalue(), open_plain(stream.getvalue(), **LIMITS), "a.jpg")
 
 
 def test_previews_in_raw_files_of_cameras_are_named(project: Path, capsys: pytest.CaptureFixture[str]):
@@ -156,6 +184,39 @@ def test_init_says_that_masks_were_blurred(tmp_path: Path):
     assert not plain.remarks
 
 
+def test_masks_with_several_pages_or_losses_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    project = masks_project(tmp_path / "project", lambda number: _disc(number, 16, 4))
+    table = (project / "t.csv").read_text()
+    pages = [Image.open(project / f"mask-{number}.png").copy() for number in range(3)]
+    pages[0].save(project / "mask-5.tiff", save_all=True, append_images=pages[1:])
+    Image.open(project / "mask-6.png").save(project / "mask-6.webp", lossless=True)
+    table = table.replace("mask-5.png", "mask-5.tiff").replace("mask-6.png", "mask-6.webp")
+    (project / "t.csv").write_text(table)
+    text = said_by_prepare(project, capsys)
+    assert "left out: 1 masks hold several pages" in text and "losses" not in text
+    stream = io.BytesIO()
+    Image.open(project / "mask-6.png").save(stream, "WEBP", quality=50)
+    assert is_lossy(stream.getvalue()) and not is_lossy((project / "mask-6.webp").read_bytes())
+
+
+def test_missing_data_in_whole_numbers_is_named(project: Path, capsys: pytest.CaptureFixture[str]):
+    for number in range(60):
+        levels = np.random.default_rng(number).integers(200, 900, (16, 16)).astype(np.int32)
+        levels[:4] = -32768
+        place(project, number).unlink()
+        Image.fromarray(levels).save(place(project, number).with_suffix(".tiff"))
+    text = said_by_prepare(project, capsys)
+    assert "the level -32768 is frequent and far from all others: if nothing was measured there, set" in text
+    assert "prepare.range: [200, 899]" in text
+
+
+def test_a_few_images_in_colour_among_grey_ones_are_named(project: Path, capsys: pytest.CaptureFixture[str]):
+    for number in range(60):
+        if number not in (3, 8):
+            Image.open(place(project, number)).convert("L").save(place(project, number))
+    assert "noticed: 2 images have colour, all others are grey" in said_by_prepare(project, capsys)
+
+
 def test_equal_images_of_a_test_split_and_leaks_with_other_labels_are_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -190,6 +251,101 @@ def test_groups_called_unknown_are_named(tmp_path: Path):
     text = "path,labels,group\n0.png,cat,Unknown\n1.png,dog,Unknown\n2.png,dog,7\n"
     found = said(list_table(tmp_path, text, group="group").remarks)
     assert "are one group each, whose images stay together" in found and "Unknown (2 images)" in found
+
+
+def test_one_group_much_larger_than_all_others_is_named(tmp_path: Path):
+    groups = ["0"] * 11 + ["a", "b", "c", "d", "e"]
+    for number in range(len(groups)):
+        image(tmp_path / f"{number}.png", number)
+    lines = "".join(f"{number}.png,{number % 2},{group}\n" for number, group in enumerate(groups))
+    text = said(list_table(tmp_path, f"path,labels,g\n{lines}", group="g").remarks)
+    assert "0 (11 images)" in text and "or most of the images" in text
+
+
+def test_a_folder_in_the_column_of_paths_is_refused(tmp_path: Path):
+    image(tmp_path / "scans" / "0.png")
+    with pytest.raises(ValueError, match=r"'scans' is a folder, not an image \(1 such paths\); write"):
+        list_table(tmp_path, "path,labels\nscans,cat\n1.png,dog\n")
+
+
+def test_masks_of_other_images_are_named(tmp_path: Path):
+    for number in range(4):
+        image(tmp_path / "im" / f"{number}.png", number)
+        image(tmp_path / "ma" / f"{number}_mask.png", number)
+    lines = [f"im/{number}.png,ma/{number}_mask.png\n" for number in range(4)]
+    settings = {"labels": None, "mask": "mask"}
+    assert not list_table(tmp_path, "path,mask\n" + "".join(lines), **settings).remarks
+    lines = [f"im/{number}.png,ma/{(number + 1) % 4}_mask.png\n" for number in range(4)]
+    text = said(list_table(tmp_path, "path,mask\n" + "".join(lines), **settings).remarks)
+    assert "4 images have a mask that is called like another image: do rows fit?: im/0.png with ma/1" in text
+    with pytest.raises(ValueError, match=r"ingest.path and ingest.mask name the same files"):
+        list_table(tmp_path, "path,mask\nim/0.png,im/0.png\nim/1.png,im/1.png\n", **settings)
+
+
+def test_zeros_and_shares_in_the_columns_of_points_are_told(tmp_path: Path):
+    points = {"nose": ("x", "y")}
+    for number in range(12):
+        image(tmp_path / f"{number}.png", number)
+
+    def remarks(place: Callable[[int], str]) -> str:
+        lines = "".join(f"{number}.png,{place(number)}\n" for number in range(12))
+        return said(list_table(tmp_path, f"path,x,y\n{lines}", labels=None, points=points).remarks)
+
+    assert "nose at (0, 0) in 4 rows" in remarks(lambda number: "0,0" if number % 3 == 0 else f"{number},2")
+    assert remarks(lambda number: f"{number},{number % 5}") == ""
+    with pytest.raises(ValueError, match=r"all places are from 0 to 1, so they are shares of the image"):
+        remarks(lambda number: f"0.{number + 10},0.5")
+
+
+@pytest.mark.parametrize("place", ["-1,-1", "8.9,3"])
+def test_places_just_outside_the_image_are_refused(place: str):
+    with pytest.raises(ValueError, match=r"is outside the image of 8x8 px"):
+        as_seen(np.array([float(each) for each in place.split(",")]), Frame(8, 8))
+    as_seen(np.array([-0.5, 8.5]), Frame(8, 8))  # the edges, if pixels are counted by their middles
+
+
+@pytest.mark.parametrize("cell", ['"[0, 1]"', '"(1, 0, 0)"'])
+def test_one_hot_vectors_in_a_cell_are_refused(tmp_path: Path, cell: str):
+    with pytest.raises(ValueError, match=r"looks like 0 and 1 for each class; write the names"):
+        list_table(tmp_path, f"path,labels\n0.png,{cell}\n1.png,{cell}\n")
+
+
+@pytest.mark.parametrize("joined", ["cat_dog", "cat:dog", "cat - dog", "cat und dog", "cat. dog", "cat\\dog"])
+def test_labels_made_of_labels_are_named_whatever_joins_them(tmp_path: Path, joined: str):
+    text = f"path,labels\n0.png,cat\n1.png,dog\n2.png,{joined}\n"
+    found = list_table(tmp_path, text, joined_by="|").remarks
+    assert any("may be several labels" in remark.text and remark.names == (joined,) for remark in found)
+
+
+@pytest.mark.parametrize("label", ["#REF!", "(null)", "\\N", "N.A.", "UNK", "undefined"])
+def test_labels_that_may_mean_nothing_are_named(tmp_path: Path, label: str):
+    text = f"path,labels\n0.png,cat\n1.png,dog\n2.png,{label}\n"
+    found = list_table(tmp_path, text).remarks
+    assert any("there is no label" in remark.text and remark.names == (label,) for remark in found)
+
+
+def test_init_leaves_out_columns_that_are_called_otherwise_than_they_are(tmp_path: Path):
+    lines = ["path,labels,phase,mask"]
+    for number in range(66):
+        image(tmp_path / f"{number}.png", number)
+        lines.append(f"{number}.png,{'cat' if number % 2 else 'dog'},arterial,yes")
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    found = inspect_data(tmp_path / "t.csv")
+    assert not found.maps and not found.official
+    assert "2 columns are not read: phase, mask" in said(found.remarks)
+
+
+def test_a_damaged_parquet_file_is_named(tmp_path: Path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(
+        pa.table({"path": [f"{i}.png" for i in range(999)], "labels": ["cat"] * 999}), tmp_path / "t.parquet"
+    )
+    raw = bytearray((tmp_path / "t.parquet").read_bytes())
+    raw[40:400] = bytes(360)
+    with pytest.raises(ValueError, match=r"t.parquet is not a Parquet file, or damaged"):
+        list_table(tmp_path, bytes(raw), name="t.parquet")
 
 
 def test_paths_that_were_written_as_bytes_are_explained(tmp_path: Path):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from temper.data.dataset.splits import check_strata
+from temper.data.remark import Remark
 from temper.data.sources.litter import is_litter
 from temper.data.sources.table_file import read_columns
 from temper.problems.classes import find_misspelt
@@ -117,12 +118,20 @@ def test_rows_without_a_split_beside_rows_with_one_are_said(tmp_path: Path):
 
 
 def test_numbers_that_mean_that_nothing_is_known_are_named(tmp_path: Path):
-    ages = [31, -999, 45, -999, 28]
-    text = "path,age\n" + "".join(f"{i}.png,{age}\n" for i, age in enumerate(ages))
-    (remark,) = list_table(tmp_path, text, labels=None, values=("age",)).remarks
+    def remarks(ages: list[float]) -> tuple[Remark, ...]:
+        for number in range(len(ages)):
+            image(tmp_path / f"{number}.png", number)
+        lines = "".join(f"{i}.png,{age}\n" for i, age in enumerate(ages))
+        return list_table(tmp_path, f"path,age\n{lines}", labels=None, values=("age",)).remarks
+
+    usual = [31.0, 22, 45, 22, 28, 61, 57, 40, 39, 44, 51, 23]
+    assert remarks(usual) == () and remarks([1, 2, 5] * 4) == ()
+    (remark,) = remarks([*usual[:10], -999, -999])
     assert remark.names == ("age: -999 in 2 rows",)
-    usual = text.replace("-999", "22")
-    assert list_table(tmp_path, usual, labels=None, values=("age",)).remarks == ()
+    (remark,) = remarks([*usual[:11], 1e30])
+    assert remark.names == ("age: 1e+30 in 1 rows",)
+    (remark,) = remarks([31.0, 22, 45, 33, 28, 61, 57, 40, 39, 0, 0, 0, 0])
+    assert remark.names == ("age: 0 in 4 rows",)
 
 
 def test_names_that_were_read_in_another_encoding_are_named(tmp_path: Path):

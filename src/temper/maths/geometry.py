@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 BORDER = 114
 """Level of the borders of a letterbox, as in YOLO: near the mean of most photographs."""
+_HALF_PX = 0.5 + 1e-6
+"""Some count pixels by their middles, so that an edge is half a pixel outside."""
 HIDDEN_SHARE = 0.75
 """Share of a box that must be hidden, or outside the image, to make it undecided."""
 _UPRIGHT: dict[int, tuple[bool, bool, bool]] = {
@@ -75,7 +77,7 @@ def as_seen(places_px: np.ndarray, frame: Frame) -> np.ndarray:
     """Return places in a sent image, [..., 2] in pixels across and down, as shares of the seen image.
 
     Raises:
-        ValueError: If a place is outside the image by more than a pixel.
+        ValueError: If a place is outside the image by more than half a pixel.
 
     Example:
         >>> as_seen(np.array([30.0, 10.0]), Frame(height_px=20, width_px=60))
@@ -84,8 +86,9 @@ def as_seen(places_px: np.ndarray, frame: Frame) -> np.ndarray:
     swapped, *ends = _UPRIGHT[frame.orientation]
     size = np.array([frame.width_px, frame.height_px], np.float64)
     stored = size[::-1] if swapped else size
-    if ((places_px < -1) | (places_px > stored + 1)).any():
-        worst = places_px[((places_px < -1) | (places_px > stored + 1)).any(-1)].reshape(-1, 2)[0]
+    outside = (places_px < -_HALF_PX) | (places_px > stored + _HALF_PX)
+    if outside.any():
+        worst = places_px[outside.any(-1)].reshape(-1, 2)[0]
         shown = "x".join(f"{side:g}" for side in stored)
         raise ValueError(
             f"the place ({worst[0]:g}, {worst[1]:g}) is outside the image of {shown} px; correct it, or "

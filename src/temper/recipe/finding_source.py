@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from temper.data.params import ImageFolder, Table
+from temper.data.sources.measured_cells import text_of
 from temper.data.sources.named_files import NamedFiles
-from temper.data.sources.table import find_one_hot
+from temper.data.sources.one_hot import find_one_hot
+from temper.data.sources.split_names import split_of
 from temper.data.sources.table_file import ENDINGS, read_columns
 
 _COLUMNS = {
@@ -31,7 +33,9 @@ _MANY = 20
 _TRIED = 20
 """Number of cells of a column that are looked at for names of files."""
 _NO_CLASS = re.compile(
-    r"(is|has|was|in)[_ -].*|sex|gender|male|female|test|val|valid|fold|flag|verified", re.I
+    r"(is|has|was|in)[_ -].*|train|difficult|truncated|occluded|smoker|sex"
+    r"|gender|male|female|test|val|valid|fold|flag|verified",
+    re.I,
 )
 """Names of columns of 0 and 1 that describe an image, and are no class that it shows."""
 
@@ -81,6 +85,11 @@ def _names_files(folder: Path, cells: list[Any]) -> bool:
     return True
 
 
+def _are_splits(cells: list[Any]) -> bool:
+    """Return whether all cells of a column are empty or names of splits."""
+    return all(not text or split_of(text) for text in map(text_of, cells))
+
+
 def _name_columns(data: Path) -> Table:
     """Guess the content of each column from its name."""
     cells = read_columns(data).cells
@@ -92,6 +101,10 @@ def _name_columns(data: Path) -> Table:
     }
     paths = [by_name[name] for name in _COLUMNS["path"] if name in by_name]
     found["path"] = next((name for name in paths if _names_files(data.parent, cells[name])), found["path"])
+    if (name := found["split"]) is not None and not _are_splits(cells[name]):
+        found["split"] = None
+    if (name := found["mask"]) is not None and not _names_files(data.parent, cells[name]):
+        found["mask"] = None
     if found["path"] is None:
         raise ValueError(
             f"{data} has the columns {', '.join(header)}; none has a usual name for image paths: rename that "

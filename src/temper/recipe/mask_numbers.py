@@ -9,13 +9,14 @@ import numpy as np
 from jaxtyping import Integer
 from PIL import Image
 
+from temper.data.images.doubts import is_lossy
 from temper.data.images.masks import IGNORED
 from temper.data.images.reading import Store, Unreadable
 from temper.data.remark import Remark, remark_on
 
 _EDGE_SHARE = 0.5
 """Share of a number's pixels on edges from which on the number may come from blurring."""
-_MOST_OBJECTS, _MASKS_SHARE = 5, 0.95
+_MOST_OBJECTS, _MASKS_SHARE = 6, 0.95
 """How many different counts of numbers masks must have, and how many masks must number theirs 1, 2, 3, ..."""
 
 
@@ -29,7 +30,7 @@ class Mask:
     edges: dict[int, int]
     """Pixels of each number that lie between a lower and a higher one."""
     lossy: bool
-    """Whether the file is a JPEG, which changes numbers."""
+    """Whether the file is stored with losses, which change numbers."""
 
 
 def read_mask_numbers(store: Store, path: str) -> Mask:
@@ -46,27 +47,27 @@ def read_mask_numbers(store: Store, path: str) -> Mask:
     except OSError as error:
         raise Unreadable(f"its mask cannot be read: {error}") from error
     edges = _find_edges(numbers) if numbers.ndim == 2 else np.zeros(numbers.shape, bool)
-    return Mask(path.partition("/")[2], _count(numbers), _count(numbers[edges]), image.format == "JPEG")
+    return Mask(path.partition("/")[2], _count(numbers), _count(numbers[edges]), is_lossy(raw))
 
 
 def judge_numbers(masks: Sequence[Mask]) -> tuple[list[int], list[Remark]]:
     """Return the numbers of classes in some masks, and what is doubtful about them.
 
     Raises:
-        ValueError: If all masks are JPEGs, whose numbers mean nothing.
+        ValueError: If all masks are stored with losses, whose numbers mean nothing.
     """
     lossy = [mask.name for mask in masks if mask.lossy]
     exact = [mask for mask in masks if not mask.lossy]
     if lossy and not exact:
         raise ValueError(
-            f"all masks are JPEGs (for example {lossy[0]}), which change the numbers of classes along edges; "
-            "store the drawn masks as PNG"
+            f"all masks are JPEGs or other files with losses (for example {lossy[0]}), which change the "
+            "numbers of classes along edges; store the drawn masks as PNG"
         )
     found = sorted({number for mask in exact for number in mask.pixels})
     remarks = remark_on(
         "noticed",
-        "masks are JPEGs, which change the numbers of classes along edges, so their numbers were not looked "
-        "at; store the drawn masks as PNG",
+        "masks are JPEGs or other files with losses, which change the numbers of classes along edges, so "
+        "their numbers were not looked at; store the drawn masks as PNG",
         lossy,
     )
     if _number_objects(exact):
@@ -80,7 +81,9 @@ def judge_numbers(masks: Sequence[Mask]) -> tuple[list[int], list[Remark]]:
         "numbers in masks lie mostly between a lower and a higher one, as if masks had been blurred: resize "
         "masks by nearest neighbour (PIL's NEAREST) only"
     )
-    return found, [*remarks, *remark_on("noticed", text, map(str, _on_edges(exact)))]
+    blurred = _on_edges(exact)
+    # A single one may be a thin part of an object: a border, a membrane.
+    return found, [*remarks, *remark_on("noticed", text, map(str, blurred if len(blurred) > 1 else []))]
 
 
 def _count(numbers: np.ndarray) -> dict[int, int]:

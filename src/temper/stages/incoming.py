@@ -39,6 +39,8 @@ def is_torn(name: str, known: Iterable[str]) -> bool:
     Example:
         >>> is_torn("cat/dog/1.png", ["cat", "dog"]), is_torn("cat/may/1.png", ["cat", "dog"])
         (True, False)
+        >>> is_torn("train/dog/1.png", ["cat", "dog"]), is_torn("owl/1.png", ["cat", "dog"])
+        (True, False)
     """
-    folders = list(known)
-    return len({find_class(each, folders) for each in name.split("/")[:-1]} - {None}) > 1
+    folders, (first, *inner) = list(known), name.split("/")[:-1]
+    return bool({find_class(each, folders) for each in inner} - {None, find_class(first, folders)})

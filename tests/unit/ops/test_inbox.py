@@ -195,6 +195,14 @@ def test_a_class_within_another_class_is_left(project: Project):
     assert taken.moved == {} and taken.unsorted == ["labelled/cat/Dog/a.png"]
 
 
+def test_known_classes_below_a_new_one_are_left(project: Project):
+    allow_new_classes(project)
+    for number in range(4):
+        put(project.folder / "inbox" / "labelled" / "batch1" / "cat" / f"{number}.png", f"cat {number}")
+    taken = take(project)
+    assert taken.moved == {} and len(taken.unsorted) == 4
+
+
 def test_another_spelling_of_a_class_is_that_class(project: Project):
     put(project.folder / "inbox" / "labelled" / "Cat" / "a.png", "new cat")
     taken = take(project)

@@ -8,7 +8,7 @@ import numpy as np
 from temper.data.dataset.resize import has_masks
 from temper.data.dataset.rows import Rows
 from temper.data.dataset.scan import Survey
-from temper.data.images.levels import find_levels, find_outliers, sample_levels
+from temper.data.images.levels import find_levels, find_mark, find_outliers, sample_levels
 from temper.data.images.masks import IGNORED
 from temper.data.images.reading import CLIPPED, Store, read_wide
 from temper.data.params import PrepareParams
@@ -21,6 +21,8 @@ _SAME_MASKS = 5
 """Smallest number of equal masks that is said."""
 _TINY_PX, _SQUEEZED = 8, 4
 """Side below which an image shows nearly nothing, and how much more one side may shrink than the other."""
+_FEW_COLOURED = 0.05
+"""Share of images in colour below which that is said."""
 _SAMPLED = 500
 """Number of images in which levels are looked for."""
 
@@ -55,7 +57,15 @@ def choose_levels(params: PrepareParams, rows: Rows, store: Store) -> tuple[Prep
             "range, and become dark; prepare.range: per-image scales each by itself"
         )
         remarks.append(Remark("noticed", text))
-    if (band := find_outliers(wide, (low, high))) is not None:
+    if (mark := find_mark(wide)) is not None:
+        rest = np.concatenate([image.ravel() for image in wide])
+        rest = rest[rest != mark]
+        text = (
+            f"the level {mark:g} is frequent and far from all others: if nothing was measured there, set "
+            f"prepare.range: [{float(rest.min()):g}, {float(rest.max()):g}]"
+        )
+        remarks.append(Remark("noticed", text))
+    elif (band := find_outliers(wide, (low, high))) is not None:
         text = (
             f"98% of the levels lie from {band[0]:g} to {band[1]:g}, less than an eighth of this range, and "
             "become dark or flat: if the others are hot pixels, set "
@@ -93,9 +103,15 @@ def _remark_on_colour(rows: Rows, survey: Survey, params: PrepareParams) -> list
         "images in colour became grey, because all images were grey when the project was trained first; "
         "prepare.mode: colour decides otherwise"
     )
-    return _remark_on_rows(
-        "converted", text, rows, np.flatnonzero(survey.coloured) if params.mode == "auto" else []
-    )
+    colourful = np.setdiff1d(np.flatnonzero(~survey.grey), [*survey.bad])
+    some = 0 < len(colourful) <= _FEW_COLOURED * len(rows) and params.mode == "auto" and survey.channels == 3
+    other = "images have colour, all others are grey: all are kept in colour; prepare.mode: grey changes that"
+    return [
+        *_remark_on_rows(
+            "converted", text, rows, np.flatnonzero(survey.coloured) if params.mode == "auto" else []
+        ),
+        *_remark_on_rows("noticed", other, rows, colourful if some else []),
+    ]
 
 
 def _remark_on_rows(kind: Kind, text: str, rows: Rows, numbers: Sequence[int] | np.ndarray) -> list[Remark]:

@@ -23,7 +23,7 @@ from temper.fields import Frame, by_layout
 from temper.maths.geometry import within_borders
 from temper.problem import Facts, Problem, Row
 
-_FAINT = 8
+_FAINT_SPAN = 8
 """Largest difference of levels in an image that shows nearly nothing."""
 _BLANK = "images are blank: all their pixels are equal"
 _BLANK_NOTES = {
@@ -34,7 +34,11 @@ _BLANK_NOTES = {
     ),
 }
 """Whether an image has more than 8 bits -> what is said if it is blank."""
-_FAINT_NOTE = Note("noticed", "images are nearly blank: their levels hardly differ")
+_FAINT = "images are nearly blank: their levels hardly differ"
+_FAINT_NOTES = {
+    True: Note("noticed", f"{_FAINT} in the range that becomes 0 to 255; see prepare.range"),
+    False: Note("noticed", _FAINT),
+}
 
 
 class Truth:
@@ -205,8 +209,8 @@ def _note(survey: Survey, rows: Sequence[Row], chunk: Chunk) -> None:
     survey.blank[place] = spans == 0
     for number, span in zip(chunk.numbers, spans.tolist(), strict=True):
         notes = chunk.notes.get(number, [])
-        if span <= _FAINT:
-            notes = [*notes, _FAINT_NOTE if span else _BLANK_NOTES[number in chunk.wide]]
+        if span <= _FAINT_SPAN:
+            notes = [*notes, (_FAINT_NOTES if span else _BLANK_NOTES)[number in chunk.wide]]
         for note in notes:
             survey.notes.setdefault(note, []).append(number)
 

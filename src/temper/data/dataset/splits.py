@@ -206,7 +206,7 @@ def check_strata(
             else:
                 way = (
                     "its images are in too few groups, or always show other classes too; "
-                    "add images of it in more groups"
+                    "add images of it in more groups, or set ingest.group: null if that column names none"
                 )
             told = ", ".join(f"{count} in {other}" for other, count in elsewhere.items())
             lacks.setdefault((split, way), []).append((name, told))

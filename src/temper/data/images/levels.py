@@ -23,6 +23,8 @@ _OUTLIERS, _FAR = 1.0, 8
 _MISSING = np.array([-9999.0, -32768.0, np.finfo(np.float32).min], np.float32)
 """What programs for maps and thermal cameras write into float images where nothing was measured."""
 _MOST = 65_535
+_FREQUENT, _FEWEST_LEVELS = 0.02, 4
+"""Share of the levels that a mark of missing data has, at least, and number of levels that there must be."""
 _CLIPPED = 0.1
 """Share of an image's levels outside the range from which on that is said."""
 _SAMPLED = 1 << 14
@@ -87,6 +89,26 @@ def find_outliers(images: Sequence[np.ndarray], span: tuple[float, float]) -> tu
     return (least, most) if span[1] - span[0] > _FAR * (most - least) > 0 else None
 
 
+def find_mark(images: Sequence[np.ndarray]) -> float | None:
+    """Return the lowest or highest level of some images if it is frequent and far from all others.
+
+    It may stand for pixels without a measurement.
+
+    Example:
+        >>> find_mark([np.array([-32768, -32768, 200, 300, 900])]), find_mark([np.array([0, 0, 100, 200])])
+        (-32768.0, None)
+    """
+    levels, counts = np.unique(np.concatenate([image.ravel() for image in images]), return_counts=True)
+    levels = levels.astype(np.float64)
+    if len(levels) < _FEWEST_LEVELS:
+        return None
+    for place, rest in ((0, levels[1:]), (-1, levels[:-1])):
+        apart = np.abs(rest - levels[place]).min()
+        if counts[place] >= _FREQUENT * counts.sum() and apart > np.ptp(rest):
+            return float(levels[place])
+    return None
+
+
 def is_clipped(levels: np.ndarray, span: Levels) -> bool:
     """Return whether many levels of an image lie outside a range.
 
@@ -96,7 +118,8 @@ def is_clipped(levels: np.ndarray, span: Levels) -> bool:
     """
     if isinstance(span, str):
         return False
-    return bool(((levels < span[0]) | (levels > span[1])).mean() >= _CLIPPED)
+    outside = ((levels < span[0]) | (levels > span[1])) & is_measured(levels)
+    return bool(outside.mean() >= _CLIPPED)
 
 
 def as_eight_bits(levels: np.ndarray, span: Levels) -> UInt8[np.ndarray, "height width *channels"]:

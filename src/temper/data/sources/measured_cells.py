@@ -9,6 +9,10 @@ from typing import Any
 from temper.data.remark import Remark, remark_on
 
 Column = list[Any]
+_FEW_NUMBERS = 8
+"""Number of different numbers up to which each may repeat as it likes."""
+_FAR = 30
+"""How many times farther than the middle half is wide a number is odd."""
 
 
 class Measured:
@@ -33,6 +37,29 @@ class Measured:
         self._points = {
             name: {column: cells[column] for column in columns} for name, columns in points.items()
         }
+        self._refuse_shares()
+
+    def _refuse_shares(self) -> None:
+        """Refuse places that are all from 0 to 1: shares of the image, not pixels.
+
+        Raises:
+            ValueError: Names the rule.
+        """
+        texts = {
+            text_of(cell)
+            for columns in self._points.values()
+            for column in columns.values()
+            for cell in column
+        }
+        try:
+            values = [float(text) for text in texts if not is_empty(text)]
+        except ValueError:
+            return  # reading the row says which cell is no number
+        if len(values) > _FEW_NUMBERS and min(values) >= 0 and max(values) <= 1:
+            raise ValueError(
+                "ingest.points: all places are from 0 to 1, so they are shares of the image; places must be "
+                "in pixels: multiply them by the width and height of each image"
+            )
 
     def row(self, number: int, where: str) -> str | None:
         """Return the truth of a row as JSON; None if no column has any.
@@ -53,16 +80,30 @@ class Measured:
         found = []
         for name, column in self._values.items():
             values = Counter(map(float, map(text_of, column)))
-            for odd in (min(values), max(values)):
-                others = [value for value in values if value != odd]
-                apart = min((abs(value - odd) for value in others), default=0)
-                if values[odd] > 1 and apart > max(others, default=0) - min(others, default=0) > 0:
-                    found.append(f"{name}: {odd:g} in {values[odd]} rows")
-        text = (
-            "columns repeat a number that is far from all others; if it means that nothing is known, remove "
-            "these rows"
+            found += [f"{name}: {odd:g} in {values[odd]} rows" for odd in _find_odd(values)]
+        places = Counter(
+            f"{name} at ({', '.join(text_of(cell) for cell in pair)})"
+            for name, columns in self._points.items()
+            for pair in zip(*columns.values(), strict=True)
+            if not any(map(is_empty, pair))
         )
-        return remark_on("noticed", text, found)
+        total = len(next(iter(next(iter(self._points.values())).values()))) if self._points else 0
+        repeated = [
+            f"{place} in {count} rows" for place, count in places.items() if count > max(3, total / 10)
+        ]
+        return [
+            *remark_on(
+                "noticed",
+                "numbers of columns are far from all others, or repeat much more often; if they mean that "
+                "nothing is known, or are mistakes, correct or remove these rows",
+                found,
+            ),
+            *remark_on(
+                "noticed",
+                "places of points repeat; if they mean that the point is not known, empty these cells",
+                repeated,
+            ),
+        ]
 
     def _point(self, number: int, where: str, name: str) -> list[float] | None:
         """Return the place of a point; None if both of its cells are empty, since it is then not known."""
@@ -76,6 +117,31 @@ class Measured:
                 "it in, or empty the other one, too"
             )
         return [read_number(cell, where, column, "ingest.points") for column, cell in cells.items()]
+
+
+def _find_odd(values: Mapping[float, int]) -> list[float]:
+    """Return the numbers that may be no measurements: far from all others, or repeated much more often.
+
+    Args:
+        values: How often each number occurs.
+
+    Example:
+        >>> _find_odd({**dict.fromkeys(range(20, 60), 1), -1: 12, 1e30: 1}), _find_odd({1: 20, 2: 20, 5: 20})
+        ([-1, 1e+30], [])
+    """
+    if len(values) <= _FEW_NUMBERS:
+        return []
+    ordered, total = sorted(values), sum(values.values())
+    often = sorted(values.values())[-2]
+    quarter = len(ordered) // 4
+    middle = ordered[-1 - quarter] - ordered[quarter]
+    found = {
+        value
+        for value in (ordered[0], ordered[-1])
+        if max(ordered[quarter] - value, value - ordered[-1 - quarter]) > _FAR * middle
+    }
+    found |= {value for value, count in values.items() if count > max(3 * often, 0.05 * total, 2)}
+    return sorted(found)
 
 
 def is_empty(cell: Any) -> bool:

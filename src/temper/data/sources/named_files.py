@@ -49,6 +49,11 @@ class NamedFiles:
         if self._missing:
             listed = ", ".join(str(self.root / path) for path in self._missing[:_LISTED])
             more = ", ..." if len(self._missing) > _LISTED else ""
+            if folders := [path for path in self._missing if (self.root / path).is_dir()]:
+                raise ValueError(
+                    f"{table}: {folders[0]!r} is a folder, not an image ({len(folders)} such paths); write a "
+                    "row for each image in it"
+                )
             hint = next(filter(None, map(self._suggest, self._missing[:_LISTED])), "")
             raise ValueError(
                 f"{table}: these files do not exist ({len(self._missing)} in all): {listed}{more}; "
@@ -119,7 +124,7 @@ class _Folder:
     """The names of the files in a folder, by what does not depend on their spelling."""
 
     def __init__(self, path: Path) -> None:
-        names = sorted(each.name for each in path.iterdir()) if path.is_dir() else []
+        names = sorted(each.name for each in path.iterdir() if each.is_file()) if path.is_dir() else []
         self._names = [name for name in names if not is_companion(name)]
         self._by_key: dict[str, list[str]] = {}
         self._composed: dict[str, list[str]] = {}

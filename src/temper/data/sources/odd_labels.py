@@ -1,27 +1,49 @@
 """Labels that may not be what they seem: several ones, none, garbled text, or the name of another folder."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from temper.data.remark import Remark, remark_on
 
-MAYBE_MISSING = frozenset({"?", "-", "none", "null", "na", "n/a", "unknown", "missing"})
+MAYBE_MISSING = frozenset(
+    {
+        "?",
+        "-",
+        "--",
+        "none",
+        "null",
+        "(null)",
+        "\\n",
+        "nil",
+        "na",
+        "n/a",
+        "n.a.",
+        "unknown",
+        "unk",
+        "missing",
+        "tbd",
+    }
+    | {"undefined", "empty", "anonymous", "unlabelled", "unlabeled", "xxx"}
+    | {"#ref!", "#name?", "#value!", "#div/0!", "#num!", "#null!"}
+)
 """Labels, in small letters, that may mean that there is no label."""
+_FEW_GROUPS = 4
+"""Number of groups up to which one of them may well be much larger."""
 _NO_CLASS = re.compile(
     r"(new folder|untitled folder|neuer ordner|nouveau dossier|unsorted|to[ _-]?do|temp|tmp|backup|bak|trash"
-    r"|downloads?|exports?|outputs?|results?|archive|delete|to[ _-]delete|duplicates?|rejected|misc)"
-    r"([ _-]*\(?\d+\)?)?|.+[ _-](aug|augmented|flipped|rotated|resized|cropped|thumbs|thumbnails|backup)",
+    r"|downloads?|exports?|outputs?|results?|archive|delete|to[ _-]delete|duplicates?|rejected|misc|aug"
+    r"|augmented|unsure|not[ _-]sure|skip|untitled|nueva carpeta|новая папка|新建文件夹)"
+    r"([ _-]*\(?\d+\)?)?|aug[ _-].+"
+    r"|.+[ _-](aug|augmented|augmentation|flip|flipped|rotated|resized|cropped|thumbs|thumbnails|backup)",
     re.IGNORECASE,
 )
 """Names of folders that people make for other purposes than a class."""
 
 
 def _consists_of(label: str, labels: Collection[str]) -> bool:
-    """Return whether all parts of a label, between slashes or blanks, are labels themselves."""
-    return any(
-        len(parts) > 1 and all(part in labels for part in parts)
-        for parts in (label.split("/"), label.split())
-    )
+    """Return whether all parts of a label, between signs or blanks, are labels themselves."""
+    parts = [part for part in re.split(r"[\W_]+|\b(?:and|und|et|y)\b", label) if part]
+    return len(parts) > 1 and all(part in labels for part in parts)
 
 
 def _ungarbled(label: str) -> str | None:
@@ -39,6 +61,23 @@ def _ungarbled(label: str) -> str | None:
         except UnicodeError:
             continue
     return None
+
+
+def find_vague(sizes: Mapping[str, int]) -> dict[str, int]:
+    """Return the groups that may mean that no group is known: by their name, or by holding most images.
+
+    Args:
+        sizes: Number of images of each group.
+
+    Example:
+        >>> find_vague({"7": 2, "8": 3, "UNK": 1, "9": 2}), find_vague({"a": 50, "b": 50})
+        ({'UNK': 1}, {})
+        >>> find_vague({"P1": 2, "P2": 3, "P3": 2, "P4": 1, "0": 40})
+        {'0': 40}
+    """
+    ordered = sorted(sizes.values(), reverse=True)
+    large = 5 * ordered[1] if len(ordered) > _FEW_GROUPS else float("inf")
+    return {name: size for name, size in sizes.items() if name.casefold() in MAYBE_MISSING or size > large}
 
 
 def remark_on_labels(labels: Collection[str], *, apart: str) -> list[Remark]:

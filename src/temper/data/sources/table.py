@@ -8,6 +8,7 @@ import difflib
 import html
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,24 +18,24 @@ from temper.data.params import Table
 from temper.data.remark import Remark, remark_on
 from temper.data.sources.joined_labels import NOT_GIVEN, USUAL, as_list, find_joint
 from temper.data.sources.listing import Listing
+from temper.data.sources.mask_pairs import check_pairs
 from temper.data.sources.measured_cells import Measured, is_empty, text_of
 from temper.data.sources.named_files import NamedFiles
-from temper.data.sources.odd_labels import MAYBE_MISSING, remark_on_labels
+from temper.data.sources.odd_labels import find_vague, remark_on_labels
+from temper.data.sources.one_hot import find_one_hot, is_set
 from temper.data.sources.split_names import SPELLINGS, split_of
 from temper.data.sources.table_file import read_columns
 from temper.problem import Row
 
 _KEYS = ("path", "labels", "mask", "split", "group")
 _ENTITY = re.compile(r"&#?\w+;")
-_YES, _NO = frozenset({"1", "1.0", "true", "yes"}), frozenset({"0", "0.0", "false", "no", "", "none", "nan"})
 
 
 def list_rows(params: Table, project: Path) -> Listing:
     """Read the table, and check that the files in it exist, without reading them.
 
     Raises:
-        ValueError: If the table or a column is missing, a row is incomplete, a split is unknown or a file
-            does not exist.
+        ValueError: If the table, a column or a file is missing, a row is incomplete or a split is unknown.
     """
     file = project / params.file
     if not file.is_file():
@@ -68,7 +69,12 @@ def list_rows(params: Table, project: Path) -> Listing:
         rows,
         list(reader.files.found),
         reader.files.found.__getitem__,
-        (*table.remarks, *reader.remarks(), *_remark_on_unread(names.values(), params, table.cells)),
+        (
+            *table.remarks,
+            *reader.remarks(),
+            *check_pairs(rows),
+            *_remark_on_unread(names.values(), params, table.cells),
+        ),
         (file,),
     )
 
@@ -93,7 +99,7 @@ class _Reader:
         self._groups: dict[str, str] = {}
         self._regrouped: list[str] = []
         self._alone: list[str] = []
-        self._vague: dict[str, int] = {}
+        self._sizes = Counter[str]()
         self._unescaped: dict[str, None] = {}
         if self._joint is None:
             texts = [text_of(cell) for cell in cells.get("labels", []) if not isinstance(cell, list)]
@@ -121,9 +127,7 @@ class _Reader:
             raise ValueError(f"{where} ({path}) has no mask; fill it in or remove the row")
         split = text_of(cells.get("split"))
         if split and split_of(split) is None:
-            near = difflib.get_close_matches(split.lower(), ["train", "validation", "test"], n=1, cutoff=0.7)
-            hint = f" (the nearest is {near[0]!r})" if near else ""
-            raise ValueError(f"{where} has split {split!r}{hint}; write {SPELLINGS}, or leave it empty")
+            raise ValueError(f"{where} has split {split!r}; write {SPELLINGS}, or leave it empty")
         self._splits.setdefault(bool(split), []).append(path)
         member = self.files.add(path)
         if member in self._seen:
@@ -152,8 +156,7 @@ class _Reader:
         name = self._groups.setdefault(" ".join(plain.casefold().split()), text)
         if name != text:
             self._regrouped.append(text)
-        if name.casefold() in MAYBE_MISSING:
-            self._vague[name] = self._vague.get(name, 0) + 1
+        self._sizes[name] += 1
         return name
 
     def _labels(self, cells: dict[str, Any], number: int, where: str) -> tuple[str, ...]:
@@ -168,12 +171,17 @@ class _Reader:
             return tuple(
                 unicodedata.normalize("NFC", name)
                 for name, cell in given.items()
-                if _is_set(cell, where, name)
+                if is_set(cell, where, name)
             )
         cell = cells.get("labels")
         if not isinstance(cell, list) and (written := as_list(text_of(cell))) is not None:
             self._lists.append(cells["path"])
             cell = written
+        if isinstance(cell, list) and len(cell) > 1 and {*map(text_of, cell)} <= {"0", "1"}:
+            raise ValueError(
+                f"{where} has the list {cell} as labels, which looks like 0 and 1 for each class; write the "
+                "names of the classes, or a column for each class (ingest.one_hot)"
+            )
         values: Sequence[Any] = cell if isinstance(cell, list) else self._unescape(cell).split(self._joint)
         texts = [unicodedata.normalize("NFC", text_of(value)) for value in values]
         if not NOT_GIVEN.isdisjoint(texts):
@@ -219,9 +227,9 @@ class _Reader:
             *remark_on("converted", "groups of NaN mean that the image is in no group", self._alone),
             *remark_on(
                 "noticed",
-                "groups have a name that may mean that nothing is known, but are one group each, whose "
-                "images stay together; if it means that, empty these cells",
-                [f"{name} ({count} images)" for name, count in self._vague.items()],
+                "groups have a name that may mean that nothing is known, or most of the images, but are one "
+                "group each, whose images stay together; if it means that, empty these cells",
+                [f"{name} ({count} images)" for name, count in find_vague(self._sizes).items()],
             ),
             *remark_on("converted", "groups are written in several ways", dict.fromkeys(self._regrouped)),
             *remark_on("converted", "cells of NaN mean that there is no label", self._not_given),
@@ -270,25 +278,3 @@ def _require_column(file: str, key: str, name: str | None, cells: dict[str, list
     hint = f"the nearest is {near[0]!r}" if near else f"it has {', '.join(cells)}"
     way = f"set ingest.{key}" + ("" if key in ("path", "one_hot", "values", "points") else " (null for none)")
     raise ValueError(f"{file} has no column {name!r} for ingest.{key}; {hint}; {way}")
-
-
-def find_one_hot(cells: dict[str, list[Any]]) -> list[str]:
-    """Return the names of the columns that contain 0 and 1 and nothing else, and both."""
-    wanted = {"0", "1"}
-    return [
-        name
-        for name, column in cells.items()
-        if {_flag(cell) for cell in column if not is_empty(cell)} == wanted
-    ]
-
-
-def _flag(cell: Any) -> str:
-    text = str(int(cell)) if isinstance(cell, bool) else text_of(cell).lower()
-    return {"1.0": "1", "0.0": "0", "true": "1", "false": "0"}.get(text, text)
-
-
-def _is_set(cell: Any, where: str, name: str) -> bool:
-    text = text_of(cell).lower()
-    if text in _YES or text in _NO:
-        return text in _YES
-    raise ValueError(f"{where} has {text!r} in the column {name!r} of ingest.one_hot; write 0 or 1")

@@ -60,8 +60,8 @@ def _read_parquet(file: Path) -> dict[str, list[Any]]:
 
     try:
         table = pq.read_table(file)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{file} is not a Parquet file: {error}") from error
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{file} is not a Parquet file, or damaged: {error}") from error
     _check_names(file, table.column_names)
     columns: dict[str, list[Any]] = table.to_pydict()
     return columns
