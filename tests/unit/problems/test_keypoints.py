@@ -1,11 +1,15 @@
 """Points of one object: scores are those of their definitions, and wrong data name the way out."""
 
+import contextlib
+import io
 import json
 from collections.abc import Mapping
 
 import numpy as np
 import pytest
 import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from temper.fields import PRESENT, UNDECIDED, Frame
 from temper.maths.geometry import as_seen, as_sent, move
@@ -127,3 +131,51 @@ def test_a_heat_map_of_the_truth_has_no_loss_and_reads_as_the_truth():
     assert point_loss(heat, offset, places).abs().max() < 1e-5
     assert (point_loss(heat + torch.randn(heat.shape), offset, places) > 1e-3).all()
     torch.testing.assert_close(read_points(heat, offset)[0], places)
+
+
+def test_similarity_is_that_of_coco() -> None:
+    rng, names, side = np.random.default_rng(0), tuple("abcde"), 100
+    problem = Keypoints(kind="keypoints", points=names, falloff=0.15)
+    count = 60
+    places = rng.uniform(10, 90, (count, len(names), 2))
+    known = rng.random((count, len(names))) < 0.8
+    known[:, :2], places[:, 0], places[:, 1] = True, (5, 5), (95, 95)  # the box is never flat
+    said = (places + rng.normal(0, 6, places.shape)).clip(0, side)
+    targets = {
+        "points": torch.from_numpy(places / side),
+        "points_valid": torch.from_numpy(np.where(known, PRESENT, UNDECIDED)),
+        "aspect": torch.ones(count),
+    }
+    answer = {"points": torch.from_numpy(said / side), "confidence": torch.ones(count, len(names))}
+    ours = 1 - problem.error(answer, targets)
+
+    def flat(points: np.ndarray, visible: np.ndarray) -> list[float]:
+        return np.concatenate([points, visible[:, None]], axis=1).ravel().tolist()
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO()
+        coco.dataset = {"images": [{"id": i} for i in range(count)], "categories": [{"id": 1, "name": "x"}]}
+        coco.dataset["annotations"] = [
+            {
+                "id": i + 1,
+                "image_id": i,
+                "category_id": 1,
+                "keypoints": flat(places[i], 2.0 * known[i]),
+                "num_keypoints": int(known[i].sum()),
+                "bbox": [5, 5, 90, 90],
+                "area": 0.53 * 90 * 90,
+                "iscrowd": 0,
+            }
+            for i in range(count)
+        ]
+        coco.createIndex()
+        found = [
+            {"image_id": i, "category_id": 1, "keypoints": flat(said[i], np.ones(len(names))), "score": 1.0}
+            for i in range(count)
+        ]
+        evaluation = COCOeval(coco, coco.loadRes(found), "keypoints")
+        evaluation.params.kpt_oks_sigmas = np.full(len(names), problem.falloff / 2)
+        evaluation.evaluate()
+    theirs = [float(evaluation.ious[i, 1][0, 0]) for i in range(count)]
+    np.testing.assert_allclose(ours.numpy(), theirs, atol=1e-6)
+    assert 0.1 < np.mean(theirs) < 0.9
