@@ -32,14 +32,25 @@ def render() -> str:
             parts.append(f"\n{notes.get(name, 'All random choices are derived from it.')}\n")
         for kind in kinds:
             parts.append(_section(kind, name))
+        if name == "train":
+            parts += [_section(head, f"{name}.head", f" For {', '.join(kinds)}.") for head, kinds in _heads()]
     return "".join(parts)
 
 
-def _section(kind: type, path: str) -> str:
+def _heads() -> list[tuple[type, list[str]]]:
+    """Return what can be set on heads, and the kinds of problems that have them."""
+    found: dict[type, list[str]] = {}
+    for problem in _dataclasses(Params.model_fields["problem"].annotation):
+        (kind,) = get_args(get_type_hints(problem)["kind"])
+        found.setdefault(problem.head, []).append(f"`{kind}`")  # type: ignore[attr-defined]
+    return list(found.items())
+
+
+def _section(kind: type, path: str, more: str = "") -> str:
     inherited = [base for base in kind.__bases__ if is_dataclass(base)]
     also = f" It has every key of `{inherited[0].__name__}`, and these:" if inherited else ""
     lines = [
-        f"\n### `{path}`: {kind.__name__}\n\n{_first_paragraph(kind)}{also}\n\n"
+        f"\n### `{path}`: {kind.__name__}\n\n{_first_paragraph(kind)}{also}{more}\n\n"
         "| key | type | default | meaning |\n|---|---|---|---|\n"
     ]
     hints, notes, nested = get_type_hints(kind, include_extras=True), _notes(kind), []

@@ -24,8 +24,9 @@ from temper.data.params import AnySource, AugmentParams, PrepareParams, Sampling
 from temper.engine.params import FitParams, HostsParams
 from temper.gate.params import GateParams
 from temper.make_command import make_command
+from temper.networks.head_params import read_head
 from temper.networks.params import MLFLOW, AnyBackbone, TransferParams, watched_file
-from temper.problem import HeadParams, Option
+from temper.problem import Option
 from temper.problems import AnyProblem
 from temper.retrain_params import RetrainParams
 from temper.stress.params import EvaluateParams
@@ -53,7 +54,8 @@ class TrainParams:
     """Hosts that train together (`docs/scale.md`). By default this host trains alone, and its training does
     not restart by itself after a rank is lost."""
     backbone: AnyBackbone
-    head: HeadParams = field(default_factory=HeadParams)
+    head: dict[str, Any] = field(default_factory=dict)
+    """Settings of the head, which depend on the kind of problem."""
     sampling: SamplingParams = field(default_factory=SamplingParams)
     views: ViewParams
     fit: FitParams
@@ -154,6 +156,7 @@ class Params(BaseModel):
             instead = "none, oversample, undersample or weights"
             self._check_option(_OPTIONS[method], f"augment.balance.method = {method}", instead)
         for name in ("train", "distill"):
+            read_head(self.problem.head, getattr(self, name).head, where=f"{name}.head")
             fit = getattr(self, name).fit
             fit.check(self.problem.scores, f"{name}.fit")
             if fit.label_smoothing:

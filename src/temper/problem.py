@@ -7,7 +7,7 @@ how to add one. This module does not import torch, so that stages that only move
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
@@ -102,24 +102,6 @@ Option = Literal["smoothing", "offsets", "costs"]
 """Options of `Emphasis`."""
 
 
-Attention = Literal["none", "se", "eca", "cbam"]
-"""Blocks that weight feature maps by content: squeeze-and-excitation, efficient channel attention, CBAM."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeadParams:
-    """Pooling of a classifier's coarsest feature maps to a vector. Networks that return a map do not pool."""
-
-    attention: Attention = "none"
-    """Block that weights the feature maps before pooling."""
-    pooling: Literal["average", "max", "average-and-max", "gem", "attention"] = "average"
-    """How the maps are pooled. `gem` is the generalised mean with a learned exponent; `attention` is a mean
-    with learned weights of the positions."""
-
-
-PLAIN_HEAD = HeadParams()
-
-
 class Backbone(Protocol):
     """A network without its head, from images to feature maps."""
 
@@ -194,11 +176,15 @@ class Problem(Protocol):
         They are the names of its classes, or a special name if it has none.
         """
 
-    def network(self, backbone: Backbone, head: HeadParams = PLAIN_HEAD) -> "nn.Module":
+    head: ClassVar[type[Any]]
+    """Dataclass of what params.yaml may set on the head."""
+
+    def network(self, backbone: Backbone, head: Any = None) -> "nn.Module":
         """Return backbone and head as one module, `Inputs -> Outputs`, with the attribute `backbone`.
 
-        Raises:
-            ValueError: If the networks of this problem cannot have such a head.
+        Args:
+            backbone: The backbone.
+            head: Settings of the type `head`; None for its defaults.
         """
 
     def loss(self, outputs: Outputs, targets: Targets, emphasis: Emphasis = PLAIN) -> "Tensor":

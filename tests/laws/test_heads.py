@@ -12,23 +12,22 @@ from temper.networks.build import build_network
 from temper.networks.features import check_names, watch
 from temper.networks.onnx_model import FEATURES, Deployed
 from temper.networks.params import SmallResNet
-from temper.problem import HeadParams
 from tests.toy import FACTS, TOYS
 
 TOY = TOYS["multiclass"]
 FEATURE_NAMES = ("embedding", "backbone.stages.0", "backbone.stem.1")
 CASES = {
-    "none": (HeadParams(pooling="max"), "none"),
-    "se": (HeadParams(pooling="average-and-max", attention="eca"), "se"),
-    "eca": (HeadParams(pooling="gem", attention="cbam"), "eca"),
-    "cbam": (HeadParams(pooling="attention", attention="se"), "cbam"),
+    "none": ({"pooling": "max"}, "none"),
+    "se": ({"pooling": "average-and-max", "attention": "eca"}, "se"),
+    "eca": ({"pooling": "gem", "attention": "cbam"}, "eca"),
+    "cbam": ({"pooling": "attention", "attention": "se"}, "cbam"),
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("head", "attention"), CASES.values(), ids=CASES.keys())
 def test_it_learns_is_exported_and_quantized_and_shows_its_features(
-    head: HeadParams, attention: str, tmp_path: Path
+    head: dict[str, str], attention: str, tmp_path: Path
 ):
     backbone = SmallResNet(family="small-resnet", widths=(8, 16), depths=(1, 1), attention=attention)  # type: ignore[arg-type]
     network = build_network(TOY.problem, backbone, FACTS, seed=0, head=head).train()

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from temper.problem import Attention
+from temper.networks.head_params import Attention
 
 Maps = Float[Tensor, "batch channels height width"]
 

@@ -11,9 +11,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from temper.networks.attention import build_attention
+from temper.networks.head_params import Attention
 from temper.networks.params import AnyBackbone, SmallResNet, SmallVGG, Timm
 from temper.networks.whitening import Whitening
-from temper.problem import Attention, Facts
+from temper.problem import Facts
 
 
 class Normalize(nn.Module):

@@ -1,30 +1,46 @@
 """Builds whole networks from parameters, stores them as safetensors and loads them again."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save
 from torch import nn
 
 from temper.networks.backbones import build_backbone
+from temper.networks.head_params import read_head
 from temper.networks.params import AnyBackbone
-from temper.problem import PLAIN_HEAD, Facts, HeadParams, Problem
+from temper.problem import Facts, Problem
 
 _DOES_NOT_FIT = (RuntimeError, AssertionError, IndexError)
 """Errors that torch and timm raise if feature maps become too small."""
 
 
 def build_network(
-    problem: Problem, params: AnyBackbone, facts: Facts, *, seed: int, head: HeadParams = PLAIN_HEAD
+    problem: Problem,
+    params: AnyBackbone,
+    facts: Facts,
+    *,
+    seed: int,
+    head: Mapping[str, Any] = MappingProxyType({}),
 ) -> nn.Module:
     """Build a new network for a problem; equal seeds give equal weights. torch's random state stays as it is.
+
+    Args:
+        problem: The problem.
+        params: The backbone.
+        facts: Facts about the images.
+        seed: Seed of the first weights.
+        head: Settings of the problem's head, by name.
 
     Raises:
         ValueError: If there is no such network, or it cannot take images of this size.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = problem.network(build_backbone(params, facts), head)
+        network = problem.network(build_backbone(params, facts), read_head(problem.head, head))
         _try(network, facts)
     return network
 
@@ -59,7 +75,7 @@ def load_network(
     facts: Facts,
     weights: Path,
     *,
-    head: HeadParams = PLAIN_HEAD,
+    head: Mapping[str, Any] = MappingProxyType({}),
 ) -> nn.Module:
     """Load the network that `save_network` wrote, in evaluation mode and frozen."""
     network = build_network(problem, params, facts, seed=0, head=head)

@@ -5,8 +5,9 @@ from torch.nn import functional
 
 from temper.networks.attention import build_attention
 from temper.networks.backbones import convolution
+from temper.networks.head_params import PoolingParams, PyramidParams
 from temper.networks.pooling import build_pooling
-from temper.problem import PLAIN_HEAD, Backbone, HeadParams, Inputs, Outputs
+from temper.problem import Backbone, Inputs, Outputs
 
 _RARE = -2.2
 """Log-odds with which a fresh network expects an object in a cell: one in ten."""
@@ -18,7 +19,7 @@ class Classifier(nn.Module):
     Output: `logits` [batch, classes].
     """
 
-    def __init__(self, backbone: Backbone, *, num_classes: int, params: HeadParams = PLAIN_HEAD) -> None:
+    def __init__(self, backbone: Backbone, *, num_classes: int, params: PoolingParams) -> None:
         super().__init__()
         num_channels = backbone.num_channels[-1]
         self.backbone = backbone
@@ -34,7 +35,7 @@ class Classifier(nn.Module):
 class Regressor(Classifier):
     """As a classifier, but its linear layer gives numbers. Output: `values` [batch, values]."""
 
-    def __init__(self, backbone: Backbone, *, num_values: int, params: HeadParams = PLAIN_HEAD) -> None:
+    def __init__(self, backbone: Backbone, *, num_values: int, params: PoolingParams) -> None:
         super().__init__(backbone, num_classes=num_values, params=params)
 
     def forward(self, inputs: Inputs) -> Outputs:
@@ -46,18 +47,18 @@ class Pyramid(nn.Module):
 
     Args:
         backbone: Gives the maps.
+        params: Its settings.
         stride: Pixels per cell of the finest map that is merged; finer maps are left out.
 
     Source:
-        Lin et al. 2017, arXiv:1612.03144, section 3. The decoder has as many channels as its finest map, at
-        least 16.
+        Lin et al. 2017, arXiv:1612.03144, section 3.
     """
 
-    def __init__(self, backbone: Backbone, *, stride: int = 1) -> None:
+    def __init__(self, backbone: Backbone, *, params: PyramidParams, stride: int = 1) -> None:
         super().__init__()
         first = sum(each < stride for each in backbone.strides[:-1])
         channels = backbone.num_channels[first:]
-        self.width = max(16, channels[0])
+        self.width = params.channels or max(16, channels[0])
         self.backbone = backbone
         self.laterals = nn.ModuleList(nn.Conv2d(each, self.width, 1) for each in channels)
         self.smooth = nn.ModuleList(
@@ -78,8 +79,8 @@ class Pyramid(nn.Module):
 class Segmenter(Pyramid):
     """A class for each pixel. Output: `logits` [batch, classes, height, width]."""
 
-    def __init__(self, backbone: Backbone, *, num_classes: int) -> None:
-        super().__init__(backbone)
+    def __init__(self, backbone: Backbone, *, num_classes: int, params: PyramidParams) -> None:
+        super().__init__(backbone, params=params)
         self.head = nn.Conv2d(self.width, num_classes, 1)
 
     def forward(self, inputs: Inputs) -> Outputs:
@@ -94,8 +95,8 @@ class Pointer(Pyramid):
     cell is a square of `cell_px` pixels.
     """
 
-    def __init__(self, backbone: Backbone, *, num_points: int, cell_px: int) -> None:
-        super().__init__(backbone, stride=cell_px)
+    def __init__(self, backbone: Backbone, *, num_points: int, cell_px: int, params: PyramidParams) -> None:
+        super().__init__(backbone, params=params, stride=cell_px)
         self.cell_px = cell_px
         self.heat = nn.Conv2d(self.width, num_points, 1)
         self.offset = nn.Conv2d(self.width, 2 * num_points, 1)
@@ -113,8 +114,8 @@ class Finder(Pyramid):
     distances to left, top, right and bottom in cells. A cell is a square of `cell_px` pixels.
     """
 
-    def __init__(self, backbone: Backbone, *, num_classes: int, cell_px: int) -> None:
-        super().__init__(backbone, stride=cell_px)
+    def __init__(self, backbone: Backbone, *, num_classes: int, cell_px: int, params: PyramidParams) -> None:
+        super().__init__(backbone, params=params, stride=cell_px)
         self.cell_px = cell_px
         self.heat = nn.Conv2d(self.width, num_classes, 1)
         self.sides = nn.Conv2d(self.width, 4, 1)
@@ -134,19 +135,6 @@ def to_cells(maps: Tensor, image: Tensor, cell_px: int) -> Tensor:
     if list(maps.shape[-2:]) == size:
         return maps
     return functional.interpolate(maps, size=size, mode="bilinear", align_corners=False)
-
-
-def refuse_pooling(head: HeadParams) -> None:
-    """Refuse parameters of pooling for a network that pools nothing.
-
-    Raises:
-        ValueError: If any is set.
-    """
-    if head != PLAIN_HEAD:
-        raise ValueError(
-            f"head = {{pooling: {head.pooling}, attention: {head.attention}}}: this network pools nothing; "
-            "leave `head` out (a small-resnet can have attention in its blocks: backbone.attention)"
-        )
 
 
 def resize(maps: Tensor, like: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from temper.problem import Attention
+from temper.networks.head_params import Attention
 
 Positive = Annotated[int, Field(ge=1)]
 Some = Annotated[tuple[Positive, ...], Field(min_length=1)]

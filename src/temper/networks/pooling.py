@@ -67,7 +67,7 @@ class AttentionPool(nn.Module):
 
 
 def build_pooling(name: str, num_channels: int) -> nn.Module:
-    """Build the pooling that `HeadParams.pooling` names, for maps with `num_channels` channels."""
+    """Build the pooling that `PoolingParams.pooling` names, for maps with `num_channels` channels."""
     if name == "attention":
         return AttentionPool(num_channels)
     plain = {"average": Average, "max": Maximum, "average-and-max": AverageAndMaximum, "gem": GeneralizedMean}

@@ -3,21 +3,20 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 import pydantic
 
 from temper.fields import ABSENT, PRESENT, UNDECIDED, VALID, VIEWS, Field, Frame, View
+from temper.networks.head_params import PyramidParams
 from temper.problem import (
     PLAIN,
-    PLAIN_HEAD,
     Answer,
     Backbone,
     Columns,
     Emphasis,
     Headline,
-    HeadParams,
     Option,
     Outputs,
     Row,
@@ -46,6 +45,7 @@ class Detection:
     log-odds of the middles, and `sides` [batch, 4, rows, columns], logarithms of distances in cells.
     """
 
+    head: ClassVar[type[PyramidParams]] = PyramidParams
     kind: Literal["detection"]
     classes: tuple[str, ...] = ()
     """Names of the classes. If left out, they are the labels of the data, sorted."""
@@ -118,11 +118,11 @@ class Detection:
         shown = columns["labels"][columns[f"boxes{VALID}"] == PRESENT]
         return frozenset(self.classes[number] for number in shown.tolist()) or frozenset({_NOTHING})
 
-    def network(self, backbone: Backbone, head: HeadParams = PLAIN_HEAD) -> "nn.Module":
-        from temper.networks.heads import Finder, refuse_pooling
+    def network(self, backbone: Backbone, head: PyramidParams | None = None) -> "nn.Module":
+        from temper.networks.heads import Finder
 
-        refuse_pooling(head)
-        return Finder(backbone, num_classes=len(self.classes), cell_px=self.cell_px)
+        params = head or PyramidParams()
+        return Finder(backbone, num_classes=len(self.classes), cell_px=self.cell_px, params=params)
 
     def loss(self, outputs: Outputs, targets: Targets, emphasis: Emphasis = PLAIN) -> "Tensor":
         from temper.maths.box_maps import box_loss

@@ -3,21 +3,20 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 import pydantic
 
 from temper.fields import PRESENT, UNDECIDED, VALID, VIEWS, Field, Frame, View
+from temper.networks.head_params import PyramidParams
 from temper.problem import (
     PLAIN,
-    PLAIN_HEAD,
     Answer,
     Backbone,
     Columns,
     Emphasis,
     Headline,
-    HeadParams,
     Option,
     Outputs,
     Row,
@@ -47,6 +46,7 @@ class Keypoints:
     columns], logits of the cells of a grid, and `offset` [batch, points, 2, rows, columns] in cells.
     """
 
+    head: ClassVar[type[PyramidParams]] = PyramidParams
     kind: Literal["keypoints"]
     points: tuple[str, ...] = ()
     """Names of the points. If left out, they are the names in `ingest.points`."""
@@ -146,11 +146,11 @@ class Keypoints:
         known = np.flatnonzero(columns[f"points{VALID}"] == PRESENT)
         return frozenset(self.points[number] for number in known) or frozenset({_NOTHING})
 
-    def network(self, backbone: Backbone, head: HeadParams = PLAIN_HEAD) -> "nn.Module":
-        from temper.networks.heads import Pointer, refuse_pooling
+    def network(self, backbone: Backbone, head: PyramidParams | None = None) -> "nn.Module":
+        from temper.networks.heads import Pointer
 
-        refuse_pooling(head)
-        return Pointer(backbone, num_points=len(self.points), cell_px=self.cell_px)
+        params = head or PyramidParams()
+        return Pointer(backbone, num_points=len(self.points), cell_px=self.cell_px, params=params)
 
     def loss(self, outputs: Outputs, targets: Targets, emphasis: Emphasis = PLAIN) -> "Tensor":
         """Return the mean loss of each example's known points; 0 if none is known."""

@@ -2,20 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
 from temper.fields import VIEWS, Field, Frame, View
+from temper.networks.head_params import PoolingParams
 from temper.problem import (
     PLAIN,
-    PLAIN_HEAD,
     Answer,
     Backbone,
     Columns,
     Emphasis,
     Headline,
-    HeadParams,
     Option,
     Outputs,
     Row,
@@ -36,6 +35,7 @@ class Multiclass:
     The target is `label` [batch], the output `logits` and the answer `probabilities`, both [batch, classes].
     """
 
+    head: ClassVar[type[PoolingParams]] = PoolingParams
     kind: Literal["multiclass"]
     classes: tuple[str, ...] = ()
     """Names of the classes in the order of the outputs. If left out, they are read from the data and
@@ -82,10 +82,10 @@ class Multiclass:
     def strata(self, columns: Columns) -> frozenset[str]:
         return frozenset({self.classes[int(columns["label"])]})
 
-    def network(self, backbone: Backbone, head: HeadParams = PLAIN_HEAD) -> "nn.Module":
+    def network(self, backbone: Backbone, head: PoolingParams | None = None) -> "nn.Module":
         from temper.networks.heads import Classifier
 
-        return Classifier(backbone, num_classes=len(self.classes), params=head)
+        return Classifier(backbone, num_classes=len(self.classes), params=head or PoolingParams())
 
     def loss(self, outputs: Outputs, targets: Targets, emphasis: Emphasis = PLAIN) -> "Tensor":
         return choices.loss(outputs, targets["label"], emphasis)

@@ -2,21 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 import pydantic
 
 from temper.fields import VIEWS, Field, Frame, View
+from temper.networks.head_params import PoolingParams
 from temper.problem import (
     PLAIN,
-    PLAIN_HEAD,
     Answer,
     Backbone,
     Columns,
     Emphasis,
     Headline,
-    HeadParams,
     Option,
     Outputs,
     Row,
@@ -39,6 +38,7 @@ class Multilabel:
     The target is `labels` (0 or 1), the output `logits` and the answer `probabilities`, all [batch, classes].
     """
 
+    head: ClassVar[type[PoolingParams]] = PoolingParams
     kind: Literal["multilabel"]
     classes: tuple[str, ...] = ()
     """Names of the classes in the order of the outputs. If left out, they are read from the data and
@@ -86,10 +86,10 @@ class Multilabel:
         shown = frozenset(name for name, yes in zip(self.classes, columns["labels"], strict=True) if yes)
         return shown or frozenset({NOTHING})
 
-    def network(self, backbone: Backbone, head: HeadParams = PLAIN_HEAD) -> "nn.Module":
+    def network(self, backbone: Backbone, head: PoolingParams | None = None) -> "nn.Module":
         from temper.networks.heads import Classifier
 
-        return Classifier(backbone, num_classes=len(self.classes), params=head)
+        return Classifier(backbone, num_classes=len(self.classes), params=head or PoolingParams())
 
     def loss(self, outputs: Outputs, targets: Targets, emphasis: Emphasis = PLAIN) -> "Tensor":
         from temper.maths.losses import binary_cross_entropy

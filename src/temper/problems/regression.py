@@ -3,21 +3,20 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 import pydantic
 
 from temper.fields import VIEWS, Field, Frame, View
+from temper.networks.head_params import PoolingParams
 from temper.problem import (
     PLAIN,
-    PLAIN_HEAD,
     Answer,
     Backbone,
     Columns,
     Emphasis,
     Headline,
-    HeadParams,
     Option,
     Outputs,
     Row,
@@ -41,6 +40,7 @@ class Regression:
     standardised: 0 is the data's median, and 1 is one standard deviation above it.
     """
 
+    head: ClassVar[type[PoolingParams]] = PoolingParams
     kind: Literal["regression"]
     quantities: tuple[str, ...] = ()
     """Names of the quantities, columns of `ingest.values`. A single one may be left out."""
@@ -152,10 +152,10 @@ class Regression:
             return frozenset({f"{name} up to {texts[0]}" if place == 0 else f"{name} above {texts[-1]}"})
         return frozenset({f"{name} above {texts[place - 1]} up to {texts[place]}"})
 
-    def network(self, backbone: Backbone, head: HeadParams = PLAIN_HEAD) -> "nn.Module":
+    def network(self, backbone: Backbone, head: PoolingParams | None = None) -> "nn.Module":
         from temper.networks.heads import Regressor
 
-        return Regressor(backbone, num_values=len(self.quantities), params=head)
+        return Regressor(backbone, num_values=len(self.quantities), params=head or PoolingParams())
 
     def loss(self, outputs: Outputs, targets: Targets, emphasis: Emphasis = PLAIN) -> "Tensor":
         """Return the penalty of each example's errors, in standard deviations, averaged over quantities."""

@@ -2,20 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
 from temper.fields import VIEWS, Field, Frame, View
+from temper.networks.head_params import PyramidParams
 from temper.problem import (
     PLAIN,
-    PLAIN_HEAD,
     Answer,
     Backbone,
     Columns,
     Emphasis,
     Headline,
-    HeadParams,
     Option,
     Outputs,
     Row,
@@ -43,6 +42,7 @@ class Segmentation:
     [batch, classes, height, width].
     """
 
+    head: ClassVar[type[PyramidParams]] = PyramidParams
     kind: Literal["segmentation"]
     classes: tuple[str, ...]
     """Names of the class numbers in the masks, from 0. Pixels with 255 do not count."""
@@ -101,11 +101,10 @@ class Segmentation:
             {NOTHING}
         )
 
-    def network(self, backbone: Backbone, head: HeadParams = PLAIN_HEAD) -> "nn.Module":
-        from temper.networks.heads import Segmenter, refuse_pooling
+    def network(self, backbone: Backbone, head: PyramidParams | None = None) -> "nn.Module":
+        from temper.networks.heads import Segmenter
 
-        refuse_pooling(head)
-        return Segmenter(backbone, num_classes=len(self.classes))
+        return Segmenter(backbone, num_classes=len(self.classes), params=head or PyramidParams())
 
     def loss(self, outputs: Outputs, targets: Targets, emphasis: Emphasis = PLAIN) -> "Tensor":
         return choices.loss(outputs, targets["mask"], emphasis)

@@ -32,7 +32,7 @@ from temper.networks.params import watched_file
 from temper.networks.pretrained import pin, read_weights
 from temper.networks.transfer import start_from
 from temper.networks.whitening import whiten
-from temper.problem import PLAIN_HEAD, Emphasis, Headline, Inputs, Objective, Problem, Targets
+from temper.problem import Emphasis, Headline, Inputs, Objective, Problem, Targets
 from temper.problems import load as load_problem
 from temper.stages.load_trained import read_facts
 from temper.stages.training_batches import open_loader
@@ -252,8 +252,8 @@ def _facts(
         "layout": result.mode.layout,
         "temperature": _calibrate(network, problem, held, device),
     }
-    if params.head != PLAIN_HEAD:
-        found["head"] = asdict(params.head)
+    if params.head:
+        found["head"] = params.head
     # Recorded only if it happened, so that the facts of a good run do not change.
     if result.accumulation > 1:
         found["accumulation"] = result.accumulation

@@ -9,7 +9,7 @@ from torch import nn
 from temper.artifacts import WEIGHTS, Artifact
 from temper.networks.build import load_network
 from temper.networks.params import AnyBackbone
-from temper.problem import Facts, HeadParams
+from temper.problem import Facts
 from temper.problems import load as load_problem
 
 
@@ -24,5 +24,5 @@ def read_network(artifact: Artifact, prepare: Artifact) -> nn.Module:
     """Return the frozen network that a training stage stored."""
     backbone = TypeAdapter(AnyBackbone).validate_python(artifact.facts["backbone"])
     problem = load_problem(prepare.facts["problem"])
-    head = HeadParams(**artifact.facts.get("head", {}))
+    head = artifact.facts.get("head", {})
     return load_network(problem, backbone, read_facts(prepare), artifact.path(WEIGHTS), head=head)

@@ -15,7 +15,6 @@ from temper.networks.attention import (
 from temper.networks.build import build_network, load_network, save_network
 from temper.networks.params import SmallResNet
 from temper.networks.pooling import AttentionPool, GeneralizedMean, build_pooling
-from temper.problem import HeadParams
 from tests.toy import BACKBONE, FACTS, TOYS
 
 MAPS = torch.randn(3, 128, 6, 5, generator=torch.Generator().manual_seed(0))
@@ -95,8 +94,31 @@ def test_the_plain_network_has_the_weights_it_always_had(tmp_path: Path):
     assert torch.equal(said, plain.head(plain.backbone(image)[-1].mean(dim=(2, 3))))
 
 
+@pytest.mark.parametrize("kind", ["segmentation", "keypoints", "detection"])
+def test_a_decoder_can_be_wider(kind: str):
+    networks = [
+        build_network(TOYS[kind].problem, BACKBONE, FACTS, seed=0, head={"channels": width})
+        for width in (0, 40)
+    ]
+    assert [network.width for network in networks] == [16, 40]
+
+
+@pytest.mark.parametrize(
+    ("kind", "head", "words"),
+    [
+        ("detection", {"channels": -1}, r"head.channels = -1: it should be greater than or equal to 0"),
+        ("detection", {"channels": "40"}, r"head.channels = '40': it should be a valid integer"),
+        ("multiclass", {"channels": 40}, r"unknown key head.channels: .* has attention, pooling"),
+        ("multiclass", {"pooling": "median"}, r"head.pooling = 'median': it should be 'average'"),
+    ],
+)
+def test_wrong_heads_are_refused(kind: str, head: dict[str, object], words: str):
+    with pytest.raises(ValueError, match=words):
+        build_network(TOYS[kind].problem, BACKBONE, FACTS, seed=0, head=head)
+
+
 def test_a_head_is_stored_and_loaded_and_refused_where_nothing_is_pooled(tmp_path: Path):
-    head = HeadParams(pooling="gem", attention="cbam")
+    head = {"pooling": "gem", "attention": "cbam"}
     backbone = SmallResNet(family="small-resnet", widths=(8, 16), depths=(1, 2), attention="eca")
     toy = TOYS["multilabel"]
     network = build_network(toy.problem, backbone, FACTS, seed=0, head=head)
@@ -104,5 +126,5 @@ def test_a_head_is_stored_and_loaded_and_refused_where_nothing_is_pooled(tmp_pat
     again = load_network(toy.problem, backbone, FACTS, tmp_path / "network.safetensors", head=head)
     inputs, _ = toy.batch(4)
     assert torch.equal(network.eval()(inputs)["logits"], again(inputs)["logits"])
-    with pytest.raises(ValueError, match=r"pooling: gem.*pools nothing"):
+    with pytest.raises(ValueError, match=r"unknown key head.pooling: the head of this kind .* has channels"):
         build_network(TOYS["segmentation"].problem, backbone, FACTS, seed=0, head=head)

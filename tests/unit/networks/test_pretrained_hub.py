@@ -21,7 +21,7 @@ from temper.networks.hub import look_up
 from temper.networks.params import SmallResNet, Timm, TransferParams, watched_file
 from temper.networks.pretrained import available_weights, read_weights
 from temper.networks.transfer import start_from
-from temper.problem import PLAIN_HEAD, Facts
+from temper.problem import Facts
 from temper.problems import dump
 from temper.stages.fit_network import transfer, try_section
 from tests.project import ROOT
@@ -179,7 +179,7 @@ def test_without_cache_and_network_an_error_names_the_cache_and_the_other_ways_i
 def test_weights_that_the_student_will_need_are_missed_before_the_teacher_is_trained(cache: Path):
     problem = TOYS["multiclass"].problem
     prepare = SimpleNamespace(facts={"problem": dump(problem), "facts": asdict(COLOUR)})
-    section = SimpleNamespace(backbone=BACKBONE, head=PLAIN_HEAD, transfer=TransferParams(weights="timm"))
+    section = SimpleNamespace(backbone=BACKBONE, head={}, transfer=TransferParams(weights="timm"))
     with pytest.raises(ValueError, match=r"distill: transfer.weights = 'timm': .* not in the hub's cache"):
         try_section("distill", section, prepare)
     lay(cache, save(make().state_dict()))

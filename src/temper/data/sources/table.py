@@ -127,7 +127,9 @@ class _Reader:
             raise ValueError(f"{where} ({path}) has no mask; fill it in or remove the row")
         split = text_of(cells.get("split"))
         if split and split_of(split) is None:
-            raise ValueError(f"{where} has split {split!r}; write {SPELLINGS}, or leave it empty")
+            near = difflib.get_close_matches(split.lower(), ["train", "validation", "test"], n=1, cutoff=0.7)
+            hint = f" (the nearest is {near[0]!r})" if near else ""
+            raise ValueError(f"{where} has split {split!r}{hint}; write {SPELLINGS}, or leave it empty")
         self._splits.setdefault(bool(split), []).append(path)
         member = self.files.add(path)
         if member in self._seen:
