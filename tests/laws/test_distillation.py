@@ -78,3 +78,24 @@ def test_multilabel_with_one_label_is_taught():
     said, wanted = (random_outputs(toy, 1, seed) for seed in (0, 1))
     distance, gradient = measure_distance(problem, said, wanted, standardized=True)
     assert (distance > 0).all() and gradient > 1e-2
+
+
+def test_what_is_taught_by_distance_alone_is_learned(toy: Toy):
+    """A student of one batch ends near a teacher that says the truth."""
+    inputs, targets = toy.batch()
+    teacher = {name: value.clamp(-4, 4) for name, value in toy.say(targets).items()}
+    network = toy.network(3).train()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+    wanted = toy.problem.read(teacher)
+
+    def gap() -> float:
+        with torch.inference_mode():
+            return float(toy.problem.gap(toy.problem.read(network(inputs)), wanted).mean())
+
+    before = gap()
+    for _ in range(80):
+        distance = toy.problem.distance(network(inputs), teacher, temperature=2.0).mean()
+        optimizer.zero_grad()
+        distance.backward()
+        optimizer.step()
+    assert gap() < before / 2

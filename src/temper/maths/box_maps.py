@@ -9,6 +9,8 @@ Source:
     arXiv:1904.01355, and bells that grow with the object as in Liu et al. 2019, arXiv:1909.00700.
 """
 
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -62,6 +64,33 @@ def box_loss(
     true = boxes.gather(1, owner[..., None].expand(-1, -1, 4))
     apart = 1 - generalized_overlap(_boxes_of(sides), true)
     return seen + (apart * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
+
+
+def box_distance(
+    outputs: Mapping[str, Tensor], reference: Mapping[str, Tensor], *, temperature: float
+) -> Float[Tensor, "batch"]:
+    """Return how far heat and sides are from those of another network; only `outputs` gets a gradient.
+
+    Args:
+        outputs: `heat` and `sides`.
+        reference: Those of the other network.
+        temperature: Softening of the heat, above 0.
+
+    Returns:
+        Nats, and logarithms of distances, per object; 0 if the two agree.
+    """
+    heat, theirs = (each["heat"].float() for each in (outputs, reference))
+    theirs = theirs.detach()
+    here, there = heat.detach().sigmoid(), theirs.sigmoid()
+    found, wanted = heat / temperature, theirs / temperature
+    share = wanted.sigmoid()
+    yes = share * (functional.logsigmoid(wanted) - functional.logsigmoid(found))
+    no = (1 - share) * (functional.logsigmoid(-wanted) - functional.logsigmoid(-found))
+    unlike = temperature**2 * (yes + no).clamp(min=0) * torch.maximum(here, there).square()
+    apart = (outputs["sides"] - reference["sides"].detach()).float().abs().mean(dim=1)
+    seen = there.amax(dim=1).square()
+    whole = unlike.flatten(1).sum(dim=1) + (seen * apart).flatten(1).sum(dim=1)
+    return whole / (1 + there.flatten(1).sum(dim=1))
 
 
 def read_boxes(

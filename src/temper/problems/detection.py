@@ -135,16 +135,12 @@ class Detection:
     def distance(self, outputs: Outputs, reference: Outputs, *, temperature: float = 1.0) -> "Tensor":
         """Return the divergence of the heat, and how far sides are apart where the reference sees objects.
 
-        Both are sums over the cells, divided by the number of objects that the reference sees.
+        Both are sums over the cells, divided by the number of objects that the reference sees. A cell counts
+        as much as the square of the larger probability: otherwise the many empty ones would decide.
         """
-        from temper.maths.distances import sigmoid_kl
+        from temper.maths.box_maps import box_distance
 
-        heat, theirs = outputs["heat"].flatten(1), reference["heat"].detach().flatten(1)
-        apart = (outputs["sides"] - reference["sides"].detach()).float().abs().mean(dim=1)
-        share = (reference["heat"].detach().float() / temperature).sigmoid().amax(dim=1)
-        objects = 1 + theirs.float().sigmoid().sum(dim=1)
-        unlike = sigmoid_kl(heat, theirs, temperature=temperature) * heat.shape[1]
-        return (unlike + (share * apart).flatten(1).sum(dim=1)) / objects
+        return box_distance(outputs, reference, temperature=temperature)
 
     def soften(self, outputs: Outputs, temperature: float) -> Outputs:
         return {**outputs, "heat": outputs["heat"] / temperature}
