@@ -40,6 +40,8 @@ CHANCE = {
 and the median of the sides is 2 px off on average."""
 TAUGHT = {"detection": 0.4}
 """Score that the student must exceed: if empty cells decide what it is taught, it stays at 0.2."""
+FAMILIES = {"keypoints": "occlusion", "detection": "occlusion"}
+"""Kind -> families of stress, if not all: only what is hidden concerns the truth of these kinds."""
 AUGMENT = {
     "multiclass": "{balance: {method: oversample}}",
     "multilabel": "{balance: {method: weights}}",
@@ -86,7 +88,10 @@ VIEWS = "views: {flip: true, crop_px: 1}"
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_chain(tmp_path: Path, kind: str):
-    project = make_project(tmp_path / "project", kind, count=400, epochs=12, augment=AUGMENT[kind])
+    families = FAMILIES.get(kind, "occlusion, illumination, noise")
+    project = make_project(
+        tmp_path / "project", kind, count=400, epochs=12, augment=AUGMENT[kind], families=families
+    )
     made = {stage.name: run_in_process(project, stage.name) for stage in STAGES}
     assert_candidates(kind, made)
     assert_contract(made["quantize"], made["prepare"])
@@ -186,7 +191,9 @@ def assert_candidates(kind: str, made: dict[str, artifacts.Artifact]) -> None:
         score = candidate[facts["headline"]]
         assert 0 <= score["low"] <= score["value"] <= score["high"]
         assert score["high"] <= 1 or facts["unit"] != SHARE
-        assert set(candidate["stress"]) == {"occlusion", "illumination", "noise"}
+        assert set(candidate["stress"]) == set(
+            FAMILIES.get(kind, "occlusion, illumination, noise").split(", ")
+        )
     sizes = [facts["candidates"][name]["bytes"] for name in ("teacher", "student", "quantized")]
     assert sizes == sorted(sizes, reverse=True)
     assert facts["candidates"]["student"][facts["headline"]]["value"] > TAUGHT.get(kind, -1)

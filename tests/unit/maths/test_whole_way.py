@@ -91,7 +91,7 @@ def assert_close(box: np.ndarray, other: np.ndarray, slack: float = 1.3) -> None
 
 
 @given(photographs())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @pytest.mark.parametrize("fit", ["stretch", "letterbox"])
 def test_a_box_still_encloses_what_is_bright(
     folder: Path, fit: Fit, photograph: tuple[np.ndarray, tuple[int, int, int, int], int]
