@@ -28,6 +28,9 @@ class Remark:
     names: tuple[str, ...] = ()
     """The first of their names."""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", tuple(map(_shown, self.names)))
+
     def __str__(self) -> str:
         number = f" {self.count}" if self.count else ""
         names = ", ".join(self.names[:3]) + (", ..." if self.count > 3 else "")
@@ -48,5 +51,5 @@ def _shown(name: str) -> str:
 
 def remark_on(kind: Kind, text: str, names: Iterable[str]) -> list[Remark]:
     """Return a remark about some names, or none if there are none."""
-    found = [_shown(name) for name in names]
+    found = list(names)
     return [Remark(kind, text, len(found), tuple(found[:NAMED]))] if found else []

@@ -54,7 +54,8 @@ def average_precision(
     """
     # Bins that are empty in all sums change nothing, and of a few images most are.
     used = counts.flatten(0, -2).any(dim=0)
-    flat = counts[..., used if used.any() else [0]].reshape(-1, *counts.shape[-4:-1], max(1, int(used.sum())))
+    used[0] = True
+    flat = counts[..., used].reshape(-1, *counts.shape[-4:-1], int(used.sum()))
     size = max(1, _AT_ONCE // max(1, flat[0].numel())) if len(flat) else 1
     parts = zip(flat.split(size), positives.reshape(-1, positives.shape[-1]).split(size), strict=True)
     found = [_average_precision(*part) for part in parts]

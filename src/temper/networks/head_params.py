@@ -53,8 +53,5 @@ def read_head(kind: type[Any], given: Mapping[str, Any], *, where: str = "head")
         return TypeAdapter(kind).validate_python(dict(given))
     except ValidationError as error:
         wrong = error.errors()[0]
-        key, rule = (
-            ".".join([where, *map(str, wrong["loc"])]),
-            wrong["msg"].replace("Input should", "it should"),
-        )
+        key, rule = ".".join([where, *map(str, wrong["loc"])]), wrong["msg"].replace("Input", "it")
         raise ValueError(f"{key} = {wrong['input']!r}: {rule}") from None

@@ -86,7 +86,7 @@ class Detection:
         return {**self.truth, "scores": Field("sequence")}
 
     def bind(self, rows: Sequence[Row]) -> "Detection":
-        if missing := next((row for row in rows if row.truth is None), None):
+        if missing := next((row for row in rows if "boxes" not in json.loads(row.truth or "{}")), None):
             raise ValueError(
                 f"{missing.path} has no boxes, but this problem needs them: an image without any object has "
                 "an empty list"
@@ -272,5 +272,5 @@ class Detection:
 
 def _boxes(row: Row) -> list[dict[str, object]]:
     """Return the boxes of a row: `box` in pixels, `label`, and perhaps `crowd`."""
-    found: list[dict[str, object]] = json.loads(row.truth or "{}").get("boxes", [])
+    found: list[dict[str, object]] = json.loads(row.truth or "{}")["boxes"]
     return found

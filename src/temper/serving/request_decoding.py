@@ -16,6 +16,7 @@ import orjson
 from temper.config import ServeParams
 from temper.data.images.reading import TooLarge, Unreadable, fit_channels, unify
 from temper.fields import Frame
+from temper.maths.geometry import padded_size
 from temper.serving.model_follower import Model
 
 _BEFORE, _BEHIND = (
@@ -200,10 +201,11 @@ def check(pixels: np.ndarray, model: Model, params: ServeParams) -> np.ndarray:
     count, height, width, _ = pixels.shape
     if count > params.max_images:
         raise Refused(413, f"{count} images: a request may contain at most {params.max_images}")
-    if height * width > params.max_pixels or max(height, width) > params.max_side_px:
+    tall, wide = padded_size(height, width, model.size_px, model.fit)
+    if tall * wide > params.max_pixels or max(height, width) > params.max_side_px:
         raise Refused(
             413,
-            f"{width}x{height} px: an image may have at most {params.max_pixels} pixels, "
+            f"{width}x{height} px: an image may have at most {params.max_pixels} pixels with its borders, "
             f"and {params.max_side_px} px on a side",
         )
     return pixels

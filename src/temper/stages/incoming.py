@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from temper.data.images.reading import Unreadable, open_plain
+from temper.data.images.reading import Unreadable, unify
 from temper.data.params import PrepareParams
 from temper.data.sources.litter import is_litter
 from temper.data.sources.split_names import split_of
@@ -16,8 +16,11 @@ __all__ = ["find_class", "is_litter", "is_torn", "list_files", "split_of", "why_
 def why_unusable(path: Path, params: PrepareParams) -> str | None:
     """Return why prepare could not read an image; None if it could."""
     try:
-        open_plain(
+        unify(
             path.read_bytes(),
+            height_px=params.height_px,
+            width_px=params.width_px,
+            fit=params.fit,
             max_pixels=params.max_pixels,
             max_side_px=params.max_side_px,
             levels="per-image",

@@ -22,7 +22,7 @@ from temper.compress.export import Deployable, export
 from temper.data.images.encoded import Encoded, EncodedWriter, encode
 from temper.data.images.masks import read_mask, resize_mask
 from temper.data.images.orientation import turned
-from temper.data.images.reading import open_plain, resize, unify
+from temper.data.images.reading import TooLarge, open_plain, resize, unify
 from temper.fields import Field, Fit
 from temper.maths.geometry import as_seen, frame_of, map_as_sent
 from temper.problem import Facts
@@ -108,7 +108,7 @@ def test_a_box_still_encloses_what_is_bright(
     frame = frame_of(image.height, image.width, SIZE, fit, orientation=turned(image))
     ends = as_seen(np.array(corners, float).reshape(2, 2), frame)
     truth = np.concatenate([ends.min(axis=0), ends.max(axis=0)])
-    seen = resize(image, *SIZE, fit)
+    seen = resize(image, *SIZE, fit, max_pixels=10**7)
     assert_close(truth, box_of(seen))
 
     # Training that decodes files sees the same, also a part of an image.
@@ -145,6 +145,14 @@ def test_a_box_still_encloses_what_is_bright(
     assert_close(np.array(said["boxes"][0]) / sides, whole, slack)
     assert_close(box_of(255 * np.array(said["bright"])), whole, slack)
     assert np.array_equal(map_as_sent(answers["bright"][0], place), said["bright"])
+
+
+def test_borders_of_a_very_long_image_are_refused_before_they_fill_the_memory():
+    line = _png(np.zeros((1, 9000)))
+    limits = {"height_px": 64, "width_px": 64, **LIMITS}
+    assert unify(line, **limits)[0].shape == (64, 64)
+    with pytest.raises(TooLarge, match=r"9000x1 px: with the borders of a letterbox, 9000x9000 px: more"):
+        unify(line, **limits, fit="letterbox")
 
 
 def _png(mask: np.ndarray) -> bytes:

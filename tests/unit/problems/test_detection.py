@@ -33,8 +33,9 @@ def problem(**settings: Any) -> Detection:
 def test_the_data_say_classes_and_room():
     bound = Detection(kind="detection").bind([row(("dog", [0, 0, 4, 4]), ("cat", [1, 1, 3, 3])), row()])
     assert bound.classes == ("cat", "dog") and bound.room == 2
-    with pytest.raises(ValueError, match=r"x.png has no boxes, but this problem needs them"):
-        Detection(kind="detection").bind([Row("x", "x.png", labels=("cat",))])
+    for truth in (None, '{"age": 3}'):
+        with pytest.raises(ValueError, match=r"x.png has no boxes, but this problem needs them"):
+            Detection(kind="detection").bind([Row("x", "x.png", labels=("cat",), truth=truth)])
 
 
 @pytest.mark.parametrize(("orientation", "expected"), [(1, [0.1, 0.2, 0.5, 0.6]), (6, [0.4, 0.1, 0.8, 0.5])])

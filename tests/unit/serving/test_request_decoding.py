@@ -14,7 +14,7 @@ from temper.config import ServeParams
 from temper.serving import request_decoding
 from temper.serving.request_decoding import Refused, read_json
 
-MODEL: Any = SimpleNamespace(channels=1, size_px=(4, 4))
+MODEL: Any = SimpleNamespace(channels=1, size_px=(4, 4), fit="stretch")
 PARAMS = ServeParams()
 WRITERS = (
     lambda value: json.dumps(value),

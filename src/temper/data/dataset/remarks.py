@@ -8,9 +8,9 @@ import numpy as np
 from temper.data.dataset.resize import has_masks
 from temper.data.dataset.rows import Rows
 from temper.data.dataset.scan import Survey
-from temper.data.images.levels import find_levels, find_mark, find_outliers, sample_levels
+from temper.data.images.levels import CLIPPED, find_levels, find_mark, find_outliers, sample_levels
 from temper.data.images.masks import IGNORED
-from temper.data.images.reading import CLIPPED, Store, read_wide
+from temper.data.images.reading import Store, read_wide
 from temper.data.params import PrepareParams
 from temper.data.remark import NAMED, Kind, Remark, remark_on
 from temper.fonts import say_missing

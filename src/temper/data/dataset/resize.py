@@ -209,7 +209,7 @@ def _decode(
         try:
             raw = store.read(row.path)
             image = open_plain(raw, **limits, levels=params.levels, background=params.background)
-            pixels = resize(image, **shape)
+            pixels = resize(image, **shape, max_pixels=params.max_pixels)
             chunk.images[place] = fit_channels(pixels, chunk.images.shape[-1])
             became_grey = chunk.images.shape[-1] < 3 and pixels.ndim == 3
             chunk.coloured[place] = became_grey and not find_grey(pixels[None])[0]

@@ -56,7 +56,7 @@ def doubt_image(raw: Raw, image: Image.Image, name: str) -> list[Note]:
 
 def is_lossy(raw: bytes) -> bool:
     """Return whether a file is stored with losses: a JPEG, an AVIF, or a WebP that is not lossless."""
-    webp = raw[8:12] == b"WEBP" and raw[12:16] != b"VP8L" and b"VP8L" not in raw[:_HEAD]
+    webp = raw[8:12] == b"WEBP" and b"VP8L" not in raw[:_HEAD]
     return raw.startswith(_JPEG) or raw[4:12] == b"ftypavif" or webp
 
 

@@ -10,6 +10,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import UInt8
 
+from temper.data.remark import Note
+
 Levels = tuple[float, float] | Literal["full", "per-image"]
 """Lowest and highest level, in the file's own units; `full` is 0 to 65,535, and `per-image` the lowest and
 highest level of each image."""
@@ -23,6 +25,11 @@ _OUTLIERS, _FAR = 1.0, 8
 _MISSING = np.array([-9999.0, -32768.0, np.finfo(np.float32).min], np.float32)
 """What programs for maps and thermal cameras write into float images where nothing was measured."""
 _MOST = 65_535
+CLIPPED = Note(
+    "noticed",
+    "images have a tenth of their levels or more outside the range that becomes 0 to 255, which turn black "
+    "or white; prepare.range decides otherwise",
+)
 _FREQUENT, _FEWEST_LEVELS = 0.02, 4
 """Share of the levels that a mark of missing data has, at least, and number of levels that there must be."""
 _CLIPPED = 0.1

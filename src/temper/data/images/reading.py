@@ -20,7 +20,7 @@ from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
 from temper.data.images.idx import parse_idx
-from temper.data.images.levels import Levels, as_eight_bits, is_clipped, is_measured, is_wide
+from temper.data.images.levels import CLIPPED, Levels, as_eight_bits, is_clipped, is_measured, is_wide
 from temper.data.images.orientation import keep_turned, read_orientation, turn, turned
 from temper.data.images.other_formats import explain_format
 from temper.data.images.png_texts import SIGNATURE, without_texts
@@ -35,11 +35,6 @@ Raw = bytes | np.ndarray
 warnings.filterwarnings("ignore", module="PIL")  # they name no file, and the pixels were decoded
 _NOTES = "temper.notes"
 """Key of `Image.info` with what `open_plain` changed."""
-CLIPPED = Note(
-    "noticed",
-    "images have a tenth of their levels or more outside the range that becomes 0 to 255, which turn black "
-    "or white; prepare.range decides otherwise",
-)
 _WIDE = "temper.wide"
 """Key of `Image.info` with whether the file has more than 8 bits."""
 _OTHER_COLOURS = frozenset({"CMYK", "LAB", "YCbCr", "HSV"})
@@ -142,9 +137,8 @@ def unify(
     image = open_plain(
         raw, max_pixels=max_pixels, max_side_px=max_side_px, levels=levels, background=background
     )
-    return resize(image, height_px, width_px, fit), frame_of(
-        image.height, image.width, (height_px, width_px), fit
-    )
+    frame = frame_of(image.height, image.width, (height_px, width_px), fit)
+    return resize(image, height_px, width_px, fit, max_pixels=max_pixels), frame
 
 
 def open_plain(
@@ -196,11 +190,20 @@ def fit_channels(pixels: np.ndarray, channels: int) -> UInt8[np.ndarray, "height
 
 
 def resize(
-    image: Image.Image, height_px: int, width_px: int, fit: Fit
+    image: Image.Image, height_px: int, width_px: int, fit: Fit, *, max_pixels: int
 ) -> UInt8[np.ndarray, "height width ..."]:
-    """Return the pixels of an image, resized by an antialiased bilinear filter, perhaps with borders."""
+    """Return the pixels of an image, resized by an antialiased bilinear filter, perhaps with borders.
+
+    Raises:
+        TooLarge: If it has more pixels than `max_pixels` with its borders, as a very long image may.
+    """
     tall, wide = padded_size(image.height, image.width, (height_px, width_px), fit)
     if (wide, tall) != image.size:
+        if tall * wide > max_pixels:
+            raise TooLarge(
+                f"{image.width}x{image.height} px: with the borders of a letterbox, {wide}x{tall} px: more "
+                f"pixels than prepare.max_pixels = {max_pixels}"
+            )
         padded = Image.new(image.mode, (wide, tall), (BORDER,) * len(image.getbands()))
         padded.paste(image, ((wide - image.width) // 2, (tall - image.height) // 2))
         image = padded
@@ -211,12 +214,12 @@ def resize(
 
 def notes_on(image: Image.Image) -> tuple[Note, ...]:
     """Return what `open_plain` changed in an image; size, palette and levels apart."""
-    return tuple(image.info.get(_NOTES, ()))
+    return tuple(image.info[_NOTES])
 
 
 def was_wide(image: Image.Image) -> bool:
     """Return whether the file that `open_plain` read has more than 8 bits, of which eight are left."""
-    return bool(image.info.get(_WIDE, False))
+    return bool(image.info[_WIDE])
 
 
 def open_upright(raw: Raw, *, max_pixels: int, max_side_px: int) -> Image.Image:
