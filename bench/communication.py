@@ -21,6 +21,7 @@ import sys
 from pathlib import Path
 
 import torch
+from temper.inputs.image import ImageInput
 from torch import distributed, nn
 
 from asked import read_project
@@ -30,7 +31,7 @@ from temper.engine.distributed.ranks import Ranks, join_ranks
 from temper.engine.objectives import supervised
 from temper.networks.build import build_network
 from temper.networks.params import AnyBackbone, Timm
-from temper.problem import PLAIN, Batch, Facts
+from temper.problem import PLAIN, Batch
 from temper.problems.multiclass import Multiclass
 
 STEPS = 5
@@ -64,7 +65,7 @@ def sent_bytes() -> int:
 
 def measure(backbone: AnyBackbone, classes: int, ranks: Ranks) -> dict[str, float]:
     """Return, per step, the calls and bytes of gradients and of statistics, and the bytes on the wire."""
-    facts = Facts(SIZE_PX, SIZE_PX, 3, (127.0,) * 3, (60.0,) * 3)
+    facts = {"image": ImageInput(SIZE_PX, SIZE_PX, 3, (127.0,) * 3, (60.0,) * 3)}
     problem = Multiclass(kind="multiclass", classes=tuple(map(str, range(classes))))
     network = build_network(problem, backbone, facts, seed=0)
     shared, objective = ranks.share(network), supervised(problem, PLAIN)

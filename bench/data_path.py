@@ -26,13 +26,14 @@ import cv2
 import numpy as np
 import torch
 from PIL import Image
+from temper.inputs.image import ImageInput
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from temper.data.images.encoded import Encoded, EncodedWriter
 from temper.data.loading.loader import Examples, TrainLoader, to_tensors
+from temper.data.loading.params import ViewParams
 from temper.data.loading.prefetch import Stream
-from temper.data.params import ViewParams
 
 NUM_SMALL, NUM_LARGE, SMALL_BATCH, LARGE_BATCH, SIDE = 25_600, 640, 256, 64, 224
 MEAN, STD = 0.45, 0.25
@@ -84,7 +85,7 @@ def ours(
     device = torch.device("cpu")
     loader = TrainLoader(
         to_tensors(columns, device),
-        Examples(np.ones(count, np.int64), np.ones(count), (0.0,)),
+        Examples(np.ones(count, np.int64), np.ones(count), {"image": ImageInput(8, 8, 3, mean=(0.0,) * 3)}),
         batch_size=batch_size,
         device=device,
         views=views,
@@ -149,7 +150,7 @@ def main() -> None:
                 writer.add(content, (height, width))
         images = Encoded(Path(scratch) / "encoded", height_px=SIDE, width_px=SIDE, channels=3)
         views = ViewParams(flip=True, crop_scale=(0.25, 1.0))
-        stream = Stream(images, {}, {}, views, seed=0, workers=asked.workers)
+        stream = Stream("image", images, {}, {}, views, seed=0, workers=asked.workers)
         races = {
             "small": {
                 "temper": ours(

@@ -17,7 +17,7 @@ import torch
 from asked import read_project
 from temper import artifacts
 from temper.config import load
-from temper.data.dataset.packed import open_images, open_training
+from temper.data.dataset.packed import open_inputs, open_training
 from temper.data.loading.loader import Examples, TrainLoader, to_tensors
 from temper.engine.distributed.ranks import join_ranks
 from temper.engine.objectives import supervised
@@ -43,7 +43,7 @@ columns, repeats, weights = open_training(prepare, augment)
 for stage in (params.train, params.distill):
     loader = TrainLoader(
         to_tensors(columns, device),
-        Examples(repeats, weights, facts.mean, problem.truth),
+        Examples(repeats, weights, facts, problem.truth),
         batch_size=stage.fit.batch_size,
         device=device,
         views=stage.views,
@@ -51,7 +51,7 @@ for stage in (params.train, params.distill):
     )
     batch = next(loader.batches(0))
     network = build_network(problem, stage.backbone, facts, seed=0)
-    whiten(network, open_images(prepare))
+    whiten(network, next(iter(open_inputs(prepare).values())))
     network = network.to(device).train()
     objective, optimizer = supervised(problem, Emphasis()), build_optimizer(network, stage.fit)
     taken, _ = choose_mode(network, objective, batch, stage.fit, device)

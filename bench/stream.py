@@ -117,8 +117,8 @@ def epoch(project: Path) -> None:
     from temper.data.dataset.packed import open_encoded, open_training
     from temper.data.images.decoding import decode
     from temper.data.loading.loader import Examples, TrainLoader, to_tensors
+    from temper.data.loading.params import ViewParams
     from temper.data.loading.prefetch import Stream, count_workers
-    from temper.data.params import ViewParams
 
     prepare, augment = (
         artifacts.load(name, project / "artifacts" / name, check_files=False)

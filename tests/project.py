@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import sqlite3
@@ -50,7 +51,16 @@ KINDS = {
     "regression": ("value", "{kind: regression, unit: px}"),
     "detection": ("boxes", "{kind: detection, cell_px: 2, most: 20}"),
     "keypoints": ("points", "{kind: keypoints, cell_px: 2}"),
+    "three inputs": ("class", "{kind: multiclass, inputs: [image, text, table]}"),
+    "text": ("class", "{kind: multiclass, inputs: [text]}"),
 }
+TEXT = {
+    "height_px: 16, width_px: 16, ": "text_bytes: 64, ",
+    "{flip: true, crop_px: 1}": "{}",
+    "{family: small-resnet, widths: [8, 16], depths: [1, 1]}": "{family: text-convolutions}",
+    "{family: small-resnet, widths: [8], depths: [1]}": "{family: text-convolutions, widths: [16, 16]}",
+}
+"""What is different in a project without images."""
 
 
 def toy_params(
@@ -63,8 +73,13 @@ def toy_params(
 ) -> str:
     """Return the params.yaml of a toy project with one kind of problem."""
     truth, problem = KINDS[kind]
-    return TEMPLATE.format(
-        kind=kind,
+    inputs = re.search(r"inputs: \[.*\]", problem)
+    text = TEMPLATE.replace("size_px: 16}}", f"size_px: 16, {inputs[0]}}}}}" if inputs else "size_px: 16}}")
+    for old, new in TEXT.items() if "image" not in (inputs[0] if inputs else "image") else ():
+        old, new = (each.replace("{", "{{").replace("}", "}}") for each in (old, new))
+        text = text.replace(old, new)
+    return text.format(
+        kind=kind.replace(" ", "-"),
         truth=truth,
         problem=problem,
         count=count,

@@ -2,28 +2,35 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from temper.data.loading.loader import as_batch
 from temper.fields import Frame
+from temper.inputs.facts import Facts, Input
+from temper.inputs.image_input import ImageInput
+from temper.inputs.table_input import TableInput
+from temper.inputs.text_input import TextInput
 from temper.networks.build import build_network
-from temper.networks.params import SmallResNet
-from temper.problem import Facts, Inputs, Outputs, Problem, Row, Targets
+from temper.networks.params import AnyBackbone, SmallResNet, TextConvolutions
+from temper.problem import Inputs, Outputs, Problem, Row, Targets
 from temper.problems.detection import Detection
 from temper.problems.keypoints import Keypoints
 from temper.problems.multiclass import Multiclass
 from temper.problems.multilabel import Multilabel
 from temper.problems.regression import Regression
 from temper.problems.segmentation import Segmentation
+from temper.stress.pool import Pool
 
 SIZE = 12
 CLASSES = ("circle", "cross", "square")
 BACKBONE = SmallResNet(family="small-resnet", widths=(8, 16), depths=(1, 1))
 FRAME = Frame(SIZE, SIZE)
-FACTS = Facts(SIZE, SIZE, 3, (127.0, 127.0, 127.0), (60.0, 60.0, 60.0))
+IMAGE = ImageInput(SIZE, SIZE, 3, (127.0, 127.0, 127.0), (60.0, 60.0, 60.0))
+FACTS: Facts = {"image": IMAGE}
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,10 @@ class Toy:
     """Best value of the scores whose best value is not 1."""
     named: Callable[[tuple[str, ...]], dict[str, object]] = lambda names: {"classes": names}
     """Fields of the problem with other names of what it tells apart."""
+    facts: Mapping[str, Input] = field(default_factory=lambda: FACTS)
+    """Its inputs."""
+    backbone: AnyBackbone = BACKBONE
+    """Encoder of the first input."""
 
     def batch(self, size: int = 16, seed: int = 0) -> tuple[Inputs, Targets]:
         """Random images with a truth that can be seen in them."""
@@ -46,19 +57,32 @@ class Toy:
         packed = []
         for _ in range(size):
             row, images = self.truth(generator)
-            packed.append({"image": images["image"], **self.problem.pack(row, images, FRAME)})
+            given = json.loads(row.given or "{}")
+            inputs = {
+                name: images[name] if each.picture else each.decode(given[name])
+                for name, each in self.facts.items()
+            }
+            packed.append({**inputs, **self.problem.pack(row, images, FRAME)})
         columns = {
             name: torch.from_numpy(np.stack([example[name] for example in packed])) for name in packed[0]
         }
-        targets = {
-            name: value.float() if value.is_floating_point() else value.long()
-            for name, value in columns.items()
-        }
-        return {"image": targets.pop("image").permute(0, 3, 1, 2).to(torch.uint8)}, targets
+        return as_batch(columns, self.facts)
 
     def network(self, seed: int = 0) -> nn.Module:
         """A small fresh network."""
-        return build_network(self.problem, BACKBONE, FACTS, seed=seed)
+        return build_network(self.problem, self.backbone, self.facts, seed=seed)
+
+    def as_sent(self, inputs: Inputs) -> dict[str, np.ndarray]:
+        """Inputs in the form that a deployed file takes."""
+        return {
+            name: (value.permute(0, 2, 3, 1) if self.facts[name].picture else value).contiguous().numpy()
+            for name, value in inputs.items()
+        }
+
+
+def pool_of(images: np.ndarray) -> Pool:
+    """Return images, uint8 [images, height, width, channels], as a pool."""
+    return Pool({"image": images}, {"image": ImageInput(*images.shape[1:])})
 
 
 def _image(generator: np.random.Generator, shades: list[int]) -> np.ndarray:
@@ -72,6 +96,18 @@ def _image(generator: np.random.Generator, shades: list[int]) -> np.ndarray:
 def _multiclass(generator: np.random.Generator) -> tuple[Row, dict[str, np.ndarray]]:
     label = int(generator.integers(3))
     return Row("x", "x", (CLASSES[label],)), {"image": _image(generator, [label])}
+
+
+def _with_words(generator: np.random.Generator) -> tuple[Row, dict[str, np.ndarray]]:
+    row, images = _multiclass(generator)
+    number = CLASSES.index(row.labels[0])
+    openings = ("a", "this is a", "look, one")
+    size = None if generator.random() < 0.2 else number + float(generator.normal(0, 0.2))
+    given = {
+        "text": f"{openings[generator.integers(3)]} {row.labels[0]}",
+        "table": {"size": size, "noise": float(generator.normal())},
+    }
+    return replace(row, given=json.dumps(given)), images
 
 
 def _multilabel(generator: np.random.Generator) -> tuple[Row, dict[str, np.ndarray]]:
@@ -152,6 +188,23 @@ TOYS = {
         Multiclass(kind="multiclass", classes=CLASSES),
         _multiclass,
         lambda true: {"logits": _one_hot(true["label"])},
+    ),
+    "text": Toy(
+        Multiclass(kind="multiclass", inputs=("text",), classes=CLASSES),
+        _with_words,
+        lambda true: {"logits": _one_hot(true["label"])},
+        facts={"text": TextInput(24)},
+        backbone=TextConvolutions(family="text-convolutions", widths=(16, 16)),
+    ),
+    "three inputs": Toy(
+        Multiclass(kind="multiclass", inputs=("image", "text", "table"), classes=CLASSES),
+        _with_words,
+        lambda true: {"logits": _one_hot(true["label"])},
+        facts={
+            "image": IMAGE,
+            "text": TextInput(24),
+            "table": TableInput(("size", "noise"), (1.0, 0.0), (0.8, 1.0)),
+        },
     ),
     "multilabel": Toy(
         Multilabel(kind="multilabel", classes=CLASSES),

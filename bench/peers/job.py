@@ -28,10 +28,12 @@ from temper.artifacts import Artifact
 from temper.config import FILE, Params, parse
 from temper.data.dataset.packed import held_out, open_split, open_training
 from temper.data.loading.loader import to_tensors, whole_batches
+from temper.inputs.facts import Facts
+from temper.inputs.image_input import image_of
 from temper.maths.random import derive
 from temper.networks.build import build_network
 from temper.networks.whitening import whiten
-from temper.problem import Facts, Problem
+from temper.problem import Problem
 from temper.problems import load as load_problem
 from temper.stages.load_trained import read_facts
 
@@ -188,6 +190,7 @@ class Report:
             prepare = job.inputs()["prepare"]
             columns = open_split(prepare, "validation") if job.split == "validation" else held_out(prepare)
             self._problem = load_problem(prepare.facts["problem"])
+            self._facts = read_facts(prepare)
             self._held = to_tensors(columns, device())
 
     def start(self) -> None:
@@ -219,7 +222,7 @@ class Report:
             return
         totals = torch.zeros(())
         with torch.inference_mode():
-            for inputs, targets in whole_batches(self._held, _SCORED_AT_ONCE, device()):
+            for inputs, targets in whole_batches(self._held, self._facts, _SCORED_AT_ONCE, device()):
                 totals = (
                     totals
                     + self._problem.tally(self._problem.read(network(inputs)), targets)
@@ -246,7 +249,8 @@ def take_turn(train: Callable[[Data, Job, Report], None], job: Job, report: Repo
 
 def normalised(network: nn.Module, facts: Facts) -> Callable[[Mapping[str, Tensor]], dict[str, Tensor]]:
     """Wrap a peer's network for `Report.score`: it first normalises pixels, as the peer's loader does."""
-    mean, std = (torch.tensor(each, device=device()).view(1, -1, 1, 1) for each in (facts.mean, facts.std))
+    image = image_of(facts)
+    mean, std = (torch.tensor(each, device=device()).view(1, -1, 1, 1) for each in (image.mean, image.std))
     return lambda inputs: {"logits": network((inputs["image"].float() - mean) / std)}
 
 

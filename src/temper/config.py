@@ -20,7 +20,9 @@ from ruamel.yaml.error import YAMLError
 
 from temper.compress.params import DistillationTerms, QuantizeParams
 from temper.config_errors import check_for_dvc, explain, find_infinite, known_keys
-from temper.data.params import AnySource, AugmentParams, PrepareParams, SamplingParams, ViewParams
+from temper.data.augmentation.params import AugmentParams
+from temper.data.loading.params import SamplingParams, ViewParams
+from temper.data.params import AnySource, PrepareParams
 from temper.engine.params import FitParams, HostsParams
 from temper.gate.params import GateParams
 from temper.make_command import make_command
@@ -28,11 +30,15 @@ from temper.networks.head_params import read_head
 from temper.networks.params import MLFLOW, AnyBackbone, TransferParams, watched_file
 from temper.problem import Option
 from temper.problems import AnyProblem
+from temper.problems.several_inputs import PICTURE
 from temper.retrain_params import RetrainParams
+from temper.serve_params import ServeParams
 from temper.stress.params import EvaluateParams
 
 FILE = "params.yaml"
 _EXAMPLE = "examples/digits/params.yaml"
+_LEAST_PX = 8
+"""Smallest height and width of the images that a network sees."""
 _GPUS = Path("/proc/driver/nvidia/gpus")
 _OPTIONS: dict[str, Option] = {"logit-adjustment": "offsets", "costs": "costs"}
 """Method of `augment.balance` -> option of the loss that it sets."""
@@ -54,6 +60,10 @@ class TrainParams:
     """Hosts that train together (`docs/scale.md`). By default this host trains alone, and its training does
     not restart by itself after a rank is lost."""
     backbone: AnyBackbone
+    """Encoder of the first of `problem.inputs`."""
+    encoders: dict[str, AnyBackbone] = field(default_factory=dict)
+    """Encoders of the other inputs, by name, e.g. `{text: {family: text-convolutions}}`; a plain one for each
+    that is left out."""
     head: dict[str, Any] = field(default_factory=dict)
     """Settings of the head, which depend on the kind of problem."""
     sampling: SamplingParams = field(default_factory=SamplingParams)
@@ -78,34 +88,6 @@ class PlanParams:
 
     warn_minutes: Annotated[float, Field(gt=0)] = 30.0
     """If the estimate of a training is longer than this, a warning says what would shorten it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServeParams:
-    """Port, processes and limits of the server."""
-
-    port: Annotated[int, Field(ge=1, le=65535)] = 8000
-    workers: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
-    """Number of processes that answer requests; `auto` is one per core."""
-    max_bytes: Annotated[int, Field(ge=1)] = 16 * 1024 * 1024
-    """Largest size of a request, in bytes. A larger one is answered with 413 and not read."""
-    max_pixels: Annotated[int, Field(ge=1)] = 40_000_000
-    """Largest number of pixels of an image, read from its header before it is decoded."""
-    max_side_px: Annotated[int, Field(ge=1)] = 20_000
-    """Largest width or height of an image."""
-    max_images: Annotated[int, Field(ge=1)] = 256
-    """Largest number of images in a request."""
-    max_queue: Annotated[int, Field(ge=1)] = 1024
-    """Largest number of waiting images. Further ones are answered with 503."""
-    timeout_s: Annotated[float, Field(gt=0)] = 10.0
-    """Seconds from the arrival of a request to its answer; a later answer is 503. A connection that stays
-    this long without a request, or within the head of one, is closed."""
-    max_batch: Annotated[int, Field(ge=1)] = 64
-    """Largest number of images in a batch. Waiting images form the next batch; there is no batching delay."""
-    sample_share: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the images that are stored in the inbox, unlabelled, for the drift check; 0 stores none."""
-    sample_mb: Annotated[float, Field(gt=0)] = 200.0
-    """Largest size of the samples in the inbox, in MB. Beyond it no more are stored."""
 
 
 class Params(BaseModel):
@@ -151,6 +133,7 @@ class Params(BaseModel):
             conditions=self.evaluate.conditions(channels=channels),
             strata=strata,
         )
+        self._check_inputs()
         method = self.augment.balance.method
         if method in _OPTIONS:
             instead = "none, oversample, undersample or weights"
@@ -166,6 +149,37 @@ class Params(BaseModel):
                     f"{name}.views turns on {', '.join(wrong)}, after which the truth of a "
                     f"{self.problem.kind} problem would be wrong; leave it out"
                 )
+
+    def _check_inputs(self) -> None:
+        """Refuse inputs that the source does not give, and settings of images where there are none."""
+        inputs, gives = self.problem.inputs, self.ingest.gives
+        if {*inputs} != {*gives}:
+            raise ValueError(
+                f"problem.inputs = {', '.join(inputs)}, but ingest gives {', '.join(gives) or 'nothing'}: "
+                "name the same in both (of a table: ingest.path for images, ingest.text, ingest.numbers)"
+            )
+        size = (self.prepare.height_px, self.prepare.width_px)
+        if PICTURE in inputs:
+            if min(size) < _LEAST_PX:
+                raise ValueError(
+                    f"prepare.height_px = {size[0]}, prepare.width_px = {size[1]}: both must be at least "
+                    f"{_LEAST_PX}"
+                )
+            return
+        unused = {
+            "prepare.height_px": size[0],
+            "prepare.width_px": size[1],
+            "prepare.keep": self.prepare.keep == "encoded",
+            "augment.copies": self.augment.copies,
+            "train.views.policy": self.train.views.policy,
+            "distill.views.policy": self.distill.views.policy,
+            "evaluate.families": self.evaluate.families,
+        }
+        if wrong := [key for key, value in unused.items() if value]:
+            raise ValueError(
+                f"{wrong[0]} concerns images, and problem.inputs has none; "
+                + ("set it to []" if "families" in wrong[0] else "leave it out")
+            )
 
     def _check_option(self, option: Option, setting: str, instead: str) -> None:
         if option not in self.problem.emphases:

@@ -1,17 +1,17 @@
 """The interface between stages and problems, and the types that all packages share.
 
-A *problem* is a kind of question about an image: which class, which classes, or which class at each pixel.
+A *problem* is a kind of question about an example: which class, which classes, or which class at each pixel.
 Stages do not branch on the kind of problem: they call the methods of `Problem`. `docs/extend.md` explains
 how to add one. This module does not import torch, so that stages that only move files need not wait for it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
-from temper.fields import Field, Fit, Frame, View
+from temper.fields import Field, Frame, View
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -57,7 +57,8 @@ class Row:
     id: str
     """Name of the example, unique in the dataset and equal in every fetch."""
     path: str
-    """Place of the image in ingest's artifact: `file`, `archive.zip/member` or `file.gz#index`."""
+    """Place of the image in ingest's artifact: `file`, `archive.zip/member` or `file.gz#index`. Without an
+    image, the id again."""
     labels: tuple[str, ...] = ()
     """Names of the classes that the image shows: one for multiclass, any number for multilabel."""
     mask: str | None = None
@@ -69,6 +70,8 @@ class Row:
     """Name of a group (e.g. a patient or a scene). All examples of a group are in the same split."""
     truth: str | None = None
     """What else is true of the example, as JSON that only its problem reads."""
+    given: str | None = None
+    """What is given besides files, as JSON by the name of the input: a text, numbers by name."""
 
 
 @dataclass(frozen=True)
@@ -103,14 +106,17 @@ Option = Literal["smoothing", "offsets", "costs"]
 
 
 class Backbone(Protocol):
-    """A network without its head, from images to feature maps."""
+    """A network without its head, from an input to feature maps, each [batch, channels, rows, columns].
+
+    The maps of a text have one row, and those of a table one cell.
+    """
 
     num_channels: tuple[int, ...]
     """Channels of each feature map, finest first."""
     strides: tuple[int, ...]
     """Pixels of the image per cell of each feature map, finest first."""
 
-    def __call__(self, image: "Tensor") -> "list[Tensor]": ...
+    def __call__(self, given: "Tensor") -> "list[Tensor]": ...
 
 
 @runtime_checkable
@@ -121,6 +127,10 @@ class Problem(Protocol):
     classes: tuple[str, ...]
     """Names of the classes in the order of the network's outputs. Empty if `bind` must still read them from
     the data."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the inputs that the network sees, in the order of the deployed file."""
 
     @property
     def headline(self) -> Headline:
@@ -179,11 +189,13 @@ class Problem(Protocol):
     head: ClassVar[type[Any]]
     """Dataclass of what params.yaml may set on the head."""
 
-    def network(self, backbone: Backbone, head: Any = None) -> "nn.Module":
-        """Return backbone and head as one module, `Inputs -> Outputs`, with the attribute `backbone`.
+    def network(self, encoders: Mapping[str, Backbone], head: Any = None) -> "nn.Module":
+        """Return encoders and head as one module, `Inputs -> Outputs`.
+
+        Its attribute `backbone` is the encoder of the first input.
 
         Args:
-            backbone: The backbone.
+            encoders: Encoder of each input.
             head: Settings of the type `head`; None for its defaults.
         """
 
@@ -266,21 +278,3 @@ class Problem(Protocol):
 
     def caption(self, answer: Answer, targets: Targets) -> str:
         """Return a caption for a batch of one example, e.g. `shirt, predicted coat 0.93`."""
-
-
-@dataclass(frozen=True)
-class Facts:
-    """Facts about the data that networks need: shape of the images and their statistics."""
-
-    height_px: int
-    width_px: int
-    channels: int
-    mean: tuple[float, ...] = field(default=())
-    """Mean of the pixels (0..255) of each channel over the training split."""
-    std: tuple[float, ...] = field(default=())
-    """Standard deviation of the pixels (0..255) of each channel over the training split."""
-    levels: tuple[float, float] | Literal["full", "per-image"] = "full"
-    """Range of levels of more than 8 bits that became 0..255."""
-    background: Literal["white", "black", "checker"] = "white"
-    """What shows through transparent pixels."""
-    fit: Fit = "stretch"

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from temper.stress.conditions import CONDITIONS, SEVERITIES, Condition, applicable, stress
-from temper.stress.image_pool import ImagePool
 from temper.stress.params import NAMES, EvaluateParams
+from temper.stress.pool import Pool
+from tests.toy import pool_of
 
 SIZES = {1: (28, 28), 3: (20, 33)}
 
 
-def make_pool(channels: int) -> ImagePool:
+def make_pool(channels: int) -> Pool:
     """Make images of smooth shapes on a noisy background, from black to white."""
     rng = np.random.default_rng(channels)
     height, width = SIZES[channels]
@@ -27,7 +28,7 @@ def make_pool(channels: int) -> ImagePool:
         image[inside] += rng.integers(60, 195, channels)
     images[0] = 0
     images[1] = 255
-    return ImagePool(images.astype(np.uint8))
+    return pool_of(images.astype(np.uint8))
 
 
 POOLS = {channels: make_pool(channels) for channels in SIZES}
@@ -42,20 +43,18 @@ WITHOUT_CHANCE = {"contrast"}
 every_condition = pytest.mark.parametrize(("condition", "pool"), CASES)
 
 
-def under(condition: Condition, pool: ImagePool, severity: int, keys: Tensor = KEYS, seed: int = 0) -> Tensor:
+def under(condition: Condition, pool: Pool, severity: int, keys: Tensor = KEYS, seed: int = 0) -> Tensor:
     return stress(condition, pool.take(keys), keys=keys, severity=severity, seed=seed, pool=pool).images
 
 
 @every_condition
-def test_severity_0_changes_nothing(condition: Condition, pool: ImagePool):
+def test_severity_0_changes_nothing(condition: Condition, pool: Pool):
     assert torch.equal(under(condition, pool, 0), pool.take(KEYS))
 
 
 @every_condition
 @pytest.mark.parametrize("severity", SEVERITIES)
-def test_same_seed_and_key_give_the_same_image_in_any_batch(
-    condition: Condition, pool: ImagePool, severity: int
-):
+def test_same_seed_and_key_give_the_same_image_in_any_batch(condition: Condition, pool: Pool, severity: int):
     whole = under(condition, pool, severity)
     assert torch.equal(under(condition, pool, severity), whole)
     for keys in (KEYS[:1], KEYS[5:18], KEYS[[40, 3, 11]], KEYS.flip(0)):
@@ -63,7 +62,7 @@ def test_same_seed_and_key_give_the_same_image_in_any_batch(
 
 
 @every_condition
-def test_damage_grows_with_severity(condition: Condition, pool: ImagePool):
+def test_damage_grows_with_severity(condition: Condition, pool: Pool):
     clean = pool.take(KEYS).double()
     damage = [
         float((under(condition, pool, severity).double() - clean).abs().mean())
@@ -73,7 +72,7 @@ def test_damage_grows_with_severity(condition: Condition, pool: ImagePool):
 
 
 @every_condition
-def test_range_type_and_shape_stay_and_the_input_is_left_alone(condition: Condition, pool: ImagePool):
+def test_range_type_and_shape_stay_and_the_input_is_left_alone(condition: Condition, pool: Pool):
     clean = pool.take(KEYS)
     found = stress(condition, clean, keys=KEYS, severity=5, seed=0, pool=pool).images
     assert found.dtype == torch.uint8 and found.shape == clean.shape
@@ -81,7 +80,7 @@ def test_range_type_and_shape_stay_and_the_input_is_left_alone(condition: Condit
 
 
 @every_condition
-def test_another_seed_gives_other_images_where_chance_plays_a_part(condition: Condition, pool: ImagePool):
+def test_another_seed_gives_other_images_where_chance_plays_a_part(condition: Condition, pool: Pool):
     same = torch.equal(under(condition, pool, 3, seed=0), under(condition, pool, 3, seed=1))
     assert same == (condition.name in WITHOUT_CHANCE)
 
@@ -93,7 +92,7 @@ def test_records_are_complete(condition: Condition):
 
 
 @every_condition
-def test_a_condition_says_which_pixels_it_hides(condition: Condition, pool: ImagePool):
+def test_a_condition_says_which_pixels_it_hides(condition: Condition, pool: Pool):
     """Occlusion leaves all pixels as they are that it does not hide; other families hide none."""
     clean = pool.take(KEYS)
     found = stress(condition, clean, keys=KEYS, severity=3, seed=0, pool=pool)

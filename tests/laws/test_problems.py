@@ -16,7 +16,7 @@ from temper.networks.heads import count_parameters
 from temper.networks.onnx_model import Deployed
 from temper.problem import Emphasis
 from temper.problems import dump, load
-from tests.toy import FACTS, FRAME, TOYS, Toy
+from tests.toy import FRAME, TOYS, Toy
 
 
 @pytest.fixture(params=TOYS.values(), ids=TOYS.keys())
@@ -216,19 +216,17 @@ def test_export_and_int8_keep_the_keys_and_stay_within_drift(toy: Toy, tmp_path:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    deployable = Deployable(network.eval(), toy.problem, FACTS, 1.5).eval()
-    images = inputs["image"].permute(0, 2, 3, 1).contiguous()
-    export(deployable, FACTS, tmp_path / "fp32.onnx", {"hello": "world"})
+    deployable = Deployable(network.eval(), toy.problem, toy.facts, 1.5).eval()
+    sent = toy.as_sent(inputs)
+    export(deployable, toy.facts, tmp_path / "fp32.onnx", {"hello": "world"})
     metadata = {"hello": "int8"}
-    Quantizer(tmp_path / "fp32.onnx", images.numpy(), tmp_path).make(
-        Setting(), tmp_path / "int8.onnx", metadata
-    )
+    Quantizer(tmp_path / "fp32.onnx", sent, tmp_path).make(Setting(), tmp_path / "int8.onnx", metadata)
     exact, small = Deployed(tmp_path / "fp32.onnx"), Deployed(tmp_path / "int8.onnx")
     assert (exact.metadata, small.metadata) == ({"hello": "world"}, metadata)
     with torch.inference_mode():
         wanted = toy.problem.read(toy.problem.soften(network(inputs), 1.5))
     for deployed, gap in ((exact, 2e-3), (small, 0.1)):
-        answer = deployed(images.numpy())
+        answer = deployed(sent)
         assert answer.keys() == wanted.keys()
         assert toy.problem.gap(answer, wanted).mean() < gap
         assert toy.problem.changed(answer, wanted).mean() < 10 * gap
@@ -238,9 +236,9 @@ def test_export_and_int8_keep_the_keys_and_stay_within_drift(toy: Toy, tmp_path:
                 assert (answer[key] - value).abs().mean() < gap
             else:
                 assert (answer[key] != value).float().mean() < gap
-    costs = [measure_cost(tmp_path / name, FACTS) for name in ("fp32.onnx", "int8.onnx")]
+    costs = [measure_cost(tmp_path / name, toy.facts) for name in ("fp32.onnx", "int8.onnx")]
     assert costs[0].macs == costs[1].macs > 0
     # Batch normalisation is folded into the convolutions: of its two numbers per channel, one remains.
     assert costs[1].params <= count_parameters(network)
-    one = small(images.numpy()[:1])
+    one = small({name: column[:1] for name, column in sent.items()})
     assert all(value.shape[0] == 1 for value in one.values())

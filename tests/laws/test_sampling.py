@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from temper.data.loading.params import SamplingParams
 from temper.data.loading.sampler import Sampler, Strata, part, rarest
-from temper.data.params import SamplingParams
 
 SIZES = {"frequent": 53, "usual": 19, "rare": 5}
 STRATA: Strata = [frozenset({name}) for name, size in SIZES.items() for _ in range(size)]

@@ -22,6 +22,7 @@ from temper.ops.project import Project
 from temper.problem import SHARE
 from temper.problems import load as load_problem
 from temper.stages import STAGES
+from temper.stages.load_trained import read_facts
 from temper.stages.source_deps import stage_sources
 from tests.project import KINDS, ROOT, make_project, run_in_process, run_stage
 
@@ -35,12 +36,14 @@ CHANCE = {
     "regression": 1.7,
     "keypoints": 0.3,
     "detection": 0.1,
+    "three inputs": 0.5,
+    "text": 0.6,
 }
 """Score that the teacher must exceed on the test split, or stay below: chance is a quarter with four classes,
 and the median of the sides is 2 px off on average."""
 TAUGHT = {"detection": 0.4}
 """Score that the student must exceed: if empty cells decide what it is taught, it stays at 0.2."""
-FAMILIES = {"keypoints": "occlusion", "detection": "occlusion"}
+FAMILIES = {"keypoints": "occlusion", "detection": "occlusion", "three inputs": "noise", "text": ""}
 """Kind -> families of stress, if not all: only what is hidden concerns the truth of these kinds."""
 AUGMENT = {
     "multiclass": "{balance: {method: oversample}}",
@@ -49,9 +52,17 @@ AUGMENT = {
         "{copies: 1, policy: [{name: HorizontalFlip, p: 1.0}, {name: GaussNoise, p: 0.5}], workers: 2}"
     ),
     "regression": "{balance: {method: oversample}}",
+    "three inputs": "{copies: 1, policy: [{name: GaussNoise, p: 0.5}], workers: 2}",
+    "text": "{balance: {method: oversample}}",
     "detection": "{copies: 1, policy: [{name: HorizontalFlip, p: 0.5}], workers: 2}",
     "keypoints": "{copies: 1, policy: [{name: HorizontalFlip, p: 0.5}], workers: 2}",
 }
+TAKEN = {
+    "image": (np.uint8, ["free", "free", "free", 3]),
+    "text": (np.uint8, ["free", "free"]),
+    "table": (np.float32, ["free", 2]),
+}
+"""Input -> type and axes in the deployed file."""
 DOOR = {
     "temper.parent_death",
     "temper",
@@ -191,9 +202,9 @@ def assert_candidates(kind: str, made: dict[str, artifacts.Artifact]) -> None:
         score = candidate[facts["headline"]]
         assert 0 <= score["low"] <= score["value"] <= score["high"]
         assert score["high"] <= 1 or facts["unit"] != SHARE
-        assert set(candidate["stress"]) == set(
-            FAMILIES.get(kind, "occlusion, illumination, noise").split(", ")
-        )
+        assert set(candidate["stress"]) == {
+            each for each in FAMILIES.get(kind, "occlusion, illumination, noise").split(", ") if each
+        }
     sizes = [facts["candidates"][name]["bytes"] for name in ("teacher", "student", "quantized")]
     assert sizes == sorted(sizes, reverse=True)
     assert facts["candidates"]["student"][facts["headline"]]["value"] > TAUGHT.get(kind, -1)
@@ -206,13 +217,12 @@ def assert_contract(quantize: artifacts.Artifact, prepare: artifacts.Artifact) -
 
     for name in ("teacher", "student", "quantized"):
         model = onnx.load(quantize.path(f"{name}.onnx"))
-        (image,) = model.graph.input
-        dims = [dim.dim_value or "free" for dim in image.type.tensor_type.shape.dim]
-        assert (image.name, image.type.tensor_type.elem_type, dims) == (
-            "image",
-            onnx.TensorProto.UINT8,
-            ["free"] * 3 + [3],
-        )
+        facts = read_facts(prepare)
+        assert [given.name for given in model.graph.input] == list(facts)
+        for given in model.graph.input:
+            dims = [dim.dim_value or "free" for dim in given.type.tensor_type.shape.dim]
+            kind = onnx.helper.tensor_dtype_to_np_dtype(given.type.tensor_type.elem_type)
+            assert (kind, dims) == TAKEN[given.name]
         deployed = Deployed(quantize.path(f"{name}.onnx"))
         classes = prepare.facts["problem"].get("classes", [])
         assert json.loads(deployed.metadata["temper.classes"]) == classes
@@ -220,10 +230,10 @@ def assert_contract(quantize: artifacts.Artifact, prepare: artifacts.Artifact) -
         assert json.loads(deployed.metadata["temper.parents"])["train"] == quantize.made_from["train"]
         declared = tuple(load_problem(prepare.facts["problem"]).answer)
         assert tuple(each for each in deployed.outputs if not each.endswith(VALID)) == declared
-        # Resizing is part of the graph, so every height, width and batch size works.
-        for shape in ((1, 16, 16, 3), (3, 33, 20, 3)):
-            answer = deployed(np.zeros(shape, np.uint8))[deployed.outputs[0]]
-            assert answer.shape[0] == shape[0]
+        # Resizing is part of the graph, so every height, width, length and batch size works.
+        for batch, longer in ((1, 0), (3, 4)):
+            sent = {key: each.example(batch, longer=longer) for key, each in facts.items()}
+            assert len(deployed(sent)[deployed.outputs[0]]) == batch
     int8 = onnx.load(quantize.path("quantized.onnx"))
     weights = {tensor.name: tensor.data_type for tensor in int8.graph.initializer}
     scales = [
@@ -231,6 +241,11 @@ def assert_contract(quantize: artifacts.Artifact, prepare: artifacts.Artifact) -
     ]
     assert onnx.TensorProto.INT8 in {weights[node.input[0]] for node in scales}
     assert not any(node.op_type == "BatchNormalization" for node in int8.graph.node)
+
+
+def change(column: np.ndarray) -> np.ndarray:
+    """Return another drift of each input: dark images, texts in other letters, larger numbers."""
+    return column + 30 if column.dtype.kind == "f" else column // 3
 
 
 def assert_served_and_watched(quantize: artifacts.Artifact, prepare: artifacts.Artifact) -> None:
@@ -241,12 +256,14 @@ def assert_served_and_watched(quantize: artifacts.Artifact, prepare: artifacts.A
     from temper.serving.answers import as_json
 
     deployed = Deployed(quantize.path("quantized.onnx"), part=64)
-    images, problem = open_split(prepare, "validation")["image"], load_problem(prepare.facts["problem"])
-    answers = {name: value.numpy() for name, value in deployed(images).items()}
+    problem, facts = load_problem(prepare.facts["problem"]), read_facts(prepare)
+    held = open_split(prepare, "validation")
+    given = {name: np.asarray(held[name]) for name in facts}
+    answers = {name: value.numpy() for name, value in deployed(given).items()}
     fields = read_answer(deployed.metadata)
     assert fields == problem.answer
     assert {name for name in answers if not name.endswith(VALID)} == fields.keys()
-    served = json.loads(as_json(answers, fields, [FRAME] * len(images)))
+    served = json.loads(as_json(answers, fields, [FRAME] * len(next(iter(given.values())))))
     for (name, field), answer in itertools.product(fields.items(), served):
         if field.unit is not None:
             assert answer[name].keys() == {*field.names} and answer.get("unit", "") == field.unit
@@ -261,12 +278,13 @@ def assert_served_and_watched(quantize: artifacts.Artifact, prepare: artifacts.A
             assert {*answer["labels"]} <= {*problem.classes}
         elif field.layout == "value":
             assert "class" in answer or "classes" in answer
-    clear = drift.describe(images, deployed)
-    dark = drift.describe(images // 3, deployed)
+    clear = drift.describe(given, facts, deployed)
+    dark = drift.describe({name: change(column) for name, column in given.items()}, facts, deployed)
     assert all(each.adjusted == 1 for each in drift.run_tests(clear, clear))
     alarms = {each.name for each in drift.run_tests(clear, dark) if each.adjusted < 0.01}
-    answered = clear.keys() - drift.describe_pixels(images).keys()
-    assert "brightness" in alarms and alarms & answered
+    seen = {what for name, each in facts.items() for what in each.describe(given[name])}
+    answered = {name for name in clear if name.removeprefix(name.partition(": ")[0] + ": ") not in seen}
+    assert alarms - answered and alarms & answered
 
 
 def assert_same_again(project: Path, made: dict[str, artifacts.Artifact]) -> None:

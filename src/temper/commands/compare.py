@@ -52,7 +52,7 @@ def compare_models(
     first, second = (read_rating(path) for path in ratings)
     found = compare(first, second, confidence=params.evaluate.confidence)
     test = open_test(prepare)
-    part = fit_batch(test.images.packed.shape[1:], PART)
+    part = fit_batch([test.examples.num_values], PART)
     numbers: dict[str, Any] = {
         "first": names[0],
         "second": names[1],
@@ -70,14 +70,14 @@ def compare_models(
 def changed(test: HeldOut, models: tuple[Deployed, Deployed]) -> float:
     """Return the share of decisions on clean test images in which the second model differs from the first."""
     found = 0.0
-    batches = torch.arange(len(test.images)).split(fit_batch(test.images.packed.shape[1:], _BATCH))
+    batches = torch.arange(len(test.examples)).split(fit_batch([test.examples.num_values], _BATCH))
     with Bar("compare", len(batches)) as bar:
         for keys in batches:
-            shown = test.images.serve(keys)
+            shown = test.examples.serve(keys)
             ours, theirs = (model(shown) for model in models)
             found += float(test.problem.changed(ours, theirs).sum())
             bar.advance()
-    return found / len(test.images)
+    return found / len(test.examples)
 
 
 def _as_json(found: Comparison) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Test whether recent images are still like those that the champion was trained for, and draw a plot.
+"""Test whether recent examples are still like those that the champion was trained for, and draw a plot.
 
-The reference is the validation split: it is like the training images, but nothing was fitted to it. The tests
-compare properties of the pixels (brightness, contrast, sharpness, colourfulness), the confidence of the
+The reference is the validation split: it is like the training split, but nothing was fitted to it. The tests
+compare properties of the inputs (e.g. brightness, contrast, sharpness of images), the confidence of the
 champion, and its answers as vectors. If the model's file also outputs embeddings, they are compared, too. The
 probability that any of the tests raises a false alarm is at most `false_alarms` (Holm's correction).
 """
@@ -19,12 +19,13 @@ from torch import Tensor
 from temper import artifacts
 from temper.config import LEAST_RECENT, load
 from temper.data.dataset.packed import open_split
-from temper.data.images.reading import Unreadable, fit_channels, unify
+from temper.data.examples import list_examples, read_example
+from temper.data.images.reading import Unreadable
 from temper.fields import PRESENT, Field, valid_column
 from temper.gate.significance import holm
+from temper.inputs.facts import Facts
 from temper.maths.two_samples import energy_test, ks_test
 from temper.networks.onnx_model import Deployed
-from temper.problem import Facts
 from temper.problems.deployed_answer import read_answer
 from temper.stages.load_trained import read_facts
 
@@ -73,21 +74,23 @@ def measure_drift(
         artifacts.load("prepare", project / "artifacts" / "prepare"),
         Deployed(model, part=_BATCH),
     )
-    recent, unreadable = read_images(files[-_MOST_RECENT:], read_facts(prepare))
-    if len(recent) < LEAST_RECENT:
+    facts, held = read_facts(prepare), open_split(prepare, "validation")
+    recent, unreadable = read_recent(files[-_MOST_RECENT:], facts)
+    count = len(next(iter(recent.values())))
+    if count < LEAST_RECENT:
         raise ValueError(
-            f"{len(recent)} recent images can be read, at least {LEAST_RECENT} are needed; add recent images"
+            f"{count} recent examples can be read, at least {LEAST_RECENT} are needed; add recent ones"
         )
-    held = np.asarray(open_split(prepare, "validation")["image"])
-    rng = np.random.default_rng(load(project).seed)
-    reference = held[np.sort(rng.permutation(len(held))[:_MOST_REFERENCE])]
-    ours, theirs = (describe(images, deployed) for images in (reference, recent))
+    total = len(next(iter(held.values())))
+    chosen = np.sort(np.random.default_rng(load(project).seed).permutation(total)[:_MOST_REFERENCE])
+    reference = {name: held[name][chosen] for name in facts}
+    ours, theirs = (describe(given, facts, deployed) for given in (reference, recent))
     findings = run_tests(ours, theirs)
     alarms = [finding.name for finding in findings if finding.adjusted <= false_alarms]
     value = {
-        "images": len(recent),
+        "images": count,
         "unreadable": unreadable,
-        "reference": len(reference),
+        "reference": len(chosen),
         "false_alarms": false_alarms,
         "alarms": alarms,
         "tests": [asdict(finding) for finding in findings],
@@ -100,60 +103,35 @@ def measure_drift(
     return value
 
 
-def read_images(paths: Sequence[Path], facts: Facts) -> tuple[np.ndarray, int]:
-    """Read images as the model sees them: with the size, channels, levels and background of prepare's images.
+def read_recent(paths: Sequence[Path], facts: Facts) -> tuple[dict[str, np.ndarray], int]:
+    """Read recent examples as the model sees them, as prepare reads them.
 
     Returns:
-        The images, uint8 [images, height, width, channels], and the number of files that cannot be read.
+        The packed inputs, [examples, ...], and the number of examples that cannot be read.
     """
-    found, unreadable = [], 0
-    for path in paths:
+    found: dict[str, list[np.ndarray]] = {name: [] for name in facts}
+    unreadable = 0
+    for example in list_examples(paths, facts):
         try:
-            pixels, _ = unify(
-                path.read_bytes(),
-                height_px=facts.height_px,
-                width_px=facts.width_px,
-                max_pixels=_MAX_PIXELS,
-                max_side_px=_MAX_SIDE_PX,
-                levels=facts.levels,
-                background=facts.background,
-                fit=facts.fit,
-            )
-        except (Unreadable, OSError):
+            packed, _ = read_example(example, facts, max_pixels=_MAX_PIXELS, max_side_px=_MAX_SIDE_PX)
+        except (ValueError, Unreadable):
             unreadable += 1
             continue
-        found.append(fit_channels(pixels, facts.channels))
-    shape = (0, facts.height_px, facts.width_px, facts.channels)
-    return (np.stack(found) if found else np.zeros(shape, np.uint8)), unreadable
+        for name, value in packed.items():
+            found[name].append(value)
+    columns = {name: np.stack(each) if each else facts[name].example(0) for name, each in found.items()}
+    return columns, unreadable
 
 
-def describe_pixels(images: np.ndarray) -> dict[str, Tensor]:
-    """Return the tested properties of the pixels of images by name, each [images]."""
-    pixels = torch.from_numpy(np.array(images)).double() / 255
-    grey = pixels.mean(dim=3)
-    edges = (
-        4 * grey[:, 1:-1, 1:-1]
-        - grey[:, :-2, 1:-1]
-        - grey[:, 2:, 1:-1]
-        - grey[:, 1:-1, :-2]
-        - grey[:, 1:-1, 2:]
-    )
-    found = {
-        "brightness": grey.mean(dim=(1, 2)),
-        "contrast": grey.std(dim=(1, 2)),
-        "sharpness": edges.pow(2).mean(dim=(1, 2)).sqrt(),
-    }
-    if pixels.shape[3] == 3:
-        found["colourfulness"] = (pixels.amax(dim=3) - pixels.amin(dim=3)).mean(dim=(1, 2))
-    return found
-
-
-def describe(images: np.ndarray, model: Deployed) -> dict[str, Tensor]:
-    """Return the tested properties of images by name: numbers [images] and vectors [images, features]."""
-    found = describe_pixels(images)
+def describe(given: Mapping[str, np.ndarray], facts: Facts, model: Deployed) -> dict[str, Tensor]:
+    """Return the tested properties of examples by name: numbers [examples], vectors [examples, features]."""
+    found: dict[str, Tensor] = {}
+    for name, each in facts.items():
+        own = each.describe(given[name])
+        found |= own if len(facts) == 1 else {f"{name}: {what}": value for what, value in own.items()}
     answers, features = [], []
-    for start in range(0, len(images), _BATCH):
-        shown = images[start : start + _BATCH]
+    for start in range(0, len(next(iter(given.values()))), _BATCH):
+        shown = {name: column[start : start + _BATCH] for name, column in given.items()}
         answers.append(model(shown))
         features.append(model.look(shown))
     fields = read_answer(model.metadata)

@@ -24,25 +24,26 @@ from torch import Tensor, nn
 from temper.commands.time_estimates import TRAININGS, Estimate, say_step, write_estimates
 from temper.commands.workload import Size, find_made, measure_workload
 from temper.config import DistillParams, Params, TrainParams
-from temper.data.dataset.packed import open_images, open_split
+from temper.data.dataset.packed import open_inputs, open_split
 from temper.data.dataset.sample import Sample, take_sample
 from temper.data.loading.loader import Examples, TrainLoader, as_batch, to_tensors
-from temper.data.params import SamplingParams
+from temper.data.loading.params import SamplingParams
 from temper.engine.batchnorm_refresh import count_batches
 from temper.engine.distributed.ranks import Ranks, count_ranks
 from temper.engine.objectives import supervised
 from temper.engine.step_timing import LONGEST_S, time_calls, time_steps
 from temper.engine.unfreezing import Unfreezing
-from temper.networks.build import build_network
+from temper.inputs.facts import Facts
 from temper.networks.whitening import whiten
-from temper.problem import Emphasis, Facts, Objective, Problem
+from temper.problem import Emphasis, Objective, Problem
 from temper.problems import load as load_problem
 from temper.stages.distill import learn_from
-from temper.stages.fit_network import MakeObjective, check_weights, validate
+from temper.stages.fit_network import MakeObjective, build_of, check_weights
 from temper.stages.load_trained import read_facts
 from temper.stages.training_batches import make_loader, open_loader
+from temper.stages.validation import validate
 from temper.stress.conditions import SEVERITIES, applicable, stress
-from temper.stress.image_pool import ImagePool, as_served
+from temper.stress.pool import Pool, as_served
 
 _HELD = 64
 """Number of images in a timed batch of validation or evaluation."""
@@ -59,9 +60,9 @@ class Material:
     problem: Problem
     facts: Facts
     held: Mapping[str, np.ndarray]
-    """Columns of a few whole examples: images and truth."""
-    images: np.ndarray
-    """A few images in the size that the network sees."""
+    """Columns of a few whole examples: inputs and truth."""
+    given: Mapping[str, np.ndarray]
+    """Inputs of a few training examples, images in the size that the network sees."""
     open_loader: Callable[[TrainParams | DistillParams, str, Ranks], TrainLoader]
     """Opens the loader of a section, by its name, as one of the ranks uses it."""
 
@@ -104,30 +105,37 @@ def open_material(project: Path, params: Params, work: Path) -> Material:
     inputs = {"prepare": prepare, "augment": augment}
     problem, facts = load_problem(prepare.facts["problem"]), read_facts(prepare)
     held = {name: np.array(column[:_HELD]) for name, column in open_split(prepare, "validation").items()}
-    images = open_images(prepare)
+    given = open_inputs(prepare)
+    some = np.arange(min(_HELD, len(next(iter(given.values())))))
 
     def load(section: TrainParams | DistillParams, what: str, ranks: Ranks) -> TrainLoader:
         return open_loader(inputs, problem, facts, section, ranks, seed=params.seed, what=what)
 
-    return Material(problem, facts, held, np.asarray(images[np.arange(min(_HELD, len(images)))]), load)
+    return Material(
+        problem, facts, held, {name: np.asarray(column[some]) for name, column in given.items()}, load
+    )
 
 
 def use_sample(sample: Sample, *, seed: int) -> Material:
     """Use a sample as if it were a whole training split, by repeating its images."""
     encoded = sample.encoded
-    images = sample.columns["image"] if encoded is None else np.asarray(encoded[np.arange(len(encoded))])
+    decoded = None if encoded is None else np.asarray(encoded[np.arange(len(encoded))])
+    given = {
+        name: sample.columns[name] if name in sample.columns or decoded is None else decoded
+        for name in sample.facts
+    }
+    count = len(next(iter(given.values())))
 
     def load(section: TrainParams | DistillParams, what: str, ranks: Ranks) -> TrainLoader:
-        count = len(images)
         repeats = np.full(count, 1 + _LEAST_BATCHES * section.fit.batch_size // count)
         weights = np.ones(count, np.float32)
-        examples = Examples(repeats, weights, sample.facts.mean, sample.problem.truth)
+        examples = Examples(repeats, weights, sample.facts, sample.problem.truth)
         # A sample need not have all classes, and how examples are chosen does not change the time of a step.
         shuffled = replace(section, sampling=SamplingParams())
         return make_loader(sample.columns, encoded, examples, shuffled, ranks, seed=seed)
 
-    held = {name: column[:_HELD] for name, column in sample.columns.items() if name != "image"}
-    return Material(sample.problem, sample.facts, {**held, "image": images[:_HELD]}, images, load)
+    held = {name: column[:_HELD] for name, column in {**sample.columns, **given}.items()}
+    return Material(sample.problem, sample.facts, held, given, load)
 
 
 def time_training(name: str, params: Params, size: Size, material: Material) -> Estimate:
@@ -203,7 +211,7 @@ def time_network(
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // num_ranks))
     alone, emphasis = Ranks(rank=0, num=1, device=device), Emphasis(smoothing=section.fit.label_smoothing)
     network = _build(section, material)
-    whiten(network, material.images)
+    whiten(network, next(iter(material.given.values())))
     network = network.to(device)
     loader = material.open_loader(section, name, Ranks(rank=0, num=num_ranks, device=device))
     objective = objective_of(material.problem, emphasis, alone)
@@ -214,8 +222,10 @@ def time_network(
     held = to_tensors(material.held, device)
     network.eval()
     with torch.inference_mode(), mode.autocast(device):
-        call_s = time_calls(lambda: validate(network, material.problem, held, alone, seed=0), device)
-    return NetworkTimes(step_s, call_s / len(held["image"]), device.type, loader.num_batches)
+        call_s = time_calls(
+            lambda: validate(network, material.problem, held, material.facts, alone, seed=0), device
+        )
+    return NetworkTimes(step_s, call_s / len(next(iter(held.values()))), device.type, loader.num_batches)
 
 
 def time_evaluation(params: Params, size: Size, material: Material) -> Estimate:
@@ -223,17 +233,17 @@ def time_evaluation(params: Params, size: Size, material: Material) -> Estimate:
 
     The float networks, on the processor, stand for the files that will be deployed.
     """
-    conditions = applicable(params.evaluate.families, channels=material.facts.channels)
+    pool = Pool({name: material.held[name] for name in material.facts}, material.facts)
+    conditions = applicable(params.evaluate.families, channels=pool.channels)
     stressed = min(params.evaluate.stress_images, size.test) * len(conditions) * len(SEVERITIES)
     held = {name: torch.from_numpy(np.array(column)) for name, column in material.held.items()}
-    count = len(held["image"])
+    count = len(pool)
     networks = [
         (_build(params.train, material), 1),
         (_build(params.distill, material), _CANDIDATES_OF_STUDENT),
     ]
-    seconds = [times * _forward_s(network, held) for network, times in networks]
+    seconds = [times * _forward_s(network, held, material.facts) for network, times in networks]
     answer_s = sum(seconds) / count
-    pool = ImagePool(material.held["image"])
     cpu, keys = torch.device("cpu"), torch.arange(count)
 
     def disturb() -> None:
@@ -248,7 +258,7 @@ def time_evaluation(params: Params, size: Size, material: Material) -> Estimate:
 
 
 def _build(section: TrainParams | DistillParams, material: Material) -> nn.Module:
-    return build_network(material.problem, section.backbone, material.facts, seed=0, head=section.head)
+    return build_of(material.problem, section, material.facts, seed=0)
 
 
 def learn_truth(problem: Problem, emphasis: Emphasis, ranks: Ranks) -> Objective:
@@ -261,12 +271,12 @@ def make_objective(name: str, params: Params, material: Material) -> MakeObjecti
     if name == "train":
         return learn_truth
     teacher = _build(params.train, material).eval().requires_grad_(False)
-    whiten(teacher, material.images)
+    whiten(teacher, next(iter(material.given.values())))
     return learn_from(teacher, params.distill.terms, temperature=1.0)
 
 
-def _forward_s(network: nn.Module, held: Mapping[str, Tensor]) -> float:
-    inputs, _ = as_batch(held)
+def _forward_s(network: nn.Module, held: Mapping[str, Tensor], facts: Facts) -> float:
+    inputs, _ = as_batch(held, facts)
     network.eval()
     with torch.inference_mode():
         return time_calls(lambda: network(inputs), torch.device("cpu"))

@@ -17,9 +17,11 @@ import numpy as np
 
 from temper import artifacts
 from temper.commands.machine import describe_processor
+from temper.inputs.facts import Facts, count_values
 from temper.maths.batching import fit_batch
 from temper.networks.onnx_model import Deployed
 from temper.progress import Bar
+from temper.stages.load_trained import read_facts
 from temper.stress.card import RECORD, read_card, write_card
 
 FILE = "latency.json"
@@ -50,7 +52,7 @@ def measure(project: Path, *, name: str | None = None) -> dict[str, Any]:
     quantize = artifacts.load("quantize", project / "artifacts" / "quantize")
     evaluation = artifacts.load("evaluate", project / "artifacts" / "evaluate")
     prepare = artifacts.load("prepare", project / "artifacts" / "prepare", check_files=False)
-    size = [prepare.facts["facts"][key] for key in ("height_px", "width_px", "channels")]
+    facts = read_facts(prepare)
     card = read_card(evaluation.path(RECORD))
     files = {candidate: quantize.path(found["file"]) for candidate, found in card.candidates.items()}
     digests = {candidate: quantize.files[path.name] for candidate, path in files.items()}
@@ -59,7 +61,7 @@ def measure(project: Path, *, name: str | None = None) -> dict[str, Any]:
     machine = describe_machine()
     known = _read_known(reports / FILE, machine, digests)
     fresh = time_candidates(
-        {candidate: path for candidate, path in files.items() if candidate not in known}, size
+        {candidate: path for candidate, path in files.items() if candidate not in known}, facts
     )
     timed = {
         **known,
@@ -80,21 +82,27 @@ def describe_machine() -> dict[str, Any]:
     return {**describe_processor(), "onnxruntime": onnxruntime.__version__}
 
 
-def time_candidates(files: Mapping[str, Path], size: list[int]) -> dict[str, dict[str, Any]]:
-    """Measure latency at batch 1 and throughput of each file, on all cores with random pixels.
+def time_candidates(files: Mapping[str, Path], facts: Facts) -> dict[str, dict[str, Any]]:
+    """Measure latency at batch 1 and throughput of each file, on all cores with random bytes.
 
-    Throughput is that of batches of 256 images, or of as many large ones as `fit_batch` allows.
+    Throughput is that of batches of 256 examples, or of as many large ones as `fit_batch` allows.
 
     Args:
         files: Candidate -> ONNX file.
-        size: Height, width and channels of an image.
+        facts: What the files take.
     """
     if not files:
         return {}
     rng = np.random.default_rng(0)
     candidates = {name: Deployed(path) for name, path in files.items()}
-    one = rng.integers(0, 256, (1, *size), dtype=np.uint8)
-    many = rng.integers(0, 256, (fit_batch(size, BATCH), *size), dtype=np.uint8)
+    size = fit_batch([count_values(facts)], BATCH)
+    one, many = (
+        {
+            name: rng.integers(0, 256, (count, *each.shape)).astype(each.example(1).dtype)
+            for name, each in facts.items()
+        }
+        for count in (1, size)
+    )
     single: dict[str, list[float]] = {name: [] for name in files}
     batch: dict[str, list[float]] = {name: [] for name in files}
     with Bar("measure", (_BURSTS + _ROUNDS) * len(files)) as bar:
@@ -107,9 +115,9 @@ def time_candidates(files: Mapping[str, Path], size: list[int]) -> dict[str, dic
         for _ in range(_ROUNDS):
             for name, candidate in candidates.items():
                 batch[name] += _time(lambda: candidate(many), runs=1, warm_up=1)  # noqa: B023
-                bar.advance(note=f"{name}, batch {len(many)}")
+                bar.advance(note=f"{name}, batch {size}")
     return {
-        name: {"latency_ms": _latency(single[name]), "images_per_s": _throughput(batch[name], len(many))}
+        name: {"latency_ms": _latency(single[name]), "images_per_s": _throughput(batch[name], size)}
         for name in files
     }
 

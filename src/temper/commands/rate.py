@@ -14,6 +14,8 @@ from temper import artifacts
 from temper.artifacts import digest_file
 from temper.config import load
 from temper.gate.rating import write_rating
+from temper.inputs.facts import Facts
+from temper.inputs.stored import read_inputs
 from temper.maths.batching import fit_batch
 from temper.networks.onnx_model import PART, Deployed
 from temper.problem import Problem
@@ -37,14 +39,14 @@ def rate(project: Path, file: Path, out: Path) -> None:
     """
     params, prepare = load(project), artifacts.load("prepare", project / "artifacts" / "prepare")
     test = open_test(prepare)
-    model = Deployed(file, part=fit_batch(test.images.packed.shape[1:], PART))
-    check_question(model.metadata, test.problem, test.images.channels)
+    model = Deployed(file, part=fit_batch([test.examples.num_values], PART))
+    check_question(model.metadata, test.problem, test.examples.facts)
     out.parent.mkdir(parents=True, exist_ok=True)
     parts = out.with_suffix(".parts")
     evaluation = evaluate(
         test.problem,
         {_MODEL: model},
-        test.images,
+        test.examples,
         targets=test.targets,
         strata=test.strata,
         params=params.evaluate,
@@ -57,11 +59,11 @@ def rate(project: Path, file: Path, out: Path) -> None:
     shutil.rmtree(parts, ignore_errors=True)
 
 
-def check_question(metadata: Mapping[str, str], problem: Problem, channels: int) -> None:
+def check_question(metadata: Mapping[str, str], problem: Problem, facts: Facts) -> None:
     """Refuse a model that does not answer the question that the project asks.
 
     Raises:
-        ValueError: If kinds, classes or channels differ; names the difference.
+        ValueError: If kinds, classes or inputs differ; names the difference.
     """
     asked, answered = problem.kind, metadata.get("temper.kind")
     if answered != asked:
@@ -81,6 +83,9 @@ def check_question(metadata: Mapping[str, str], problem: Problem, channels: int)
     )
     if measured != wanted:
         raise ValueError(f"the model answers {measured}, the project asks for {wanted}")
-    takes = json.loads(metadata.get("temper.input", "[null]"))[-1]
-    if takes != channels:
-        raise ValueError(f"image channels differ: the model takes {takes}, the project has {channels}")
+    takes, has = (
+        ", ".join(f"{name} ({each.needs})" for name, each in inputs.items())
+        for inputs in (read_inputs(metadata), facts)
+    )
+    if takes != has:
+        raise ValueError(f"the inputs differ: the model takes {takes}, the project has {has}")

@@ -13,9 +13,10 @@ from temper import artifacts
 from temper.artifacts import Artifact, digest_json
 from temper.config import Params, digest_value
 from temper.data.augmentation import class_balance
+from temper.data.augmentation.params import AugmentParams
 from temper.data.dataset.packed import TABLE, read_strata, read_table
 from temper.data.dataset.sample import list_source
-from temper.data.params import AugmentParams, PrepareParams, Toys
+from temper.data.params import PrepareParams, Toys
 from temper.problem import Row
 from temper.stages import BY_NAME
 

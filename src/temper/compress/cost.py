@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 
 from temper.artifacts import digest_file
-from temper.problem import Facts
+from temper.inputs.facts import Facts
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Cost:
     params: int
     """Number of weights and biases of convolutions and matrix products."""
     macs: int
-    """Multiply-adds of convolutions and matrix products for one image of the trained size."""
+    """Multiply-adds of convolutions and matrix products for one example of the trained size."""
     digest: str
     """SHA-256 of the file."""
 
@@ -29,10 +29,11 @@ _PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 def measure_cost(path: Path, facts: Facts) -> Cost:
     """Compute the cost of an ONNX file, fp32 or int8."""
     model = onnx.load(path)
-    dims = model.graph.input[0].type.tensor_type.shape.dim
-    for dim, size in zip(dims, (1, facts.height_px, facts.width_px, facts.channels), strict=True):
-        dim.ClearField("dim_param")
-        dim.dim_value = size
+    for given in model.graph.input:
+        dims = given.type.tensor_type.shape.dim
+        for dim, size in zip(dims, (1, *facts[given.name].shape), strict=True):
+            dim.ClearField("dim_param")
+            dim.dim_value = size
     for output in model.graph.output:
         output.type.tensor_type.ClearField("shape")
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph

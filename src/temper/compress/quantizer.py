@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from jaxtyping import UInt8
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf, NoSuchFile
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData, save_tensors_data
@@ -27,6 +26,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from temper.compress.equalize import equalize
 from temper.compress.export import write_model
 from temper.compress.ranges import Method, Seen, float_tensors, observe
+from temper.networks.onnx_model import Given
 
 _PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _OPERATORS = [*_PRODUCTS, "Add", "Relu", "Clip", "MaxPool", "GlobalAveragePool", "AveragePool", "ReduceMean"]
@@ -53,7 +53,7 @@ class Quantizer:
 
     Args:
         source: fp32 ONNX file, from `export`.
-        images: uint8 images [N, H, W, C] that set the activations' ranges.
+        given: Examples that set the activations' ranges, as they are packed.
         folder: Folder for temporary files, which are removed again.
 
     Attributes:
@@ -64,8 +64,8 @@ class Quantizer:
         OSError: If a temporary file could not be written completely.
     """
 
-    def __init__(self, source: Path, images: UInt8[np.ndarray, "n h w c"], folder: Path) -> None:
-        self._images, self._folder = images, folder
+    def __init__(self, source: Path, given: Given, folder: Path) -> None:
+        self._given, self._folder = given, folder
         with self._temporary_folder() as temporary:
             plain = temporary / "plain.onnx"
             quant_pre_process(str(source), str(plain), skip_symbolic_shape=True)
@@ -124,7 +124,7 @@ class Quantizer:
             if equalized:
                 equalize(model, self._observed(equalized=False)[1])
             names = float_tensors(model, [node for node in model.graph.node if node.op_type in _OPERATORS])
-            self._ready[equalized] = model, observe(model, names, self._images)
+            self._ready[equalized] = model, observe(model, names, self._given)
         return self._ready[equalized]
 
     def _temporary_folder(self) -> "_TemporaryFolder":

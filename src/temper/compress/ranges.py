@@ -17,8 +17,10 @@ from typing import Literal, get_args
 import numpy as np
 import onnx
 import onnxruntime
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Float32, Int64
 from onnx import numpy_helper
+
+from temper.networks.onnx_model import Given, as_feed
 
 Method = Literal["minmax", "percentile", "mse"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -73,23 +75,22 @@ class Seen:
         return float((self.counts * error).sum())
 
 
-def observe(
-    model: onnx.ModelProto, names: Sequence[str], images: UInt8[np.ndarray, "n h w c"]
-) -> dict[str, Seen]:
-    """Run an exported graph on calibration images and record its inner values.
+def observe(model: onnx.ModelProto, names: Sequence[str], given: Given) -> dict[str, Seen]:
+    """Run an exported graph on calibration examples and record its inner values.
 
     Args:
-        model: A float graph with one input, raw images.
+        model: A float graph that takes raw inputs.
         names: Tensors to observe; tensors that are not float32 are left out.
-        images: Calibration images.
+        given: Calibration examples.
 
     Returns:
         The observed values by tensor name.
     """
     session, watched = _watching(model, names)
-    size = _batch_size(session, watched, images)
+    feed = as_feed(given, tuple(each.name for each in session.get_inputs()))
+    size = _batch_size(session, watched, feed)
     found: dict[str, Seen] = {}
-    for name, value in _run(session, watched, images, size):
+    for name, value in _run(session, watched, feed, size):
         spread = np.abs(value).max(axis=tuple(axis for axis in range(value.ndim) if axis != 1))
         spread = np.atleast_1d(spread).astype(np.float32)
         low, high = float(value.min()), float(value.max())
@@ -98,7 +99,7 @@ def observe(
             low, high = min(low, before.low), max(high, before.high)
             spread = np.maximum(spread, before.channel_high)
         found[name] = Seen(low, high, spread, np.zeros(_BINS, np.int64))
-    for name, value in _run(session, watched, images, size):
+    for name, value in _run(session, watched, feed, size):
         seen = found[name]
         if seen.low < seen.high:
             seen.counts[:] += np.histogram(value, bins=_BINS, range=(seen.low, seen.high))[0]
@@ -141,19 +142,19 @@ def _watching(model: onnx.ModelProto, names: Sequence[str]) -> tuple[onnxruntime
     )
 
 
-def _batch_size(session: onnxruntime.InferenceSession, names: list[str], images: np.ndarray) -> int:
-    """Return the number of images per run that keeps the observed values within the memory limit."""
-    one = session.run(names, {session.get_inputs()[0].name: images[:1]})
+def _batch_size(
+    session: onnxruntime.InferenceSession, names: list[str], feed: Mapping[str, np.ndarray]
+) -> int:
+    """Return the number of examples per run that keeps the observed values within the memory limit."""
+    one = session.run(names, {name: column[:1] for name, column in feed.items()})
     return int(np.clip(_BATCH_BYTES // max(1, sum(value.nbytes for value in one)), 1, _BATCH))
 
 
 def _run(
-    session: onnxruntime.InferenceSession, names: list[str], images: np.ndarray, size: int
+    session: onnxruntime.InferenceSession, names: list[str], feed: Mapping[str, np.ndarray], size: int
 ) -> Iterator[tuple[str, np.ndarray]]:
-    for start in range(0, len(images), size):
-        values = session.run(
-            names, {session.get_inputs()[0].name: np.ascontiguousarray(images[start : start + size])}
-        )
+    for start in range(0, len(next(iter(feed.values()))), size):
+        values = session.run(names, {name: column[start : start + size] for name, column in feed.items()})
         yield from zip(names, values, strict=True)
 
 

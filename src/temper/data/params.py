@@ -1,37 +1,24 @@
-"""Parameters of the data: where images come from, how they are checked, split, rebalanced and augmented."""
+"""Parameters of the data: where images come from, how they are checked and split."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from temper.fields import Fit, View
-
-Transforms = tuple[dict[str, Any], ...]
-
-
-def _known_transforms(where: str) -> Callable[[Transforms], Transforms]:
-    def check(policy: Transforms) -> Transforms:
-        # Imported late: albumentations takes seconds to import, and most projects have no policy.
-        if policy:
-            from temper.data.augmentation.albumentations_policy import build
-
-            build(policy, where)
-        return policy
-
-    return check
-
+from temper.fields import Fit, InputName
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Fraction = Annotated[float, Field(gt=0, le=1)]
-Ratio = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 
 
 class Source:
-    """A source of images."""
+    """A source of examples."""
+
+    @property
+    def gives(self) -> tuple[InputName, ...]:
+        """Inputs that the source gives for each example."""
+        return ("image",)
 
     @property
     def origin(self) -> str | None:
@@ -80,8 +67,12 @@ class Table(Source):
     file: str
     """Path of the table, relative to the project or absolute. Image paths in the table are relative to the
     table's folder."""
-    path: str = "path"
-    """Name of the column with the paths of the images."""
+    path: str | None = "path"
+    """Name of the column with the paths of the images, or null if there are no images."""
+    text: str | None = None
+    """Name of the column with the texts, for the input `text`, or null."""
+    numbers: tuple[str, ...] = ()
+    """Names of the columns with numbers that are given, for the input `table`. Empty cells are missing."""
     labels: str | None = "labels"
     """Name of the column with the labels, or null if `one_hot`, `values`, `points` or `mask` is set."""
     joined_by: Annotated[str, Field(min_length=1)] | None = None
@@ -105,6 +96,12 @@ class Table(Source):
     """Name of the column with the groups, or null. All images of a group are in the same split."""
 
     @property
+    def gives(self) -> tuple[InputName, ...]:
+        """Inputs whose columns are named."""
+        named: dict[InputName, object] = {"image": self.path, "text": self.text, "table": self.numbers}
+        return tuple(name for name, column in named.items() if column)
+
+    @property
     def origin(self) -> str | None:
         """The folder of the table."""
         return str(PurePosixPath(self.file).parent)
@@ -112,7 +109,7 @@ class Table(Source):
 
 @dataclass(frozen=True, kw_only=True)
 class Toys(Source):
-    """Generated images of simple shapes, for trying the pipeline without data."""
+    """Generated examples of simple shapes, for trying the pipeline without data."""
 
     source: Literal["toys"]
     truth: Literal["class", "labels", "mask", "value", "points", "boxes"] = "class"
@@ -122,7 +119,14 @@ class Toys(Source):
     count: Annotated[int, Field(ge=20)] = 300
     size_px: Annotated[int, Field(ge=12)] = 24
     channels: Literal[1, 3] = 3
+    inputs: tuple[InputName, ...] = ("image",)
+    """What is made of each example: its image, a text that describes it, a row of numbers about it."""
     seed: int = 0
+
+    @property
+    def gives(self) -> tuple[InputName, ...]:
+        """All of them."""
+        return self.inputs
 
 
 AnySource = Annotated[FashionMnist | Digits | ImageFolder | Table | Toys, Field(discriminator="source")]
@@ -132,8 +136,12 @@ AnySource = Annotated[FashionMnist | Digits | ImageFolder | Table | Toys, Field(
 class PrepareParams:
     """Settings for checking, resizing and splitting the images."""
 
-    height_px: Annotated[int, Field(ge=8, le=4096)]
-    width_px: Annotated[int, Field(ge=8, le=4096)]
+    height_px: Annotated[int, Field(ge=0, le=4096)] = 0
+    """Height of the unified images, at least 8; left out if `problem.inputs` has no image."""
+    width_px: Annotated[int, Field(ge=0, le=4096)] = 0
+    """Width of the unified images, at least 8; left out if `problem.inputs` has no image."""
+    text_bytes: Annotated[int, Field(ge=8, le=65536)] = 256
+    """Number of bytes (UTF-8) that a network sees of a text; longer ones are cut."""
     fit: Fit = "stretch"
     """How images of other proportions are brought to this size: by stretching, or by grey borders."""
     mode: Literal["auto", "grey", "colour"] = "auto"
@@ -193,106 +201,3 @@ class PrepareParams:
                 f"shrink_px = {self.shrink_px}, but prepare.keep = pixels brings every image to height_px x "
                 "width_px anyway; set prepare.keep to encoded or shrink_px to 0"
             )
-
-
-@dataclass(frozen=True, kw_only=True)
-class BalanceParams:
-    """Settings for balancing classes of different size."""
-
-    method: Literal["none", "oversample", "undersample", "weights", "costs", "logit-adjustment"] = "none"
-    strength: Share = 1.0
-    """For `oversample` and `undersample`: 0 leaves the counts as they are, 1 makes them equal. For
-    `logit-adjustment`: factor of the offsets."""
-    beta: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    """For `weights`: beta in the effective number (1 - beta^n) / (1 - beta) of a class with n examples."""
-    costs: dict[str, dict[str, float]] = field(default_factory=dict)
-    """For `costs`: `{true class: {predicted class: cost}}`. Pairs that are not named cost 0."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AugmentParams:
-    """Rebalancing of classes, and augmented images that are made before training starts."""
-
-    balance: BalanceParams = field(default_factory=BalanceParams)
-    copies: Count = 0
-    """Number of augmented copies to make and store per training image."""
-    policy: Annotated[Transforms, AfterValidator(_known_transforms("augment.policy"))] = ()
-    """albumentations transforms in order, each `{name: ..., <argument>: ...}`."""
-    workers: Count = 0
-    """Number of worker processes; 0 means one per core. The images do not depend on it."""
-
-    def __post_init__(self) -> None:
-        if self.copies and not self.policy:
-            raise ValueError(
-                f"copies = {self.copies}, but the policy is empty, so the copies would not be augmented; "
-                "name transforms in augment.policy or set augment.copies to 0"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class SamplingParams:
-    """Choice of the examples of each batch. The repeats and weights of augment.balance apply as well."""
-
-    method: Literal["shuffle", "oversample", "undersample", "class-aware", "weighted"] = "shuffle"
-    """`shuffle`: every example, in a new order per epoch. `oversample`: as many examples of each stratum as
-    of the largest one. `undersample`: as many examples of each stratum as of the smallest one, other
-    examples in every epoch. `class-aware`: every batch has equally many examples of each of its strata.
-    `weighted`: examples are drawn with replacement, in proportion to augment's weights, which then do not
-    affect the loss."""
-    strength: Share = 1.0
-    """For `oversample` and `undersample`: 0 leaves the counts as they are, 1 makes them equal."""
-    classes: Count = 0
-    """For `class-aware`: number of strata in a batch, each with batch_size / classes examples; 0 means
-    all."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ViewParams:
-    """Augmentation during training, different in every epoch."""
-
-    flip: bool = False
-    """Whether to mirror images left to right: each image in every other epoch."""
-    crop_px: Count = 0
-    """Largest random shift in pixels, vertically and horizontally."""
-    cutout_px: Count = 0
-    """Side in pixels of the square that cutout erases; 0 turns cutout off."""
-    mixup: Annotated[float, Field(ge=0)] = 0.0
-    """Parameter of mixup's beta distribution; 0 turns mixup off."""
-    cutmix: Annotated[float, Field(ge=0)] = 0.0
-    """Parameter of CutMix's beta distribution; 0 turns CutMix off."""
-    mix_share: Share = 0.5
-    """Share of the batches that are mixed, if mixup or CutMix is on."""
-    crop_scale: tuple[Fraction, Fraction] | None = None
-    """Random resized crop: smallest and largest share of the image's area, e.g. [0.25, 1]. null uses the
-    whole image."""
-    crop_ratio: tuple[Ratio, Ratio] = (0.75, 4 / 3)
-    """Random resized crop: smallest and largest width / height of the crop."""
-    policy: Annotated[Transforms, AfterValidator(_known_transforms("views.policy"))] = ()
-    """albumentations transforms in order, as in `augment.policy`. Their random numbers are drawn again for
-    every image in every epoch."""
-    workers: Count = 0
-    """Number of threads (processes if there is a policy) that decode images ahead of training; 0 means one
-    per core. Batches do not depend on it."""
-
-    def __post_init__(self) -> None:
-        for name, pair in (("crop_scale", self.crop_scale), ("crop_ratio", self.crop_ratio)):
-            if pair is not None and pair[0] > pair[1]:
-                raise ValueError(f"{name} = {list(pair)}: write the smaller number first")
-
-    @property
-    def used(self) -> frozenset[View]:
-        """The views that are on, besides those of the policy."""
-        on: dict[View, object] = {
-            "flip": self.flip,
-            "shift": self.crop_px,
-            "crop": self.crop_scale,
-            "cutout": self.cutout_px,
-            "mixup": self.mixup,
-            "cutmix": self.cutmix,
-        }
-        return frozenset(name for name, value in on.items() if value)
-
-    @property
-    def per_image(self) -> bool:
-        """Whether workers make some of the views image by image, instead of whole batches at once."""
-        return self.crop_scale is not None or bool(self.policy)

@@ -111,7 +111,7 @@ class MicroBatch:
         totals: dict[str, Tensor] = {}
         parts = self.split(batch)
         for number, (part, share) in enumerate(parts):
-            inputs = {**part.inputs, "image": mode.arrange_input(part.inputs["image"])}
+            inputs = mode.arrange_inputs(part.inputs)
             arranged = Batch(inputs, part.targets, part.weights, part.others, part.shares)
             # Ranks exchange gradients only once, with those of the last part.
             alone = self._ranks.num > 1 and number + 1 < len(parts)

@@ -153,7 +153,7 @@ class _Fit:
         def inputs() -> Iterator[Inputs]:
             for batch in islice(loader.batches(epoch), count):
                 for part, _ in self.micro_batch.split(batch):
-                    yield {**part.inputs, "image": self.mode.arrange_input(part.inputs["image"])}
+                    yield self.mode.arrange_inputs(part.inputs)
 
         return inputs if count else None
 

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from temper.engine.params import FitParams
-from temper.problem import Batch, Objective
+from temper.problem import Batch, Inputs, Objective
 
 Half = Literal["bf16", "fp16"]
 
@@ -71,10 +71,14 @@ class Mode:
         last = self.layout == "channels-last"
         return network.to(memory_format=torch.channels_last if last else torch.contiguous_format)
 
-    def arrange_input(self, image: Tensor) -> Tensor:
-        """Return images in this layout."""
+    def arrange_inputs(self, inputs: Inputs) -> Inputs:
+        """Return inputs in this layout, which concerns those with channels, rows and columns."""
         last = self.layout == "channels-last"
-        return image.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+        layout = torch.channels_last if last else torch.contiguous_format
+        return {
+            name: value.contiguous(memory_format=layout) if value.dim() == 4 else value
+            for name, value in inputs.items()
+        }
 
 
 def choose_mode(
@@ -180,7 +184,7 @@ def _exact(plain: Any) -> Any:
 def _loss(network: nn.Module, objective: Objective, batch: Batch, mode: Mode, device: torch.device) -> float:
     """Return the loss of one step forward and backward; the network's state is restored afterwards."""
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    inputs = {**batch.inputs, "image": mode.arrange_input(batch.inputs["image"])}
+    inputs = mode.arrange_inputs(batch.inputs)
     mode.arrange(network).train()
     with mode.autocast(device):
         loss = objective(network, Batch(inputs, batch.targets, batch.weights, batch.others, batch.shares))[

@@ -1,4 +1,4 @@
-"""How many images are in memory at once: bounded by bytes, so that large ones need no more than small."""
+"""How many examples are in memory at once: bounded by bytes, so that large ones need no more than small."""
 
 from collections.abc import Sequence
 from math import prod
@@ -13,18 +13,18 @@ _BYTES = 16 << 20
 """Bytes of the pixels of a batch as float32. Feature maps need a hundred times as much, in each thread."""
 
 
-def fit_batch(image: Sequence[int], most: int) -> int:
-    """Return the number of images of a batch: `most`, or fewer if they are large, but at least 1.
+def fit_batch(example: Sequence[int], most: int) -> int:
+    """Return the number of examples of a batch: `most`, or fewer if they are large, but at least 1.
 
     Args:
-        image: Shape of an image.
-        most: Number for small images.
+        example: Shape of an example, or the number of its values.
+        most: Number for small examples.
 
     Example:
         >>> fit_batch((28, 28, 1), 512), fit_batch((224, 224, 3), 64), fit_batch((640, 640, 3), 512)
         (512, 27, 3)
     """
-    return max(1, min(most, _BYTES // (4 * prod(image))))
+    return max(1, min(most, _BYTES // (4 * prod(example))))
 
 
 def rows_of(targets: Targets, keys: "Tensor | slice") -> Targets:

@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from temper.inputs.image_input import ImageInput
 from temper.networks.attention import build_attention
 from temper.networks.head_params import Attention
-from temper.networks.params import AnyBackbone, SmallResNet, SmallVGG, Timm
+from temper.networks.params import SmallResNet, SmallVGG, Timm
 from temper.networks.whitening import Whitening
-from temper.problem import Facts
 
 
 class Normalize(nn.Module):
@@ -56,12 +56,12 @@ class ResidualBackbone(nn.Module):
         He et al. 2016, arXiv:1512.03385, section 4.2, with free widths and depths.
     """
 
-    def __init__(self, params: SmallResNet, facts: Facts) -> None:
+    def __init__(self, params: SmallResNet, image: ImageInput) -> None:
         super().__init__()
         self.num_channels = params.widths
         self.strides = tuple(2**number for number in range(len(params.widths)))
-        self.normalize = Normalize(facts.mean, facts.std)
-        self.stem = nn.Sequential(convolution(facts.channels, params.widths[0], 3), nn.ReLU())
+        self.normalize = Normalize(image.mean, image.std)
+        self.stem = nn.Sequential(convolution(image.channels, params.widths[0], 3), nn.ReLU())
         stages, width = [], params.widths[0]
         for number, (wider, depth) in enumerate(zip(params.widths, params.depths, strict=True)):
             shapes = [(width, 2 if number else 1), *((wider, 1) for _ in range(depth - 1))]
@@ -88,14 +88,14 @@ class PlainBackbone(nn.Module):
         arXiv:2404.00498.
     """
 
-    def __init__(self, params: SmallVGG, facts: Facts) -> None:
+    def __init__(self, params: SmallVGG, image: ImageInput) -> None:
         super().__init__()
         stem, width = params.stem, params.stem.channels
         self.num_channels = params.widths
         self.strides = tuple(max(2, stem.stride) * 2**number for number in range(len(params.widths)))
-        self.normalize = Normalize(facts.mean, facts.std)
+        self.normalize = Normalize(image.mean, image.std)
         first = Whitening if stem.whitened else convolution
-        self.stem = nn.Sequential(first(facts.channels, width, stem.size_px, stem.stride), nn.ReLU())
+        self.stem = nn.Sequential(first(image.channels, width, stem.size_px, stem.stride), nn.ReLU())
         stages = []
         for number, (wider, depth) in enumerate(zip(params.widths, params.depths, strict=True)):
             halve = number > 0 or stem.stride == 1
@@ -132,7 +132,7 @@ class TimmBackbone(nn.Module):
             supply a file with them.
     """
 
-    def __init__(self, params: Timm, facts: Facts) -> None:
+    def __init__(self, params: Timm, image: ImageInput) -> None:
         super().__init__()
         import timm
 
@@ -158,13 +158,13 @@ class TimmBackbone(nn.Module):
             ) from None
         # The size of a position embedding depends on the size of the images.
         size = (
-            {"img_size": (facts.height_px, facts.width_px)}
+            {"img_size": (image.height_px, image.width_px)}
             if self.origin and self.origin.fixed_input_size
             else {}
         )
         self.whole = params.head_layers
         if self.whole:
-            self.body = timm.create_model(params.name, num_classes=0, in_chans=facts.channels, **size)
+            self.body = timm.create_model(params.name, num_classes=0, in_chans=image.channels, **size)
             if not hasattr(self.body, "forward_intermediates"):
                 raise ValueError(
                     f"backbone.head_layers = true: timm's {params.name} cannot give its intermediate feature "
@@ -174,10 +174,10 @@ class TimmBackbone(nn.Module):
             self.num_channels = (*(level["num_chs"] for level in levels[:-1]), self.body.num_features)
             self.strides = tuple(level["reduction"] for level in levels)
         else:
-            self.body = timm.create_model(params.name, features_only=True, in_chans=facts.channels, **size)
+            self.body = timm.create_model(params.name, features_only=True, in_chans=image.channels, **size)
             self.num_channels = tuple(self.body.feature_info.channels())
             self.strides = tuple(self.body.feature_info.reduction())
-        self.normalize = Normalize(facts.mean, facts.std)
+        self.normalize = Normalize(image.mean, image.std)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         if not self.whole:
@@ -192,22 +192,24 @@ def convolution(num_inputs: int, num_outputs: int, size: int, stride: int = 1) -
     return nn.Sequential(body, nn.BatchNorm2d(num_outputs))
 
 
-def build_backbone(params: AnyBackbone, facts: Facts) -> ResidualBackbone | PlainBackbone | TimmBackbone:
-    """Build the backbone that the parameters name, for images with these facts.
+def build_backbone(
+    params: SmallResNet | SmallVGG | Timm, image: ImageInput
+) -> ResidualBackbone | PlainBackbone | TimmBackbone:
+    """Build the backbone that the parameters name, for images of this size.
 
     Raises:
         ValueError: If the parameters are inconsistent, do not fit the images, or timm has no such backbone.
     """
     if isinstance(params, Timm):
-        return TimmBackbone(params, facts)
+        return TimmBackbone(params, image)
     if len(params.widths) != len(params.depths):
         raise ValueError(
             f"backbone.widths has {len(params.widths)} stages and backbone.depths has {len(params.depths)}: "
             "each stage needs a width and a depth; make both lists equally long"
         )
-    if isinstance(params, SmallVGG) and params.stem.size_px > min(facts.height_px, facts.width_px):
+    if isinstance(params, SmallVGG) and params.stem.size_px > min(image.height_px, image.width_px):
         raise ValueError(
             f"backbone.stem.size_px = {params.stem.size_px}: the filter is larger than the images "
-            f"({facts.height_px}x{facts.width_px} px); make it smaller"
+            f"({image.height_px}x{image.width_px} px); make it smaller"
         )
-    return PlainBackbone(params, facts) if isinstance(params, SmallVGG) else ResidualBackbone(params, facts)
+    return PlainBackbone(params, image) if isinstance(params, SmallVGG) else ResidualBackbone(params, image)

@@ -1,5 +1,8 @@
 """Heads: networks that turn feature maps into the outputs of a problem."""
 
+from collections.abc import Mapping
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -16,27 +19,30 @@ _RARE = -2.2
 class Classifier(nn.Module):
     """Weights the coarsest feature maps, pools them to one vector and applies one linear layer.
 
-    Output: `logits` [batch, classes].
+    The maps of further inputs are averaged to vectors, which are appended. Output: `logits` [batch, classes].
     """
 
-    def __init__(self, backbone: Backbone, *, num_classes: int, params: PoolingParams) -> None:
+    def __init__(self, encoders: Mapping[str, Backbone], *, num_classes: int, params: PoolingParams) -> None:
         super().__init__()
-        num_channels = backbone.num_channels[-1]
-        self.backbone = backbone
+        (self.first, self.backbone), *others = encoders.items()
+        num_channels = self.backbone.num_channels[-1]
         self.attention = build_attention(params.attention, num_channels)
         self.pool = build_pooling(params.pooling, num_channels)
-        self.head = nn.Linear(num_channels, num_classes)
+        self.others = nn.ModuleDict(dict(others))  # type: ignore[arg-type]
+        width = num_channels + sum(encoder.num_channels[-1] for _, encoder in others)
+        self.head = nn.Linear(width, num_classes)
 
     def forward(self, inputs: Inputs) -> Outputs:
-        maps = self.backbone(inputs["image"])[-1]
-        return {"logits": self.head(self.pool(self.attention(maps)))}
+        vector = self.pool(self.attention(self.backbone(inputs[self.first])[-1]))
+        others = [encoder(inputs[name])[-1].mean(dim=(2, 3)) for name, encoder in self.others.items()]
+        return {"logits": self.head(torch.cat([vector, *others], dim=1) if others else vector)}
 
 
 class Regressor(Classifier):
     """As a classifier, but its linear layer gives numbers. Output: `values` [batch, values]."""
 
-    def __init__(self, backbone: Backbone, *, num_values: int, params: PoolingParams) -> None:
-        super().__init__(backbone, num_classes=num_values, params=params)
+    def __init__(self, encoders: Mapping[str, Backbone], *, num_values: int, params: PoolingParams) -> None:
+        super().__init__(encoders, num_classes=num_values, params=params)
 
     def forward(self, inputs: Inputs) -> Outputs:
         return {"values": super().forward(inputs)["logits"]}
@@ -46,7 +52,7 @@ class Pyramid(nn.Module):
     """Merges feature maps from coarse to fine, as in a feature pyramid.
 
     Args:
-        backbone: Gives the maps.
+        encoders: The one backbone that gives the maps, by the name of its input.
         params: Its settings.
         stride: Pixels per cell of the finest map that is merged; finer maps are left out.
 
@@ -54,8 +60,9 @@ class Pyramid(nn.Module):
         Lin et al. 2017, arXiv:1612.03144, section 3.
     """
 
-    def __init__(self, backbone: Backbone, *, params: PyramidParams, stride: int = 1) -> None:
+    def __init__(self, encoders: Mapping[str, Backbone], *, params: PyramidParams, stride: int = 1) -> None:
         super().__init__()
+        ((self.seen, backbone),) = encoders.items()
         first = sum(each < stride for each in backbone.strides[:-1])
         channels = backbone.num_channels[first:]
         self.width = params.channels or max(16, channels[0])
@@ -79,12 +86,12 @@ class Pyramid(nn.Module):
 class Segmenter(Pyramid):
     """A class for each pixel. Output: `logits` [batch, classes, height, width]."""
 
-    def __init__(self, backbone: Backbone, *, num_classes: int, params: PyramidParams) -> None:
-        super().__init__(backbone, params=params)
+    def __init__(self, encoders: Mapping[str, Backbone], *, num_classes: int, params: PyramidParams) -> None:
+        super().__init__(encoders, params=params)
         self.head = nn.Conv2d(self.width, num_classes, 1)
 
     def forward(self, inputs: Inputs) -> Outputs:
-        image = inputs["image"]
+        image = inputs[self.seen]
         return {"logits": resize(self.head(self.merge(image)), image)}
 
 
@@ -95,14 +102,16 @@ class Pointer(Pyramid):
     cell is a square of `cell_px` pixels.
     """
 
-    def __init__(self, backbone: Backbone, *, num_points: int, cell_px: int, params: PyramidParams) -> None:
-        super().__init__(backbone, params=params, stride=cell_px)
+    def __init__(
+        self, encoders: Mapping[str, Backbone], *, num_points: int, cell_px: int, params: PyramidParams
+    ) -> None:
+        super().__init__(encoders, params=params, stride=cell_px)
         self.cell_px = cell_px
         self.heat = nn.Conv2d(self.width, num_points, 1)
         self.offset = nn.Conv2d(self.width, 2 * num_points, 1)
 
     def forward(self, inputs: Inputs) -> Outputs:
-        image = inputs["image"]
+        image = inputs[self.seen]
         merged = to_cells(self.merge(image), image, self.cell_px)
         return {"heat": self.heat(merged), "offset": self.offset(merged).unflatten(1, (-1, 2))}
 
@@ -114,8 +123,10 @@ class Finder(Pyramid):
     distances to left, top, right and bottom in cells. A cell is a square of `cell_px` pixels.
     """
 
-    def __init__(self, backbone: Backbone, *, num_classes: int, cell_px: int, params: PyramidParams) -> None:
-        super().__init__(backbone, params=params, stride=cell_px)
+    def __init__(
+        self, encoders: Mapping[str, Backbone], *, num_classes: int, cell_px: int, params: PyramidParams
+    ) -> None:
+        super().__init__(encoders, params=params, stride=cell_px)
         self.cell_px = cell_px
         self.heat = nn.Conv2d(self.width, num_classes, 1)
         self.sides = nn.Conv2d(self.width, 4, 1)
@@ -124,7 +135,7 @@ class Finder(Pyramid):
         nn.init.constant_(self.heat.bias, _RARE)
 
     def forward(self, inputs: Inputs) -> Outputs:
-        image = inputs["image"]
+        image = inputs[self.seen]
         merged = to_cells(self.merge(image), image, self.cell_px)
         return {"heat": self.heat(merged), "sides": self.sides(merged)}
 

@@ -2,8 +2,10 @@
 
 import json
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import onnxruntime
@@ -14,15 +16,17 @@ from temper.problem import Answer
 onnxruntime.disable_telemetry_events()
 FEATURES = "temper.features"
 """Key of a file's metadata for the outputs that are features, as a JSON list of names."""
+Given: TypeAlias = Mapping[str, np.ndarray] | np.ndarray
+"""A batch of each input as it is packed, by name; an array alone stands for the only input."""
 PART = 64
-"""Number of images that a core answers at once when a whole split is answered.
+"""Number of examples that a core answers at once when a whole split is answered.
 
 It is fixed, so that the answers do not depend on the number of cores.
 """
 
 
 class Deployed:
-    """A deployed ONNX file: raw pixels in, an answer out.
+    """A deployed ONNX file: packed inputs in, an answer out.
 
     Args:
         path: The ONNX file.
@@ -33,6 +37,7 @@ class Deployed:
 
     Attributes:
         metadata: Metadata of the file (class names, digests).
+        inputs: Names of the inputs.
         outputs: Names of the answers.
         features: Names of the feature maps and vectors that the file also returns.
     """
@@ -49,23 +54,36 @@ class Deployed:
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self.metadata: dict[str, str] = dict(self.session.get_modelmeta().custom_metadata_map)
         self.features: tuple[str, ...] = tuple(json.loads(self.metadata.get(FEATURES, "[]")))
+        self.inputs = tuple(given.name for given in self.session.get_inputs())
         names = (output.name for output in self.session.get_outputs())
         self.outputs = tuple(name for name in names if name not in self.features)
 
-    def __call__(self, images: np.ndarray) -> Answer:
-        """Answer a batch of uint8 images [batch, height, width, channels]."""
-        return self._run(self.outputs, images)
+    def __call__(self, given: Given) -> Answer:
+        """Answer a batch, e.g. uint8 images [batch, height, width, channels]."""
+        return self._run(self.outputs, given)
 
-    def look(self, images: np.ndarray) -> dict[str, torch.Tensor]:
-        """Return the features by name for a batch of uint8 images [batch, height, width, channels]."""
-        return self._run(self.features, images) if self.features else {}
+    def look(self, given: Given) -> dict[str, torch.Tensor]:
+        """Return the features of a batch by name."""
+        return self._run(self.features, given) if self.features else {}
 
-    def _run(self, names: tuple[str, ...], images: np.ndarray) -> dict[str, torch.Tensor]:
-        images = np.ascontiguousarray(images)
+    def _run(self, names: tuple[str, ...], given: Given) -> dict[str, torch.Tensor]:
+        feed = as_feed(given, self.inputs)
         if self._pool is None or self._part is None:
-            values = self.session.run(list(names), {"image": images})
+            values = self.session.run(list(names), feed)
         else:
-            parts = [images[start : start + self._part] for start in range(0, len(images), self._part)]
-            answers = list(self._pool.map(lambda part: self.session.run(list(names), {"image": part}), parts))
+            size = len(feed[self.inputs[0]])
+            parts = [
+                {name: column[start : start + self._part] for name, column in feed.items()}
+                for start in range(0, size, self._part)
+            ]
+            answers = list(self._pool.map(lambda part: self.session.run(list(names), part), parts))
             values = [np.concatenate(column) for column in zip(*answers, strict=True)]
         return {name: torch.from_numpy(value) for name, value in zip(names, values, strict=True)}
+
+
+def as_feed(given: Given, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Return what a file with these inputs is fed with; other columns are left out."""
+    if isinstance(given, np.ndarray):
+        (only,) = names
+        return {only: np.ascontiguousarray(given)}
+    return {name: np.ascontiguousarray(given[name]) for name in names}

@@ -67,7 +67,27 @@ class Timm:
     last convolution)."""
 
 
-AnyBackbone = Annotated[SmallResNet | SmallVGG | Timm, Field(discriminator="family")]
+@dataclass(frozen=True, kw_only=True)
+class TextConvolutions:
+    """Convolutions along the bytes of a text, each of which halves its length. For the input `text`."""
+
+    family: Literal["text-convolutions"]
+    widths: Some = (32, 64, 64)
+    """Channels of each convolution."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Perceptron:
+    """Fully connected layers over the numbers of a row. For the input `table`."""
+
+    family: Literal["perceptron"]
+    widths: Some = (32, 32)
+    """Channels of each layer."""
+
+
+AnyBackbone = Annotated[
+    SmallResNet | SmallVGG | Timm | TextConvolutions | Perceptron, Field(discriminator="family")
+]
 
 MLFLOW = "models:/"
 """Prefix of a reference to a model version in MLflow's registry."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import numpy as np
 import pydantic
 
-from temper.fields import ABSENT, PRESENT, UNDECIDED, VALID, VIEWS, Field, Frame, View
+from temper.fields import ABSENT, PRESENT, UNDECIDED, VALID, VIEWS, Field, Frame, InputName, View
 from temper.networks.head_params import PyramidParams
 from temper.problem import (
     PLAIN,
@@ -46,6 +46,7 @@ class Detection:
     """
 
     head: ClassVar[type[PyramidParams]] = PyramidParams
+    inputs: ClassVar[tuple[InputName, ...]] = ("image",)
     kind: Literal["detection"]
     classes: tuple[str, ...] = ()
     """Names of the classes. If left out, they are the labels of the data, sorted."""
@@ -118,11 +119,11 @@ class Detection:
         shown = columns["labels"][columns[f"boxes{VALID}"] == PRESENT]
         return frozenset(self.classes[number] for number in shown.tolist()) or frozenset({_NOTHING})
 
-    def network(self, backbone: Backbone, head: PyramidParams | None = None) -> "nn.Module":
+    def network(self, encoders: Mapping[str, Backbone], head: PyramidParams | None = None) -> "nn.Module":
         from temper.networks.heads import Finder
 
         params = head or PyramidParams()
-        return Finder(backbone, num_classes=len(self.classes), cell_px=self.cell_px, params=params)
+        return Finder(encoders, num_classes=len(self.classes), cell_px=self.cell_px, params=params)
 
     def loss(self, outputs: Outputs, targets: Targets, emphasis: Emphasis = PLAIN) -> "Tensor":
         from temper.maths.box_maps import box_loss

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import numpy as np
 import pydantic
 
-from temper.fields import PRESENT, UNDECIDED, VALID, VIEWS, Field, Frame, View
+from temper.fields import PRESENT, UNDECIDED, VALID, VIEWS, Field, Frame, InputName, View
 from temper.networks.head_params import PyramidParams
 from temper.problem import (
     PLAIN,
@@ -47,6 +47,7 @@ class Keypoints:
     """
 
     head: ClassVar[type[PyramidParams]] = PyramidParams
+    inputs: ClassVar[tuple[InputName, ...]] = ("image",)
     kind: Literal["keypoints"]
     points: tuple[str, ...] = ()
     """Names of the points. If left out, they are the names in `ingest.points`."""
@@ -146,11 +147,11 @@ class Keypoints:
         known = np.flatnonzero(columns[f"points{VALID}"] == PRESENT)
         return frozenset(self.points[number] for number in known) or frozenset({_NOTHING})
 
-    def network(self, backbone: Backbone, head: PyramidParams | None = None) -> "nn.Module":
+    def network(self, encoders: Mapping[str, Backbone], head: PyramidParams | None = None) -> "nn.Module":
         from temper.networks.heads import Pointer
 
         params = head or PyramidParams()
-        return Pointer(backbone, num_points=len(self.points), cell_px=self.cell_px, params=params)
+        return Pointer(encoders, num_points=len(self.points), cell_px=self.cell_px, params=params)
 
     def loss(self, outputs: Outputs, targets: Targets, emphasis: Emphasis = PLAIN) -> "Tensor":
         """Return the mean loss of each example's known points; 0 if none is known."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from temper.fields import VIEWS, Field, Frame, View
+from temper.fields import Field, Frame, View
 from temper.networks.head_params import PoolingParams
 from temper.problem import (
     PLAIN,
@@ -23,6 +23,7 @@ from temper.problem import (
 from temper.problems import choices
 from temper.problems.classes import bind_classes, without_labels
 from temper.problems.gaps import largest_gap
+from temper.problems.several_inputs import AnyInputs, kept_views
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -37,6 +38,8 @@ class Multiclass:
 
     head: ClassVar[type[PoolingParams]] = PoolingParams
     kind: Literal["multiclass"]
+    inputs: AnyInputs = ("image",)
+    """What the network sees of an example: image, text, table, or several of them."""
     classes: tuple[str, ...] = ()
     """Names of the classes in the order of the outputs. If left out, they are read from the data and
     sorted."""
@@ -55,7 +58,7 @@ class Multiclass:
 
     @property
     def keeps(self) -> frozenset[View]:
-        return VIEWS
+        return kept_views(self.inputs)
 
     @property
     def emphases(self) -> frozenset[Option]:
@@ -82,10 +85,10 @@ class Multiclass:
     def strata(self, columns: Columns) -> frozenset[str]:
         return frozenset({self.classes[int(columns["label"])]})
 
-    def network(self, backbone: Backbone, head: PoolingParams | None = None) -> "nn.Module":
+    def network(self, encoders: Mapping[str, Backbone], head: PoolingParams | None = None) -> "nn.Module":
         from temper.networks.heads import Classifier
 
-        return Classifier(backbone, num_classes=len(self.classes), params=head or PoolingParams())
+        return Classifier(encoders, num_classes=len(self.classes), params=head or PoolingParams())
 
     def loss(self, outputs: Outputs, targets: Targets, emphasis: Emphasis = PLAIN) -> "Tensor":
         return choices.loss(outputs, targets["label"], emphasis)

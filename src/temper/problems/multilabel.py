@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import numpy as np
 import pydantic
 
-from temper.fields import VIEWS, Field, Frame, View
+from temper.fields import Field, Frame, View
 from temper.networks.head_params import PoolingParams
 from temper.problem import (
     PLAIN,
@@ -23,6 +23,7 @@ from temper.problem import (
 )
 from temper.problems.classes import bind_classes
 from temper.problems.gaps import largest_gap
+from temper.problems.several_inputs import AnyInputs, kept_views
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -40,6 +41,8 @@ class Multilabel:
 
     head: ClassVar[type[PoolingParams]] = PoolingParams
     kind: Literal["multilabel"]
+    inputs: AnyInputs = ("image",)
+    """What the network sees of an example: image, text, table, or several of them."""
     classes: tuple[str, ...] = ()
     """Names of the classes in the order of the outputs. If left out, they are read from the data and
     sorted."""
@@ -60,7 +63,7 @@ class Multilabel:
 
     @property
     def keeps(self) -> frozenset[View]:
-        return VIEWS
+        return kept_views(self.inputs)
 
     @property
     def emphases(self) -> frozenset[Option]:
@@ -86,10 +89,10 @@ class Multilabel:
         shown = frozenset(name for name, yes in zip(self.classes, columns["labels"], strict=True) if yes)
         return shown or frozenset({NOTHING})
 
-    def network(self, backbone: Backbone, head: PoolingParams | None = None) -> "nn.Module":
+    def network(self, encoders: Mapping[str, Backbone], head: PoolingParams | None = None) -> "nn.Module":
         from temper.networks.heads import Classifier
 
-        return Classifier(backbone, num_classes=len(self.classes), params=head or PoolingParams())
+        return Classifier(encoders, num_classes=len(self.classes), params=head or PoolingParams())
 
     def loss(self, outputs: Outputs, targets: Targets, emphasis: Emphasis = PLAIN) -> "Tensor":
         from temper.maths.losses import binary_cross_entropy

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import numpy as np
 import pydantic
 
-from temper.fields import VIEWS, Field, Frame, View
+from temper.fields import Field, Frame, View
 from temper.networks.head_params import PoolingParams
 from temper.problem import (
     PLAIN,
@@ -22,6 +22,7 @@ from temper.problem import (
     Row,
     Targets,
 )
+from temper.problems.several_inputs import AnyInputs, kept_views
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -42,6 +43,8 @@ class Regression:
 
     head: ClassVar[type[PoolingParams]] = PoolingParams
     kind: Literal["regression"]
+    inputs: AnyInputs = ("image",)
+    """What the network sees of an example: image, text, table, or several of them."""
     quantities: tuple[str, ...] = ()
     """Names of the quantities, columns of `ingest.values`. A single one may be left out."""
     unit: str = ""
@@ -90,7 +93,7 @@ class Regression:
 
     @property
     def keeps(self) -> frozenset[View]:
-        return VIEWS - {"mixup", "cutmix"}
+        return kept_views(self.inputs) - {"mixup", "cutmix"}
 
     @property
     def emphases(self) -> frozenset[Option]:
@@ -152,10 +155,10 @@ class Regression:
             return frozenset({f"{name} up to {texts[0]}" if place == 0 else f"{name} above {texts[-1]}"})
         return frozenset({f"{name} above {texts[place - 1]} up to {texts[place]}"})
 
-    def network(self, backbone: Backbone, head: PoolingParams | None = None) -> "nn.Module":
+    def network(self, encoders: Mapping[str, Backbone], head: PoolingParams | None = None) -> "nn.Module":
         from temper.networks.heads import Regressor
 
-        return Regressor(backbone, num_values=len(self.quantities), params=head or PoolingParams())
+        return Regressor(encoders, num_values=len(self.quantities), params=head or PoolingParams())
 
     def loss(self, outputs: Outputs, targets: Targets, emphasis: Emphasis = PLAIN) -> "Tensor":
         """Return the penalty of each example's errors, in standard deviations, averaged over quantities."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from temper.fields import VIEWS, Field, Frame, View
+from temper.fields import VIEWS, Field, Frame, InputName, View
 from temper.networks.head_params import PyramidParams
 from temper.problem import (
     PLAIN,
@@ -43,6 +43,7 @@ class Segmentation:
     """
 
     head: ClassVar[type[PyramidParams]] = PyramidParams
+    inputs: ClassVar[tuple[InputName, ...]] = ("image",)
     kind: Literal["segmentation"]
     classes: tuple[str, ...]
     """Names of the class numbers in the masks, from 0. Pixels with 255 do not count."""
@@ -101,10 +102,10 @@ class Segmentation:
             {NOTHING}
         )
 
-    def network(self, backbone: Backbone, head: PyramidParams | None = None) -> "nn.Module":
+    def network(self, encoders: Mapping[str, Backbone], head: PyramidParams | None = None) -> "nn.Module":
         from temper.networks.heads import Segmenter
 
-        return Segmenter(backbone, num_classes=len(self.classes), params=head or PyramidParams())
+        return Segmenter(encoders, num_classes=len(self.classes), params=head or PyramidParams())
 
     def loss(self, outputs: Outputs, targets: Targets, emphasis: Emphasis = PLAIN) -> "Tensor":
         return choices.loss(outputs, targets["mask"], emphasis)

@@ -20,8 +20,10 @@ from temper.commands.estimate import (
 from temper.commands.time_estimates import TRAININGS
 from temper.config import Params, TrainParams
 from temper.data.dataset.sample import take_sample
-from temper.data.params import PrepareParams, ViewParams
+from temper.data.loading.params import ViewParams
+from temper.data.params import PrepareParams
 from temper.engine.params import FitParams
+from temper.inputs.image_input import image_of
 from temper.networks.params import AnyBackbone
 from temper.problems import load as load_problem
 from temper.recipe.budget import Pace, Speeds, candidate_sizes
@@ -56,7 +58,7 @@ def time_candidates(found: Findings, *, draws: int, available: Available | None)
             return use_sample(take_sample(found.source, problem, prepare, Path(), work), seed=0)
 
         plain = sample(pretrained=False)
-        short = min(plain.facts.height_px, plain.facts.width_px)
+        short = min(image_of(plain.facts).size_px)
         teacher = _time(plain_backbone(short, teacher=True), plain, draws, pretrained=False)
         student = _time(plain_backbone(short, teacher=False), plain, draws, pretrained=False)
         known = None
@@ -94,10 +96,10 @@ def time_chosen(found: Findings, params: Params, rough: Speeds, work: Path) -> T
         name: time_network(name, getattr(params, name), make_objective(name, params, material), material)
         for name in TRAININGS
     }
-    paces, facts = [], material.facts
+    paces, image = [], image_of(material.facts)
     for name in TRAININGS:
         step_s = times[name].step_s / getattr(params, name).fit.batch_size
-        paces.append(Pace(facts.height_px, facts.width_px, step_s, times[name].image_s))
+        paces.append(Pace(image.height_px, image.width_px, step_s, times[name].image_s))
     teacher, student = paces
     # A step of the student includes an answer of the teacher, which is subtracted here.
     student = replace(student, step_s=max(student.answer_s, student.step_s - teacher.answer_s))
@@ -114,5 +116,5 @@ def _time(backbone: dict[str, Any], material: Material, draws: int, *, pretraine
         backbone=_BACKBONE.validate_python(backbone), views=ViewParams(flip=True, crop_px=1), fit=params
     )
     times = time_network("train", section, learn_truth, material, longest_s=_ROUGHLY_S)
-    facts = material.facts
-    return Pace(facts.height_px, facts.width_px, times.step_s / fit.batch_size, times.image_s)
+    image = image_of(material.facts)
+    return Pace(image.height_px, image.width_px, times.step_s / fit.batch_size, times.image_s)

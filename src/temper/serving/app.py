@@ -17,7 +17,7 @@ import orjson
 from fastapi import FastAPI, Response
 from fastapi_offline import FastAPIOffline
 
-from temper.config import ServeParams
+from temper.serve_params import ServeParams
 from temper.serving.batcher import Batcher
 from temper.serving.metrics import Metrics
 from temper.serving.model_follower import Follower

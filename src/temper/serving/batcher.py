@@ -1,4 +1,4 @@
-"""Dynamic batching: waiting requests for the same model, with images of the same size, are answered together.
+"""Dynamic batching: waiting requests for the same model, with inputs of the same size, are answered together.
 
 There is no batching delay: requests that arrive while a batch runs form the next batch. A batch that takes
 less time than handing it to a thread and getting the interpreter back is answered in place. Longer batches
@@ -8,7 +8,7 @@ network does not become faster in large batches, and every request of a batch wa
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -21,23 +21,34 @@ _LONG_S = 0.02
 
 
 class Full(Exception):
-    """Too many images are waiting."""
+    """Too many examples are waiting."""
 
 
 @dataclass(eq=False)
 class _Work:
     model: Model
-    images: np.ndarray
+    given: Mapping[str, np.ndarray]
+    """Inputs by name, [examples, ...]."""
     done: "asyncio.Future[dict[str, np.ndarray]]" = field(repr=False)
+
+    @property
+    def size(self) -> int:
+        """Number of examples."""
+        return len(next(iter(self.given.values())))
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Shapes of an example's inputs."""
+        return [column.shape[1:] for column in self.given.values()]
 
 
 class Batcher:
-    """Answers images, several requests at a time.
+    """Answers examples, several requests at a time.
 
     Args:
         cores: Number of long batches that are answered in parallel.
-        max_batch: Maximum number of images in a batch; a larger request is a batch by itself.
-        max_queue: Maximum number of waiting images.
+        max_batch: Maximum number of examples in a batch; a larger request is a batch by itself.
+        max_queue: Maximum number of waiting examples.
         tell: Called after each batch.
     """
 
@@ -54,20 +65,20 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """Number of waiting images."""
+        """Number of waiting examples."""
         return self._count
 
-    async def answer(self, model: Model, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the answers of one model to uint8 images [images, height, width, channels].
+    async def answer(self, model: Model, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the answers of one model to its inputs by name, [examples, ...].
 
         Raises:
-            Full: If too many images are waiting already.
+            Full: If too many examples are waiting already.
         """
-        if self._count + len(images) > self._max_queue and self._count:
+        work = _Work(model, given, asyncio.get_running_loop().create_future())
+        if self._count + work.size > self._max_queue and self._count:
             raise Full
-        work = _Work(model, images, asyncio.get_running_loop().create_future())
         self._waiting.append(work)
-        self._count += len(images)
+        self._count += work.size
         if not self._called:
             # Runs after the event loop has read all requests that arrived together with this one.
             self._called = True
@@ -82,17 +93,20 @@ class Batcher:
         self._called = False
         while self._free and (group := self._take()):
             model = group[0].model
-            images = group[0].images if len(group) == 1 else np.concatenate([work.images for work in group])
-            if images.shape[1:3] == model.size_px and len(images) * model.seconds < _AT_ONCE_S:
-                self._answer(group, model, images)
+            given = group[0].given if len(group) == 1 else _join([work.given for work in group])
+            size = sum(work.size for work in group)
+            if size * model.seconds < _AT_ONCE_S and all(
+                column.shape[1:] == model.facts[name].shape for name, column in given.items()
+            ):
+                self._answer(group, model, given)
                 continue
             self._free -= 1
-            running = asyncio.get_running_loop().run_in_executor(self._pool, model.answer, images)
+            running = asyncio.get_running_loop().run_in_executor(self._pool, model.answer, given)
             running.add_done_callback(lambda found, group=group: self._freed(group, found))  # type: ignore[misc]
 
-    def _answer(self, group: list[_Work], model: Model, images: np.ndarray) -> None:
+    def _answer(self, group: list[_Work], model: Model, given: Mapping[str, np.ndarray]) -> None:
         try:
-            self._end(group, model.answer(images))
+            self._end(group, model.answer(given))
         except Exception as error:  # goes to the requests of the batch
             self._end(group, error)
 
@@ -109,20 +123,18 @@ class Batcher:
         while self._waiting:
             work = self._waiting.popleft()
             if work.done.done():
-                self._count -= len(work.images)
+                self._count -= work.size
                 continue
             fits = not group or (
-                work.model is group[0].model
-                and work.images.shape[1:] == group[0].images.shape[1:]
-                and size + len(work.images) <= most
+                work.model is group[0].model and work.shapes == group[0].shapes and size + work.size <= most
             )
             if not fits:
                 rest.append(work)
                 continue
             most = min(self._max_batch, max(1, int(_LONG_S / work.model.seconds)))
             group.append(work)
-            size += len(work.images)
-            self._count -= len(work.images)
+            size += work.size
+            self._count -= work.size
             if size >= most:
                 break
         self._waiting.extendleft(reversed(rest))
@@ -132,10 +144,14 @@ class Batcher:
         self._tell()
         start = 0
         for work in group:
-            end = start + len(work.images)
+            end = start + work.size
             if not work.done.done():
                 if isinstance(found, BaseException):
                     work.done.set_exception(found)
                 else:
                     work.done.set_result({name: value[start:end] for name, value in found.items()})
             start = end
+
+
+def _join(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -18,6 +18,9 @@ import orjson
 
 from temper.artifacts import digest_file
 from temper.fields import Field
+from temper.inputs.facts import Facts
+from temper.inputs.image_input import ImageInput
+from temper.inputs.stored import read_inputs
 from temper.problems.deployed_answer import read_answer
 
 onnxruntime.disable_telemetry_events()
@@ -26,7 +29,7 @@ _TRIES = 5
 
 
 class Unanswerable(ValueError):
-    """Images that a model cannot process."""
+    """Inputs that a model cannot process."""
 
 
 @dataclass(frozen=True)
@@ -82,30 +85,15 @@ class Model:
         return read_answer(self.metadata)
 
     @cached_property
-    def size_px(self) -> tuple[int, int]:
-        """Height and width to which encoded images are resized, as in training."""
-        height, width = json.loads(self.metadata["temper.size_px"])
-        return int(height), int(width)
+    def facts(self) -> Facts:
+        """What the model takes, and how its inputs were read in training."""
+        return read_inputs(self.metadata)
 
     @cached_property
-    def levels(self) -> Any:
-        """Range of the levels of images with more than 8 bits that becomes 0..255, as in training."""
-        found = json.loads(self.metadata.get("temper.levels", '"full"'))
-        return found if isinstance(found, str) else tuple(found)
-
-    @cached_property
-    def background(self) -> Any:
-        """What shows through transparent pixels, as in training."""
-        return json.loads(self.metadata.get("temper.background", '"white"'))
-
-    @cached_property
-    def fit(self) -> Any:
-        """How encoded images of other proportions are brought to this size, as in training."""
-        return json.loads(self.metadata.get("temper.fit", '"stretch"'))
-
-    @cached_property
-    def channels(self) -> int:
-        return int(json.loads(self.metadata["temper.input"])[-1])
+    def image(self) -> ImageInput | None:
+        """The image that the model takes; None if it takes something else, or something more."""
+        first, *others = self.facts.values()
+        return first if isinstance(first, ImageInput) and not others else None
 
     @cached_property
     def name(self) -> dict[str, Any]:
@@ -124,26 +112,27 @@ class Model:
 
     @cached_property
     def seconds(self) -> float:
-        """Time for one image of the model's own size: the shortest of a few tries."""
-        image, found = np.zeros((1, *self.size_px, self.channels), np.uint8), []
+        """Time for one example of the model's own size: the shortest of a few tries."""
+        given, found = {name: each.example(1) for name, each in self.facts.items()}, []
         for _ in range(_TRIES):
             started = time.perf_counter()
-            self.answer(image)
+            self.answer(given)
             found.append(time.perf_counter() - started)
         return min(found)
 
-    def answer(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the answers to uint8 images [batch, height, width, channels].
+    def answer(self, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the answers to a batch of inputs by name, e.g. uint8 [batch, height, width, channels].
 
         Raises:
-            Unanswerable: If the model cannot process images of this shape.
+            Unanswerable: If the model cannot process inputs of these shapes.
         """
         try:
-            return dict(zip(self._outputs, self.session.run(self._outputs, {"image": images}), strict=True))
+            return dict(zip(self._outputs, self.session.run(self._outputs, dict(given)), strict=True))
         except Exception as error:  # ONNX Runtime's own exceptions have no common base class
             reason = str(error).splitlines()[0][:300]
+            shapes = ", ".join(f"{name} {list(column.shape[1:])}" for name, column in given.items())
             raise Unanswerable(
-                f"the model cannot answer images of shape {list(images.shape[1:])}: {reason}"
+                f"the model cannot answer inputs of these shapes: {shapes}: {reason}"
             ) from error
 
 
@@ -207,7 +196,7 @@ class Follower:
         try:
             model = Model.load(place)
             # The first run allocates buffers; no client should wait for that.
-            _ = model.seconds, model.name_json, model.fields
+            _ = model.seconds, model.name_json, model.fields, model.image
         except (ValueError, KeyError) as error:
             self._refuse(f"version {place.version}: {error}")
             return

@@ -7,7 +7,7 @@ lists) is done in threads, so that one client does not delay the others.
 import asyncio
 import hmac
 import time
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
@@ -18,8 +18,9 @@ import orjson
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 
-from temper.config import ServeParams
+from temper.data.examples import Example, write_example
 from temper.fields import Frame
+from temper.serve_params import ServeParams
 from temper.serving import request_decoding
 from temper.serving.answers import as_json
 from temper.serving.batcher import Batcher, Full
@@ -41,19 +42,20 @@ _AT_ONCE_PIXELS = 1 << 14
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """The images of a request."""
+    """The examples of a request."""
 
-    images: np.ndarray
-    """What the model sees, uint8 [images, height, width, channels]."""
+    given: Mapping[str, np.ndarray]
+    """What the model sees: its inputs by name, [examples, ...]."""
     frames: Sequence[Frame]
-    """Where each of them lies in the image that was sent."""
+    """Where each image lies in the image that was sent."""
     files: list[bytes]
-    """Their files, if they were sent encoded."""
+    """What is stored of them: files of images that were sent encoded, or lines of JSON."""
 
 
-def _as_sent(images: np.ndarray) -> _Sent:
+def _as_sent(model: Model, images: np.ndarray) -> _Sent:
     """Return images that were sent as pixels."""
-    return _Sent(images, (Frame(*images.shape[1:3]),) * len(images), [])
+    (name,) = model.facts
+    return _Sent({name: images}, (Frame(*images.shape[1:3]),) * len(images), [])
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Predict:
         params: Limits.
         metrics: Counts every request.
         token: Token that clients must send; None allows every client.
-        sample: Called with the encoded images of answered requests.
+        sample: Called with what is stored of answered requests: encoded images, or lines of JSON.
     """
 
     follower: Follower
@@ -121,8 +123,8 @@ class Predict:
         if model is None:
             raise Refused(503, f"no model: {self.follower.problem}")
         sent = await self._read(scope, headers, receive, model)
-        answers = await self.batcher.answer(model, sent.images)
-        self.metrics.answered(model.place.version, len(sent.images))
+        answers = await self.batcher.answer(model, sent.given)
+        self.metrics.answered(model.place.version, len(sent.frames))
         if self.sample is not None and sent.files:
             self.sample(sent.files)
         return b'{"model":%s,"answers":%s}' % (model.name_json, as_json(answers, model.fields, sent.frames))
@@ -149,16 +151,18 @@ class Predict:
         body = await _read_body(receive, headers.get(b"content-length", b""), self.params.max_bytes)
         scope[_ARRIVED] = True
         if kind == _FORM:
-            files = await _read_form(scope, body, self.params)
-            return await self._decode(files, model)
+            return await self._decode(await _read_form(scope, body, model, self.params), model)
         if kind == _JSON:
+            if (examples := request_decoding.read_examples(body)) is not None:
+                return await self._decode(examples, model)
+            read = request_decoding.read_json
             if len(body) < _AT_ONCE_BYTES:
-                return _as_sent(request_decoding.read_json(body, model, self.params))
-            return _as_sent(await asyncio.to_thread(request_decoding.read_json, body, model, self.params))
+                return _as_sent(model, read(body, model, self.params))
+            return _as_sent(model, await asyncio.to_thread(read, body, model, self.params))
         if kind == _RAW and (shape := _shape(scope["query_string"])) is not None:
-            return _as_sent(request_decoding.read_raw(body, shape, model, self.params))
+            return _as_sent(model, request_decoding.read_raw(body, shape, model, self.params))
         try:
-            return await self._decode([body], model)
+            return await self._decode([{next(iter(model.facts)): body}], model)
         except Refused as error:
             if kind == _RAW and error.status == 422:
                 raise Refused(
@@ -166,16 +170,22 @@ class Predict:
                 ) from None
             raise
 
-    async def _decode(self, files: list[bytes], model: Model) -> _Sent:
-        if len(files) == 1 and len(files[0]) < _AT_ONCE_BYTES:
+    async def _decode(self, examples: Sequence[Example], model: Model) -> _Sent:
+        decode = request_decoding.decode
+        if len(examples) == 1 and _is_small(examples[0]):
             try:
-                return _Sent(*request_decoding.decode(files, model, self._small), files)
+                return self._decoded(*decode(examples, model, self._small), examples)
             except Refused as error:
                 if error.status != 413:
                     raise
         until = time.monotonic() + self.params.timeout_s
-        decode = request_decoding.decode
-        return _Sent(*await asyncio.to_thread(decode, files, model, self.params, until=until), files)
+        found = await asyncio.to_thread(decode, examples, model, self.params, until=until)
+        return self._decoded(*found, examples)
+
+    def _decoded(
+        self, given: Mapping[str, np.ndarray], frames: Sequence[Frame], examples: Sequence[Example]
+    ) -> _Sent:
+        return _Sent(given, frames, [] if self.sample is None else [_as_file(each) for each in examples])
 
 
 _HEADERS = [(b"content-type", b"application/json")]
@@ -213,7 +223,24 @@ async def _read_body(receive: Receive, content_length: bytes, max_bytes: int) ->
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-async def _read_form(scope: Message, body: bytes, params: ServeParams) -> list[bytes]:
+def _is_small(example: Example) -> bool:
+    """Return whether an example is decoded in less time than handing it to a thread takes."""
+    values = example.values() if isinstance(example, Mapping) else ()
+    return all(not isinstance(value, bytes | str) or len(value) < _AT_ONCE_BYTES for value in values)
+
+
+def _as_file(example: Example) -> bytes:
+    """Return what the inbox stores of an example: the file of an image alone, or a line of JSON."""
+    first, *others = example.values()
+    return first if isinstance(first, bytes) and not others else write_example(example)
+
+
+async def _read_form(scope: Message, body: bytes, model: Model, params: ServeParams) -> list[Example]:
+    """Return the examples of a form: images alone, or the inputs of one example, each in a field of its name.
+
+    A row of a table is JSON.
+    """
+
     async def again() -> Message:
         return {"type": "http.request", "body": body, "more_body": False}
 
@@ -224,10 +251,17 @@ async def _read_form(scope: Message, body: bytes, params: ServeParams) -> list[b
     except Exception as error:  # the form parser's own errors; Starlette turns some into HTTP errors
         raise Refused(400, f"the form cannot be read: {getattr(error, 'detail', error)}") from None
     try:
-        files = [value for name, value in form.multi_items() if name == "image"]
-        if any(isinstance(value, str) for value in files) or not files:
-            raise Refused(422, "the form needs one or more files named `image`")
-        return [await value.read() for value in files if not isinstance(value, str)]
+        fields = [
+            (name, value if isinstance(value, str) else await value.read())
+            for name, value in form.multi_items()
+        ]
+        if model.image is None:
+            return [dict(fields)]
+        (only,) = model.facts
+        files: list[Example] = [{name: value} for name, value in fields if name == only]
+        if any(isinstance(value, str) for each in files for value in each.values()) or not files:
+            raise Refused(422, f"the form needs one or more files named `{only}`")
+        return files
     finally:
         await form.close()
 

@@ -6,6 +6,7 @@ Requests are read within limits, and refused with a reason.
 import math
 import re
 import time
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -13,10 +14,11 @@ from typing import Any
 import numpy as np
 import orjson
 
-from temper.config import ServeParams
-from temper.data.images.reading import TooLarge, Unreadable, fit_channels, unify
+from temper.data.examples import Example, read_example
+from temper.data.images.reading import TooLarge, Unreadable
 from temper.fields import Frame
 from temper.maths.geometry import padded_size
+from temper.serve_params import ServeParams
 from temper.serving.model_follower import Model
 
 _BEFORE, _BEHIND = (
@@ -42,44 +44,62 @@ class Refused(Exception):
 
 
 def decode(
-    files: list[bytes], model: Model, params: ServeParams, *, until: float = math.inf
-) -> tuple[np.ndarray, list[Frame]]:
-    """Decode images to what the model saw in training, uint8 [images, height, width, channels].
+    examples: Sequence[Example], model: Model, params: ServeParams, *, until: float = math.inf
+) -> tuple[dict[str, np.ndarray], list[Frame]]:
+    """Decode examples to what the model saw in training: packed inputs by name, [examples, ...].
 
-    The client waits only until `until` (time.monotonic()), so no further image is decoded after that.
+    The client waits only until `until` (time.monotonic()), so no further example is decoded after that.
 
     Returns:
-        The images, and where each of them lies in the image that was sent.
+        The inputs, and where each image lies in the image that was sent.
 
     Raises:
-        Refused: If there are no images, too many or too large ones, an unreadable one, or no time left.
+        Refused: If there are no examples, too many or too large ones, an unreadable one, or no time left.
     """
-    if not files:
-        raise Refused(422, "no image was sent")
-    if len(files) > params.max_images:
-        raise Refused(413, f"{len(files)} images: a request may contain at most {params.max_images}")
-    height, width = model.size_px
-    found, frames = np.empty((len(files), height, width, model.channels), np.uint8), list[Frame]()
-    for number, raw in enumerate(files):
+    if not examples:
+        raise Refused(422, "nothing was sent")
+    if len(examples) > params.max_images:
+        raise Refused(413, f"{len(examples)} examples: a request may contain at most {params.max_images}")
+    found = {
+        name: np.empty((len(examples), *each.shape), each.example(0).dtype)
+        for name, each in model.facts.items()
+    }
+    frames, word = list[Frame](), "example" if model.image is None else "image"
+    for number, example in enumerate(examples):
         if time.monotonic() > until:
-            raise Refused(503, f"timeout after {number} of {len(files)} images; send fewer at once")
+            raise Refused(503, f"timeout after {number} of {len(examples)} {word}s; send fewer at once")
         try:
-            pixels, frame = unify(
-                raw,
-                height_px=height,
-                width_px=width,
-                max_pixels=params.max_pixels,
-                max_side_px=params.max_side_px,
-                levels=model.levels,
-                background=model.background,
-                fit=model.fit,
+            packed, frame = read_example(
+                example, model.facts, max_pixels=params.max_pixels, max_side_px=params.max_side_px
             )
-        except Unreadable as error:
+        except (Unreadable, ValueError) as error:
             status = 413 if isinstance(error, TooLarge) else 422
-            raise Refused(status, f"image {number}: {str(error).replace('prepare.', 'serve.')}") from None
-        found[number] = fit_channels(pixels, model.channels)
+            why = str(error).replace("prepare.", "serve.")
+            raise Refused(status, f"{word} {number}: {why}") from None
+        for name, value in packed.items():
+            found[name][number] = value
         frames.append(frame)
     return found, frames
+
+
+def read_examples(body: bytes) -> list[Example] | None:
+    """Return the examples of a JSON body `{"examples": [...]}`; None if it is of another form.
+
+    Raises:
+        Refused: If it is not JSON, or the examples are no list.
+    """
+    if b'"examples"' not in body:
+        return None
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Refused(422, f"the body is not valid JSON: {error}") from None
+    if not isinstance(value, dict) or "examples" not in value:
+        return None
+    if not isinstance(value["examples"], list) or not value["examples"]:
+        raise Refused(422, "`examples` must be a list with one object per example")
+    found: list[Example] = value["examples"]
+    return found
 
 
 def read_json(body: bytes, model: Model, params: ServeParams) -> np.ndarray:
@@ -190,18 +210,25 @@ def read_raw(body: bytes, shape: str, model: Model, params: ServeParams) -> np.n
 
 def check(pixels: np.ndarray, model: Model, params: ServeParams) -> np.ndarray:
     """Check raw pixels against the limits, and return them as a batch."""
+    image = model.image
+    if image is None:
+        raise Refused(
+            422,
+            f'the model takes {", ".join(model.facts)}; send JSON {{"examples": [{{...}}]}} with a value '
+            "for each, or a form",
+        )
     if pixels.ndim == 3:
         pixels = pixels[None]
-    if pixels.ndim != 4 or pixels.shape[3] != model.channels:
+    if pixels.ndim != 4 or pixels.shape[3] != image.channels:
         raise Refused(
             422,
             f"pixels of shape {list(pixels.shape)}; "
-            f"the model takes [images, height, width, {model.channels}]",
+            f"the model takes [images, height, width, {image.channels}]",
         )
     count, height, width, _ = pixels.shape
     if count > params.max_images:
         raise Refused(413, f"{count} images: a request may contain at most {params.max_images}")
-    tall, wide = padded_size(height, width, model.size_px, model.fit)
+    tall, wide = padded_size(height, width, image.size_px, image.fit)
     if tall * wide > params.max_pixels or max(height, width) > params.max_side_px:
         raise Refused(
             413,

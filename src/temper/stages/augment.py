@@ -14,6 +14,8 @@ from temper.data.augmentation.materialize import Draw, materialize, seed_of
 from temper.data.dataset.contact_sheet import mark, write_sheet
 from temper.data.dataset.packed import TABLE, open_encoded, open_split, read_rows_of, read_strata, write_table
 from temper.data.disk import require_space
+from temper.inputs.facts import Facts, draw, picture_of
+from temper.inputs.stored import read_record
 from temper.problem import Problem
 from temper.problems import load
 
@@ -48,6 +50,7 @@ def run(
             "packs none; set prepare.keep to pixels, or set augment.copies to 0 and name the transforms in "
             "train.views.policy, which draws them for every image in every epoch"
         )
+    facts = read_record(prepare.facts["inputs"])
     # Examples that are never drawn need no copies.
     drawn = [i for i in range(len(strata)) if repeats[i]] if num_copies else []
     plan = [(i, copy) for copy in range(1, num_copies + 1) for i in drawn]
@@ -58,19 +61,27 @@ def run(
         example_bytes = sum(column[:1].nbytes for column in columns.values())
         require_space(out, len(plan) * example_bytes, f"{len(plan)} augmented images")
         materialize(
-            prepare.path("train/image.npy").parent,
+            prepare.folder / "train",
             out / "copies",
             policy=params.augment.policy,
             truth=problem.truth,
             draws=[Draw(i, seed) for (i, _), seed in zip(plan, seeds, strict=True)],
             workers=params.augment.workers,
+            picture=_picture(facts),
         )
-        _write_sheet(out, columns, strata, plan, problem)
+        _write_sheet(out, columns, facts, strata, plan, problem)
     before = class_balance.count(strata)
     drawn_of, weight_of = _sum(strata, repeats), _sum(strata, weights)
     after = {name: int(drawn_of[name]) * (1 + num_copies) for name in before}
     _print_counts(before, after, {name: weight_of[name] / number for name, number in before.items()})
     return {"emphasis": emphasis, "counts": {"before": before, "after": after}, "copies": num_copies}
+
+
+def _picture(facts: Facts) -> str:
+    picture = picture_of(facts)
+    if picture is None:
+        raise ValueError("augment.copies: copies are views of images, and this problem has none; set it to 0")
+    return picture
 
 
 def _sum(strata: Sequence[frozenset[str]], values: np.ndarray) -> Counter[str]:
@@ -109,6 +120,7 @@ def _write_rows(
 def _write_sheet(
     out: Path,
     columns: Mapping[str, np.ndarray],
+    facts: Facts,
     strata: Sequence[frozenset[str]],
     plan: Sequence[tuple[int, int]],
     problem: Problem,
@@ -127,7 +139,7 @@ def _write_sheet(
         lines.append(
             (
                 " + ".join(sorted(strata[i])),
-                [mark(each["image"], each, problem.truth) for each in examples],
+                [mark(draw(each, facts), each, problem.truth) for each in examples],
             )
         )
     write_sheet(lines, out / "sheet.png")

@@ -7,6 +7,7 @@ from typing import Any
 from temper.artifacts import DEPLOYED, Artifact
 from temper.networks.onnx_model import Deployed
 from temper.problem import Problem
+from temper.stages.load_trained import read_facts
 from temper.stress.card import CLASSES, STRATA, Card, Plot
 from temper.stress.cells import CLEAN, STRATUM
 from temper.stress.evaluation import Evaluation
@@ -38,8 +39,8 @@ def fill_card(
     """
     prepare, quantize = inputs["prepare"], inputs["quantize"]
     headline, names = problem.headline, list(facts["candidates"])
-    found, examples, counts = (prepare.facts[key] for key in ("facts", "examples", "counts"))
-    colours = "grey" if found["channels"] == 1 else "colour"
+    examples, counts = (prepare.facts[key] for key in ("examples", "counts"))
+    inputs_seen = read_facts(prepare).values()
     return Card(
         kind=problem.kind,
         headline=headline.name,
@@ -49,7 +50,7 @@ def fill_card(
         images=facts["images"],
         data={
             "digest": prepare.digest,
-            "size": f"{found['height_px']} x {found['width_px']} px in {colours}",
+            "size": " + ".join(each.words for each in inputs_seen),
             "splits": {split: examples[split] for split in _SPLITS},
             "classes": len(problem.classes),
             "strata": {

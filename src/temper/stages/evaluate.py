@@ -23,7 +23,7 @@ from temper.stages.card_content import fill_card, find_warnings
 from temper.stages.holdout import make_ratings, open_test
 from temper.stress.card import Plot, write_card, write_record
 from temper.stress.evaluation import Evaluation, evaluate, find_worst
-from temper.stress.image_pool import ImagePool
+from temper.stress.pool import Pool
 from temper.stress.scores import Score, figures, tabulate, write
 
 if TYPE_CHECKING:
@@ -50,15 +50,15 @@ def run(
         ValueError: If the test split is empty.
     """
     prepare, quantize, test = inputs["prepare"], inputs["quantize"], open_test(inputs["prepare"])
-    problem, images = test.problem, test.images
+    problem, examples = test.problem, test.examples
     # Largest first: teacher, student, quantized student.
     costs = dict(sorted(quantize.facts["candidates"].items(), key=lambda item: (-item[1]["bytes"], item[0])))
-    part = fit_batch(images.packed.shape[1:], PART)
+    part = fit_batch([examples.num_values], PART)
     candidates = {name: Deployed(quantize.path(found["file"]), part=part) for name, found in costs.items()}
     evaluation = evaluate(
         problem,
         candidates,
-        images,
+        examples,
         targets=test.targets,
         strata=test.strata,
         params=params.evaluate,
@@ -74,13 +74,13 @@ def run(
     mistakes = find_worst(
         problem,
         candidates[DEPLOYED],
-        images,
+        examples,
         targets=test.targets,
         errors=evaluation.errors[DEPLOYED],
         count=_WORST,
         mark=mark,
     )
-    plots = _draw(problem, evaluation, scores, mistakes, images, test.targets, out, seed=params.seed)
+    plots = _draw(problem, evaluation, scores, mistakes, examples, test.targets, out, seed=params.seed)
     headline = problem.headline.name
     facts = {
         "headline": headline,
@@ -91,7 +91,7 @@ def run(
             name: {**figures(scores, candidate=name, headline=headline), **_cost(found)}
             for name, found in costs.items()
         },
-        "images": {"clean": len(images), "stress": len(evaluation.subset)},
+        "images": {"clean": len(examples), "stress": len(evaluation.subset)},
         "constant": problem.constant(prepare.facts["counts"]["test"]),
     }
     facts["warnings"] = find_warnings(facts, scores, quantize)
@@ -109,8 +109,8 @@ def _draw(
     problem: Problem,
     evaluation: Evaluation,
     scores: Sequence[Score],
-    mistakes: tuple[np.ndarray, list[str]],
-    images: ImagePool,
+    mistakes: tuple[list[np.ndarray], list[str]],
+    examples: Pool,
     targets: Targets,
     out: Path,
     *,
@@ -151,8 +151,8 @@ def _draw(
             "mistakes", figure, "Worst mistakes", f"The clean test images on which {DEPLOYED} was most wrong."
         )
     if conditions:
-        key = _richest(images, evaluation)
-        figure = sheets.draw_samples(images, key=key, conditions=conditions, seed=seed)
+        key = _richest(examples, evaluation)
+        figure = sheets.draw_samples(examples, key=key, conditions=conditions, seed=seed)
         keep(
             "samples",
             figure,
@@ -162,11 +162,13 @@ def _draw(
     return tuple(written)
 
 
-def _richest(images: ImagePool, evaluation: Evaluation) -> int:
+def _richest(examples: Pool, evaluation: Evaluation) -> int:
     """Return the key of the image, among the first stressed ones, whose shades are spread most evenly.
 
     Such an image shows best what the conditions do.
     """
     keys = evaluation.subset[:_SAMPLE_FROM]
-    shades = torch.stack([torch.bincount(image.flatten() // 16, minlength=16) for image in images.take(keys)])
+    shades = torch.stack(
+        [torch.bincount(image.flatten() // 16, minlength=16) for image in examples.take(keys)]
+    )
     return int(keys[torch.special.entr(shades / shades.sum(dim=1, keepdim=True)).sum(dim=1).argmax()])

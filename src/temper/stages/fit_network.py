@@ -10,11 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from temper.artifacts import WEIGHTS, Artifact
-from temper.data.dataset.packed import (
-    open_images,
-    open_split,
-)
-from temper.data.loading.loader import as_batch, to_tensors, whole_batches
+from temper.data.dataset.packed import open_inputs, open_split
+from temper.data.loading.loader import to_tensors, whole_batches
 from temper.engine.calibration import fit_temperature
 from temper.engine.checkpoints import Checkpoints
 from temper.engine.distributed.ranks import Ranks, join_ranks, leave_ranks
@@ -24,27 +21,26 @@ from temper.engine.interface import FitResult
 from temper.engine.metrics_log import write_curves
 from temper.engine.training_notes import CHANCE, Course, of_student, of_training, read_epochs
 from temper.engine.unfreezing import Unfreezing
+from temper.inputs.facts import Facts, count_values
 from temper.maths.batching import fit_batch
-from temper.maths.random import derive, hashes
+from temper.maths.random import derive
 from temper.networks.build import build_network, save_network
 from temper.networks.heads import count_parameters
 from temper.networks.params import watched_file
 from temper.networks.pretrained import pin, read_weights
 from temper.networks.transfer import start_from
 from temper.networks.whitening import whiten
-from temper.problem import Emphasis, Headline, Inputs, Objective, Problem, Targets
+from temper.problem import Emphasis, Headline, Objective, Problem
 from temper.problems import load as load_problem
 from temper.stages.load_trained import read_facts
 from temper.stages.training_batches import open_loader
+from temper.stages.validation import VALIDATION_BATCH, validate
 
 if TYPE_CHECKING:
     from temper.config import DistillParams, TrainParams
 
-_VALIDATION_BATCH = 512
 _CALIBRATION_BYTES = 256 << 20
 """Bytes of the outputs from which a network is calibrated. Maps of large images need more for a split."""
-_OTHER = "other image"
-"""Column with the number of another image; `CHANCE` scores each answer against that image's truth."""
 
 MakeObjective = Callable[[Problem, Emphasis, Ranks], Objective]
 
@@ -86,8 +82,8 @@ def train_network(
         emphasis = _emphasis(params, inputs["augment"])
         seed = derive(seed, what)
         loader = open_loader(inputs, problem, facts, params, ranks, seed=seed, what=what)
-        network = build_network(problem, params.backbone, facts, seed=seed, head=params.head)
-        whiten(network, open_images(prepare))
+        network = build_of(problem, params, facts, seed=seed)
+        whiten(network, next(iter(open_inputs(prepare).values())))
         started = transfer(network, params, project, ranks)
         network = network.to(ranks.device)
         held = to_tensors(open_split(prepare, "validation"), ranks.device)
@@ -96,7 +92,7 @@ def train_network(
             network,
             make_objective(problem, emphasis, ranks),
             loader,
-            lambda candidate: validate(candidate, problem, held, ranks, seed=seed, by=by),
+            lambda candidate: validate(candidate, problem, held, facts, ranks, seed=seed, by=by),
             params.fit,
             what=what,
             headline=by,
@@ -115,7 +111,7 @@ def train_network(
                 f"{what}: epoch {result.best_epoch} of {params.fit.epochs} is the best by {by.name}: {scores}"
             )
             notes = _notes(result, Course(what, by, params.fit), teacher)
-            found = _facts(result, network, problem, held, params, ranks.device) | started | notes
+            found = _facts(result, network, problem, held, facts, params, ranks.device) | started | notes
         leave_ranks(ranks)
         return found
 
@@ -145,16 +141,19 @@ def try_section(name: str, section: "TrainParams | DistillParams", prepare: Arti
         ValueError: If the section is wrong; names the section and the error.
     """
     try:
-        build_network(
-            load_problem(prepare.facts["problem"]),
-            section.backbone,
-            read_facts(prepare),
-            seed=0,
-            head=section.head,
-        )
+        build_of(load_problem(prepare.facts["problem"]), section, read_facts(prepare), seed=0)
         check_weights(section)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
+
+
+def build_of(
+    problem: Problem, section: "TrainParams | DistillParams", facts: Facts, *, seed: int
+) -> nn.Module:
+    """Build the network that a section of params.yaml describes."""
+    return build_network(
+        problem, section.backbone, facts, seed=seed, head=section.head, encoders=section.encoders
+    )
 
 
 def _emphasis(params: "TrainParams | DistillParams", augment: Artifact) -> Emphasis:
@@ -181,64 +180,12 @@ def transfer(
     return {"transfer": report.record()}
 
 
-def validate(
-    network: nn.Module,
-    problem: Problem,
-    held: Mapping[str, Tensor],
-    ranks: Ranks,
-    *,
-    seed: int,
-    by: Headline | None = None,
-) -> dict[str, float]:
-    """Return the scores on the validation split. The ranks share the work, and all ranks get the same scores.
-
-    The key `CHANCE` holds another value of the score by which epochs are compared, for which the same answers
-    are compared with the truth of other images of the split. It is the score that the answers reach by
-    chance, whatever the problem, the balance of its classes and the network's habits.
-
-    Args:
-        network: Network in evaluation mode.
-        problem: Problem that the network answers.
-        held: Columns of the validation split.
-        ranks: Ranks that share the work.
-        seed: Seed for the order of the other images.
-        by: Score by which epochs are compared; None for the headline.
-    """
-    # Other images come from the whole split: a source lists class after class, so a batch may hold one class.
-    other = hashes(torch.arange(len(held["image"])), 1, seed=seed, stream="chance")[:, 0].argsort()
-    columns = {**held, _OTHER: other}
-    totals: Tensor | None = None
-    size = fit_batch(held["image"].shape[1:], _VALIDATION_BATCH)
-    for inputs, targets in whole_batches(columns, size, ranks.device, ranks.rank, ranks.num):
-        tally = _tally(network, problem, inputs, targets, held).sum(dim=1)
-        totals = tally if totals is None else totals + tally
-    if totals is None:
-        # With more ranks than batches, this rank has nothing to count but must take part in the sum.
-        inputs, targets = next(whole_batches(columns, 1, ranks.device))
-        totals = torch.zeros_like(_tally(network, problem, inputs, targets, held)[:, 0])
-    own, others = ranks.sum(totals)
-    scores = {name: float(value) for name, value in problem.score(own).items()}
-    return scores | {CHANCE: float(problem.score(others)[(by or problem.headline).name])}
-
-
-def _tally(
-    network: nn.Module, problem: Problem, inputs: Inputs, targets: Targets, held: Mapping[str, Tensor]
-) -> Tensor:
-    """Return each answer's tally by its own truth and by that of another image, [2, batch, counts]."""
-    answer = problem.read(network(inputs))
-    truth = {name: value for name, value in targets.items() if name != _OTHER}
-    # `as_batch` gives the truth the types that `Problem.tally` expects; it needs no images for that.
-    others = {name: held[name][targets[_OTHER].to(held[name].device)] for name in truth}
-    _, wrong = as_batch({"image": held["image"][:0], **others})
-    wrong = {name: value.to(inputs["image"].device) for name, value in wrong.items()}
-    return torch.stack([problem.tally(answer, truth).double(), problem.tally(answer, wrong).double()])
-
-
 def _facts(
     result: FitResult,
     network: nn.Module,
     problem: Problem,
     held: Mapping[str, Tensor],
+    facts: Facts,
     params: "TrainParams | DistillParams",
     device: torch.device,
 ) -> dict[str, Any]:
@@ -250,10 +197,12 @@ def _facts(
         "num_parameters": count_parameters(network),
         "precision": result.mode.precision,
         "layout": result.mode.layout,
-        "temperature": _calibrate(network, problem, held, device),
+        "temperature": _calibrate(network, problem, held, facts, device),
     }
     if params.head:
         found["head"] = params.head
+    if params.encoders:
+        found["encoders"] = {name: asdict(each) for name, each in params.encoders.items()}
     # Recorded only if it happened, so that the facts of a good run do not change.
     if result.accumulation > 1:
         found["accumulation"] = result.accumulation
@@ -263,20 +212,24 @@ def _facts(
 
 
 def _calibrate(
-    network: nn.Module, problem: Problem, held: Mapping[str, Tensor], device: torch.device
+    network: nn.Module,
+    problem: Problem,
+    held: Mapping[str, Tensor],
+    facts: Facts,
+    device: torch.device,
 ) -> float:
     """Return the calibration temperature, from as many examples as `_CALIBRATION_BYTES` of outputs allow."""
     outputs, truths = [], []
     network.eval()
     with torch.inference_mode():
-        one, _ = next(whole_batches(held, 1, device))
+        one, _ = next(whole_batches(held, facts, 1, device))
         each = sum(value.numel() * value.element_size() for value in network(one).values())
-        total = len(held["image"])
+        total = len(next(iter(held.values())))
         count = max(1, min(total, _CALIBRATION_BYTES // each))
         some = torch.linspace(0, total - 1, count).round().long()
         kept = held if count == total else {name: column[some] for name, column in held.items()}
-        size = fit_batch(held["image"].shape[1:], _VALIDATION_BATCH)
-        for inputs, targets in whole_batches(kept, size, device):
+        size = fit_batch([count_values(facts)], VALIDATION_BATCH)
+        for inputs, targets in whole_batches(kept, facts, size, device):
             outputs.append(network(inputs))
             truths.append(targets)
         return fit_temperature(problem, outputs, truths)

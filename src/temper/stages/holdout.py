@@ -11,17 +11,18 @@ from temper.data.dataset.packed import as_targets, held_out, read_strata
 from temper.gate.rating import CellKey, Question, Rating
 from temper.problem import Problem, Targets
 from temper.problems import load as load_problem
+from temper.stages.load_trained import read_facts
 from temper.stress.evaluation import Evaluation
-from temper.stress.image_pool import ImagePool
 from temper.stress.params import EvaluateParams
+from temper.stress.pool import Pool
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The test images with their truth, on which candidates are measured."""
+    """The test examples with their truth, on which candidates are measured."""
 
     problem: Problem
-    images: ImagePool
+    examples: Pool
     targets: Targets
     strata: list[frozenset[str]]
 
@@ -29,9 +30,12 @@ class HeldOut:
 def open_test(prepare: Artifact) -> HeldOut:
     """Open the test split. Only measurements do this."""
     columns = held_out(prepare)
-    images = ImagePool(np.asarray(columns["image"]))
+    facts = read_facts(prepare)
     return HeldOut(
-        load_problem(prepare.facts["problem"]), images, as_targets(columns), read_strata(prepare, "test")
+        load_problem(prepare.facts["problem"]),
+        Pool({name: np.asarray(columns[name]) for name in facts}, facts),
+        as_targets(columns, facts),
+        read_strata(prepare, "test"),
     )
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from temper.compress.params import QuantizeParams
 from temper.data.dataset.packed import as_targets
 from temper.gate.significance import Difference, difference
+from temper.inputs.facts import Facts, count_values
 from temper.maths.batching import fit_batch, rows_of
 from temper.maths.statistics import draw, resample
 from temper.networks.onnx_model import PART, Deployed
@@ -79,7 +80,8 @@ class Comparison:
     Args:
         parent: File of the float student.
         problem: Problem that the files answer.
-        columns: Truth and images of the validation split.
+        columns: Truth and inputs of the validation split.
+        facts: The inputs among the columns.
         params: Parameters with the number of images, the margin and the confidence.
         seed: Seed for choosing and resampling the images.
     """
@@ -89,16 +91,17 @@ class Comparison:
         parent: Path,
         problem: Problem,
         columns: Mapping[str, np.ndarray],
+        facts: Facts,
         params: QuantizeParams,
         *,
         seed: int,
     ) -> None:
-        chosen = np.random.default_rng(seed).permutation(len(columns["image"]))[: params.check_images]
-        chosen = np.sort(chosen)
+        chosen = np.random.default_rng(seed).permutation(len(next(iter(columns.values()))))
+        chosen = np.sort(chosen[: params.check_images])
         self._problem, self._params = problem, params
-        self._columns, self._chosen = columns, chosen
+        self._columns, self._facts, self._chosen = columns, facts, chosen
         self._draws = draw(len(chosen), resamples=_RESAMPLES, seed=seed)
-        self._batch, self._part = (fit_batch(columns["image"].shape[1:], most) for most in (_BATCH, PART))
+        self._batch, self._part = (fit_batch([count_values(facts)], most) for most in (_BATCH, PART))
         self._parent = self._measure(parent)
 
     def __len__(self) -> int:
@@ -125,7 +128,7 @@ class Comparison:
         deployed, found = Deployed(file, part=self._part), []
         for number, start in enumerate(range(0, min(images, len(self)), self._batch)):
             stop = min(start + self._batch, images, len(self))
-            answer = _compact(deployed(self._columns["image"][self._chosen[start:stop]]))
+            answer = _compact(deployed(self._inputs(self._chosen[start:stop])))
             parent = {name: value[: stop - start] for name, value in self._parent.answers[number].items()}
             found.append(self._problem.gap(answer, parent))
         return float(torch.cat(found).mean())
@@ -136,8 +139,8 @@ class Comparison:
         answers, gaps, tallies, errors = [], [], [], []
         for number, start in enumerate(range(0, len(self), self._batch)):
             rows = self._chosen[start : start + self._batch]
-            answer = deployed(self._columns["image"][rows])
-            truth = as_targets({name: column[rows] for name, column in self._columns.items()})
+            answer = deployed(self._inputs(rows))
+            truth = as_targets({name: column[rows] for name, column in self._columns.items()}, self._facts)
             targets = rows_of(truth, slice(None))
             tallies.append(self._problem.tally(answer, targets).double())
             errors.append(self._problem.error(answer, targets).double())
@@ -148,6 +151,9 @@ class Comparison:
         return Measured(
             answers, torch.cat(gaps) if gaps else torch.empty(0), torch.cat(tallies), torch.cat(errors)
         )
+
+    def _inputs(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: self._columns[name][rows] for name in self._facts}
 
     def _score(self, tallies: Tensor) -> tuple[float, np.ndarray]:
         name = self._problem.headline.name

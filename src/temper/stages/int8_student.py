@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from temper.compress.half import halve
 from temper.compress.params import QuantizeParams
 from temper.compress.quantizer import Quantizer, Setting
 from temper.compress.ranges import METHODS
 from temper.compress.search import Search, Tried, search
+from temper.networks.onnx_model import Given
 from temper.stages.int8_comparison import Comparison, Held
 
 PRECISION = "temper.precision"
@@ -25,7 +24,7 @@ _SLOW_S = 60
 
 def quantize_student(
     out: Path,
-    images: np.ndarray,
+    given: Given,
     comparison: Comparison,
     params: QuantizeParams,
     *,
@@ -38,7 +37,7 @@ def quantize_student(
 
     Args:
         out: Folder with `student.onnx`.
-        images: Calibration images.
+        given: Calibration examples.
         comparison: Comparison with the float student on the validation split.
         params: Parameters that limit the search.
         headline: Name of the headline score.
@@ -49,7 +48,7 @@ def quantize_student(
         of the headline score, the number of `images` compared, the layers left in float, and every trial.
     """
     target, student = out / "quantized.onnx", out / "student.onnx"
-    quantizer = Quantizer(student, images, out)
+    quantizer = Quantizer(student, given, out)
     held: dict[Setting, Held] = {}
     started = time.monotonic()
 

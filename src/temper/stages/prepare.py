@@ -1,9 +1,9 @@
-"""prepare: check, split and pack the images: from raw files to a few large arrays and a table of rows."""
+"""prepare: check, split and pack the examples: from raw files to a few large arrays and a table of rows."""
 
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +13,7 @@ from jaxtyping import Int64
 
 from temper.artifacts import Artifact
 from temper.data.dataset.contact_sheet import mark, write_sheet
+from temper.data.dataset.given_columns import declare_inputs
 from temper.data.dataset.kept_splits import keep_settings
 from temper.data.dataset.packed import TABLE, measure, open_columns, write_split, write_table
 from temper.data.dataset.remarks import choose_levels, explain_ignored, remark_on_images
@@ -29,7 +30,9 @@ from temper.data.images.encoded import FOLDER
 from temper.data.images.reading import Store
 from temper.data.params import PrepareParams
 from temper.data.remark import Remark, remark_on
-from temper.problem import Facts, Problem
+from temper.inputs.facts import Facts, draw, picture_of
+from temper.inputs.stored import as_record
+from temper.problem import Problem
 from temper.problems import dump
 from temper.problems.classes import find_misspelt, merged_labels
 
@@ -43,8 +46,8 @@ def run(
     """Write `train/`, `validation/` and `test/`, the tables of rows and of dropped images, and a data report.
 
     Returns:
-        The bound problem, the facts of the training images, the examples per split, the counts per split and
-        stratum, and the number of dropped images by reason.
+        The bound problem, the facts of the inputs, the examples per split, the counts per split and stratum,
+        and the number of dropped images by reason.
     """
     ingest = inputs["ingest"]
     rows = read_rows(ingest.path(FILE))
@@ -54,8 +57,9 @@ def run(
     _require_space(rows, ingest, params.prepare, out)
     with Store({name: ingest.path(name) for name in ingest.files}) as store:
         settings = keep_settings(params.prepare, project / params.prepare.splits)
-        settings, wide = choose_levels(settings, rows, store)
-        survey = look_over(rows, store, problem, settings, work)
+        inputs_seen = declare_inputs(problem, rows, settings)
+        settings, wide = choose_levels(settings, rows, store, inputs_seen)
+        survey = look_over(rows, store, problem, inputs_seen, settings, work)
         remarks += _say([*wide, *_remarks(named, survey, problem, params.prepare)])
         check_bad_share(named, survey.bad, params.prepare.max_bad_share)
         selection = select(rows, survey, params.prepare, project / params.prepare.splits)
@@ -72,8 +76,7 @@ def run(
         )
         counts = _count(rows, splits, strata, problem)
         examples = {name: splits.count(name) for name in SPLITS}
-        facts = _write_splits(out, rows, kept, splits, store, survey, settings)
-        facts = replace(facts, levels=settings.levels, background=settings.background, fit=settings.fit)
+        facts = _write_splits(out, rows, kept, splits, store, survey, settings, inputs_seen)
     remarks += _say(remark_on_equal(rows, selection, survey))
     remarks += _say(list_pairs(out / NEAR, rows, selection, splits, survey.truth.strata))
     _write_rows(out / TABLE, rows, kept, splits, survey)
@@ -95,7 +98,7 @@ def run(
         path.unlink()
     return {
         "problem": dump(problem),
-        "facts": asdict(facts),
+        "inputs": as_record(facts),
         "examples": examples,
         "counts": counts,
         "dropped": dict(
@@ -117,7 +120,15 @@ def _remarks(rows: Rows, survey: Survey, problem: Problem, params: PrepareParams
     counts = Counter(name for strata in survey.truth.strata for name in strata)
     text = "pairs of classes have similar names; rename their folders or labels if they mean the same"
     alike = remark_on("noticed", text, find_misspelt(counts))
-    return [*remark_on_images(rows, survey, problem.classes, params), *find_shortcuts(rows, survey), *alike]
+    long = remark_on(
+        "converted",
+        f"texts are longer than {params.text_bytes} bytes, and are cut there (prepare.text_bytes)",
+        [rows[number].id for number in survey.given.cut],
+    )
+    if not survey.channels:
+        return [*long, *alike]
+    images = [*remark_on_images(rows, survey, problem.classes, params), *find_shortcuts(rows, survey)]
+    return [*long, *images, *alike]
 
 
 def _say(remarks: list[Remark]) -> list[Remark]:
@@ -148,19 +159,29 @@ def _write_splits(
     store: Store,
     survey: Survey,
     params: PrepareParams,
+    facts: Facts,
 ) -> Facts:
-    """Write images and truth of each split; return the facts of the training images."""
+    """Write inputs and truth of each split; return the facts of the inputs of the training split."""
     members = {name: kept[[split == name for split in splits]] for name in SPLITS}
-    columns = {} if survey.images is None else {"image": survey.images}
+    picture = picture_of(facts)
+    columns = {**survey.given.columns, **survey.truth.columns}
+    if picture is not None and survey.images is not None:
+        columns[picture] = survey.images
     for name in SPLITS:
-        write_split(out / name, {**columns, **survey.truth.columns}, members[name])
+        write_split(out / name, columns, members[name])
+    measured = {**facts, **survey.given.measured(members["train"])}
+    if picture is None:
+        return measured
     if survey.images is not None:
-        return measure(out / "train")
-    for name in SPLITS:
-        if name != "train":
-            write_unified(rows, members[name], store, survey, params, out / name / "image.npy")
-    keep_encoded(rows, members["train"], store, survey, params, out / FOLDER)
-    return facts_of(survey, members["train"], params)
+        image = measure(np.load(out / "train" / f"{picture}.npy", mmap_mode="r"))
+    else:
+        for name in SPLITS:
+            if name != "train":
+                write_unified(rows, members[name], store, survey, params, out / name / f"{picture}.npy")
+        keep_encoded(rows, members["train"], store, survey, params, out / FOLDER)
+        image = facts_of(survey, members["train"], params)
+    measured[picture] = replace(image, levels=params.levels, background=params.background, fit=params.fit)
+    return measured
 
 
 def _list_dropped(rows: Rows, selection: Selection, path: Path) -> None:
@@ -250,5 +271,5 @@ def _write_sheet(out: Path, facts: Facts, strata: Sequence[frozenset[str]], prob
         members = [i for i, each in enumerate(strata) if name in each]
         picked = members[:: max(1, len(members) // _SHEET_COLUMNS)][:_SHEET_COLUMNS]
         examples = [{key: value[i] for key, value in columns.items()} for i in picked]
-        lines.append((name, [mark(each["image"], each, problem.truth) for each in examples]))
+        lines.append((name, [mark(draw(each, facts), each, problem.truth) for each in examples]))
     write_sheet(lines, out / "sheet.png")

@@ -5,7 +5,7 @@ The fp32 files are compared with torch, the int8 file with the float student.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,12 +16,14 @@ import torch
 from temper.artifacts import DEPLOYED, Artifact
 from temper.compress.cost import measure_cost
 from temper.compress.export import Deployable, export
-from temper.data.dataset.packed import open_images, open_split
+from temper.data.dataset.packed import open_inputs, open_split
+from temper.inputs.facts import Facts, count_values
+from temper.inputs.stored import write_inputs
 from temper.maths.batching import fit_batch
 from temper.maths.random import derive
 from temper.networks.features import check_names
 from temper.networks.onnx_model import FEATURES, Deployed
-from temper.problem import Facts, Problem
+from temper.problem import Problem
 from temper.problems import load as load_problem
 from temper.problems.deployed_answer import write_answer
 from temper.stages.int8_comparison import Comparison
@@ -53,14 +55,17 @@ def run(
     for name, deployable in deployables.items():
         path = out / f"{name}.onnx"
         export(deployable, facts, path, _metadata(name, problem, facts, inputs, deployable.features))
-        gaps[name] = _gap(path, deployable, columns["image"][: settings.parity_images])
+        some = {key: columns[key][: settings.parity_images] for key in facts}
+        gaps[name] = _gap(path, deployable, some, facts)
         _check(name, gaps[name], settings.max_parity_gap)
-    images = open_images(prepare)
-    chosen = np.random.default_rng(derive(params.seed, "calibration")).permutation(len(images))
+    given = open_inputs(prepare)
+    total = len(next(iter(given.values())))
+    chosen = np.random.default_rng(derive(params.seed, "calibration")).permutation(total)
+    chosen = np.sort(chosen[: settings.calibration_images])
     found = quantize_student(
         out,
-        images[np.sort(chosen[: settings.calibration_images])],
-        Comparison(out / "student.onnx", problem, columns, settings, seed=derive(params.seed, "int8")),
+        {key: np.asarray(column[chosen]) for key, column in given.items()},
+        Comparison(out / "student.onnx", problem, columns, facts, settings, seed=derive(params.seed, "int8")),
         settings,
         headline=problem.headline.name,
         metadata=_metadata(DEPLOYED, problem, facts, inputs, settings.features),
@@ -92,33 +97,36 @@ def _deployable(
 def _metadata(
     name: str, problem: Problem, facts: Facts, inputs: Mapping[str, Artifact], features: tuple[str, ...]
 ) -> dict[str, str]:
-    # A network that started from pretrained weights normalises pixels with the mean and std of those weights.
-    started = inputs[_PARENTS[name][-1]].facts.get("transfer", {})
     return {
         "temper.candidate": name,
         **write_answer(problem),
-        "temper.input": json.dumps(["N", "H", "W", facts.channels]),
-        "temper.size_px": json.dumps([facts.height_px, facts.width_px]),
-        "temper.mean": json.dumps(started.get("mean") or facts.mean),
-        "temper.std": json.dumps(started.get("std") or facts.std),
+        **write_inputs(_as_normalised(facts, inputs[_PARENTS[name][-1]].facts.get("transfer", {}))),
         "temper.data": inputs["prepare"].digest,
         "temper.parents": json.dumps({parent: inputs[parent].digest for parent in _PARENTS[name]}),
-        "temper.levels": json.dumps(facts.levels),
-        "temper.background": json.dumps(facts.background),
-        "temper.fit": json.dumps(facts.fit),
         **({FEATURES: json.dumps(features)} if features else {}),
     }
 
 
-def _gap(path: Path, deployable: Deployable, images: np.ndarray) -> float:
+def _as_normalised(facts: Facts, started: Mapping[str, Any]) -> Facts:
+    """Return the inputs as the network normalises them.
+
+    A network that started from pretrained weights uses the mean and standard deviation of their images.
+    """
+    known = {key: tuple(started[key]) for key in ("mean", "std") if started.get(key)}
+    return {name: replace(each, **known) if each.picture else each for name, each in facts.items()}  # type: ignore[type-var]
+
+
+def _gap(path: Path, deployable: Deployable, given: Mapping[str, np.ndarray], facts: Facts) -> float:
     """Return the largest difference of a file's answers from torch's."""
-    deployed, size, largest = Deployed(path), fit_batch(images.shape[1:], len(images)), []
-    for start in range(0, len(images), size):
-        # torch needs writable memory, so the packed images, which are mapped read-only, are copied.
-        batch = np.array(images[start : start + size])
+    deployed, largest, total = Deployed(path), [], len(next(iter(given.values())))
+    size = fit_batch([count_values(facts)], total)
+    for start in range(0, total, size):
+        # torch needs writable memory, so the packed inputs, which are mapped read-only, are copied.
+        batch = {name: np.array(column[start : start + size]) for name, column in given.items()}
         with torch.inference_mode():
             # The deployable returns features after the answers. `outputs` names answers only: zip drops them.
-            wanted = dict(zip(deployed.outputs, deployable(torch.from_numpy(batch)), strict=False))
+            found = deployable(*map(torch.from_numpy, batch.values()))
+            wanted = dict(zip(deployed.outputs, found, strict=False))
         largest.append(float(deployable.problem.gap(deployed(batch), wanted).max()))
     return float(np.max(largest))  # unlike max, it does not lose a NaN
 

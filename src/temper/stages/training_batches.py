@@ -19,8 +19,9 @@ from temper.data.loading.loader import Examples, TrainLoader, to_tensors
 from temper.data.loading.prefetch import Stream, count_workers
 from temper.engine.distributed.ranks import Ranks
 from temper.fields import Field, by_layout
+from temper.inputs.facts import Facts, picture_of
 from temper.maths.geometry import placed
-from temper.problem import Facts, Problem
+from temper.problem import Problem
 
 if TYPE_CHECKING:
     from temper.config import DistillParams, TrainParams
@@ -42,7 +43,7 @@ def open_loader(
     examples = Examples(
         repeats,
         weights,
-        facts.mean,
+        facts,
         problem.truth,
         ids=lambda: _ids(inputs["augment"]),
         strata=lambda: read_strata_drawn(inputs["augment"]),
@@ -64,7 +65,7 @@ def make_loader(
     Batches come from memory. If images are encoded or viewed one by one, workers prepare them ahead.
 
     Args:
-        columns: Columns of the split; without `image` if the images are encoded.
+        columns: Columns of the split; without the images if they are encoded.
         encoded: The encoded images, if they are stored that way.
         examples: The examples of the split.
         params: The stage's section of params.yaml.
@@ -72,9 +73,11 @@ def make_loader(
         seed: Seed of the training.
     """
     columns, stream = dict(columns), None
-    if encoded is not None or params.views.per_image:
+    picture = picture_of(examples.facts)
+    if picture is not None and (encoded is not None or params.views.per_image):
         stream = Stream(
-            columns.pop("image") if encoded is None else encoded,
+            picture,
+            columns.pop(picture) if encoded is None else encoded,
             {name: columns.pop(name) for name in sorted(_moving(examples.truth) & columns.keys())},
             examples.truth,
             params.views,

@@ -43,8 +43,8 @@ figure img { max-width: 100%; height: auto; background: #fff; border-radius: 6px
 <body>
 <h1>{{ title }}</h1>
 <p class="soft">Model card. A {{ card.kind }} model
-{%- if card.data.classes %} with {{ card.data.classes }} classes{% endif %} for images of
-{{ card.data.size }}, evaluated on {{ "{:,}".format(card.images.clean) }} test images,
+{%- if card.data.classes %} with {{ card.data.classes }} classes{% endif %} for {{ card.data.size }},
+evaluated on {{ "{:,}".format(card.images.clean) }} test images,
 {{ "{:,}".format(card.images.stress) }} of them under stress.
 Every number was measured on the ONNX file that can be deployed.</p>
 

@@ -7,8 +7,8 @@ the next one, so that the template does not contain the line break.
 MARKDOWN = """# {{ title }}: model card
 
 A {{ card.kind }} model
-{%- if card.data.classes %} with {{ card.data.classes }} classes{% endif %} for images of
-{{ card.data.size }}, evaluated on
+{%- if card.data.classes %} with {{ card.data.classes }} classes{% endif %} for {{ card.data.size }},
+evaluated on
 {{ "{:,}".format(card.images.clean) }} test images,
 {{ "{:,}".format(card.images.stress) }} of them under stress.
 Every number was measured on the ONNX file that can be deployed.

@@ -13,7 +13,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from temper.stress import illumination, noise, occlusion
-from temper.stress.image_pool import ImagePool, Stressed
+from temper.stress.pool import Pool, Stressed
 
 SEVERITIES = (1, 2, 3, 4, 5)
 """Severities of stress; severity 0 is the unchanged image."""
@@ -31,7 +31,7 @@ class Apply(Protocol):
         /,
         *,
         seed: int,
-        pool: ImagePool,
+        pool: Pool,
     ) -> Stressed: ...
 
 
@@ -98,7 +98,7 @@ def stress(
     keys: Int64[Tensor, "batch"],
     severity: int,
     seed: int,
-    pool: ImagePool,
+    pool: Pool,
 ) -> Stressed:
     """Apply a condition to images.
 

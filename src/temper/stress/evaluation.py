@@ -30,12 +30,12 @@ from temper.problem import Answer, Problem, Targets
 from temper.progress import Bar
 from temper.stress.cells import CLEAN, Cell, clean_cells, means, score_all, stressed_cells
 from temper.stress.conditions import SEVERITIES, Condition, applicable, stress
-from temper.stress.image_pool import ImagePool, as_served
 from temper.stress.params import EvaluateParams
 from temper.stress.partial_results import Pieces, Tensors
+from temper.stress.pool import Pool
 
-Candidate: TypeAlias = Callable[[np.ndarray], Answer]
-"""A network under test: takes uint8 images [batch, height, width, channels] as a deployed file does."""
+Candidate: TypeAlias = Callable[[Mapping[str, np.ndarray]], Answer]
+"""A network under test: takes packed inputs by name as a deployed file does."""
 Mark: TypeAlias = Callable[[np.ndarray, Mapping[str, np.ndarray], Mapping[str, Field], str], np.ndarray]
 """Draws columns of an example over its image in a colour."""
 TRUE, ANSWERED = "#40c040", "#ff8c1a"
@@ -93,7 +93,7 @@ def choose(strata: Sequence[frozenset[str]], count: int, *, seed: int) -> Int64[
 def evaluate(
     problem: Problem,
     candidates: Mapping[str, Candidate],
-    pool: ImagePool,
+    pool: Pool,
     *,
     targets: Targets,
     strata: Sequence[frozenset[str]],
@@ -106,7 +106,7 @@ def evaluate(
     Args:
         problem: Problem that the candidates solve.
         candidates: Networks under test, by name.
-        pool: The test images.
+        pool: The test examples.
         targets: Truth of the test images, in the same order.
         strata: Strata of each test image.
         params: How much to measure.
@@ -124,7 +124,7 @@ def evaluate(
         )
     subset = choose(strata, params.stress_images, seed=seed)
     conditions = applicable(params.families, channels=pool.channels)
-    size = fit_batch(pool.packed.shape[1:], params.batch_size)
+    size = fit_batch([pool.num_values], params.batch_size)
     everything, some = (keys.split(size) for keys in (torch.arange(len(pool)), subset))
     pieces = Pieces(checkpoints)
     with Bar("evaluate", len(everything) + len(some) * len(conditions) * len(SEVERITIES)) as bar:
@@ -167,7 +167,7 @@ def _measurements(problem: Problem) -> list[str]:
 def _measure_clean(
     problem: Problem,
     candidates: Mapping[str, Candidate],
-    pool: ImagePool,
+    pool: Pool,
     targets: Targets,
     keys: Int64[Tensor, "batch"],
 ) -> Tensors:
@@ -199,7 +199,7 @@ def _join(parts: Sequence[Tensors]) -> Tensors:
 def _measure_stressed(
     problem: Problem,
     candidates: Mapping[str, Candidate],
-    pool: ImagePool,
+    pool: Pool,
     targets: Targets,
     condition: Condition,
     severity: int,
@@ -209,7 +209,7 @@ def _measure_stressed(
     """Return the tallies of each candidate on a batch of images under a condition."""
     images = pool.take(keys)
     found = stress(condition, images, keys=keys, severity=severity, seed=seed, pool=pool)
-    shown, truth = as_served(found.images), rows_of(targets, keys)
+    shown, truth = pool.serve(keys, found.images), rows_of(targets, keys)
     if found.hidden is not None:
         truth = hide(truth, problem.truth, found.hidden)
     return {name: problem.tally(candidate(shown), truth).double() for name, candidate in candidates.items()}
@@ -218,30 +218,29 @@ def _measure_stressed(
 def find_worst(
     problem: Problem,
     candidate: Candidate,
-    pool: ImagePool,
+    pool: Pool,
     *,
     targets: Targets,
     errors: Float64[Tensor, "images"],
     count: int,
     mark: Mark | None = None,
-) -> tuple[np.ndarray, list[str]]:
-    """Return the images on which a candidate was most wrong, worst first, and a caption for each.
+) -> tuple[list[np.ndarray], list[str]]:
+    """Return pictures of the examples on which a candidate was most wrong, worst first, and their captions.
 
-    Images that it answered without any error are not mistakes and are left out. `mark` draws what lies in an
-    image: what is true in the colour `TRUE`, what was answered in `ANSWERED`.
+    Examples that it answered without any error are not mistakes and are left out. `mark` draws what lies in
+    an image: what is true in the colour `TRUE`, what was answered in `ANSWERED`.
     """
     keys = errors.argsort(descending=True, stable=True)[:count]
     keys = keys[errors[keys] > 0]
     if not len(keys):
-        return pool.packed[:0], []
-    shown = pool.serve(keys)
-    answer = candidate(shown)
+        return [], []
+    answer = candidate(pool.serve(keys))
     captions, drawn = [], []
     for place, key in enumerate(keys.tolist()):
         alone = {name: value[place : place + 1] for name, value in answer.items()}
         truth = rows_of(targets, slice(key, key + 1))
         captions.append(problem.caption(alone, truth))
-        image = shown[place]
+        image = pool.draw(key)
         if mark is not None:
             for columns, fields, colour in (
                 (truth, problem.truth, TRUE),
@@ -250,4 +249,4 @@ def find_worst(
                 one = {name: value[0].numpy() for name, value in columns.items()}
                 image = mark(image, one, fields, colour)
         drawn.append(image)
-    return np.stack(drawn), captions
+    return drawn, captions

@@ -21,7 +21,7 @@ from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
 from temper.maths.random import normal, uniform
-from temper.stress.image_pool import ImagePool, Stressed
+from temper.stress.pool import Pool, Stressed
 
 Images = UInt8[Tensor, "batch channels height width"]
 Keys = Int64[Tensor, "batch"]
@@ -41,25 +41,25 @@ _TO_SRGB = ((3.2406, -1.5372, -0.4986), (-0.9689, 1.8758, 0.0415), (0.0557, -0.2
 """Matrix from CIE XYZ to linear sRGB (IEC 61966-2-1)."""
 
 
-def exposure(images: Images, keys: Keys, stops: float, *, seed: int, pool: ImagePool) -> Stressed:
+def exposure(images: Images, keys: Keys, stops: float, *, seed: int, pool: Pool) -> Stressed:
     """Overexpose or underexpose by `stops`; a stop is a factor of two in light."""
     tables = torch.stack([_encode(_decode(_LEVELS) * 2.0**sign) for sign in (-stops, stops)])
     return Stressed(_look_up(images, tables[_coin(keys, seed=seed, stream="exposure")][:, None]))
 
 
-def contrast(images: Images, keys: Keys, lost: float, *, seed: int, pool: ImagePool) -> Stressed:
+def contrast(images: Images, keys: Keys, lost: float, *, seed: int, pool: Pool) -> Stressed:
     """Move the pixels towards the image's mean; `lost` is the share of the contrast that is removed."""
     mean = images.to(torch.float64).mean(dim=(1, 2, 3)).to(torch.float32)[:, None]
     return Stressed(_look_up(images, _to_pixels(mean + (_LEVELS * 255 - mean) * (1.0 - lost))[:, None]))
 
 
-def gamma(images: Images, keys: Keys, octaves: float, *, seed: int, pool: ImagePool) -> Stressed:
+def gamma(images: Images, keys: Keys, octaves: float, *, seed: int, pool: Pool) -> Stressed:
     """Apply a wrong display curve: raise pixels to the power of 2 ** octaves or of its inverse."""
     tables = torch.stack([_to_pixels(_LEVELS ** (2.0**sign) * 255) for sign in (-octaves, octaves)])
     return Stressed(_look_up(images, tables[_coin(keys, seed=seed, stream="gamma")][:, None]))
 
 
-def low_light(images: Images, keys: Keys, stops: float, *, seed: int, pool: ImagePool) -> Stressed:
+def low_light(images: Images, keys: Keys, stops: float, *, seed: int, pool: Pool) -> Stressed:
     """Take away `stops` of light, restore half of them by the camera's gain, and add the noise of low light.
 
     Photons arrive at random (variance = their number, approximated as Gaussian), and reading adds Gaussian
@@ -71,7 +71,7 @@ def low_light(images: Images, keys: Keys, stops: float, *, seed: int, pool: Imag
     return Stressed(_encode((light + deviation * field) * 2.0 ** (stops * GAIN_SHARE)))
 
 
-def shadow(images: Images, keys: Keys, blocked: float, *, seed: int, pool: ImagePool) -> Stressed:
+def shadow(images: Images, keys: Keys, blocked: float, *, seed: int, pool: Pool) -> Stressed:
     """Cast a shadow with a soft, straight edge over about half of the image.
 
     `blocked` is the share of the light that the shadow takes away.
@@ -86,7 +86,7 @@ def shadow(images: Images, keys: Keys, blocked: float, *, seed: int, pool: Image
     return Stressed(_encode(_decode(_LEVELS)[images.long()] * (1.0 - blocked * depth.float())[:, None]))
 
 
-def colour_temperature(images: Images, keys: Keys, mireds: float, *, seed: int, pool: ImagePool) -> Stressed:
+def colour_temperature(images: Images, keys: Keys, mireds: float, *, seed: int, pool: Pool) -> Stressed:
     """Make the white balance `mireds` (1e6 / kelvin) too warm or too cold, at the same brightness.
 
     Works on colour images only.

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Tensor
 
 from temper.maths.random import hashes, uniform
-from temper.stress.image_pool import ImagePool, Stressed
+from temper.stress.pool import Pool, Stressed
 
 Images = UInt8[Tensor, "batch channels height width"]
 Keys = Int64[Tensor, "batch"]
@@ -23,13 +23,13 @@ PERIODS = 3
 """Number of bars of a grid or of stripes along the image's shorter side."""
 
 
-def patch(images: Images, keys: Keys, share: float, *, seed: int, pool: ImagePool) -> Stressed:
+def patch(images: Images, keys: Keys, share: float, *, seed: int, pool: Pool) -> Stressed:
     """Cover a rectangle of the image's own shape, at a random place, in one random colour."""
     inside = _rectangles(images, keys, share, seed=seed, stream="patch")
     return _paint(images, inside, keys, seed=seed, stream="patch")
 
 
-def foreign_patch(images: Images, keys: Keys, share: float, *, seed: int, pool: ImagePool) -> Stressed:
+def foreign_patch(images: Images, keys: Keys, share: float, *, seed: int, pool: Pool) -> Stressed:
     """Cover a rectangle with the same place of another image of the pool.
 
     An image is its own donor only if the pool holds no other.
@@ -47,7 +47,7 @@ def foreign_patch(images: Images, keys: Keys, share: float, *, seed: int, pool: 
     return Stressed(torch.where(inside[:, None], donors, images), inside)
 
 
-def grid(images: Images, keys: Keys, share: float, *, seed: int, pool: ImagePool) -> Stressed:
+def grid(images: Images, keys: Keys, share: float, *, seed: int, pool: Pool) -> Stressed:
     """Cover squares in rows and columns, like a fence seen from the front.
 
     Averaged over all offsets they cover `share`.
@@ -60,7 +60,7 @@ def grid(images: Images, keys: Keys, share: float, *, seed: int, pool: ImagePool
     return _paint(images, inside, keys, seed=seed, stream="grid")
 
 
-def stripes(images: Images, keys: Keys, share: float, *, seed: int, pool: ImagePool) -> Stressed:
+def stripes(images: Images, keys: Keys, share: float, *, seed: int, pool: Pool) -> Stressed:
     """Cover parallel bars in a random direction; averaged over all offsets they cover `share`."""
     rows, columns = _coordinates(images)
     # In float64: the last bit of a float32 sine depends on the position in the batch.

@@ -10,15 +10,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from temper.stress.conditions import SEVERITIES, Condition, stress
-from temper.stress.image_pool import ImagePool, as_served
 from temper.stress.plots import STYLE
+from temper.stress.pool import Pool, as_served
 
 _CAPTION_COLUMNS = 22
 _SHEET_COLUMNS = 6
 
 
 @rc_context(STYLE)
-def draw_samples(images: ImagePool, *, key: int, conditions: Sequence[Condition], seed: int) -> Figure:
+def draw_samples(images: Pool, *, key: int, conditions: Sequence[Condition], seed: int) -> Figure:
     """Draw one image under every condition (rows) at every severity (columns), each with its strength."""
     keys = torch.tensor([key])
     image = images.take(keys)
@@ -49,11 +49,11 @@ def draw_samples(images: ImagePool, *, key: int, conditions: Sequence[Condition]
 
 
 @rc_context(STYLE)
-def draw_mistakes(images: np.ndarray, *, captions: Sequence[str]) -> Figure:
+def draw_mistakes(images: Sequence[np.ndarray], *, captions: Sequence[str]) -> Figure:
     """Draw images with a caption each.
 
     Args:
-        images: uint8 [images, height, width, channels], worst first.
+        images: uint8 [height, width, channels] each, worst first.
         captions: One line per image; long lines are wrapped.
     """
     rows = -(-len(images) // _SHEET_COLUMNS)

@@ -12,10 +12,12 @@ from matplotlib.figure import Figure
 
 from temper.commands import drift
 from temper.fields import Field
+from temper.inputs.image_input import ImageInput
 from temper.networks.onnx_model import Deployed
-from temper.problem import Facts
 from tests.project import make_project, run_until
 from tests.unit.serving.served import SIDE, make_place
+
+FACTS = {"image": ImageInput(SIDE, SIDE, 1)}
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,7 @@ def images(count: int, rng: np.random.Generator, *, brighter: float = 0.0, noise
 
 
 def alarms(model: Deployed, first: np.ndarray, second: np.ndarray, level: float) -> list[str]:
-    findings = drift.run_tests(drift.describe(first, model), drift.describe(second, model))
+    findings = drift.run_tests(*(drift.describe({"image": each}, FACTS, model) for each in (first, second)))
     return [finding.name for finding in findings if finding.adjusted <= level]
 
 
@@ -64,8 +66,10 @@ def test_vectors_of_any_scale_count_alike():
 
 
 def test_one_image_says_nothing_of_colour():
-    grey = drift.describe(np.zeros((3, SIDE, SIDE, 1), np.uint8), _Silent())
-    colour = drift.describe(np.zeros((3, SIDE, SIDE, 3), np.uint8), _Silent())
+    grey, colour = (
+        drift.describe({"image": np.zeros((3, SIDE, SIDE, channels), np.uint8)}, FACTS, _Silent())
+        for channels in (1, 3)
+    )
     assert "colourfulness" not in grey and colour["colourfulness"].tolist() == [0, 0, 0]
 
 
@@ -74,10 +78,10 @@ class _Silent:
 
     metadata: ClassVar = {"temper.classes": "[]", "temper.answer": '{"answers": {}}'}
 
-    def __call__(self, images: np.ndarray) -> dict[str, torch.Tensor]:
-        return {"answers": torch.from_numpy(images).double().mean(dim=(1, 2))}
+    def __call__(self, given: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+        return {"answers": torch.from_numpy(given["image"]).double().mean(dim=(1, 2))}
 
-    def look(self, images: np.ndarray) -> dict[str, torch.Tensor]:
+    def look(self, given: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
         return {}
 
 
@@ -87,7 +91,8 @@ def test_what_cannot_be_read_is_counted(tmp_path: Path):
     (tmp_path / "c.png").write_bytes(b"no image")
     paths = [tmp_path / name for name in ("a.png", "b.png", "c.png", "gone.png")]
     for channels in (1, 3):
-        found, unreadable = drift.read_images(paths, Facts(4, 6, channels))
+        columns, unreadable = drift.read_recent(paths, {"image": ImageInput(4, 6, channels)})
+        found = columns["image"]
         assert found.shape == (2, 4, 6, channels) and unreadable == 2
         assert found[0].max() == 200 and found[1].max() == 100
 
@@ -104,13 +109,13 @@ def test_a_look_at_a_project(tmp_path: Path):
     assert {"contrast", "sharpness"} <= set(found["alarms"]) and found["images"] == 40
     assert json.loads((out / "drift.json").read_text()) == found
     assert (out / "drift.png").stat().st_size > 10_000
-    with pytest.raises(ValueError, match=r"20 recent images can be read, .*30.*add recent images"):
+    with pytest.raises(ValueError, match=r"20 recent examples can be read, .*30.*add recent ones"):
         drift.measure_drift(project, model, paths[:20], out, false_alarms=0.01)
 
 
 def test_the_image_marks_alarms(model: Deployed):
     rng = np.random.default_rng(0)
-    both = [drift.describe(images(50, rng, brighter=shift), model) for shift in (0, 60)]
+    both = [drift.describe({"image": images(50, rng, brighter=shift)}, FACTS, model) for shift in (0, 60)]
     figure = drift.draw(*both, drift.run_tests(*both), 0.01)
     assert isinstance(figure, Figure)
     titles = [axis.get_title(loc="left") for axis in figure.axes if axis.get_visible()]

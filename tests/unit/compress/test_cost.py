@@ -7,7 +7,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from temper.compress.cost import measure_cost
-from temper.problem import Facts
+from temper.inputs.image_input import ImageInput
 
 
 def test_attention_has_no_weights_and_is_counted(tmp_path: Path):
@@ -28,6 +28,6 @@ def test_attention_has_no_weights_and_is_counted(tmp_path: Path):
     graph = helper.make_graph(nodes, "attention", [pixels], [out], constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
     onnx.save(model, tmp_path / "x.onnx")
-    cost = measure_cost(tmp_path / "x.onnx", Facts(4, 4, 1))
+    cost = measure_cost(tmp_path / "x.onnx", {"image": ImageInput(4, 4, 1)})
     assert cost.params == 8
     assert cost.macs == 16 * 8 + 16 * 16 * 8

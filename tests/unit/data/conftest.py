@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from temper.artifacts import Artifact
-from temper.data.params import AugmentParams, PrepareParams, Toys
+from temper.data.augmentation.params import AugmentParams
+from temper.data.params import PrepareParams, Toys
 from temper.problems.multiclass import Multiclass
 from tests.unit.data.chain import Run, seal
 

@@ -8,8 +8,9 @@ import pytest
 
 from temper.data.augmentation.albumentations_policy import build
 from temper.data.augmentation.materialize import Draw, materialize, seed_of
+from temper.data.augmentation.params import AugmentParams, BalanceParams
 from temper.data.dataset.packed import open_split, open_training
-from temper.data.params import AugmentParams, BalanceParams, Toys
+from temper.data.params import Toys
 from temper.fields import Field
 from temper.problems.segmentation import Segmentation
 from tests.unit.data.chain import Run
@@ -90,11 +91,11 @@ def test_the_images_are_the_same_whatever_the_number_of_workers(
     draws = [Draw(i % 40, seed_of(1, str(i), i)) for i in range(300)]
     for workers in (1, 2):
         given = {"policy": TURN, "truth": dict[str, Field](), "draws": draws, "workers": workers}
-        materialize(source, tmp_path / f"copies{workers}", **given)
+        materialize(source, tmp_path / f"copies{workers}", **given, picture="image")
     one, two = (np.load(tmp_path / f"copies{workers}/image.npy") for workers in (1, 2))
     assert (one == two).all()
     reverse = {"policy": TURN, "truth": dict[str, Field](), "draws": draws[::-1], "workers": 1}
-    materialize(source, tmp_path / "reverse", **reverse)
+    materialize(source, tmp_path / "reverse", **reverse, picture="image")
     assert (np.load(tmp_path / "reverse/image.npy") == one[::-1]).all()
 
 
@@ -117,7 +118,15 @@ def test_policies_that_do_not_fit_the_images(
 ) -> None:
     source = pack(tmp_path / "train", image=np.zeros((1, 12, 12, 1), np.uint8))
     with pytest.raises(ValueError, match=message):
-        materialize(source, tmp_path / "copies", policy=policy, truth={}, draws=[Draw(0, 1)], workers=1)
+        materialize(
+            source,
+            tmp_path / "copies",
+            policy=policy,
+            truth={},
+            draws=[Draw(0, 1)],
+            workers=1,
+            picture="image",
+        )
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from temper.data.augmentation.class_balance import count, draw_repeats, emphasize, weigh
-from temper.data.params import BalanceParams
+from temper.data.augmentation.params import BalanceParams
 
 STRATA = [frozenset({name}) for name in "aaaaaabbc"]
 

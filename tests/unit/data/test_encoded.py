@@ -6,10 +6,11 @@ import pytest
 from PIL import Image
 
 from temper.artifacts import Artifact
+from temper.data.augmentation.params import AugmentParams
 from temper.data.dataset.packed import (
     held_out,
     open_encoded,
-    open_images,
+    open_inputs,
     open_split,
     open_training,
     read_rows_of,
@@ -17,7 +18,7 @@ from temper.data.dataset.packed import (
 )
 from temper.data.images.decoding import Undecodable, decode, decode_part, mirror, stretch
 from temper.data.images.reading import open_plain
-from temper.data.params import AugmentParams, ImageFolder, PrepareParams, Toys
+from temper.data.params import ImageFolder, PrepareParams, Toys
 from tests.unit.data.chain import Run
 
 PICS = ImageFolder(source="imagefolder", folder="pics")
@@ -79,7 +80,9 @@ def test_everything_but_the_training_images_is_as_with_pixels(pics: Path, run_ch
         assert pixels.facts[name] == encoded.facts[name]
     assert sum(pixels.facts["dropped"].values()) == 2
     for name in ("mean", "std"):
-        np.testing.assert_allclose(pixels.facts["facts"][name], encoded.facts["facts"][name], rtol=1e-12)
+        np.testing.assert_allclose(
+            pixels.facts["inputs"]["image"][name], encoded.facts["inputs"]["image"][name], rtol=1e-12
+        )
     validation = [open_split(prepare, "validation") for prepare in (pixels, encoded)]
     for one, other in (validation, (held_out(pixels), held_out(encoded))):
         assert one.keys() == other.keys()
@@ -114,7 +117,7 @@ def test_whole_training_images_look_like_the_unified_ones(pics: Path, run_chain:
         PrepareParams(height_px=12, width_px=16, **settings),  # type: ignore[arg-type]
         PrepareParams(height_px=12, width_px=16, keep="encoded", **settings),  # type: ignore[arg-type]
     )
-    expected, found = open_images(pixels), open_images(encoded)
+    expected, found = open_inputs(pixels)["image"], open_inputs(encoded)["image"]
     numbers = np.arange(len(expected))
     difference = np.abs(found[numbers].astype(int) - np.asarray(expected[numbers]))
     assert found[numbers].shape == expected.shape

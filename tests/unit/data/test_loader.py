@@ -15,9 +15,11 @@ from temper.data.augmentation.batch_transforms import (
 )
 from temper.data.dataset.packed import check_batch
 from temper.data.loading.loader import Examples, TrainLoader, as_batch, to_tensors, whole_batches
-from temper.data.params import ViewParams
+from temper.data.loading.params import ViewParams
 from temper.fields import Field
+from temper.inputs.image_input import ImageInput
 
+FACTS = {"image": ImageInput(8, 8, 3, mean=(1.0, 2.0, 3.0))}
 NUM = 40
 
 
@@ -34,7 +36,7 @@ def loader(
     repeats = np.ones(NUM, int) if repeats is None else repeats
     return TrainLoader(
         columns(),
-        Examples(repeats, np.arange(NUM) / NUM, (1.0, 2.0, 3.0), {"mask": Field("map")}),
+        Examples(repeats, np.arange(NUM) / NUM, FACTS, {"mask": Field("map")}),
         batch_size=8,
         device=torch.device("cpu"),
         views=views or ViewParams(flip=True, crop_px=2, cutout_px=2, mixup=1.0, cutmix=1.0),
@@ -184,10 +186,10 @@ def test_whole_batches_cover_a_split_once_over_all_ranks():
     seen = [
         targets["label"]
         for rank in range(3)
-        for _, targets in whole_batches(columns(), 7, torch.device("cpu"), rank, 3)
+        for _, targets in whole_batches(columns(), FACTS, 7, torch.device("cpu"), rank, 3)
     ]
     assert sorted(torch.cat(seen).tolist()) == list(range(NUM))
-    inputs, targets = as_batch(columns())
+    inputs, targets = as_batch(columns(), FACTS)
     assert inputs["image"].shape == (NUM, 3, 6, 5) and targets["mask"].dtype == torch.int64
 
 
@@ -205,7 +207,7 @@ def test_ids_are_those_of_the_whole_batch_in_its_order():
     names = [f"image {number}" for number in range(NUM)]
     together = TrainLoader(
         columns(),
-        Examples(np.ones(NUM, int), np.ones(NUM), (1.0, 2.0, 3.0), {"mask": Field("map")}, ids=lambda: names),
+        Examples(np.ones(NUM, int), np.ones(NUM), FACTS, {"mask": Field("map")}, ids=lambda: names),
         batch_size=8,
         device=torch.device("cpu"),
         views=ViewParams(),

@@ -11,12 +11,14 @@ from PIL import Image
 from temper.data.augmentation.batch_transforms import crop_boxes
 from temper.data.images.encoded import BYTES, Encoded, EncodedWriter
 from temper.data.loading.loader import Examples, TrainLoader, to_tensors
+from temper.data.loading.params import ViewParams
 from temper.data.loading.prefetch import Stream, count_workers
-from temper.data.params import ViewParams
 from temper.fields import Field
+from temper.inputs.image_input import ImageInput
 from temper.problem import Batch
 
 MASK = {"mask": Field("map")}
+FACTS = {"image": ImageInput(8, 8, 3, mean=(1.0, 2.0, 3.0))}
 NUM, BATCH = 40, 8
 CPU = torch.device("cpu")
 ALL_VIEWS: dict[str, Any] = {"flip": True, "crop_px": 2, "cutout_px": 2, "mixup": 1.0, "cutmix": 1.0}
@@ -59,11 +61,23 @@ def loader(
         masks = {"mask": given.pop("mask")}
         del given["image"]
         stream = Stream(
-            images, masks, MASK, views, seed=0, workers=workers, ids=lambda: [f"id {i}" for i in range(NUM)]
+            "image",
+            images,
+            masks,
+            MASK,
+            views,
+            seed=0,
+            workers=workers,
+            ids=lambda: [f"id {i}" for i in range(NUM)],
         )
     return TrainLoader(
         to_tensors(given, CPU),
-        Examples(np.ones(NUM, int), np.arange(NUM) / NUM, (1.0, 2.0, 3.0), MASK),
+        Examples(
+            np.ones(NUM, int),
+            np.arange(NUM) / NUM,
+            {"image": ImageInput(8, 8, 3, mean=(1.0, 2.0, 3.0))},
+            MASK,
+        ),
         batch_size=BATCH,
         device=CPU,
         views=views,
@@ -138,10 +152,12 @@ def test_masks_are_cut_like_their_images():
     image = np.zeros((1, 40, 40, 1), np.uint8)
     image[0, 10:25, 5:30] = 200
     mask = (image[..., 0] > 100).astype(np.uint8)
-    stream = Stream(image, {"mask": mask}, MASK, ViewParams(crop_scale=(0.2, 0.9)), seed=0, workers=1)
+    stream = Stream(
+        "image", image, {"mask": mask}, MASK, ViewParams(crop_scale=(0.2, 0.9)), seed=0, workers=1
+    )
     given = TrainLoader(
         {"label": torch.arange(1)},
-        Examples(np.full(1, 64), np.ones(1), (0.0,), MASK),
+        Examples(np.full(1, 64), np.ones(1), {"image": ImageInput(8, 8, 1, mean=(0.0,))}, MASK),
         batch_size=64,
         device=CPU,
         views=ViewParams(),
@@ -177,7 +193,7 @@ def test_an_epoch_is_a_good_shuffle(encoded: Encoded):
     number = 4000
     big = TrainLoader(
         {"image": torch.zeros(number, 1, 1, 1, dtype=torch.uint8), "label": torch.arange(number)},
-        Examples(np.ones(number, int), np.ones(number), (0.0,)),
+        Examples(np.ones(number, int), np.ones(number), {"image": ImageInput(8, 8, 1, mean=(0.0,))}),
         batch_size=100,
         device=CPU,
         views=ViewParams(),

@@ -8,17 +8,18 @@ import pytest
 import torch
 
 from temper.data.augmentation.class_balance import draw_repeats, emphasize, weigh
-from temper.data.params import BalanceParams
+from temper.data.augmentation.params import BalanceParams
 from temper.engine.calibration import fit_temperature
 from temper.engine.checkpoints import Checkpoints
 from temper.engine.distributed.ranks import join_ranks
 from temper.engine.distributed.sync_batchnorm import check_single
 from temper.engine.fit import fit
 from temper.engine.objectives import supervised
+from temper.inputs.image_input import ImageInput
 from temper.networks.build import build_network
 from temper.networks.params import SmallResNet, SmallVGG
 from temper.networks.whitening import whiten
-from temper.problem import Batch, Emphasis, Facts
+from temper.problem import Batch, Emphasis
 from tests.unit.engine.test_fit import PARAMS, TOY
 
 FLAT = SmallVGG(family="small-vgg", widths=(8, 8, 8), depths=(1, 1, 1))
@@ -60,7 +61,7 @@ def test_batches_of_one_are_trained_on_where_maps_have_several_cells(tmp_path: P
 
 
 def test_batches_of_one_are_refused_early_where_a_map_is_one_cell(tmp_path: Path):
-    facts = Facts(12, 12, 3, (127.0,) * 3, (60.0,) * 3)
+    facts = {"image": ImageInput(12, 12, 3, (127.0,) * 3, (60.0,) * 3)}
     network = build_network(TOY.problem, FLAT, facts, seed=0)  # maps of 6, 3 and 1 cells
     with pytest.raises(
         ValueError, match=r"backbone\.stages\.2\.\S+ sees one value.*fit\.batch_size to 2.*prepare\.height_px"
@@ -88,7 +89,9 @@ def test_channels_that_never_vary_give_finite_answers(backbone: SmallVGG | Small
     images = np.full((20, 12, 12, 2), 77, np.uint8)
     images[..., :varying] = np.random.default_rng(0).integers(0, 256, (20, 12, 12, varying))
     flat = images.reshape(-1, 2).astype(float)
-    facts = Facts(12, 12, 2, tuple(flat.mean(axis=0).tolist()), tuple(flat.std(axis=0).tolist()))
+    facts = {
+        "image": ImageInput(12, 12, 2, tuple(flat.mean(axis=0).tolist()), tuple(flat.std(axis=0).tolist()))
+    }
     network = build_network(TOY.problem, backbone, facts, seed=0)
     whiten(network, images)
     assert all(value.isfinite().all() for value in network.state_dict().values())

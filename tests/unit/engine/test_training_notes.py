@@ -22,8 +22,9 @@ from temper.engine.training_notes import (
     read_epochs,
 )
 from temper.problem import Headline
-from temper.stages.fit_network import _notes, validate
-from tests.toy import TOYS
+from temper.stages.fit_network import _notes
+from temper.stages.validation import validate
+from tests.toy import FACTS, TOYS
 
 FIT = FitParams(epochs=10, batch_size=32, lr=0.1, warmup_share=0.2)
 COURSE = Course("train", Headline("accuracy"), FIT)
@@ -134,12 +135,12 @@ def test_chance_is_measured_alike_for_every_kind(kind: str):
     held = {"image": inputs["image"].permute(0, 2, 3, 1), **targets}
     true = toy.say(targets)
     name = toy.problem.headline.name
-    scores = [validate(Says(true), toy.problem, held, join_ranks(), seed=seed) for seed in (1, 1, 2)]
+    scores = [validate(Says(true), toy.problem, held, FACTS, join_ranks(), seed=seed) for seed in (1, 1, 2)]
     assert scores[0] == scores[1] and scores[0][name] == pytest.approx(1.0)
     assert scores[0][CHANCE] != scores[2][CHANCE] and scores[0][CHANCE] < 0.7
     # Constant answers score exactly like chance.
     alike = {name: value[:1].expand(600, *value.shape[1:]) for name, value in true.items()}
-    same = validate(Says(alike), toy.problem, held, join_ranks(), seed=1)
+    same = validate(Says(alike), toy.problem, held, FACTS, join_ranks(), seed=1)
     assert same[CHANCE] == pytest.approx(same[name], abs=1e-12)
     if kind == "multiclass":
         assert scores[0][CHANCE] == pytest.approx(1 / 3, abs=0.06)
@@ -153,7 +154,7 @@ def test_chance_is_of_the_whole_split_where_images_lie_class_after_class():
     order = targets["label"].argsort(stable=True)
     held = {"image": inputs["image"].permute(0, 2, 3, 1)[order], "label": targets["label"][order]}
     says = Says(toy.say({"label": held["label"]}))
-    scores = validate(says, toy.problem, held, join_ranks(), seed=1)
+    scores = validate(says, toy.problem, held, FACTS, join_ranks(), seed=1)
     assert scores[CHANCE] == pytest.approx(1 / 3, abs=0.05)
 
 

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from temper.data.augmentation.albumentations_policy import apply, compose
 from temper.data.loading.loader import Examples, TrainLoader
+from temper.data.loading.params import ViewParams
 from temper.data.loading.prefetch import Stream
-from temper.data.params import ViewParams
 from temper.fields import ABSENT, PRESENT, UNDECIDED, Field
+from temper.inputs.image_input import ImageInput
 from temper.maths.geometry import crop_of, hide, mirror_of, move
 
 HEIGHT, WIDTH, MARGIN = 24, 32, 4
@@ -76,11 +77,13 @@ def assert_enclosed(columns: Mapping[str, Any], *, slack_px: float = 0.0) -> Non
 
 def load(columns: dict[str, np.ndarray], views: ViewParams, *, epoch: int, streamed: bool) -> list[Any]:
     count = len(columns["image"])
-    examples = Examples(np.ones(count, int), np.ones(count), (0.0,), TRUTH)
+    examples = Examples(
+        np.ones(count, int), np.ones(count), {"image": ImageInput(8, 8, 1, mean=(0.0,))}, TRUTH
+    )
     stream, kept = None, dict(columns)
     if streamed:
         moving = {name: kept.pop(name) for name in sorted(kept.keys() - {"image"})}
-        stream = Stream(kept.pop("image"), moving, TRUTH, views, seed=5, workers=1)
+        stream = Stream("image", kept.pop("image"), moving, TRUTH, views, seed=5, workers=1)
     loader = TrainLoader(
         {name: torch.from_numpy(column) for name, column in kept.items()},
         examples,
@@ -129,7 +132,7 @@ POLICIES = (
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy[0]["name"])
 def test_policies(policy: list[dict[str, Any]], places: list[tuple[int, int, int, int]], seed: int):
     example = {name: column[0] for name, column in make_columns(places).items()}
-    made = apply(compose(policy, TRUTH, "x"), example, TRUTH, seed, "x")
+    made = apply(compose(policy, TRUTH, "x"), example, TRUTH, seed, "x", picture="image")
     assert_enclosed({name: value[None] for name, value in made.items()}, slack_px=1.2)
 
 
@@ -137,7 +140,7 @@ def test_a_policy_that_repeats_the_image_at_its_edges_is_refused():
     example = {name: column[0] for name, column in make_columns([(8, 8, 16, 16)]).items()}
     policy = [{"name": "Affine", "translate_percent": [0.4, 0.4], "border_mode": 4, "p": 1.0}]
     with pytest.raises(ValueError, match="boxes and points occur twice; set border_mode to 0"):
-        apply(compose(policy, TRUTH, "x"), example, TRUTH, 1, "x")
+        apply(compose(policy, TRUTH, "x"), example, TRUTH, 1, "x", picture="image")
 
 
 @given(places=rectangles())

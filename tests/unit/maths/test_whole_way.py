@@ -24,8 +24,8 @@ from temper.data.images.masks import read_mask, resize_mask
 from temper.data.images.orientation import turned
 from temper.data.images.reading import TooLarge, open_plain, resize, unify
 from temper.fields import Field, Fit
+from temper.inputs.image_input import ImageInput
 from temper.maths.geometry import as_seen, frame_of, map_as_sent
-from temper.problem import Facts
 from temper.serving.answers import as_json
 
 SIZE = (48, 64)
@@ -55,7 +55,7 @@ _PROBLEM: Any = SimpleNamespace(
 
 @cache
 def deployed(fit: Fit, folder: Path) -> onnxruntime.InferenceSession:
-    facts = Facts(*SIZE, 1, (0.0,), (1.0,), fit=fit)
+    facts = {"image": ImageInput(*SIZE, 1, (0.0,), (1.0,), fit=fit)}
     path = folder / f"{fit}.onnx"
     export(Deployable(_FindBright(), _PROBLEM, facts, 1.0), facts, path, {})
     return onnxruntime.InferenceSession(str(path))

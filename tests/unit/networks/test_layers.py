@@ -2,12 +2,12 @@ import pytest
 import torch
 from torch import nn
 
+from temper.inputs.image_input import ImageInput
 from temper.networks.backbones import build_backbone
 from temper.networks.layers import split_layers
 from temper.networks.params import AnyBackbone, SmallResNet, Timm
-from temper.problem import Facts
 
-FACTS = Facts(64, 64, 3, (100.0,) * 3, (50.0,) * 3)
+FACTS = ImageInput(64, 64, 3, (100.0,) * 3, (50.0,) * 3)
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,12 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
+from temper.inputs.image_input import ImageInput
 from temper.networks.backbones import Normalize, build_backbone
 from temper.networks.build import build_network, load_network, save_network
 from temper.networks.heads import resize
 from temper.networks.params import AnyBackbone, SmallResNet, Timm
-from temper.problem import Facts
-from tests.toy import BACKBONE, FACTS, TOYS
+from tests.toy import BACKBONE, FACTS, IMAGE, TOYS
 
 
 def test_pixels_are_normalised_whatever_their_type():
@@ -21,7 +21,7 @@ def test_pixels_are_normalised_whatever_their_type():
 
 
 def test_feature_maps_are_as_told():
-    backbone = build_backbone(SmallResNet(family="small-resnet", widths=(4, 8, 6), depths=(1, 2, 1)), FACTS)
+    backbone = build_backbone(SmallResNet(family="small-resnet", widths=(4, 8, 6), depths=(1, 2, 1)), IMAGE)
     maps = backbone(torch.zeros(2, 3, 12, 12))
     assert [tuple(level.shape) for level in maps] == [(2, 4, 12, 12), (2, 8, 6, 6), (2, 6, 3, 3)]
     assert backbone.num_channels == (4, 8, 6) and backbone.strides == (1, 2, 4)
@@ -29,7 +29,7 @@ def test_feature_maps_are_as_told():
 
 @pytest.mark.slow
 def test_a_backbone_of_timm_serves_classes_and_pixels():
-    facts = Facts(64, 64, 1, (100.0,), (50.0,))
+    facts = {"image": ImageInput(64, 64, 1, (100.0,), (50.0,))}
     params = Timm(family="timm", name="resnet10t")
     for toy in (TOYS["multiclass"], TOYS["segmentation"]):
         network = build_network(toy.problem, params, facts, seed=0).eval()
@@ -43,7 +43,7 @@ def test_a_backbone_of_timm_serves_classes_and_pixels():
 
 def test_widths_and_depths_must_match():
     with pytest.raises(ValueError, match=r"backbone\.widths has 2 .*backbone\.depths has 1"):
-        build_backbone(SmallResNet(family="small-resnet", widths=(4, 8), depths=(1,)), FACTS)
+        build_backbone(SmallResNet(family="small-resnet", widths=(4, 8), depths=(1,)), IMAGE)
 
 
 def test_equal_seeds_give_equal_weights_and_disturb_nobody(tmp_path: Path):
@@ -68,16 +68,19 @@ def test_maps_of_the_right_size_are_left_alone():
 @pytest.mark.parametrize(
     ("backbone", "words"),
     [
-        ({"family": "small-vgg", "widths": [8] * 5, "depths": [1] * 5}, "cannot take images of 8x8 px"),
+        (
+            {"family": "small-vgg", "widths": [8] * 5, "depths": [1] * 5},
+            "cannot take inputs of this size",
+        ),
         (
             {"family": "small-vgg", "widths": [8], "depths": [1], "stem": {"size_px": 9}},
             r"backbone\.stem\.size_px = 9: .*8x8 px",
         ),
-        ({"family": "timm", "name": "vit_tiny_patch16_224"}, "cannot take images of 8x8 px"),
+        ({"family": "timm", "name": "vit_tiny_patch16_224"}, "cannot take inputs of this size"),
     ],
 )
 def test_what_cannot_take_the_images_says_so(backbone: dict, words: str):
     params = TypeAdapter(AnyBackbone).validate_python(backbone)
-    facts = replace(FACTS, height_px=8, width_px=8)
+    facts = {"image": replace(IMAGE, height_px=8, width_px=8)}
     with pytest.raises(ValueError, match=words):
         build_network(TOYS["multiclass"].problem, params, facts, seed=0)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from temper.inputs.image_input import ImageInput
 from temper.networks.backbones import build_backbone
 from temper.networks.build import build_network, load_network, save_network
 from temper.networks.params import SmallVGG, StemParams
 from temper.networks.whitening import Whitening, whiten
-from temper.problem import Facts
-from tests.toy import FACTS, TOYS
+from tests.toy import FACTS, IMAGE, TOYS
 
 PLAIN = SmallVGG(family="small-vgg", widths=(8, 16), depths=(1, 2))
 
@@ -25,7 +25,7 @@ def test_feature_maps_are_as_told():
     for stride, whitened in ((1, True), (2, True), (2, False)):
         stem = StemParams(channels=16, size_px=3, stride=stride, whitened=whitened)
         backbone = build_backbone(
-            SmallVGG(family="small-vgg", stem=stem, widths=(8, 16), depths=(1, 2)), FACTS
+            SmallVGG(family="small-vgg", stem=stem, widths=(8, 16), depths=(1, 2)), IMAGE
         )
         maps = backbone(torch.zeros(2, 3, 12, 12))
         assert [tuple(level.shape[1:]) for level in maps] == [(8, 6, 6), (16, 3, 3)], (
@@ -72,5 +72,5 @@ def test_a_whitened_layer_has_no_more_channels_than_directions():
     ):
         build_backbone(
             SmallVGG(family="small-vgg", stem=stem, widths=(8,), depths=(1,)),
-            Facts(12, 12, 1, (9.0,), (9.0,)),
+            ImageInput(12, 12, 1, (9.0,), (9.0,)),
         )

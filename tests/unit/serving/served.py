@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 
 from temper.artifacts import digest_file
-from temper.config import ServeParams
+from temper.serve_params import ServeParams
 from temper.serving.app import Server, make_app
 from temper.serving.model_follower import Follower, Place
 from tests.unit.ops.finished import make_network

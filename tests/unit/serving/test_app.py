@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from temper.config import ServeParams
+from temper.serve_params import ServeParams
 from temper.serving.app import make_app
 from temper.serving.model_follower import Follower, Place
 from tests.unit.serving.served import CLASSES, SIDE, Said, ask, make_place

@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from temper.config import ServeParams
+from temper.inputs.image_input import ImageInput
+from temper.serve_params import ServeParams
 from temper.serving import request_decoding
 from temper.serving.request_decoding import Refused, read_json
 
-MODEL: Any = SimpleNamespace(channels=1, size_px=(4, 4), fit="stretch")
+IMAGE = ImageInput(4, 4, 1)
+MODEL: Any = SimpleNamespace(facts={"image": IMAGE}, image=IMAGE)
 PARAMS = ServeParams()
 WRITERS = (
     lambda value: json.dumps(value),
@@ -91,7 +93,7 @@ def test_a_shape_is_read_from_what_is_left_of_lists(lists: str, shape: tuple[int
 
 def test_nothing_is_decoded_when_nobody_waits_any_more():
     with pytest.raises(Refused, match="timeout after 0 of 2 images"):
-        request_decoding.decode([b"", b""], MODEL, PARAMS, until=0.0)
+        request_decoding.decode([{"image": b""}] * 2, MODEL, PARAMS, until=0.0)
 
 
 def test_true_is_no_pixel():

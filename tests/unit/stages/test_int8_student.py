@@ -88,7 +88,7 @@ def run(
     params = QuantizeParams(**settings)  # type: ignore[arg-type]
     deployable = Deployable(network, TOY.problem, FACTS, 1.0).eval()
     export(deployable, FACTS, folder / "student.onnx", {})
-    comparison = Comparison(folder / "student.onnx", TOY.problem, columns, params, seed=1)
+    comparison = Comparison(folder / "student.onnx", TOY.problem, columns, FACTS, params, seed=1)
     found = quantize_student(
         folder, columns["image"][:64], comparison, params, headline="accuracy", metadata={}
     )
@@ -156,7 +156,7 @@ def test_drift_in_the_answers_counts_where_no_class_changed(tmp_path: Path, netw
         export(
             Deployable(network, TOY.problem, FACTS, temperature).eval(), FACTS, tmp_path / f"{name}.onnx", {}
         )
-    comparison = Comparison(tmp_path / "student.onnx", TOY.problem, columns, params, seed=1)
+    comparison = Comparison(tmp_path / "student.onnx", TOY.problem, columns, FACTS, params, seed=1)
     held = comparison.ask(tmp_path / "unsure.onnx")
     assert held.values[0] == held.values[1] and held.score.value == 0
     assert held.error.low < -params.max_drop and not held.holds
@@ -167,7 +167,9 @@ def test_a_small_split_allows_what_it_cannot_tell(tmp_path: Path, network: Small
     export(Deployable(network, TOY.problem, FACTS, 1.0).eval(), FACTS, tmp_path / "student.onnx", {})
     few = {name: column[:30] for name, column in columns.items()}
     for given, margin in ((few, 3 / 30), (columns, 0.01)):
-        comparison = Comparison(tmp_path / "student.onnx", TOY.problem, given, QuantizeParams(), seed=1)
+        comparison = Comparison(
+            tmp_path / "student.onnx", TOY.problem, given, FACTS, QuantizeParams(), seed=1
+        )
         assert comparison.ask(tmp_path / "student.onnx").margin == pytest.approx(margin)
     assert comparison.drift(tmp_path / "student.onnx", 100) == 0
 

@@ -18,7 +18,7 @@ CARD = Card(
     images={"clean": 100, "stress": 20},
     data={
         "digest": "d",
-        "size": "28 x 28 px in grey",
+        "size": "images of 28 x 28 px in grey",
         "splits": {"train": 8, "validation": 1, "test": 1},
         "classes": 2,
         "words": ["class", "classes"],

@@ -12,33 +12,34 @@ from pyarrow import parquet
 from temper.problems.multiclass import Multiclass
 from temper.stress.cells import CLEAN, MEAN, STRATUM, SUBSET
 from temper.stress.evaluation import choose, evaluate, find_worst
-from temper.stress.image_pool import ImagePool
 from temper.stress.params import EvaluateParams
+from temper.stress.pool import Pool
 from temper.stress.scores import figures, pick, tabulate, write
+from tests.toy import pool_of
 
 PROBLEM = Multiclass(kind="multiclass", classes=("dark", "light"))
 PARAMS = EvaluateParams(stress_images=20, bootstrap=200, batch_size=16)
 
 
-def by_mean(images: np.ndarray) -> dict[str, torch.Tensor]:
+def by_mean(given: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
     """Answer `light` with the mean brightness as its probability."""
-    light = torch.from_numpy(images.mean(axis=(1, 2, 3)) / 255).float()
+    light = torch.from_numpy(given["image"].mean(axis=(1, 2, 3)) / 255).float()
     return {"probabilities": torch.stack([1 - light, light], dim=1)}
 
 
-def always_dark(images: np.ndarray) -> dict[str, torch.Tensor]:
-    return {"probabilities": torch.tensor([[0.9, 0.1]]).expand(len(images), 2)}
+def always_dark(given: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    return {"probabilities": torch.tensor([[0.9, 0.1]]).expand(len(given["image"]), 2)}
 
 
 @pytest.fixture(scope="module")
-def data() -> tuple[ImagePool, dict[str, torch.Tensor], list[frozenset[str]]]:
+def data() -> tuple[Pool, dict[str, torch.Tensor], list[frozenset[str]]]:
     """30 dark and 20 light images, two of them labelled wrongly."""
     rng = np.random.default_rng(0)
     label = np.array([0] * 30 + [1] * 20)
     images = rng.integers(0, 100, (50, 8, 8, 1)) + 150 * label[:, None, None, None]
     label[[3, 40]] = 1 - label[[3, 40]]
     strata = [frozenset({PROBLEM.classes[number]}) for number in label]
-    return ImagePool(images.astype(np.uint8)), {"label": torch.from_numpy(label)}, strata
+    return pool_of(images.astype(np.uint8)), {"label": torch.from_numpy(label)}, strata
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +118,7 @@ def test_worst_mistakes_come_first_with_captions(data, found):
     assert len(shown) == 2 and {caption.split(",")[0] for caption in captions} == {"light", "dark"}
     assert all("light" in caption and "dark" in caption for caption in captions)
     worst = int(errors.argmax())
-    assert worst in (3, 40) and np.array_equal(shown[0], images.packed[worst])
+    assert worst in (3, 40) and np.array_equal(shown[0], images.packed["image"][worst])
     nothing, captions = find_worst(PROBLEM, by_mean, images, targets=targets, errors=errors * 0, count=2)
     assert len(nothing) == 0 and captions == []
 
@@ -145,7 +146,7 @@ def test_no_families_leave_the_clean_scores(data):
 
 
 def test_an_empty_test_split_is_refused():
-    empty = ImagePool(np.zeros((0, 8, 8, 1), np.uint8))
+    empty = pool_of(np.zeros((0, 8, 8, 1), np.uint8))
     with pytest.raises(ValueError, match="test split is empty"):
         evaluate(PROBLEM, {}, empty, targets={}, strata=[], params=PARAMS, seed=0)
 

@@ -4,9 +4,10 @@ import torch
 from torch import Tensor
 
 from temper.stress import illumination
-from temper.stress.image_pool import ImagePool
+from temper.stress.pool import Pool
+from tests.toy import pool_of
 
-LEVELS = ImagePool(np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1))
+LEVELS = pool_of(np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1))
 
 
 def srgb_to_light(pixel: float) -> float:
@@ -20,7 +21,7 @@ def light_to_srgb(light: float) -> int:
     return round(255 * (light * 12.92 if light <= 0.0031308 else 1.055 * light ** (1 / 2.4) - 0.055))
 
 
-def both_ways(apply, strength: float, pool: ImagePool = LEVELS) -> tuple[Tensor, Tensor]:
+def both_ways(apply, strength: float, pool: Pool = LEVELS) -> tuple[Tensor, Tensor]:
     """Return the first image changed in both directions, the darker result first."""
     found = []
     for seed in range(64):
@@ -52,7 +53,7 @@ def test_gamma_is_a_power_of_the_pixel():
 
 
 def test_contrast_draws_pixels_towards_the_mean_by_hand():
-    pool = ImagePool(np.array([0, 100, 200, 100], dtype=np.uint8).reshape(1, 2, 2, 1))
+    pool = pool_of(np.array([0, 100, 200, 100], dtype=np.uint8).reshape(1, 2, 2, 1))
     found = illumination.contrast(
         pool.take(torch.tensor([0])), torch.tensor([0]), 0.5, seed=0, pool=pool
     ).images
@@ -60,7 +61,7 @@ def test_contrast_draws_pixels_towards_the_mean_by_hand():
 
 
 def test_low_light_is_darker_by_half_the_stops_and_as_noisy_as_photons_are():
-    pool = ImagePool(np.full((1, 128, 128, 1), 128, np.uint8))
+    pool = pool_of(np.full((1, 128, 128, 1), 128, np.uint8))
     found = illumination.low_light(
         pool.take(torch.tensor([0])), torch.tensor([0]), 2.0, seed=0, pool=pool
     ).images
@@ -72,7 +73,7 @@ def test_low_light_is_darker_by_half_the_stops_and_as_noisy_as_photons_are():
 
 
 def test_shadow_takes_its_share_of_the_light_on_one_side_and_none_on_the_other():
-    pool = ImagePool(np.full((1, 32, 32, 1), 200, np.uint8))
+    pool = pool_of(np.full((1, 32, 32, 1), 200, np.uint8))
     found = illumination.shadow(
         pool.take(torch.tensor([0])), torch.tensor([0]), 0.75, seed=0, pool=pool
     ).images
@@ -81,7 +82,7 @@ def test_shadow_takes_its_share_of_the_light_on_one_side_and_none_on_the_other()
 
 
 def test_warm_light_is_redder_cold_light_bluer_and_grey_as_bright():
-    pool = ImagePool(np.full((1, 4, 4, 3), 128, np.uint8))
+    pool = pool_of(np.full((1, 4, 4, 3), 128, np.uint8))
     found = [
         illumination.colour_temperature(
             pool.take(torch.tensor([0])), torch.tensor([0]), 100.0, seed=seed, pool=pool

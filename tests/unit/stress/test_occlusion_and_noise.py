@@ -3,11 +3,11 @@ import pytest
 import torch
 
 from temper.stress import noise, occlusion
-from temper.stress.image_pool import ImagePool
+from tests.toy import pool_of
 
 KEYS = torch.arange(400)
 # A cover is unlikely to have this grey, so covered pixels are those that changed.
-GREY = ImagePool(np.full((400, 28, 28, 1), 128, np.uint8))
+GREY = pool_of(np.full((400, 28, 28, 1), 128, np.uint8))
 
 
 @pytest.mark.parametrize("apply", [occlusion.patch, occlusion.grid, occlusion.stripes])
@@ -31,7 +31,7 @@ def test_covers_of_growing_share_lie_inside_one_another():
 
 
 def test_a_foreign_patch_comes_from_the_same_place_of_another_image():
-    pool = ImagePool(np.arange(50, dtype=np.uint8)[:, None, None, None].repeat(20, 1).repeat(20, 2))
+    pool = pool_of(np.arange(50, dtype=np.uint8)[:, None, None, None].repeat(20, 1).repeat(20, 2))
     keys = torch.arange(50)
     found = occlusion.foreign_patch(pool.take(keys), keys, 0.3, seed=0, pool=pool).images
     for key, image in enumerate(found):
@@ -41,7 +41,7 @@ def test_a_foreign_patch_comes_from_the_same_place_of_another_image():
 
 
 def test_a_pool_of_one_lends_to_itself():
-    pool = ImagePool(np.full((1, 8, 8, 1), 7, np.uint8))
+    pool = pool_of(np.full((1, 8, 8, 1), 7, np.uint8))
     keys = torch.tensor([0])
     assert torch.equal(
         occlusion.foreign_patch(pool.take(keys), keys, 0.3, seed=0, pool=pool).images, pool.take(keys)

@@ -8,8 +8,8 @@ import torch
 
 from temper.problems.multiclass import Multiclass
 from temper.stress.evaluation import Evaluation, evaluate
-from temper.stress.image_pool import ImagePool
 from temper.stress.params import EvaluateParams
+from tests.toy import pool_of
 
 PROBLEM = Multiclass(kind="multiclass", classes=("dark", "light"))
 PARAMS = EvaluateParams(stress_images=20, bootstrap=20, batch_size=8, families=("noise",))
@@ -27,11 +27,11 @@ class ByMean:
     def __init__(self, lives: int = 1_000) -> None:
         self.calls, self.lives = 0, lives
 
-    def __call__(self, images: np.ndarray) -> dict[str, torch.Tensor]:
+    def __call__(self, given: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
         if self.calls == self.lives:
             raise Killed
         self.calls += 1
-        light = torch.from_numpy(images.mean(axis=(1, 2, 3)) / 255).float()
+        light = torch.from_numpy(given["image"].mean(axis=(1, 2, 3)) / 255).float()
         return {"probabilities": torch.stack([1 - light, light], dim=1)}
 
 
@@ -43,7 +43,7 @@ def measure(candidate: ByMean, folder: Path | None) -> Evaluation:
     return evaluate(
         PROBLEM,
         {"first": candidate, "second": candidate},
-        ImagePool(images.astype(np.uint8)),
+        pool_of(images.astype(np.uint8)),
         targets={"label": torch.from_numpy(label)},
         strata=strata,
         params=PARAMS,

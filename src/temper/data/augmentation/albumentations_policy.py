@@ -21,6 +21,8 @@ from temper.maths.geometry import cut, placed, rename
 _CORNERS = np.array([[0, 1], [2, 1], [0, 3], [2, 3]])
 """Places of across and down of a box's corners among its four numbers."""
 _IMAGE = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+_MOVED = "image"
+"""What the library calls the image that it transforms."""
 
 
 def albumentations() -> ModuleType:
@@ -66,7 +68,13 @@ def compose(policy: Sequence[Mapping[str, Any]], truth: Mapping[str, Field], whe
 
 
 def apply(
-    transform: Any, example: Mapping[str, np.ndarray], truth: Mapping[str, Field], seed: int, where: str
+    transform: Any,
+    example: Mapping[str, np.ndarray],
+    truth: Mapping[str, Field],
+    seed: int,
+    where: str,
+    *,
+    picture: str,
 ) -> dict[str, np.ndarray]:
     """Transform one example. All random numbers come from `seed`; columns that do not move are copied.
 
@@ -74,56 +82,69 @@ def apply(
     image would also be rotated. set_random_state shares one stream among all transforms, in order, so their
     draws are independent.
 
+    Args:
+        transform: What `compose` returned.
+        example: Columns of the example.
+        truth: What the columns of the truth contain.
+        seed: Seed of the random numbers.
+        where: Name of the policy in params.yaml.
+        picture: Name of the image's column.
+
     Raises:
         ValueError: If the policy (`where` in params.yaml) fails, or changes the size or type of the image.
     """
-    moving = sorted(({"image"} | by_layout(truth, "map")) & set(example))
-    points = _as_points(example, truth)
+    maps, size = sorted(by_layout(truth, "map") & set(example)), example[picture].shape[1::-1]
+    points = _as_points(example, truth, size)
     transform.set_random_state(np.random.default_rng(seed), random.Random(seed))
     try:
         made = transform(
-            **{name: example[name] for name in moving},
+            **{_MOVED: example[picture]},
+            **{name: example[name] for name in maps},
             **({} if points is None else {"keypoints": points}),
         )
     except (ValueError, TypeError, RuntimeError) as error:
-        shape = "x".join(map(str, example["image"].shape))
+        shape = "x".join(map(str, example[picture].shape))
         raise ValueError(
             f"{where} fails on an image of shape {shape}: {' '.join(str(error).split())}"
         ) from error
     result = dict(example)
-    for name in moving:
-        result[name] = _same_kind(name, made[name], example[name], where)
+    for name, moved in ((picture, made[_MOVED]), *((name, made[name]) for name in maps)):
+        result[name] = _same_kind(name, moved, example[name], where)
     if points is not None:
         if len(made["keypoints"]) != len(points):
             raise ValueError(
                 f"{where} mirrors the image at its edges, so that boxes and points occur twice; set "
                 "border_mode to 0 (a plain border) in transforms that shift, scale or rotate"
             )
-        result |= _from_points(np.asarray(made["keypoints"])[:, :2], example, truth)
+        result |= _from_points(np.asarray(made["keypoints"])[:, :2], example, truth, size)
     return result
 
 
-def _as_points(example: Mapping[str, np.ndarray], truth: Mapping[str, Field]) -> np.ndarray | None:
+def _as_points(
+    example: Mapping[str, np.ndarray], truth: Mapping[str, Field], size: tuple[int, ...]
+) -> np.ndarray | None:
     """Return all that lies in an image as points in pixels, [points, 2]; None if nothing does.
 
     Boxes are their four corners. The last three points are corners of the image, which show a mirror.
     """
     if placed(truth).isdisjoint(example):
         return None
-    size = np.array(example["image"].shape[1::-1])
     parts = [
         (example[name] if truth[name].layout == "points" else example[name][:, _CORNERS]).reshape(-1, 2)
         for name in sorted(by_layout(truth, "boxes", "points") & example.keys())
     ]
     # Coordinates of pixels are those of their centres.
-    return np.concatenate([*parts, _IMAGE]) * size - 0.5
+    return np.concatenate([*parts, _IMAGE]) * np.array(size) - 0.5
 
 
 def _from_points(
-    points: np.ndarray, example: Mapping[str, np.ndarray], truth: Mapping[str, Field]
+    points: np.ndarray,
+    example: Mapping[str, np.ndarray],
+    truth: Mapping[str, Field],
+    size: tuple[int, ...],
 ) -> dict[str, np.ndarray]:
     """Return the columns of an example whose points (`_as_points`) were moved."""
-    places = ((points + 0.5) / example["image"].shape[1::-1]).astype(np.float32)
+    places = ((points + 0.5) / size).astype(np.float32)
     origin, right, down = places[-3:]
     across, along = right - origin, down - origin
     mirrored = np.array([across[0] * along[1] < across[1] * along[0]])

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
-from temper.data.params import ViewParams
+from temper.data.loading.params import ViewParams
 from temper.maths.random import derive, uniform
 
 _VALUES_AT_ONCE = 1 << 22

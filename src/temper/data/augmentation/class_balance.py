@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from temper.data.params import BalanceParams
+from temper.data.augmentation.params import BalanceParams
 
 Strata = Sequence[frozenset[str]]
 

@@ -48,6 +48,8 @@ class Chunk:
     start: int
     """Position of the first of these copies among all copies."""
     draws: Sequence[Draw]
+    picture: str
+    """Name of the images' column."""
 
 
 def seed_of(seed: int, name: str, copy: int) -> int:
@@ -64,6 +66,7 @@ def materialize(
     truth: Mapping[str, Field],
     draws: Sequence[Draw],
     workers: int,
+    picture: str,
 ) -> None:
     """Write a copy for each draw, in order: `target/<column>.npy` for each column of the split in `source`.
 
@@ -74,6 +77,7 @@ def materialize(
         truth: What the columns of the truth contain.
         draws: Copies to make.
         workers: Largest number of processes; 0 means one per core. Fewer are started if there are few copies.
+        picture: Name of the images' column.
 
     Raises:
         ValueError: If the policy changes the size or type of an image, or fails on one.
@@ -83,7 +87,9 @@ def materialize(
     for name, column in columns.items():
         np.lib.format.open_memmap(target / f"{name}.npy", "w+", column.dtype, (len(draws), *column.shape[1:]))
     step = range(0, len(draws), _CHUNK)
-    chunks = [Chunk(source, target, policy, truth, start, draws[start : start + _CHUNK]) for start in step]
+    chunks = [
+        Chunk(source, target, policy, truth, start, draws[start : start + _CHUNK], picture) for start in step
+    ]
     cores = len(os.sched_getaffinity(0))
     workers = min(workers or cores, 1 + len(draws) // _WORTH_A_WORKER)
     with Bar("augment", len(draws)) as bar:
@@ -109,7 +115,8 @@ def make_chunk(chunk: Chunk) -> int:
     transform = compose(chunk.policy, chunk.truth, WHERE)
     for position, draw in enumerate(chunk.draws, chunk.start):
         example = {name: np.array(column[draw.source]) for name, column in source.items()}
-        for name, value in apply(transform, example, chunk.truth, draw.seed, WHERE).items():
+        made = apply(transform, example, chunk.truth, draw.seed, WHERE, picture=chunk.picture)
+        for name, value in made.items():
             target[name][position] = value
     return len(chunk.draws)
 

@@ -1,14 +1,14 @@
 """Splits as a few large files: an array per column, with examples along the first axis, and a table of rows.
 
-`train/image.npy` is uint8 [examples, height, width, channels]. Every other file is a column of the ground
-truth, as the problem packs it. The test split has a separate reader, `held_out`, which only measurements
-may call.
+`train/image.npy` is uint8 [examples, height, width, channels]; a text or a row of a table is a file of its
+own, too. Every other file is a column of the ground truth, as the problem packs it. The test split has a
+separate reader, `held_out`, which only measurements may call.
 
 If the training images are stored encoded, they are in `encoded/` (`data/images/encoded.py`), and `train/`
 contains only the ground truth.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,10 @@ import numpy as np
 from temper.artifacts import Artifact
 from temper.data.dataset.rows import GROUP
 from temper.data.images.encoded import BYTES, FOLDER, Encoded
-from temper.problem import Facts, Targets
+from temper.inputs.facts import Facts, picture_of
+from temper.inputs.image_input import ImageInput, image_of
+from temper.inputs.stored import read_record
+from temper.problem import Targets
 
 TABLE = "rows.parquet"
 _CHUNK = 1024
@@ -42,9 +45,8 @@ def write_array(
             stream.write(np.ascontiguousarray(chunk, dtype).data)
 
 
-def measure(folder: Path) -> Facts:
-    """Return shape and exact statistics of the images of a split, from a histogram of the pixels."""
-    images = np.load(folder / "image.npy", mmap_mode="r")
+def measure(images: np.ndarray) -> ImageInput:
+    """Return shape and exact statistics of packed images, from a histogram of the pixels."""
     num_examples, height, width, channels = images.shape
     counts = np.zeros((channels, 256), np.int64)
     for start in range(0, num_examples, _CHUNK):
@@ -55,7 +57,7 @@ def measure(folder: Path) -> Facts:
     total = counts.sum(axis=1)
     mean = (counts * levels).sum(axis=1) / total
     variance = (counts * (levels - mean[:, None]) ** 2).sum(axis=1) / total
-    return Facts(height, width, channels, tuple(map(float, mean)), tuple(map(float, np.sqrt(variance))))
+    return ImageInput(height, width, channels, tuple(map(float, mean)), tuple(map(float, np.sqrt(variance))))
 
 
 def write_table(path: Path, columns: Mapping[str, Any]) -> None:
@@ -93,8 +95,7 @@ def open_encoded(prepare: Artifact) -> Encoded | None:
     """Return the training images if they are stored encoded, otherwise None."""
     if f"{FOLDER}/{BYTES}" not in prepare.files:
         return None
-    shape = {name: prepare.facts["facts"][name] for name in ("height_px", "width_px", "channels", "fit")}
-    return Encoded(prepare.folder / FOLDER, **shape)
+    return _open_encoded(prepare.folder, read_record(prepare.facts["inputs"]))
 
 
 def open_columns(folder: Path, facts: Facts) -> "dict[str, np.ndarray | Encoded]":
@@ -102,15 +103,28 @@ def open_columns(folder: Path, facts: Facts) -> "dict[str, np.ndarray | Encoded]
     columns: dict[str, np.ndarray | Encoded] = {
         path.stem: np.load(path, mmap_mode="r") for path in sorted((folder / "train").glob("*.npy"))
     }
-    if "image" not in columns:
-        shape = {name: getattr(facts, name) for name in ("height_px", "width_px", "channels", "fit")}
-        columns["image"] = Encoded(folder / FOLDER, **shape)
+    picture = picture_of(facts)
+    if picture is not None and picture not in columns:
+        columns[picture] = _open_encoded(folder, facts)
     return columns
 
 
-def open_images(prepare: Artifact) -> "np.ndarray | Encoded":
-    """Return the training images in one size, by number, encoded or not."""
-    return open_encoded(prepare) or open_split(prepare, "train")["image"]
+def open_inputs(prepare: Artifact) -> "dict[str, np.ndarray | Encoded]":
+    """Return the inputs of the training examples by number; images in one size, encoded or not."""
+    facts = read_record(prepare.facts["inputs"])
+    columns, encoded = open_split(prepare, "train"), open_encoded(prepare)
+    return {name: columns[name] if name in columns or encoded is None else encoded for name in facts}
+
+
+def _open_encoded(folder: Path, facts: Facts) -> Encoded:
+    image = image_of(facts)
+    return Encoded(
+        folder / FOLDER,
+        height_px=image.height_px,
+        width_px=image.width_px,
+        channels=image.channels,
+        fit=image.fit,
+    )
 
 
 def held_out(prepare: Artifact) -> dict[str, np.ndarray]:
@@ -122,11 +136,18 @@ def held_out(prepare: Artifact) -> dict[str, np.ndarray]:
     return _open(prepare, "test/")
 
 
-def as_targets(columns: Mapping[str, np.ndarray]) -> Targets:
-    """Return the packed ground truth as tensors of the same types; `rows_of` takes some rows of it."""
+def as_targets(columns: Mapping[str, np.ndarray], inputs: Collection[str]) -> Targets:
+    """Return the packed ground truth as tensors of the same types; `rows_of` takes some rows of it.
+
+    Args:
+        columns: Columns of a split.
+        inputs: Names of those that are inputs.
+    """
     import torch
 
-    return {name: torch.from_numpy(np.array(column)) for name, column in columns.items() if name != "image"}
+    return {
+        name: torch.from_numpy(np.array(column)) for name, column in columns.items() if name not in inputs
+    }
 
 
 def read_strata(prepare: Artifact, split: Literal["train", "validation", "test"]) -> list[frozenset[str]]:

@@ -14,6 +14,7 @@ from temper.data.images.reading import Store, read_wide
 from temper.data.params import PrepareParams
 from temper.data.remark import NAMED, Kind, Remark, remark_on
 from temper.fonts import say_missing
+from temper.inputs.facts import Facts, picture_of
 
 _DARK, _DARK_SHARE = 1 / 8, 0.05
 """Share of the range below which all levels of an image are dark, and share of such images that is said."""
@@ -27,12 +28,14 @@ _SAMPLED = 500
 """Number of images in which levels are looked for."""
 
 
-def choose_levels(params: PrepareParams, rows: Rows, store: Store) -> tuple[PrepareParams, list[Remark]]:
+def choose_levels(
+    params: PrepareParams, rows: Rows, store: Store, facts: Facts
+) -> tuple[PrepareParams, list[Remark]]:
     """Return the settings with the range of levels that suits the images, and a remark if there is a choice.
 
     A sample of the images is opened; images of 8 bits are not decoded.
     """
-    if params.range != "auto":
+    if params.range != "auto" or picture_of(facts) is None:
         return params, []
     some = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _SAMPLED)).round().astype(np.int64))
     wide = []

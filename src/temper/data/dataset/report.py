@@ -8,7 +8,9 @@ from html import escape
 from pathlib import Path
 
 from temper.data.remark import Remark
-from temper.problem import Facts, Row
+from temper.inputs.facts import Facts
+from temper.inputs.image_input import ImageInput
+from temper.problem import Row
 
 DROPPED = "dropped.csv"
 _STYLE = """
@@ -58,12 +60,10 @@ def write_report(
     ]
     lines.append(["examples", *(examples[split] for split in splits), sum(examples.values())])
     image = base64.b64encode(sheet.read_bytes()).decode()
-    colour = "grey" if facts.channels == 1 else "colour"
-    means = ", ".join(f"{mean:.1f} ± {std:.1f}" for mean, std in zip(facts.mean, facts.std, strict=True))
     parts = [
         "<h1>Data report</h1>",
-        f"<p>{sum(examples.values()):,} images, {facts.width_px} by {facts.height_px} px, {colour}. "
-        f"Pixels of the training split (mean ± standard deviation per channel, 0..255): {means}.</p>",
+        f"<p>{sum(examples.values()):,} examples: "
+        f"{escape(', '.join(each.words for each in facts.values()))}. {_levels(facts)}</p>",
         "<h2>Guessed, left out, converted, noticed</h2>",
         *_remarks(remarks, len(dropped)),
         "<h2>Counts</h2>",
@@ -79,6 +79,16 @@ def write_report(
         f"<style>{_STYLE}</style>"
     )
     path.write_text(page + "\n".join(parts) + "</html>\n", encoding="utf-8")
+
+
+def _levels(facts: Facts) -> str:
+    """Return the statistics of the pixels as text; empty without images."""
+    for image in facts.values():
+        if isinstance(image, ImageInput):
+            pairs = zip(image.mean, image.std, strict=True)
+            means = ", ".join(f"{mean:.1f} ± {std:.1f}" for mean, std in pairs)
+            return f"Pixels of the training split (mean ± standard deviation per channel, 0..255): {means}."
+    return ""
 
 
 def _remarks(remarks: Sequence[Remark], dropped: int) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from temper.data.dataset.given_columns import declare_inputs
 from temper.data.dataset.remarks import choose_levels
 from temper.data.dataset.rows import Rows, read_rows, write_rows
 from temper.data.dataset.scan import facts_of, look_over
@@ -19,7 +20,9 @@ from temper.data.images.reading import Store
 from temper.data.params import AnySource, FashionMnist, PrepareParams, Toys
 from temper.data.sources import LISTED, MADE
 from temper.data.sources.fashion_mnist import CLASSES
-from temper.problem import Facts, Problem, Row
+from temper.inputs.facts import Facts, picture_of
+from temper.inputs.image_input import ImageInput
+from temper.problem import Problem, Row
 
 COUNT = 64
 """Number of images to decode: about a batch, and well below a second for images of usual size."""
@@ -33,9 +36,9 @@ class Sample:
     problem: Problem
     """The problem, bound to the classes of all examples."""
     facts: Facts
-    """Shape and statistics of the sampled images."""
+    """What is known about the inputs of the sampled examples."""
     columns: Mapping[str, np.ndarray]
-    """Columns of the examples, without `image` if images are stored encoded."""
+    """Columns of the examples, without the images if they are stored encoded."""
     encoded: Encoded | None
     strata: list[frozenset[str]]
 
@@ -78,22 +81,25 @@ def take_sample(
     places = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), count)).round().astype(np.int64))
     some = _as_rows([rows[place] for place in places], work)
     with store:
-        params, _ = choose_levels(params, some, store)
-        survey = look_over(some, store, bound, params, work)
+        facts = declare_inputs(bound, some, params)
+        picture = picture_of(facts)
+        params, _ = choose_levels(params, some, store, facts)
+        survey = look_over(some, store, bound, facts, params, work)
         good = np.setdiff1d(np.arange(len(some)), np.fromiter(survey.bad, np.int64))
         if not len(good):
             raise ValueError(f"none of {len(some)} sampled images can be read: {some[0].id}: {survey.bad[0]}")
-        encoded = None
-        if survey.images is None:
-            facts = facts_of(survey, good, params)
+        encoded, measured = None, {**facts, **survey.given.measured(good)}
+        if picture is not None and survey.images is None:
+            measured[picture] = image = facts_of(survey, good, params)
             keep_encoded(some, good, store, survey, params, work / FOLDER)
-            shape = {name: getattr(facts, name) for name in ("height_px", "width_px", "channels", "fit")}
+            shape = {name: getattr(image, name) for name in ("height_px", "width_px", "channels", "fit")}
             encoded = Encoded(work / FOLDER, **shape)
-    columns = {name: column[good] for name, column in survey.truth.columns.items()}
-    if survey.images is not None:
-        columns["image"] = np.array(survey.images[good])
-        facts = replace(_measure(columns["image"]), fit=params.fit)
-    return Sample(bound, facts, columns, encoded, [survey.truth.strata[number] for number in good])
+    held = {**survey.given.columns, **survey.truth.columns}
+    columns = {name: column[good] for name, column in held.items()}
+    if picture is not None and survey.images is not None:
+        columns[picture] = np.array(survey.images[good])
+        measured[picture] = replace(_measure(columns[picture]), fit=params.fit)
+    return Sample(bound, measured, columns, encoded, [survey.truth.strata[number] for number in good])
 
 
 def _open(source: AnySource, project: Path, work: Path, count: int) -> tuple[Sequence[Row], Store]:
@@ -124,8 +130,8 @@ def _as_rows(rows: list[Row], work: Path) -> Rows:
     return read_rows(path)
 
 
-def _measure(images: np.ndarray) -> Facts:
+def _measure(images: np.ndarray) -> ImageInput:
     flat = images.reshape(-1, images.shape[-1]).astype(np.float32)
     mean, std = (tuple(map(float, values)) for values in (flat.mean(axis=0), flat.std(axis=0)))
     height, width, channels = images.shape[1:]
-    return Facts(height, width, channels, mean, std)
+    return ImageInput(height, width, channels, mean, std)

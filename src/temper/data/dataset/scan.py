@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float16, Int32, Int64, UInt8
 
 from temper.data.dataset.duplicates import digest_pixels
+from temper.data.dataset.given_columns import GivenColumns
 from temper.data.dataset.near_duplicates import count_cosines, to_cosines
 from temper.data.dataset.resize import Chunk, count_channels, find_grey, has_masks, unify_chunks
 from temper.data.images.masks import IGNORED
@@ -20,8 +21,11 @@ from temper.data.images.reading import Store, Unreadable
 from temper.data.params import PrepareParams
 from temper.data.remark import Note
 from temper.fields import Frame, by_layout
+from temper.inputs.facts import Facts, picture_of
+from temper.inputs.image_input import ImageInput
 from temper.maths.geometry import within_borders
-from temper.problem import Facts, Problem, Row
+from temper.problem import Problem, Row
+from temper.progress import track
 
 _FAINT_SPAN = 8
 """Largest difference of levels in an image that shows nearly nothing."""
@@ -96,11 +100,14 @@ class Survey:
     truth: Truth
     digests: np.ndarray
     """Digests of the unified pixels, in hexadecimal, as bytes of type S32; of the file if an image is blank
-    or has more than 8 bits, since different files may then be equal after unifying."""
+    or has more than 8 bits, since different files may then be equal after unifying. If more than an image is
+    given, of all that is."""
     channels: int
-    """1 if no image has colour or colour is not wanted, otherwise 3."""
+    """1 if no image has colour or colour is not wanted, otherwise 3; 0 without images."""
+    given: GivenColumns
+    """The inputs besides images."""
     images: UInt8[np.ndarray, "rows height width channels"] | None
-    """Unified images, in a file; None if training images stay encoded."""
+    """Unified images, in a file; None if training images stay encoded, or there are none."""
     sizes: Int32[np.ndarray, "rows 2"]
     """Heights and widths before unifying."""
     plain: Bool[np.ndarray, "rows"]
@@ -128,42 +135,27 @@ class Survey:
 
 
 def look_over(
-    rows: Sequence[Row], store: Store, problem: Problem, params: PrepareParams, work: Path
+    rows: Sequence[Row], store: Store, problem: Problem, facts: Facts, params: PrepareParams, work: Path
 ) -> Survey:
-    """Decode every image once. Rows that cannot be decoded, or that the problem rejects, are bad.
+    """Read every example once. Rows that cannot be decoded, or that the problem rejects, are bad.
 
     Args:
         rows: The examples.
         store: Files with their images.
         problem: Problem that packs the ground truth.
+        facts: Its inputs.
         params: How images are unified and stored.
         work: Folder for temporary files.
     """
-    num_rows, channels = len(rows), count_channels(rows, store, params)
-    encoded, shape = params.keep == "encoded", (num_rows, params.height_px, params.width_px, channels)
-    images = None if encoded else np.lib.format.open_memmap(work / "images.npy", "w+", np.uint8, shape)
-    digests = {each: np.zeros(num_rows, "S32") for each in {1, channels}}
-    survey = Survey(
-        {},
-        Truth(problem, num_rows, work),
-        digests[channels],
-        channels,
-        images,
-        np.zeros((num_rows, 2), np.int32),
-        np.zeros(num_rows, bool),
-        np.zeros(num_rows, bool),
-        np.zeros(num_rows, bool),
-        np.zeros(num_rows, np.uint8),
-        np.zeros(num_rows, bool),
-        np.zeros(num_rows, bool),
-        np.lib.format.open_memmap(
-            work / "cosines.npy", "w+", np.float16, (num_rows, count_cosines(params, channels))
-        ),
-        Palettes(),
-        {},
-        set(),
-        np.zeros((num_rows if encoded else 0, 2, channels), np.int64),
-    )
+    survey = _begin(rows, store, problem, facts, params, work)
+    picture, channels, images = picture_of(facts), survey.channels, survey.images
+    if picture is None:
+        for number, row in enumerate(track(rows, "prepare", len(rows))):
+            _pack_row(survey, number, row, {}, Frame(1, 1))
+            survey.digests[number] = survey.given.digest(number, b"")
+        return survey
+    digests = {each: np.zeros(len(rows), "S32") for each in {1, channels}} | {channels: survey.digests}
+    encoded = params.keep == "encoded"
     maybe_grey = params.mode == "auto" and channels == 3
     for chunk in unify_chunks(
         rows,
@@ -187,11 +179,53 @@ def look_over(
             images[place] = chunk.images
         else:
             survey.moments[place] = _moments(chunk.images)
-        _pack_truth(survey, rows, chunk)
+        _pack_truth(survey, rows, chunk, picture)
+        for number in chunk.numbers if survey.given.facts else ():
+            for each in digests.values():
+                each[number] = survey.given.digest(number, each[number])
     if maybe_grey:
         survey.channels, survey.digests, survey.moments = 1, digests[1], survey.moments[..., :1]
         survey.images = None if images is None else images[..., :1]
     return survey
+
+
+def _begin(
+    rows: Sequence[Row], store: Store, problem: Problem, facts: Facts, params: PrepareParams, work: Path
+) -> Survey:
+    """Return a survey of which nothing is filled in yet."""
+    picture, num_rows = picture_of(facts), len(rows)
+    channels = 0 if picture is None else count_channels(rows, store, params)
+    encoded, shape = params.keep == "encoded", (num_rows, params.height_px, params.width_px, channels)
+    images = (
+        None
+        if encoded or picture is None
+        else np.lib.format.open_memmap(work / "images.npy", "w+", np.uint8, shape)
+    )
+    return Survey(
+        {},
+        Truth(problem, num_rows, work),
+        np.zeros(num_rows, "S32"),
+        channels,
+        GivenColumns.create(facts, num_rows, work),
+        images,
+        np.zeros((num_rows, 2), np.int32),
+        np.zeros(num_rows, bool),
+        np.zeros(num_rows, bool),
+        np.zeros(num_rows, bool),
+        np.zeros(num_rows, np.uint8),
+        np.zeros(num_rows, bool),
+        np.zeros(num_rows, bool),
+        np.lib.format.open_memmap(
+            work / "cosines.npy",
+            "w+",
+            np.float16,
+            (num_rows, 0 if picture is None else count_cosines(params, channels)),
+        ),
+        Palettes(),
+        {},
+        set(),
+        np.zeros((num_rows if encoded else 0, 2, channels), np.int64),
+    )
 
 
 def _note(survey: Survey, rows: Sequence[Row], chunk: Chunk) -> None:
@@ -223,18 +257,24 @@ def _digest_file(row: Row, store: Store) -> str:
     return hashlib.blake2b(raw if isinstance(raw, bytes) else raw.tobytes(), digest_size=16).hexdigest()
 
 
-def _pack_truth(survey: Survey, rows: Sequence[Row], chunk: Chunk) -> None:
-    """Pack the ground truth of the rows of a chunk. A row that the problem rejects is bad."""
+def _pack_truth(survey: Survey, rows: Sequence[Row], chunk: Chunk, picture: str) -> None:
+    """Pack the ground truth of the rows of a chunk."""
     for i, number in enumerate(chunk.numbers):
         if number in survey.bad:
             continue
-        row, images = rows[number], {"image": chunk.images[i]}
+        row, images = rows[number], {picture: chunk.images[i]}
         if chunk.masks is not None and row.mask is not None:
             images["mask"] = chunk.masks[i]
-        try:
-            survey.truth.pack(number, row, images, chunk.frames[i])
-        except ValueError as error:
-            survey.bad[number] = str(error)
+        _pack_row(survey, number, row, images, chunk.frames[i])
+
+
+def _pack_row(survey: Survey, number: int, row: Row, images: Mapping[str, np.ndarray], frame: Frame) -> None:
+    """Pack the ground truth of a row, and what it gives besides an image. A row that is rejected is bad."""
+    try:
+        survey.given.pack(number, row)
+        survey.truth.pack(number, row, images, frame)
+    except ValueError as error:
+        survey.bad[number] = str(error)
 
 
 def _moments(images: UInt8[np.ndarray, "rows height width channels"]) -> Int64[np.ndarray, "rows 2 channels"]:
@@ -243,11 +283,11 @@ def _moments(images: UInt8[np.ndarray, "rows height width channels"]) -> Int64[n
     return np.stack([flat.sum(axis=1, dtype=np.int64), np.stack(squares)], axis=1)
 
 
-def facts_of(survey: Survey, numbers: Sequence[int] | np.ndarray, params: PrepareParams) -> Facts:
+def facts_of(survey: Survey, numbers: Sequence[int] | np.ndarray, params: PrepareParams) -> ImageInput:
     """Return shape and exact statistics of the unified images of some rows, from `moments`."""
     sums, squares = survey.moments[np.asarray(numbers)].sum(axis=0).tolist()
     total = len(numbers) * params.height_px * params.width_px
     mean = tuple(each / total for each in sums)
     # Computed with integers: the difference of two large floats would lose digits.
     std = tuple((max(0, total * q - s * s) ** 0.5) / total for s, q in zip(sums, squares, strict=True))
-    return Facts(params.height_px, params.width_px, survey.channels, mean, std, fit=params.fit)
+    return ImageInput(params.height_px, params.width_px, survey.channels, mean, std, fit=params.fit)

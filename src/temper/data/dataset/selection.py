@@ -54,7 +54,9 @@ def select(rows: Rows, survey: Survey, params: PrepareParams, recorded: Path) ->
     dropped = {**{number: each.reason for number, each in equal.items()}, **survey.bad}
     kept = _without(rows, dropped)
     visible = kept[~survey.blank[kept]]
-    pairs = visible[find_pairs(survey.cosines[visible])]
+    pairs = np.empty((0, 2), np.int64)
+    if survey.channels:
+        pairs = visible[find_pairs(survey.cosines[visible])]
     splits = read_kept(recorded, rows, survey.digests)
     if params.near_duplicates == "group" and len(pairs):
         official = rows.table["split"].to_pylist()

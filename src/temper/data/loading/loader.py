@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from temper.data.augmentation.batch_transforms import boxes, cutout, draw_moves, mix_plan, shift_and_flip
+from temper.data.loading.params import SamplingParams, ViewParams
 from temper.data.loading.sampler import Sampler, Strata, part
-from temper.data.params import SamplingParams, ViewParams
 from temper.fields import Field, by_layout
+from temper.inputs.facts import Facts, as_networks_take, picture_of
 from temper.maths.geometry import hide, move, placed, shift_of
 from temper.maths.random import derive, uniform
 from temper.problem import Batch, Inputs, Targets
@@ -44,14 +45,17 @@ def to_tensors(columns: Mapping[str, np.ndarray], device: torch.device) -> dict[
         return {name: torch.from_numpy(column) for name, column in columns.items()}
 
 
-def as_batch(columns: Mapping[str, Tensor]) -> tuple[Inputs, Targets]:
+def as_batch(columns: Mapping[str, Tensor], facts: Facts) -> tuple[Inputs, Targets]:
     """Return columns [batch, ...] as the network's inputs and targets.
 
     Images become [batch, channels, height, width]. Integer targets become int64, the others float32.
+
+    Args:
+        columns: Packed columns.
+        facts: The inputs among them; all others are targets.
     """
-    inputs = {"image": columns["image"].permute(0, 3, 1, 2)}
-    rest = {name: value for name, value in columns.items() if name != "image"}
-    return inputs, {
+    rest = {name: value for name, value in columns.items() if name not in facts}
+    return as_networks_take(columns, facts), {
         name: value.float() if value.is_floating_point() else value.long() for name, value in rest.items()
     }
 
@@ -84,8 +88,8 @@ class Examples:
     """How often each example is drawn in an epoch, [examples]."""
     weights: np.ndarray
     """Weight of each example in the loss, [examples]."""
-    mean: tuple[float, ...]
-    """Mean of the pixels per channel, 0..255. Cutout fills its square with it."""
+    facts: Facts
+    """What is known about the inputs. Cutout fills its square with the mean of the pixels."""
     truth: Mapping[str, Field] = field(default_factory=dict)
     """What the columns of the truth contain: what lies in the image moves with it."""
     ids: Callable[[], Sequence[str]] = tuple
@@ -138,8 +142,10 @@ class TrainLoader:
         self.columns, self.weights = dict(columns), torch.from_numpy(weights.astype(np.float32))
         self.batch_size, self.device, self.views, self.seed = batch_size, device, views, seed
         self.truth = examples.truth
-        self.moving = frozenset({"image"}) | by_layout(examples.truth, "map")
-        self.fill = torch.tensor(examples.mean).round().to(torch.uint8)
+        self.facts, self.picture = examples.facts, picture_of(examples.facts)
+        self.moving = by_layout(examples.truth, "map") | {name for name in [self.picture] if name}
+        mean = getattr(self.facts.get(self.picture or ""), "mean", ())
+        self.fill = torch.tensor(mean).round().to(torch.uint8)
         self.mine = part(batch_size, rank, num_ranks)
         self.num_batches = self.sampler.num_batches
         self._ids, self._stream = examples.ids, stream
@@ -185,39 +191,41 @@ class TrainLoader:
             if name not in columns:
                 columns[name] = value[plan.rows.to(value.device)].to(self.device)
         if moves is not None and not placed(self.truth).isdisjoint(columns):
-            scale, offset = shift_of(moves, self.views.crop_px, *columns["image"].shape[1:3])
+            assert self.picture is not None, "without a picture, nothing is placed in it"
+            scale, offset = shift_of(moves, self.views.crop_px, *columns[self.picture].shape[1:3])
             columns = move(columns, self.truth, scale.to(self.device), offset.to(self.device))
-        if self.views.cutout_px:
-            columns["image"], hidden = cutout(
-                columns["image"], plan.draws, self.views.cutout_px, self.fill, seed=self.seed
+        if self.views.cutout_px and self.picture is not None:
+            columns[self.picture], hidden = cutout(
+                columns[self.picture], plan.draws, self.views.cutout_px, self.fill, seed=self.seed
             )
             columns = hide(columns, self.truth, hidden)
         weights = self.weights[plan.rows[: len(plan.shares)]].to(self.device)
         if plan.kind == "none":
-            inputs, targets = as_batch(columns)
+            inputs, targets = as_batch(columns, self.facts)
             return Batch(inputs=inputs, targets=targets, weights=weights)
         others = {name: value[1:] for name, value in columns.items()}
         columns = {name: value[:-1] for name, value in columns.items()}
         mix = self._paste if plan.kind == "cutmix" else self._blend
         columns, others, share = mix(columns, others, plan.shares.to(self.device), plan.draws[:-1])
-        inputs, targets = as_batch(columns)
-        return Batch(
-            inputs=inputs, targets=targets, weights=weights, others=as_batch(others)[1], shares=share
-        )
+        inputs, targets = as_batch(columns, self.facts)
+        _, other_targets = as_batch(others, self.facts)
+        return Batch(inputs=inputs, targets=targets, weights=weights, others=other_targets, shares=share)
 
     def _blend(
         self, columns: dict[str, Tensor], others: dict[str, Tensor], share: Tensor, draws: Tensor
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
         """Apply mixup (Zhang et al. 2018, arXiv:1710.09412): each pixel is a weighted mean of two images."""
         mine = share.view(-1, 1, 1, 1)
-        image = columns["image"].float() * mine + others["image"].float() * (1 - mine)
-        return {**columns, "image": image}, others, share
+        assert self.picture is not None, "only images alone are mixed"
+        image = columns[self.picture].float() * mine + others[self.picture].float() * (1 - mine)
+        return {**columns, self.picture: image}, others, share
 
     def _paste(
         self, columns: dict[str, Tensor], others: dict[str, Tensor], share: Tensor, draws: Tensor
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
         """Apply CutMix (Yun et al. 2019, arXiv:1905.04899): paste a box of another image and its masks."""
-        height, width = columns["image"].shape[1:3]
+        assert self.picture is not None, "only images alone are mixed"
+        height, width = columns[self.picture].shape[1:3]
         sides = (1 - share).sqrt()[:, None].cpu() * torch.tensor([height, width])
         inside = boxes(
             uniform(draws, 2, seed=derive(self.seed, "cutmix"), stream="box"), sides, height, width
@@ -232,9 +240,15 @@ class TrainLoader:
 
 
 def whole_batches(
-    columns: Mapping[str, Tensor], size: int, device: torch.device, rank: int = 0, num_ranks: int = 1
+    columns: Mapping[str, Tensor],
+    facts: Facts,
+    size: int,
+    device: torch.device,
+    rank: int = 0,
+    num_ranks: int = 1,
 ) -> Iterator[tuple[Inputs, Targets]]:
     """Yield a split in order, in batches without views; each rank gets every `num_ranks`-th batch."""
-    total = len(columns["image"])
+    total = len(next(iter(columns.values())))
     for start in range(rank * size, total, size * num_ranks):
-        yield as_batch({name: value[start : start + size].to(device) for name, value in columns.items()})
+        some = {name: value[start : start + size].to(device) for name, value in columns.items()}
+        yield as_batch(some, facts)

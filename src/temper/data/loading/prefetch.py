@@ -29,8 +29,8 @@ from temper.data.augmentation.batch_transforms import crop_boxes, draw_moves, fl
 from temper.data.images.decoding import mirror
 from temper.data.images.encoded import Encoded
 from temper.data.loading.loader import Plan
+from temper.data.loading.params import ViewParams
 from temper.data.loading.worker import Maker, Order, begin, make
-from temper.data.params import ViewParams
 from temper.fields import Field, by_layout
 from temper.make_command import make_command
 from temper.maths.geometry import mirror_of, move, shift_of
@@ -45,6 +45,7 @@ class Stream:
     """The images of a training split, made ahead of training.
 
     Args:
+        picture: Name of the images' column.
         images: Encoded images, or pixels: uint8 [examples, height, width, channels].
         columns: Columns that move with the images, [examples, ...].
         truth: What these columns contain.
@@ -57,6 +58,7 @@ class Stream:
 
     def __init__(
         self,
+        picture: str,
         images: Encoded | np.ndarray,
         columns: Mapping[str, np.ndarray],
         truth: Mapping[str, Field],
@@ -69,10 +71,11 @@ class Stream:
     ) -> None:
         self.images, self.columns, self.views, self.seed = images, dict(columns), views, seed
         self._workers, self._ids, self._pinned = workers, ids, pinned
+        self._picture = picture
         encoded = images if isinstance(images, Encoded) else None
         shape = tuple(images.shape[-3:])
         self._truth = dict(truth)
-        self._maker = Maker(encoded, shape, views.policy, self._truth)
+        self._maker = Maker(encoded, shape, views.policy, self._truth, picture)
         self._pool: Executor | None = None
 
     def ahead(self, plans: Iterable[Plan], epoch: int) -> Iterator[tuple[Plan, dict[str, Tensor]]]:
@@ -148,7 +151,7 @@ class Stream:
             assert moves is not None
             maps = {name: columns[name] for name in self._maps & columns.keys()}
             columns |= shift_and_flip(maps, torch.arange(len(plan.rows)), moves, only_shift)
-            shift = shift_of(moves, self.views.crop_px, *columns["image"].shape[1:3])
+            shift = shift_of(moves, self.views.crop_px, *columns[self._picture].shape[1:3])
             columns = move(columns, self._truth, *shift)
         if self.views.flip:
             flipped = flips(plan.rows, seed=self.seed, epoch=epoch)
@@ -159,7 +162,7 @@ class Stream:
 
     @property
     def _maps(self) -> frozenset[str]:
-        return frozenset({"image"}) | by_layout(self._truth, "map")
+        return frozenset({self._picture}) | by_layout(self._truth, "map")
 
 
 def count_workers(asked: int, num_ranks: int) -> int:

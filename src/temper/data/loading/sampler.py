@@ -31,7 +31,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from temper.data.augmentation import class_balance
-from temper.data.params import SamplingParams
+from temper.data.loading.params import SamplingParams
 from temper.maths.random import hashes, permutation
 
 _DOUBLE_BITS = 53

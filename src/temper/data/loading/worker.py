@@ -46,10 +46,12 @@ class Maker:
     policy: Sequence[Mapping[str, Any]]
     truth: Mapping[str, Field]
     """What the columns of the truth contain."""
+    picture: str
+    """Name of the images' column."""
 
     def make(self, order: Order, transform: Any = None) -> dict[str, np.ndarray] | tuple[int, str]:
         """Return the columns of a batch; or the number of an image that cannot be read, and the reason."""
-        made = {"image": np.empty((len(order.numbers), *self.shape), np.uint8)}
+        made = {self.picture: np.empty((len(order.numbers), *self.shape), np.uint8)}
         maps = by_layout(self.truth, "map") & order.truth.keys()
         made |= {
             name: np.empty((len(column), *self.shape[:2]), column.dtype) if name in maps else column * 1
@@ -62,7 +64,9 @@ class Maker:
                 return number, str(error)
             if transform is not None:
                 example = {name: column[place] for name, column in made.items()}
-                for name, value in apply(transform, example, self.truth, order.seeds[place], _WHERE).items():
+                for name, value in apply(
+                    transform, example, self.truth, order.seeds[place], _WHERE, picture=self.picture
+                ).items():
                     made[name][place] = value
         return made
 
@@ -74,10 +78,10 @@ class Maker:
         whole = self.images.sizes[number] if order.pixels is None else order.pixels.shape[1:3]  # type: ignore[union-attr]
         if order.pixels is None:
             assert self.images is not None
-            self.images.part(number, (top, left, height, width), made["image"][place])
+            self.images.part(number, (top, left, height, width), made[self.picture][place])
         else:
             pixels = order.pixels[place][top : top + height, left : left + width]
-            stretch(pixels, *self.shape[:2], made["image"][place])
+            stretch(pixels, *self.shape[:2], made[self.picture][place])
         one = {name: column[place : place + 1] for name, column in order.truth.items()}
         for name, moved in move(one, self.truth, *crop_of(box, whole)).items():
             if name not in by_layout(self.truth, "map"):

@@ -16,6 +16,7 @@ from typing import Any
 from temper.data.images.zip_archive import NAME
 from temper.data.params import Table
 from temper.data.remark import Remark, remark_on
+from temper.data.sources.given_cells import GivenCells
 from temper.data.sources.joined_labels import NOT_GIVEN, USUAL, as_list, find_joint
 from temper.data.sources.listing import Listing
 from temper.data.sources.mask_pairs import check_pairs
@@ -45,6 +46,10 @@ def list_rows(params: Table, project: Path) -> Listing:
     table = read_columns(file, params.separator)
     names = {key: getattr(params, key) for key in _KEYS}
     others = params.one_hot or params.values or params.points
+    if not params.gives:
+        raise ValueError(
+            "ingest.path, ingest.text and ingest.numbers are all unset; name a column to learn from"
+        )
     if others and names["labels"] not in table.cells:
         names["labels"] = None
     if params.one_hot and names["labels"] is not None:
@@ -53,7 +58,7 @@ def list_rows(params: Table, project: Path) -> Listing:
         )
     if names["labels"] is None and names["mask"] is None and not others:
         raise ValueError("ingest.labels and ingest.mask are both null; set one to the column with the truth")
-    if names["path"] not in table.cells:
+    if names["path"] is not None and names["path"] not in table.cells:
         _require_header(file, table.cells)
     for key, name in names.items():
         _require_column(params.file, key, name, table.cells)
@@ -63,6 +68,7 @@ def list_rows(params: Table, project: Path) -> Listing:
     reader = _Reader(params, file, {key: table.cells[name] for key, name in names.items() if name}, names)
     reader.one_hot = {name: table.cells[name] for name in params.one_hot}
     reader.measured = Measured(table.cells, params.values, params.points)
+    reader.given = GivenCells(table.cells, params.text, params.numbers)
     rows = [reader.row(number) for number in range(len(next(iter(table.cells.values()))))]
     reader.files.check(params.file)
     return Listing(
@@ -88,6 +94,7 @@ class _Reader:
         self._names = names
         self.files = NamedFiles(file.parent.absolute())
         self.one_hot, self.measured = dict[str, list[Any]](), Measured({}, (), {})
+        self.given = GivenCells({})
         self._table, self._cells, self._seen = params.file, cells, set[str]()
         self._joint = params.joined_by
         self._guessed = ""
@@ -109,11 +116,9 @@ class _Reader:
     def row(self, number: int) -> Row:
         """Make the row with a number, and add the files that it names."""
         cells = {key: column[number] for key, column in self._cells.items()}
-        where, path, mask = (
-            f"{self._table} row {number + 1}",
-            text_of(cells["path"]),
-            text_of(cells.get("mask")),
-        )
+        where, mask = f"{self._table} row {number + 1}", text_of(cells.get("mask"))
+        pictured = "path" in cells
+        path = text_of(cells.setdefault("path", f"{Path(self._table).name} row {number + 1}"))
         if isinstance(cells["path"], dict):
             raise ValueError(
                 f"{self._table} holds images themselves in the column {self._names['path']!r}; write them to "
@@ -131,7 +136,7 @@ class _Reader:
             hint = f" (the nearest is {near[0]!r})" if near else ""
             raise ValueError(f"{where} has split {split!r}{hint}; write {SPELLINGS}, or leave it empty")
         self._splits.setdefault(bool(split), []).append(path)
-        member = self.files.add(path)
+        member = self.files.add(path) if pictured else path
         if member in self._seen:
             raise ValueError(
                 f"{where} lists {path} a second time; "
@@ -140,12 +145,13 @@ class _Reader:
         self._seen.add(member)
         return Row(
             id=path,
-            path=f"{NAME}/{member}",
+            path=f"{NAME}/{member}" if pictured else member,
             labels=self._labels(cells, number, f"{where} ({path})"),
             mask=f"{NAME}/{self.files.add(mask)}" if mask else None,
             split=split_of(split) if split else None,
             group=self._group(text_of(cells.get("group")), path),
             truth=self.measured.row(number, f"{where} ({path})"),
+            given=self.given.row(number, f"{where} ({path})"),
         )
 
     def _group(self, text: str, path: str) -> str | None:
@@ -214,6 +220,7 @@ class _Reader:
             *remark_on("converted", "cells that are written as a list are several labels", self._lists),
             *remark_on_labels(self._found, apart="name what joins them: ingest.joined_by"),
             *self.measured.remarks(),
+            *self.given.remarks(),
             *remark_on(
                 "noticed",
                 "rows have no split, though others have one; fill it in if they belong to one",
@@ -241,7 +248,14 @@ class _Reader:
 def _listed(params: Table) -> dict[str, tuple[str, ...]]:
     """Return the columns that are named by a list, by parameter."""
     places = tuple(name for pair in params.points.values() for name in pair)
-    return {"one_hot": params.one_hot, "values": params.values, "points": places}
+    texts = () if params.text is None else (params.text,)
+    return {
+        "one_hot": params.one_hot,
+        "values": params.values,
+        "points": places,
+        "text": texts,
+        "numbers": params.numbers,
+    }
 
 
 def _remark_on_unread(
@@ -278,5 +292,7 @@ def _require_column(file: str, key: str, name: str | None, cells: dict[str, list
         )
     near = difflib.get_close_matches(name, list(cells), n=1, cutoff=0.4)
     hint = f"the nearest is {near[0]!r}" if near else f"it has {', '.join(cells)}"
-    way = f"set ingest.{key}" + ("" if key in ("path", "one_hot", "values", "points") else " (null for none)")
+    way = f"set ingest.{key}" + (
+        "" if key in ("path", "one_hot", "values", "points", "numbers") else " (null for none)"
+    )
     raise ValueError(f"{file} has no column {name!r} for ingest.{key}; {hint}; {way}")

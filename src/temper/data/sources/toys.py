@@ -17,6 +17,16 @@ from temper.data.params import Toys
 from temper.problem import Row
 
 SHAPES = ("circle", "square", "triangle", "cross")
+_WORDS = {
+    "circle": ("circle", "disc", "ball"),
+    "square": ("square", "box", "tile"),
+    "triangle": ("triangle", "wedge", "arrowhead"),
+    "cross": ("cross", "plus", "crossing"),
+}
+_OPENINGS = ("here is a", "somebody drew one", "this may be a", "look, a")
+_ENDINGS = ("millimetres", "inches at noon", "points, seen twice", "feet or more")
+_MISSING_SHARE = 0.2
+"""Share of the numbers that are missing."""
 _ALONE = ("class", "value", "points")
 """Truths of images with a single shape."""
 
@@ -37,7 +47,9 @@ def fetch(params: Toys, project: Path, out: Path) -> list[Row]:
         labels = tuple(SHAPES[shape] for shape in sorted(shown))
         mask = f"masks.npy#{i}" if params.truth == "mask" else None
         truth = _describe(params.truth, shown, squares)
-        rows.append(Row(f"toy-{i:05d}", f"images.npy#{i}", labels=labels, mask=mask, truth=truth))
+        given = _give(params, shown, squares, rng)
+        path = f"images.npy#{i}" if "image" in params.inputs else f"toy-{i:05d}"
+        rows.append(Row(f"toy-{i:05d}", path, labels=labels, mask=mask, truth=truth, given=given))
     # Grey images are the mean over the channels of the coloured ones.
     np.save(out / "images.npy", images if params.channels == 3 else images.mean(axis=3).astype(np.uint8))
     if params.truth == "mask":
@@ -65,6 +77,26 @@ def _describe(truth: str, shown: list[int], squares: list[tuple[int, int, int]])
         },
     }
     return json.dumps(found[truth]) if truth in found else None
+
+
+def _give(
+    params: Toys, shown: list[int], squares: list[tuple[int, int, int]], rng: np.random.Generator
+) -> str | None:
+    """Return what is given besides the image: a text that names the shapes, and numbers about the first one.
+
+    Words come from their own random numbers only if they are wanted, so that other images do not change.
+    """
+    found: dict[str, Any] = {}
+    if "text" in params.inputs:
+        names = [_WORDS[SHAPES[shape]][int(rng.integers(3))] for shape in shown]
+        opening, ending = (words[int(rng.integers(len(words)))] for words in (_OPENINGS, _ENDINGS))
+        found["text"] = f"{opening} {' and a '.join(names)} of {rng.integers(1000)} {ending}"
+    if "table" in params.inputs:
+        corners = {"circle": 0, "square": 4, "triangle": 3, "cross": 12}[SHAPES[shown[0]]]
+        counted = corners + rng.normal(0, 0.3)
+        missing = rng.random() < _MISSING_SHARE
+        found["table"] = {"side": squares[0][2], "corners": None if missing else round(float(counted), 3)}
+    return json.dumps(found) if found else None
 
 
 def _choose(i: int, truth: str, rng: np.random.Generator) -> list[int]:

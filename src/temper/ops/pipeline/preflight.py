@@ -6,6 +6,8 @@ one paragraph.
 
 import shutil
 import tempfile
+from collections.abc import Mapping
+from typing import Any
 
 from temper import artifacts
 from temper.config import FILE as PARAMS_FILE
@@ -84,9 +86,14 @@ def check_rules(project: Project, params: Params) -> None:
     facts = artifacts.load("prepare", project.artifacts / "prepare", check_files=False).facts
     try:
         strata = [name for name, count in facts["counts"]["test"].items() if count]
-        params.check_rules(strata=strata, channels=facts["facts"]["channels"])
+        params.check_rules(strata=strata, channels=_channels(facts["inputs"]))
     except ValueError as error:
         raise ValueError(f"{project.folder / PARAMS_FILE}: {error}") from None
+
+
+def _channels(inputs: Mapping[str, Mapping[str, Any]]) -> int:
+    """Return the channels of the images; 3 if there are none, for which no condition is measured."""
+    return next((each["channels"] for each in inputs.values() if "channels" in each), 3)
 
 
 def fetch_weights(project: Project, params: Params) -> list[str]:

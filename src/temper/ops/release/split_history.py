@@ -38,8 +38,8 @@ def save_splits(project: Project, params: Params) -> str | None:
     record = project.artifacts / "prepare" / artifacts.RECORD
     try:
         last = json.loads(record.read_text(encoding="utf-8"))
-        made_from, facts = last["made_from"]["ingest"], last["facts"]["facts"]
-        kept = {name: json.dumps(facts[name]) for name in KEPT}
+        made_from, inputs = last["made_from"]["ingest"], last["facts"]["inputs"].values()
+        kept = {name: json.dumps(each[name]) for each in inputs for name in KEPT if name in each}
     except (OSError, ValueError, KeyError, TypeError):
         return None  # nothing was split before, or the record is unreadable
     table = record.with_name(_TABLE)

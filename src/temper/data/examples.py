@@ -1,0 +1,115 @@
+"""Reads examples from outside (requests, the inbox) as prepare reads those of the data set.
+
+An example is a JSON object with a value for each input: an image as the base64 of its file, a text, numbers
+by name. In Python, an image may also be the bytes of its file.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from temper.data.images.reading import fit_channels, unify
+from temper.fields import Frame
+from temper.inputs.facts import Facts, picture_of
+from temper.inputs.image_input import ImageInput
+
+Example: TypeAlias = Mapping[str, Any]
+_NOT_SEEN = Frame(1, 1)
+
+
+def read_example(
+    example: Example, facts: Facts, *, max_pixels: int, max_side_px: int
+) -> tuple[dict[str, np.ndarray], Frame]:
+    """Return the inputs of an example as they are packed, and where the seen image lies in the sent one.
+
+    Args:
+        example: The example.
+        facts: The inputs that are needed.
+        max_pixels: Largest number of pixels of an image.
+        max_side_px: Largest width or height of an image.
+
+    Raises:
+        Unreadable: If the image cannot be read or is too large.
+        ValueError: If an input is missing, unknown or of the wrong kind; names it.
+    """
+    if not isinstance(example, Mapping):
+        raise ValueError(f"an example must be an object with {', '.join(facts)}")
+    if wrong := [name for name in facts if name not in example] or [*example.keys() - facts.keys()]:
+        what = "unknown" if wrong[0] in example else "missing"
+        raise ValueError(f"the input {wrong[0]!r} is {what}: an example has {', '.join(facts)}")
+    packed, frame = {}, _NOT_SEEN
+    for name, each in facts.items():
+        value = example[name]
+        if isinstance(each, ImageInput) and isinstance(value, str | bytes):
+            packed[name], frame = read_image(
+                _decoded(value, name), each, max_pixels=max_pixels, max_side_px=max_side_px
+            )
+            continue
+        try:
+            packed[name] = each.decode(value.decode() if isinstance(value, bytes) else value)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    return packed, frame
+
+
+def read_image(
+    raw: bytes, image: ImageInput, *, max_pixels: int, max_side_px: int
+) -> tuple[np.ndarray, Frame]:
+    """Return an encoded image as it is packed, and where it lies in the whole one.
+
+    Raises:
+        Unreadable: If it is not an image, is damaged, or is too large.
+    """
+    pixels, frame = unify(
+        raw,
+        height_px=image.height_px,
+        width_px=image.width_px,
+        max_pixels=max_pixels,
+        max_side_px=max_side_px,
+        levels=image.levels,
+        background=image.background,
+        fit=image.fit,
+    )
+    return fit_channels(pixels, image.channels), frame
+
+
+def list_examples(paths: Sequence[Path], facts: Facts) -> Iterator[Example]:
+    """Yield the examples in files: an image each, or one JSON object per line. A damaged one is empty."""
+    picture = picture_of(facts)
+    for path in paths:
+        try:
+            raw = path.read_bytes()
+        except OSError:
+            yield {}
+            continue
+        if not raw.lstrip().startswith(b"{"):
+            yield {} if picture is None else {picture: raw}
+            continue
+        for line in raw.splitlines():
+            try:
+                yield json.loads(line)
+            except ValueError:
+                yield {}
+
+
+def write_example(example: Example) -> bytes:
+    """Return an example as a line of JSON."""
+    plain = {
+        name: base64.b64encode(value).decode() if isinstance(value, bytes) else value
+        for name, value in example.items()
+    }
+    return json.dumps(plain, ensure_ascii=False).encode() + b"\n"
+
+
+def _decoded(value: str | bytes, name: str) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError(f"{name}: expected the base64 of an image file") from None

@@ -1,0 +1,179 @@
+"""Images: uint8 pixels of one size, grey or in colour."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from temper.fields import Field, Fit
+from temper.maths.geometry import BORDER, padded_size
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_EDGES = (3, 5)
+"""By how much a try is higher and wider than packed images, so that no size of it is another's."""
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """Size of the images, their statistics, and how they were read.
+
+    Packed and sent: uint8 [batch, height, width, channels]; in networks: [batch, channels, height, width].
+    """
+
+    height_px: int
+    width_px: int
+    channels: int
+    mean: tuple[float, ...] = ()
+    """Mean of the pixels (0..255) of each channel over the training split."""
+    std: tuple[float, ...] = ()
+    """Standard deviation of the pixels (0..255) of each channel over the training split."""
+    levels: tuple[float, float] | Literal["full", "per-image"] = "full"
+    """Range of levels of more than 8 bits that became 0..255."""
+    background: Literal["white", "black", "checker"] = "white"
+    """What shows through transparent pixels."""
+    fit: Fit = "stretch"
+    input: Literal["image"] = "image"
+
+    picture: ClassVar[bool] = True
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.height_px, self.width_px, self.channels)
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Height and width."""
+        return (self.height_px, self.width_px)
+
+    @property
+    def words(self) -> str:
+        colours = "grey" if self.channels == 1 else "colour"
+        return f"images of {self.height_px} x {self.width_px} px in {colours}"
+
+    @property
+    def needs(self) -> str:
+        return f"{self.channels} channel{'s' if self.channels > 1 else ''}"
+
+    @property
+    def free(self) -> Mapping[int, str]:
+        return {0: "batch", 1: "height", 2: "width"}
+
+    def example(self, batch: int, *, longer: int = 0) -> np.ndarray:
+        height, width = (side + longer * edge for side, edge in zip(self.size_px, _EDGES, strict=True))
+        return np.zeros((batch, height, width, self.channels), np.uint8)
+
+    def decode(self, value: Any) -> np.ndarray:
+        found = np.asarray(value)
+        if found.dtype.kind not in "iu" or found.shape[2:] != (self.channels,) or found.size == 0:
+            raise ValueError(f"pixels must be whole numbers, [height][width][{self.channels}]")
+        if found.min() < 0 or found.max() > 255:
+            raise ValueError("pixels must be from 0 to 255")
+        return found.astype(np.uint8)
+
+    def arrange(self, packed: "Tensor") -> "Tensor":
+        return packed.permute(0, 3, 1, 2)
+
+    def preprocess(self, sent: "Tensor") -> "Tensor":
+        """Return images of the size at which the network was trained, perhaps with borders."""
+        import torch
+        from torch.nn import functional
+
+        pixels = sent.permute(0, 3, 1, 2).float()
+        if self.fit != "stretch":
+            size = pixels.shape[2:]
+            pixels = _add_borders(
+                pixels, *padded_size(size[0], size[1], self.size_px, self.fit, torch.sym_max)
+            )
+        return functional.interpolate(
+            pixels, size=self.size_px, mode="bilinear", align_corners=False, antialias=True
+        )
+
+    def as_sent(
+        self, answer: "Mapping[str, Tensor]", fields: Mapping[str, Field], sent: "Tensor"
+    ) -> "dict[str, Tensor]":
+        """Return what lies in the images with borders as it lies in the images that were sent."""
+        import torch
+
+        if self.fit == "stretch":
+            return {}
+        size = sent.shape[1:3]
+        seen = padded_size(size[0], size[1], self.size_px, self.fit, torch.sym_max)
+        return _without_borders(answer, fields, size, seen)
+
+    def describe(self, packed: np.ndarray) -> "dict[str, Tensor]":
+        """Return brightness, contrast, sharpness and, of images in colour, colourfulness."""
+        import torch
+
+        pixels = torch.from_numpy(np.array(packed)).double() / 255
+        grey = pixels.mean(dim=3)
+        edges = (
+            4 * grey[:, 1:-1, 1:-1]
+            - grey[:, :-2, 1:-1]
+            - grey[:, 2:, 1:-1]
+            - grey[:, 1:-1, :-2]
+            - grey[:, 1:-1, 2:]
+        )
+        found = {
+            "brightness": grey.mean(dim=(1, 2)),
+            "contrast": grey.std(dim=(1, 2)),
+            "sharpness": edges.pow(2).mean(dim=(1, 2)).sqrt(),
+        }
+        if pixels.shape[3] == 3:
+            found["colourfulness"] = (pixels.amax(dim=3) - pixels.amin(dim=3)).mean(dim=(1, 2))
+        return found
+
+    def draw(self, packed: np.ndarray) -> np.ndarray:
+        return packed
+
+
+def image_of(facts: Mapping[str, object]) -> ImageInput:
+    """Return the images among the inputs of a problem that has some."""
+    return next(each for each in facts.values() if isinstance(each, ImageInput))
+
+
+def _add_borders(pixels: "Tensor", tall: int, wide: int) -> "Tensor":
+    """Return images in the middle of larger ones. Sizes may be those of a graph, which differ by image."""
+    import torch
+
+    inside = None
+    for axis, size in ((2, tall), (3, wide)):
+        least = pixels.shape[axis]
+        places = torch.arange(size) - (size - least) // 2
+        pixels = pixels.index_select(axis, places.clamp(0, least - 1))
+        within = ((places >= 0) & (places < least)).view(1, 1, *((-1, 1) if axis == 2 else (1, -1)))
+        inside = within if inside is None else inside & within
+    assert inside is not None
+    return torch.where(inside, pixels, float(BORDER))
+
+
+def _without_borders(
+    answer: "Mapping[str, Tensor]",
+    fields: Mapping[str, Field],
+    sent: Sequence[int],
+    seen: Sequence[int],
+) -> "dict[str, Tensor]":
+    """Return what lies in images with borders as it lies in the images without them, which were sent."""
+    import torch
+
+    sides = [
+        (torch.scalar_tensor(each), torch.scalar_tensor(whole))
+        for each, whole in zip(sent, seen, strict=True)
+    ]
+    (down, tall), (across, wide) = (((whole - each) // 2 / whole, each / whole) for each, whole in sides)
+    found = {}
+    for name, column in answer.items():
+        layout = fields[name].layout if name in fields else "value"
+        if layout in ("boxes", "points"):
+            first, scale = torch.stack([across, down]), torch.stack([wide, tall])
+            ends = column.unflatten(-1, (-1, 2))
+            found[name] = ((ends - first) / scale).clamp(0, 1).flatten(-2)
+        elif layout == "map":
+            for axis, start, share in ((1, down, tall), (2, across, wide)):
+                size = column.shape[axis]
+                places = (start + (torch.arange(size) + 0.5) / size * share) * size
+                column = column.index_select(axis, places.floor().long().clamp(0, size - 1))
+            found[name] = column
+    return found

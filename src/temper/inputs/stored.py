@@ -1,0 +1,51 @@
+"""Inputs as JSON, as prepare's artifact and the metadata of deployed files hold them."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter
+
+from temper.inputs.facts import Facts
+from temper.inputs.image_input import ImageInput
+from temper.inputs.table_input import TableInput
+from temper.inputs.text_input import TextInput
+
+INPUTS = "temper.inputs"
+"""Key of a file's metadata for its inputs."""
+_ADAPTER: TypeAdapter[Any] = TypeAdapter(
+    dict[str, Annotated[ImageInput | TextInput | TableInput, Field(discriminator="input")]]
+)
+
+
+def as_record(facts: Facts) -> dict[str, Any]:
+    """Return inputs as JSON values, by name."""
+    return {name: asdict(each) for name, each in facts.items()}  # type: ignore[call-overload]
+
+
+def read_record(value: Mapping[str, Any]) -> Facts:
+    """Return the inputs from a value that `as_record` returned."""
+    found: Facts = _ADAPTER.validate_python(value)
+    return found
+
+
+def write_inputs(facts: Facts) -> dict[str, str]:
+    """Return the metadata of a file that say what it takes."""
+    return {INPUTS: json.dumps(as_record(facts), separators=(",", ":"))}
+
+
+def read_inputs(metadata: Mapping[str, str]) -> Facts:
+    """Return what a file takes. Files from before inputs were written take one image."""
+    if INPUTS in metadata:
+        return read_record(json.loads(metadata[INPUTS]))
+    height, width = json.loads(metadata["temper.size_px"])
+    others = {name: f"temper.{name}" for name in ("levels", "background", "fit")}
+    image = {
+        "input": "image",
+        "height_px": int(height),
+        "width_px": int(width),
+        "channels": int(json.loads(metadata["temper.input"])[-1]),
+        **{name: json.loads(metadata[key]) for name, key in others.items() if key in metadata},
+    }
+    return read_record({"image": image})

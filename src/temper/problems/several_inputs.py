@@ -1,0 +1,35 @@
+"""What problems about an example as a whole may consist of: an image, a text, a row of a table."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from temper.fields import VIEWS, InputName, View
+
+PICTURE: InputName = "image"
+_MIXING: frozenset[View] = frozenset({"mixup", "cutmix"})
+
+
+def _all_different(inputs: tuple[InputName, ...]) -> tuple[InputName, ...]:
+    if not inputs or len({*inputs}) < len(inputs):
+        raise ValueError("name one or several different inputs: image, text, table")
+    return inputs
+
+
+AnyInputs = Annotated[tuple[InputName, ...], AfterValidator(_all_different)]
+"""Names of the inputs that a network sees, in the order of the deployed file."""
+
+
+def kept_views(inputs: Sequence[InputName]) -> frozenset[View]:
+    """Return the views of an image after which the truth is still true, whatever the truth is.
+
+    Two texts, or two rows of a table, cannot be mixed.
+
+    Example:
+        >>> "mixup" in kept_views(["image"]), "flip" in kept_views(["image", "text"]), kept_views(["text"])
+        (True, True, frozenset())
+    """
+    if PICTURE not in inputs:
+        return frozenset()
+    return VIEWS if len(inputs) == 1 else VIEWS - _MIXING
