@@ -108,7 +108,7 @@ def outside_problems() -> list[Path]:
 
 def test_no_code_branches_on_a_kind_of_problem():
     """A stage calls methods of the problem and does not look at its kind, its class or its name."""
-    kinds = {"multiclass", "multilabel", "segmentation"}
+    kinds = {"multiclass", "multilabel", "segmentation", "regression", "detection"}
     for path in outside_problems():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             where = f"{path}:{getattr(node, 'lineno', 0)}"
@@ -121,9 +121,35 @@ def test_no_code_branches_on_a_kind_of_problem():
                 )
             if isinstance(node, ast.Name | ast.Attribute):
                 name = node.id if isinstance(node, ast.Name) else node.attr
-                assert name not in {"Multiclass", "Multilabel", "Segmentation"}, (
-                    f"{where} names the class {name}"
-                )
+                assert name not in {
+                    "Multiclass",
+                    "Multilabel",
+                    "Segmentation",
+                    "Regression",
+                    "Keypoints",
+                    "Detection",
+                }, f"{where} names the class {name}"
+
+
+def test_no_code_knows_an_input_by_its_name():
+    """Only inputs and problems do; sources say what they give, and the server's page says what is usual."""
+    free = ("data/params.py", "data/sources/", "serving/app.py", "inputs/")
+    for path in outside_problems():
+        where = path.relative_to(ROOT).as_posix().removeprefix("src/temper/")
+        if where.startswith(free):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            keys: list[Any] = []
+            if isinstance(node, ast.Subscript):
+                keys = [node.slice]
+            elif isinstance(node, ast.Dict):
+                keys = node.keys
+            elif isinstance(node, ast.Compare):
+                keys = [node.left, *node.comparators]
+            elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".get"):
+                keys = node.args
+            named = [key.value for key in keys if isinstance(key, ast.Constant)]
+            assert not {"image", "text", "table"} & {*map(str, named)}, f"{path}:{node.lineno} {named}"
 
 
 def test_only_measurements_open_the_test_split():

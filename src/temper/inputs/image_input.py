@@ -66,9 +66,16 @@ class ImageInput:
         return np.zeros((batch, height, width, self.channels), np.uint8)
 
     def decode(self, value: Any) -> np.ndarray:
-        found = np.asarray(value)
-        if found.dtype.kind not in "iu" or found.shape[2:] != (self.channels,) or found.size == 0:
-            raise ValueError(f"pixels must be whole numbers, [height][width][{self.channels}]")
+        """Return pixels of the size that networks see; other sizes are resized only as files."""
+        try:
+            found = np.asarray(value)
+        except ValueError:
+            raise ValueError("pixels must be lists of equal lengths") from None
+        if found.dtype.kind not in "iu" or found.shape != self.shape:
+            size = "][".join(map(str, self.shape))
+            raise ValueError(
+                f"pixels must be whole numbers, [{size}]; send another size as a file, in base64"
+            )
         if found.min() < 0 or found.max() > 255:
             raise ValueError("pixels must be from 0 to 255")
         return found.astype(np.uint8)

@@ -113,11 +113,14 @@ def read_json(body: bytes, model: Model, params: ServeParams) -> np.ndarray:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise Refused(422, f"the body is not valid JSON: {error}") from None
-    if not isinstance(value, dict) or "image" not in value:
+    name = next(iter(model.facts))
+    if not isinstance(value, dict) or name not in value:
         raise Refused(
-            422, 'the body must be {"image": [...]}, with pixels as lists [images][height][width][channels]'
+            422,
+            'the body must be {"examples": [{...}]}, or for images alone {"image": [...]}, with pixels as '
+            "lists [images][height][width][channels]",
         )
-    return check(_as_pixels(value["image"]), model, params)
+    return check(_as_pixels(value[name]), model, params)
 
 
 def _read_plain(body: bytes) -> np.ndarray | None:

@@ -76,9 +76,7 @@ def declare_inputs(problem: Problem, rows: Sequence[Row], params: PrepareParams)
     """
     given = json.loads(rows[0].given or "{}")
     image = ImageInput(params.height_px, params.width_px, 3, fit=params.fit)
-    facts = declare(
-        problem.inputs, image, text_bytes=params.text_bytes, columns=tuple(given.get("table", ()))
-    )
+    facts = declare(problem.inputs, image, text_bytes=params.text_bytes, given=given)
     for name, each in facts.items():
         if not each.picture and name not in given:
             raise ValueError(
