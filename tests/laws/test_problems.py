@@ -12,6 +12,7 @@ from temper.compress.cost import measure_cost
 from temper.compress.export import Deployable, export
 from temper.compress.quantizer import Quantizer, Setting
 from temper.fields import by_layout
+from temper.inputs.stored import as_record, read_inputs, read_record, write_inputs
 from temper.networks.heads import count_parameters
 from temper.networks.onnx_model import Deployed
 from temper.problem import Emphasis
@@ -242,3 +243,9 @@ def test_export_and_int8_keep_the_keys_and_stay_within_drift(toy: Toy, tmp_path:
     assert costs[1].params <= count_parameters(network)
     one = small({name: column[:1] for name, column in sent.items()})
     assert all(value.shape[0] == 1 for value in one.values())
+
+
+def test_inputs_are_stored_in_their_order(toy: Toy):
+    stored = read_record(json.loads(json.dumps(as_record(toy.facts), sort_keys=True)))
+    assert stored == toy.facts and list(stored) == list(toy.problem.inputs)
+    assert read_inputs(write_inputs(toy.facts)) == toy.facts

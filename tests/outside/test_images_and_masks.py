@@ -97,13 +97,13 @@ def test_images_with_more_than_8_bits_keep_their_contrast(
         "prepare: guessed: 60 of 60 sampled images have more than 8 bits: their levels"
         in capsys.readouterr().err
     )
-    facts = artifacts.load("prepare", project / "artifacts" / "prepare").facts["inputs"]["image"]
+    facts = artifacts.load("prepare", project / "artifacts" / "prepare").facts["inputs"][0]
     assert facts["levels"] == pytest.approx([low, high], abs=0.01 * (high - low))
     write(100, low, high + 0.3 * (high - low) if high < 60_000 else high)
     run_in_process(project, "ingest")
     split_history.save_splits(Project.at(project), load(project))
     run_in_process(project, "prepare")
-    again = artifacts.load("prepare", project / "artifacts" / "prepare").facts["inputs"]["image"]
+    again = artifacts.load("prepare", project / "artifacts" / "prepare").facts["inputs"][0]
     assert again["levels"] == facts["levels"], "a project keeps its levels"
 
 
@@ -132,7 +132,7 @@ def test_white_drawings_on_transparent_ground_are_named_and_can_be_seen(
         images = np.load(project / "artifacts" / "prepare" / "train" / "image.npy")
         assert images.min() <= low and images.max() == 255 and len(np.unique(images, axis=0)) == len(images)
         facts = artifacts.load("prepare", project / "artifacts" / "prepare").facts
-        assert facts["inputs"]["image"]["background"] == background
+        assert facts["inputs"][0]["background"] == background
         assert "blank" not in capsys.readouterr().err
 
 

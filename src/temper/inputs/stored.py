@@ -1,7 +1,7 @@
 """Inputs as JSON, as prepare's artifact and the metadata of deployed files hold them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -15,19 +15,18 @@ from temper.inputs.text_input import TextInput
 INPUTS = "temper.inputs"
 """Key of a file's metadata for its inputs."""
 _ADAPTER: TypeAdapter[Any] = TypeAdapter(
-    dict[str, Annotated[ImageInput | TextInput | TableInput, Field(discriminator="input")]]
+    list[Annotated[ImageInput | TextInput | TableInput, Field(discriminator="input")]]
 )
 
 
-def as_record(facts: Facts) -> dict[str, Any]:
-    """Return inputs as JSON values, by name."""
-    return {name: asdict(each) for name, each in facts.items()}  # type: ignore[call-overload]
+def as_record(facts: Facts) -> list[dict[str, Any]]:
+    """Return inputs as JSON values, in their order; `input` is the name of each."""
+    return [asdict(each) for each in facts.values()]  # type: ignore[call-overload]
 
 
-def read_record(value: Mapping[str, Any]) -> Facts:
+def read_record(value: Sequence[Mapping[str, Any]]) -> Facts:
     """Return the inputs from a value that `as_record` returned."""
-    found: Facts = _ADAPTER.validate_python(value)
-    return found
+    return {each.input: each for each in _ADAPTER.validate_python(value)}
 
 
 def write_inputs(facts: Facts) -> dict[str, str]:
@@ -48,4 +47,4 @@ def read_inputs(metadata: Mapping[str, str]) -> Facts:
         "channels": int(json.loads(metadata["temper.input"])[-1]),
         **{name: json.loads(metadata[key]) for name, key in others.items() if key in metadata},
     }
-    return read_record({"image": image})
+    return read_record([image])

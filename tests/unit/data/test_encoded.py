@@ -81,7 +81,7 @@ def test_everything_but_the_training_images_is_as_with_pixels(pics: Path, run_ch
     assert sum(pixels.facts["dropped"].values()) == 2
     for name in ("mean", "std"):
         np.testing.assert_allclose(
-            pixels.facts["inputs"]["image"][name], encoded.facts["inputs"]["image"][name], rtol=1e-12
+            pixels.facts["inputs"][0][name], encoded.facts["inputs"][0][name], rtol=1e-12
         )
     validation = [open_split(prepare, "validation") for prepare in (pixels, encoded)]
     for one, other in (validation, (held_out(pixels), held_out(encoded))):

@@ -51,7 +51,7 @@ def test_a_folder_of_mixed_images(pics: Path, run_chain: Run) -> None:
     assert prepare.facts["examples"] == {"train": 18, "validation": 2, "test": 4}
     assert prepare.facts["counts"]["test"] == {"cat": 2, "dog": 2}
     assert prepare.facts["problem"]["classes"] == ["cat", "dog"]
-    facts = prepare.facts["inputs"]["image"]
+    facts = prepare.facts["inputs"][0]
     pixels = train["image"].reshape(-1, 3).astype(np.float64)
     np.testing.assert_allclose(facts["mean"], pixels.mean(axis=0))
     np.testing.assert_allclose(facts["std"], pixels.std(axis=0))
@@ -59,14 +59,12 @@ def test_a_folder_of_mixed_images(pics: Path, run_chain: Run) -> None:
 
 
 def test_grey_is_kept_only_where_every_image_is_grey(pics: Path, run_chain: Run) -> None:
-    assert run_chain("prepare", ingest=PICS)["prepare"].facts["inputs"]["image"]["channels"] == 3
+    assert run_chain("prepare", ingest=PICS)["prepare"].facts["inputs"][0]["channels"] == 3
     for i in range(12):
         draw(pics / f"cat/{i:02d}.png", i, "LA")
-    assert run_chain("prepare", ingest=PICS)["prepare"].facts["inputs"]["image"]["channels"] == 1
+    assert run_chain("prepare", ingest=PICS)["prepare"].facts["inputs"][0]["channels"] == 1
     wanted = PrepareParams(height_px=12, width_px=12, mode="colour")
-    assert (
-        run_chain("prepare", ingest=PICS, prepare=wanted)["prepare"].facts["inputs"]["image"]["channels"] == 3
-    )
+    assert run_chain("prepare", ingest=PICS, prepare=wanted)["prepare"].facts["inputs"][0]["channels"] == 3
 
 
 def test_colour_turns_grey_where_that_is_wanted(pics: Path, run_chain: Run) -> None:

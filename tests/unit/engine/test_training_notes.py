@@ -124,7 +124,7 @@ class Says(nn.Module):
 
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         start = self.at
-        self.at += len(inputs["image"])
+        self.at += len(next(iter(inputs.values())))
         return {name: value[start : self.at] for name, value in self.outputs.items()}
 
 
@@ -132,15 +132,17 @@ class Says(nn.Module):
 def test_chance_is_measured_alike_for_every_kind(kind: str):
     toy = TOYS[kind]
     inputs, targets = toy.batch(600)
-    held = {"image": inputs["image"].permute(0, 2, 3, 1), **targets}
+    held = {**{name: torch.from_numpy(each) for name, each in toy.as_sent(inputs).items()}, **targets}
     true = toy.say(targets)
     name = toy.problem.headline.name
-    scores = [validate(Says(true), toy.problem, held, FACTS, join_ranks(), seed=seed) for seed in (1, 1, 2)]
+    scores = [
+        validate(Says(true), toy.problem, held, toy.facts, join_ranks(), seed=seed) for seed in (1, 1, 2)
+    ]
     assert scores[0] == scores[1] and scores[0][name] == pytest.approx(1.0)
     assert scores[0][CHANCE] != scores[2][CHANCE] and scores[0][CHANCE] < 0.7
     # Constant answers score exactly like chance.
     alike = {name: value[:1].expand(600, *value.shape[1:]) for name, value in true.items()}
-    same = validate(Says(alike), toy.problem, held, FACTS, join_ranks(), seed=1)
+    same = validate(Says(alike), toy.problem, held, toy.facts, join_ranks(), seed=1)
     assert same[CHANCE] == pytest.approx(same[name], abs=1e-12)
     if kind == "multiclass":
         assert scores[0][CHANCE] == pytest.approx(1 / 3, abs=0.06)

@@ -172,9 +172,9 @@ def test_one_image_in_colour_among_grey_ones_is_one_new_image(
     said = "prepare: converted: 1 images in colour became grey"
     assert said in capsys.readouterr().err
     prepared = artifacts.load("prepare", project.artifacts / "prepare")
-    assert prepared.facts["inputs"]["image"]["channels"] == 1
+    assert prepared.facts["inputs"][0]["channels"] == 1
     assert "images in colour became grey" in prepared.path("report.html").read_text()
     path = project.folder / "params.yaml"
     path.write_text(path.read_text().replace("prepare: {", "prepare: {mode: colour, "))
     run_in_process(project.folder, "prepare")
-    assert artifacts.load("prepare", project.artifacts / "prepare").facts["inputs"]["image"]["channels"] == 3
+    assert artifacts.load("prepare", project.artifacts / "prepare").facts["inputs"][0]["channels"] == 3

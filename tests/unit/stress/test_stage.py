@@ -119,7 +119,7 @@ def make_inputs(project: Path, toy: Toy) -> dict[str, artifacts.Artifact]:
     counts = dict(Counter(name for names in strata for name in names))
     facts = {
         "problem": dump(toy.problem),
-        "inputs": {"image": {"input": "image", "height_px": 12, "width_px": 12, "channels": 3}},
+        "inputs": [{"input": "image", "height_px": 12, "width_px": 12, "channels": 3}],
         "examples": {"train": 30, "validation": 10, "test": 20},
         "counts": dict.fromkeys(("train", "validation", "test"), counts),
     }

@@ -6,7 +6,7 @@ one paragraph.
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from temper import artifacts
@@ -91,9 +91,9 @@ def check_rules(project: Project, params: Params) -> None:
         raise ValueError(f"{project.folder / PARAMS_FILE}: {error}") from None
 
 
-def _channels(inputs: Mapping[str, Mapping[str, Any]]) -> int:
+def _channels(inputs: Sequence[Mapping[str, Any]]) -> int:
     """Return the channels of the images; 3 if there are none, for which no condition is measured."""
-    return next((each["channels"] for each in inputs.values() if "channels" in each), 3)
+    return next((each["channels"] for each in inputs if "channels" in each), 3)
 
 
 def fetch_weights(project: Project, params: Params) -> list[str]:

@@ -38,7 +38,7 @@ def save_splits(project: Project, params: Params) -> str | None:
     record = project.artifacts / "prepare" / artifacts.RECORD
     try:
         last = json.loads(record.read_text(encoding="utf-8"))
-        made_from, inputs = last["made_from"]["ingest"], last["facts"]["inputs"].values()
+        made_from, inputs = last["made_from"]["ingest"], last["facts"]["inputs"]
         kept = {name: json.dumps(each[name]) for each in inputs for name in KEPT if name in each}
     except (OSError, ValueError, KeyError, TypeError):
         return None  # nothing was split before, or the record is unreadable
