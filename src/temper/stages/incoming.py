@@ -4,10 +4,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from temper.config import Params
-from temper.data.dataset.resize import has_masks, unify_chunks
+from temper.data.dataset.given_columns import declare_inputs
+from temper.data.dataset.resize import unify_chunks
+from temper.data.dataset.scan import look_over
 from temper.data.images.reading import Store
 from temper.data.intake import TAKE_IN
 from temper.data.intake.offer import Arrival, Intake, Offer, Write
@@ -76,24 +79,17 @@ def find_unusable(
         folder: Folder of the new files.
         params: How prepare reads images. The range of their levels does not matter.
     """
-    unusable: dict[int, str] = {}
     if not rows:
-        return unusable
+        return {}
     settings = replace(params, range="per-image")
-    with Store({}, lambda name: folder / name) as store:
-        for chunk in unify_chunks(rows, store, settings, channels=3, masks=has_masks(rows)):
-            unusable |= chunk.bad
-            for place, number in enumerate(chunk.numbers):
-                if problem is None or number in chunk.bad:
-                    continue
-                images = {"image": chunk.images[place]}
-                if chunk.masks is not None and rows[number].mask is not None:
-                    images["mask"] = chunk.masks[place]
-                try:
-                    problem.pack(rows[number], images, chunk.frames[place])
-                except ValueError as error:
-                    unusable[number] = str(error)
-    return unusable
+    with Store({}, lambda name: folder / name) as store, TemporaryDirectory() as work:
+        if problem is None:
+            chunks = unify_chunks(rows, store, settings, channels=3, masks=False)
+            return {number: reason for chunk in chunks for number, reason in chunk.bad.items()}
+        # No pixels need to be kept, nor checked for training from the files.
+        settings = replace(settings, keep="encoded", shrink_px=settings.max_side_px)
+        facts = declare_inputs(problem, rows, settings)
+        return look_over(rows, store, problem, facts, settings, Path(work)).bad
 
 
 def find_class(name: str, known: Iterable[str]) -> str | None:

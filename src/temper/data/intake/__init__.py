@@ -8,11 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from temper.data.intake import into_folders
+from temper.data.intake import into_folders, into_table
 from temper.data.intake.offer import Intake, Offer
 
 TAKE_IN: dict[str, Callable[[Any, Path, Offer], Intake]] = {
     "imagefolder": into_folders.take_in,
+    "table": into_table.take_in,
 }
 """`source` in params.yaml -> function that decides what becomes of the files in the inbox. Other sources take
 none."""

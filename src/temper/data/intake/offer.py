@@ -65,7 +65,7 @@ class Arrival:
     reason: str = ""
     """Why it is put aside or refused, or which file of the dataset it disputes."""
     files: tuple[str, ...] = ()
-    """Names of the files that leave the inbox: the image and its mask."""
+    """Names of the files that leave the inbox: the image and its mask, if there are any."""
     places: tuple[Path, ...] = ()
     """Where these files go; empty if they only leave."""
 
@@ -149,15 +149,20 @@ class Contents:
         return self._digests[path]
 
 
-def place_in(folder: Path, path: Path, contents: Contents) -> Path:
+def place_in(folder: Path, path: Path, contents: Contents, digest: str | None = None) -> Path:
     """Return the place of a file in a folder of the dataset.
 
-    Its name contains the digest, so that no other file has it, unless somebody edited that one.
+    Args:
+        folder: The folder.
+        path: The file.
+        contents: The files of the dataset.
+        digest: Digest that its name contains, so that no other file has it, unless somebody edited that one;
+            None for the file's own.
     """
-    digest = contents.digest(path)
+    digest = digest or contents.digest(path)
     stem, ending = _shorten(path.stem).replace("\\", "_"), path.suffix.lower().strip()
     place = folder / f"{stem}-{digest[:12]}{ending}"
-    edited = place.is_file() and contents.digest(place) != digest
+    edited = place.is_file() and contents.digest(place) != contents.digest(path)
     return folder / f"{stem}-{digest}{ending}" if edited else place
 
 

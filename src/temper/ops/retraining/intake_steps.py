@@ -92,11 +92,14 @@ def _explained(aside: Path) -> set[tuple[str, ...]]:
 
 def _explain(arrival: incoming.Arrival, truth: str, aside: Path, explained: set[tuple[str, ...]]) -> None:
     """Write why an image is put aside, unless an interrupted run did so."""
-    name, reason = arrival.places[0].relative_to(aside).as_posix(), arrival.reason
+    name, reason = arrival.name, arrival.reason
+    if arrival.places:
+        name = arrival.places[0].relative_to(aside).as_posix()
     if arrival.fate == "disputed":
         reason = f"the dataset contains it with another {truth}: {reason}"
     if (name, reason) in explained:
         return
+    aside.mkdir(parents=True, exist_ok=True)
     with (aside / REASONS).open("a", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         if not explained:
