@@ -33,7 +33,7 @@ class Taken:
     """The result of importing the inbox."""
 
     moved: Counter[str] = field(default_factory=Counter)
-    """Number of imported images by class, or by the table that named them."""
+    """Number of imported examples by class, or by the table that contained them."""
     renamed: dict[str, str] = field(default_factory=dict)
     """Class in the inbox -> class of the dataset whose name differs only in spelling."""
     before: int = 0
@@ -67,9 +67,9 @@ class Taken:
         """Return the result as one line, and a line for each table that changes or has an error."""
         parts = [f"{count} {name}" for name, count in sorted(self.moved.items())]
         messages = [
-            f"imported {self.moved.total()} new images from the inbox ({', '.join(parts)})"
+            f"imported {self.moved.total()} new examples from the inbox ({', '.join(parts)})"
             if parts
-            else "the inbox contains no new images"
+            else "the inbox contains no new examples"
         ]
         messages += [f"took {old} for the class {new}" for old, new in sorted(self.renamed.items())]
         if self.before:
