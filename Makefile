@@ -65,7 +65,7 @@ plan: setup ## print which stages would run, and why
 restore: setup ## restore the last good backup of PROJECT's MLflow database, after damage
 	@exec $(BIN)/temper restore --project "$(PROJECT)"
 
-retrain: setup ## import new images from the inbox or the data, and train again if there is a reason to
+retrain: setup ## import new examples from the inbox or the data, and train again if there is a reason to
 	@exec $(BIN)/python -m flows retrain --tied --project "$(PROJECT)" --busy $(BUSY)
 
 schedule: setup ## retrain on schedule (retrain.cron in params.yaml) until Ctrl-C

@@ -126,7 +126,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     pipeline.add_argument(
         "--force", nargs="*", default=[], metavar="STAGE", help="stages to run even if nothing changed"
     )
-    retrain = flows.add_parser("retrain", help="import new images and train again if there is a reason to")
+    retrain = flows.add_parser("retrain", help="import new examples and train again if there is a reason to")
     retrain.add_argument(
         "--scheduled",
         action="store_true",

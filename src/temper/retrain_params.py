@@ -20,9 +20,10 @@ class RetrainParams:
     timezone: str = "UTC"
     """Time zone of `cron`, e.g. `Europe/Berlin`."""
     inbox: str = "inbox"
-    """Folder in the project with `labelled/CLASS/` for new images and `unlabelled/` for the drift check."""
+    """Folder in the project with `labelled/` for new images (class folders, or tables that name them) and
+    `unlabelled/` for the drift check."""
     new_classes: Literal["ask", "allow"] = "ask"
-    """Whether folders of the inbox become new classes of the dataset. `ask` leaves them there and says so."""
+    """Whether classes of the inbox become new classes of the dataset. `ask` leaves them there and says so."""
     min_new: Annotated[int, Field(ge=1)] = 1
     """Smallest number of new training examples that starts a training. Fewer examples wait."""
     cooldown_h: Annotated[float, Field(ge=0)] = 0.0

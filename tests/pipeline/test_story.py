@@ -137,7 +137,7 @@ def test_a_life(tmp_path: Path, prefect_server: dict[str, str]):
     few = range(TEST + FIRST, TEST + FIRST + 40)
     write(inbox, few, digits, truth)
     said = run("retrain", "--scheduled")
-    assert "40 new images from the inbox" in said
+    assert "40 new examples from the inbox" in said
     assert re.search(r"not training: \d+ new examples, fewer than retrain.min_new = 100", said)
 
     image = next((folder / "test").glob("*/*.png")).read_bytes()

@@ -1,49 +1,103 @@
-"""Whether prepare can use a new image, and which class folder of the dataset it belongs to."""
+"""What the inbox knows of sources, images and problems: how new examples come in, and which are usable."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
-from temper.data.images.reading import Unreadable, unify
+from temper.config import Params
+from temper.data.dataset.given_columns import declare_inputs
+from temper.data.dataset.resize import unify_chunks
+from temper.data.dataset.scan import look_over
+from temper.data.images.reading import Store
+from temper.data.intake import TAKE_IN
+from temper.data.intake.offer import Arrival, Intake, Offer, Write
 from temper.data.params import PrepareParams
 from temper.data.sources.litter import is_litter
-from temper.data.sources.split_names import split_of
-from temper.data.sources.walk import list_files
+from temper.data.sources.walk import Walk, list_files
+from temper.problem import Problem, Row
 from temper.problems.classes import merged_labels
 
-__all__ = ["find_class", "is_litter", "is_torn", "list_files", "split_of", "why_unusable"]
+__all__ = [
+    "TAKE_IN",
+    "Arrival",
+    "Intake",
+    "Offer",
+    "Walk",
+    "Write",
+    "is_litter",
+    "list_files",
+    "make_offer",
+]
 
 
-def why_unusable(path: Path, params: PrepareParams) -> str | None:
-    """Return why prepare could not read an image; None if it could."""
-    try:
-        unify(
-            path.read_bytes(),
-            height_px=params.height_px,
-            width_px=params.width_px,
-            fit=params.fit,
-            max_pixels=params.max_pixels,
-            max_side_px=params.max_side_px,
-            levels="per-image",
-        )
-    except Unreadable as error:
-        return str(error)
-    return None
+def make_offer(
+    inbox: Path,
+    labelled: Path,
+    aside: Path,
+    found: Walk,
+    params: Params,
+    *,
+    is_fresh: Callable[[Path], bool],
+    new_classes: bool,
+) -> Offer:
+    """Return what a source must know of the inbox to decide what becomes of its files.
+
+    Args:
+        inbox: Folder of the inbox.
+        labelled: Its folder of new labelled files.
+        aside: Its folder of what cannot be taken.
+        found: The files in `labelled`.
+        params: Parameters of the project.
+        is_fresh: Returns whether a file may still be being copied.
+        new_classes: Whether the dataset may get new classes.
+    """
+    problem: Any = params.problem
+    return Offer(
+        inbox,
+        labelled,
+        aside,
+        found,
+        is_fresh,
+        problem,
+        new_classes,
+        find_class,
+        partial(find_unusable, folder=labelled, params=params.prepare),
+    )
+
+
+def find_unusable(
+    rows: Sequence[Row], problem: Problem | None, folder: Path, params: PrepareParams
+) -> Mapping[int, str]:
+    """Return which new rows prepare could not use, by number, and why.
+
+    Args:
+        rows: Their paths are those of an archive of the folder.
+        problem: Problem, bound to the data, that looks at the truth of the rows; None if it need not.
+        folder: Folder of the new files.
+        params: How prepare reads images. The range of their levels does not matter.
+    """
+    if not rows:
+        return {}
+    settings = replace(params, range="per-image")
+    with Store({}, lambda name: folder / name) as store, TemporaryDirectory() as work:
+        if problem is None:
+            chunks = unify_chunks(rows, store, settings, channels=3, masks=False)
+            return {number: reason for chunk in chunks for number, reason in chunk.bad.items()}
+        # No pixels need to be kept, nor checked for training from the files.
+        settings = replace(settings, keep="encoded", shrink_px=settings.max_side_px)
+        facts = declare_inputs(problem, rows, settings)
+        return look_over(rows, store, problem, facts, settings, Path(work)).bad
 
 
 def find_class(name: str, known: Iterable[str]) -> str | None:
-    """Return the class folder that a name means: the same, or the only one that differs in spelling."""
-    folders = list(known)
-    return name if name in folders else merged_labels(folders, [name]).get(name)
-
-
-def is_torn(name: str, known: Iterable[str]) -> bool:
-    """Return whether the folders of a file, `class/folder/file`, mean two classes.
+    """Return the class that a name means: the same, or the only one that differs in spelling.
 
     Example:
-        >>> is_torn("cat/dog/1.png", ["cat", "dog"]), is_torn("cat/may/1.png", ["cat", "dog"])
-        (True, False)
-        >>> is_torn("train/dog/1.png", ["cat", "dog"]), is_torn("owl/1.png", ["cat", "dog"])
-        (True, False)
+        >>> find_class("Cat", ["cat", "dog"]), find_class("owl", ["cat", "dog"])
+        ('cat', None)
     """
-    folders, (first, *inner) = list(known), name.split("/")[:-1]
-    return bool({find_class(each, folders) for each in inner} - {None, find_class(first, folders)})
+    classes = list(known)
+    return name if name in classes else merged_labels(classes, [name]).get(name)

@@ -58,14 +58,14 @@ def test_new_images_move_into_the_data(project: Project):
     put(place / "emu" / ".hidden", "still being copied")
     taken = take(project)
     assert taken.moved == {"cat": 1, "emu": 3}
-    assert "4 new images from the inbox (1 cat, 3 emu); left 1 hidden" in taken.words()
+    assert "4 new examples from the inbox (1 cat, 3 emu); left 1 hidden" in taken.words()
     found = sorted(
         path.relative_to(project.folder / "images").as_posix()
         for path in (project.folder / "images").rglob("*.png")
     )
     assert len(found) == 6 and found[0].startswith("cat/a-") and found[-1].startswith("emu/2-")
     assert [path.name for path in place.rglob("*") if path.is_file()] == [".hidden"]
-    assert take(project).words().startswith("the inbox contains no new images; left 1 hidden")
+    assert take(project).words().startswith("the inbox contains no new examples; left 1 hidden")
 
 
 def test_a_class_that_nobody_knows_is_left_and_named(project: Project):
@@ -127,7 +127,7 @@ def test_what_may_still_be_being_copied_is_left(project: Project):
 
 def test_a_source_that_cannot_take_them_says_so(tmp_path: Path):
     project = Project.at(make_project(tmp_path / "toys", "multiclass"))
-    assert take(project).words().endswith("no new images")
+    assert take(project).words().endswith("no new examples")
     put(project.folder / "inbox" / "labelled" / "cat" / "a.png", "cat")
     with pytest.raises(
         ValueError, match=r"ingest\.source = toys: .*imagefolder.* 1 files in .*inbox/labelled"

@@ -30,21 +30,37 @@ class Columns:
     remarks: tuple[Remark, ...] = ()
 
 
-def read_columns(file: Path, separator: str | None = None) -> Columns:
+@dataclass(frozen=True)
+class Text:
+    """A CSV or TSV file, and how it is written."""
+
+    encoding: str
+    """`utf-8`, `utf-8-sig` or `utf-16`; the latter two begin with a byte order mark."""
+    content: str
+    """Everything in the file but this mark."""
+    start: int
+    """Number of characters before the header."""
+    separator: str
+    lines: list[list[str]]
+    """The cells of each line, those of the header first. Empty lines are left out."""
+    remarks: tuple[Remark, ...] = ()
+
+
+def read_columns(file: Path, separator: str | None = None, content: bytes | None = None) -> Columns:
     """Read a table.
 
     Args:
         file: The table.
         separator: Character between the cells of a CSV file; None to find it out.
+        content: What is read instead of the file's content.
 
     Raises:
         ValueError: If the file is not a table, has no rows, or has two columns of one name.
     """
-    ending = file.suffix.lower()
-    if ending == ".parquet":
-        found = Columns(_read_parquet(file))
-    elif ending in ENDINGS:
-        found = _read_text(file, separator or ("\t" if ending == ".tsv" else None))
+    if is_parquet(file):
+        found = Columns(read_parquet(file, content).to_pydict())
+    elif file.suffix.lower() in ENDINGS:
+        found = _columns_of(file, read_text(file, separator, content))
     else:
         raise ValueError(
             f"{file.name!r} ends in {file.suffix!r}; a table must be a .csv, .tsv or .parquet file"
@@ -54,21 +70,41 @@ def read_columns(file: Path, separator: str | None = None) -> Columns:
     return found
 
 
-def _read_parquet(file: Path) -> dict[str, list[Any]]:
+def is_parquet(file: Path) -> bool:
+    """Return whether a file's ending says that it is a Parquet file."""
+    return file.suffix.lower() == ".parquet"
+
+
+def read_parquet(file: Path, content: bytes | None = None) -> Any:
+    """Return a Parquet file, or `content` in its place, as an Arrow table.
+
+    Raises:
+        ValueError: If it is no Parquet file, is damaged, or has two columns of one name.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(file)
+        table = pq.read_table(file if content is None else pa.BufferReader(content))
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{file} is not a Parquet file, or damaged: {error}") from error
     _check_names(file, table.column_names)
-    columns: dict[str, list[Any]] = table.to_pydict()
-    return columns
+    return table
 
 
-def _read_text(file: Path, separator: str | None) -> Columns:
-    content, remarks = file.read_bytes(), []
+def read_text(file: Path, separator: str | None = None, content: bytes | None = None) -> Text:
+    """Read a CSV or TSV file, and find out how it is written.
+
+    Args:
+        file: The file.
+        separator: Character between the cells; None to find it out.
+        content: What is read instead of the file's content.
+
+    Raises:
+        ValueError: If it is no text in UTF-8 or UTF-16, or a line has more or fewer cells than the header.
+    """
+    separator = separator or ("\t" if file.suffix.lower() == ".tsv" else None)
+    content, remarks = file.read_bytes() if content is None else content, []
     if content.startswith(b"PK\x03\x04"):
         raise ValueError(f"{file} is an Excel workbook or a zip archive; save it as CSV")
     encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), "utf-8")
@@ -84,6 +120,7 @@ def _read_text(file: Path, separator: str | None) -> Columns:
         ) from error
     if "\0" in text:
         raise ValueError(f"{file} contains bytes that are no text; a table must be a text or Parquet file")
+    whole = text
     text, comments = _without_comments(text)
     if comments:
         remarks.append(Remark("left out", f"{comments} lines at the beginning of {file.name} begin with #"))
@@ -96,16 +133,28 @@ def _read_text(file: Path, separator: str | None) -> Columns:
             Remark("guessed", f"{_SEPARATORS[lines[0]]} separates the cells of {file.name}; ingest.separator")
         )
     parsed = _parse(file, text, separator or ",") if lines is None else lines[1]
-    header = [name.strip() for name in parsed[0]] if parsed else []
     for number, cells in enumerate(parsed[1:], 1):
-        if len(cells) != len(header):
+        if len(cells) != len(parsed[0]):
             other = "" if separator else "; if another character separates cells, set ingest.separator"
             raise ValueError(
-                f"{file} row {number} has {len(cells)} cells, but the header has {len(header)}; "
+                f"{file} row {number} has {len(cells)} cells, but the header has {len(parsed[0])}; "
                 f"correct it{other}"
             )
+    found = lines[0] if lines else separator or ","
+    return Text(encoding, whole, len(whole) - len(text), found, parsed, tuple(remarks))
+
+
+def _columns_of(file: Path, text: Text) -> Columns:
+    """Return the columns of a CSV or TSV file.
+
+    Raises:
+        ValueError: If two columns have one name.
+    """
+    header = [name.strip() for name in text.lines[0]] if text.lines else []
     _check_names(file, header)
-    return Columns({name: [line[i] for line in parsed[1:]] for i, name in enumerate(header)}, tuple(remarks))
+    return Columns(
+        {name: [line[i] for line in text.lines[1:]] for i, name in enumerate(header)}, text.remarks
+    )
 
 
 def _without_comments(text: str) -> tuple[str, int]:

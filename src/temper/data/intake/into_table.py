@@ -1,0 +1,243 @@
+"""Takes the rows of tables in the inbox, and the files that they name, into the project's table.
+
+A new image goes into the folder `taken` beside the project's table, its mask into `taken/masks`, and its row
+is appended to the table. A row may also give a text or numbers, with or without an image. Labels are written
+as the dataset spells them, and joined as it joins them.
+"""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from temper.data.images.zip_archive import NAME
+from temper.data.intake.dropped_table import DroppedTable, file_keys, read_dropped
+from temper.data.intake.grown_table import GrownTable
+from temper.data.intake.offer import MIN_IMAGES, Arrival, Fate, Intake, Offer, Write, place_aside
+from temper.data.intake.table_writing import Writer, open_table
+from temper.data.params import Table
+from temper.data.sources.table_file import ENDINGS
+from temper.problem import Problem, Row
+
+_ASIDE: tuple[Fate, ...] = ("known", "disputed", "unusable")
+
+
+def take_in(params: Table, project: Path, offer: Offer) -> Intake:
+    """Decide which rows the project's table gets, and which are put aside.
+
+    Raises:
+        ValueError: If the project's table is in the inbox, cannot be read, or would be read otherwise with
+            the new rows.
+    """
+    way_out = "put a table with their paths and labels beside them into labelled/"
+    intake = Intake("truth", ("no table of the inbox names", way_out))
+    found = offer.found
+    names = [name for name in found.companions if Path(name).suffix.lower() in ENDINGS]
+    intake.leave("litter", [name for name in found.companions if name not in names])
+    if not names and not found.files:
+        return intake
+    main = GrownTable(params, project, offer)
+    read = [_read(name, params, project, main, offer) for name in names]
+    dropped = [each for each in read if isinstance(each, DroppedTable)]
+    intake.arrivals += [each for each in read if isinstance(each, Arrival)]
+    _find_strange(dropped, main, offer, intake)
+    for (table, number), arrival in _decide(dropped, main, offer):
+        table.decided[number] = arrival
+        intake.arrivals.append(arrival)
+    _write(dropped, main, offer, intake)
+    if len(dropped) == len(names):  # a table that was not read may name what no other one names
+        named = {name for table in dropped for files in table.files for name in files}
+        intake.arrivals += [
+            Arrival(name, "before", files=(name,))
+            if _is_left(name, main, offer)
+            else Arrival(f"labelled/{name}", "unsorted")
+            for name in found.files
+            if name not in named
+        ]
+    return intake
+
+
+def _is_left(name: str, main: GrownTable, offer: Offer) -> bool:
+    """Return whether an interrupted run brought this very file to its place and then left it in the inbox."""
+    path = offer.labelled / name
+    if path.is_symlink():
+        return False
+    aside = place_aside(offer, name, main.contents.digest(path))
+    return main.contents.holds(path) or (aside.is_file() and aside.samefile(path))
+
+
+def _read(name: str, params: Table, project: Path, main: GrownTable, offer: Offer) -> DroppedTable | Arrival:
+    """Return a table of the inbox, or why it stays there."""
+    if offer.is_fresh(offer.labelled / name):
+        return Arrival(name, "fresh")
+    try:
+        table = read_dropped(name, params, project, main.table, offer)
+    except ValueError as error:
+        return Arrival(name, "refused", reason=str(error))
+    if any(offer.is_fresh(offer.labelled / each) for files in table.files for each in files):
+        return Arrival(name, "fresh")
+    return table
+
+
+def _find_strange(dropped: Sequence[DroppedTable], main: GrownTable, offer: Offer, intake: Intake) -> None:
+    """Leave rows with labels that the dataset does not have; spell the other labels as the dataset does."""
+    fixed = offer.problem.classes
+    others = sorted({label for row in main.table.rows for label in row.labels} | {*main.params.one_hot})
+    counts = Counter(label for table in dropped for row in table.rows for label in row.labels)
+    meant = {label: offer.find_class(label, fixed) or offer.find_class(label, others) for label in counts}
+    may_be_new = offer.new_classes and not fixed
+    strange = {
+        label
+        for label, kind in meant.items()
+        if kind is None and not (may_be_new and counts[label] >= MIN_IMAGES)
+    }
+    intake.new_class = _explain_new_class(offer, fixed)
+    for table in dropped:
+        for number, row in enumerate(table.rows):
+            if unknown := strange & {*row.labels}:
+                table.staying.add(number)
+                intake.arrivals += [
+                    Arrival(table.name_of(number), "strange", label) for label in sorted(unknown)
+                ]
+                continue
+            spelt = {label: meant[label] or label for label in row.labels}
+            intake.renamed |= {label: kind for label, kind in spelt.items() if kind != label}
+            table.rows[number] = replace(row, labels=tuple(dict.fromkeys(spelt.values())))
+
+
+def _explain_new_class(offer: Offer, fixed: Sequence[str]) -> str:
+    if fixed:
+        return "Correct the labels, or add the new classes to problem.classes"
+    if not offer.new_classes:
+        return (
+            "Correct the labels, or set retrain.new_classes: allow, which makes them new classes; each needs "
+            f"at least {MIN_IMAGES} images"
+        )
+    return f"A new class needs at least {MIN_IMAGES} images"
+
+
+def _decide(
+    dropped: Sequence[DroppedTable], main: GrownTable, offer: Offer
+) -> list[tuple[tuple[DroppedTable, int], Arrival]]:
+    """Return what becomes of each row that does not stay."""
+    places = [
+        (table, number)
+        for table in dropped
+        for number in range(len(table.rows))
+        if number not in table.staying
+    ]
+    if not places:
+        return []
+    rows = [table.rows[number] for table, number in places]
+    known = [replace(row, path=row.id) for row in main.table.rows]
+    named = [replace(row, path=row.path.removeprefix(f"{NAME}/")) for row in rows]
+    problem, reasons = _bind(offer.problem, known, named)
+    fitting = [place for place in range(len(rows)) if place not in reasons]
+    unusable = offer.find_unusable([rows[place] for place in fitting], problem)
+    reasons |= {fitting[number]: reason for number, reason in unusable.items()}
+    return [
+        (place, _decide_row(*place, reasons.get(number), main, offer)) for number, place in enumerate(places)
+    ]
+
+
+def _bind(problem: Problem, known: Sequence[Row], rows: Sequence[Row]) -> tuple[Problem, dict[int, str]]:
+    """Bind a problem to the rows of the dataset and to the new ones that fit it.
+
+    Returns:
+        The problem, and why the other new rows do not fit, by number.
+
+    Raises:
+        ValueError: If the dataset itself does not fit the problem.
+    """
+    accepted, reasons = list(known), dict[int, str]()
+    bound: list[Problem] = []
+
+    def add(numbers: Sequence[int]) -> None:
+        """Add rows; of those that do not fit, halve by halve, until single ones are left."""
+        try:
+            bound.append(problem.bind([*accepted, *(rows[number] for number in numbers)]))
+        except ValueError as error:
+            if len(numbers) == 1:
+                reasons[numbers[0]] = str(error)
+                return
+            if not bound:
+                bound.append(problem.bind(known))
+            half = len(numbers) // 2
+            add(numbers[:half])
+            add(numbers[half:])
+        else:
+            accepted.extend(rows[number] for number in numbers)
+
+    add(range(len(rows)))
+    return (bound or [problem.bind(known)])[-1], reasons
+
+
+def _decide_row(
+    table: DroppedTable, number: int, unusable: str | None, main: GrownTable, offer: Offer
+) -> Arrival:
+    """Return what becomes of a row of known classes, and add it to the project's table if it is new."""
+    row, files, name = table.rows[number], table.files[number], table.name_of(number)
+    paths = [offer.labelled / each for each in files]
+
+    def put_aside(fate: Fate, reason: str) -> Arrival:
+        places = [
+            place_aside(offer, each, main.contents.digest(path))
+            for each, path in zip(files, paths, strict=True)
+        ]
+        return Arrival(name, fate, table.name, reason, files, tuple(places))
+
+    if unusable is not None:
+        return put_aside("unusable", unusable.replace(f"{NAME}/", ""))
+    if (other := main.find_disputed(row, paths)) is not None:
+        return put_aside("disputed", other)
+    alike = main.find_alike(row, paths)
+    if alike and paths and main.contents.holds(paths[0]):
+        return Arrival(name, "before", table.name, files=files)
+    if alike:
+        return put_aside("known", f"the dataset contains it already: {alike[0]}")
+    cells: dict[str, Any] = {column: cells[number] for column, cells in table.cells.items()}
+    try:
+        places = main.add(row, cells, paths)
+    except ValueError as error:
+        return put_aside("unusable", str(error))
+    return Arrival(name, "new", table.name, files=files, places=places)
+
+
+def _write(dropped: Sequence[DroppedTable], main: GrownTable, offer: Offer, intake: Intake) -> None:
+    """Write the rows: those that are taken, those that are put aside, and those that stay in the inbox."""
+    if main.num_new:
+        file, count = main.params.file, main.num_new
+        intake.writes.append(main.write())
+        intake.notes.append(f"{file} has {count} new rows: commit it if git or DVC tracks it")
+    leaving, staying, ends = set[str](), set[str](), list[Write]()
+    for table in dropped:
+        for number, files in enumerate(table.files):
+            (leaving if number in table.decided else staying).update(files)
+        if any(arrival.fate == "new" for arrival in table.decided.values()):
+            intake.notes += main.explain_columns(table.name, table.cells)
+        if table.decided:
+            writer = open_table(table.file, table.content, table.separator, main.table.reader.joint)
+            if aside := [number for number, each in sorted(table.decided.items()) if each.fate in _ASIDE]:
+                intake.writes.append(_write_aside(table, aside, writer, main, offer))
+            rest = writer.select(sorted(table.staying)) if table.staying else None
+            ends.append(Write(table.file, rest, hashlib.sha256(table.content).hexdigest()))
+    intake.writes += ends
+    intake.shared = leaving & staying
+
+
+def _write_aside(
+    table: DroppedTable, numbers: Sequence[int], writer: Writer, main: GrownTable, offer: Offer
+) -> Write:
+    """Return the table of the rows that are put aside, with the new names of their files."""
+    folder, names = (offer.aside / table.name).parent, main.table.reader.names
+    places = [table.decided[number].places for number in numbers]
+    changed = {
+        column: [os.path.relpath(each[which], folder) for each in places]
+        for which, key in enumerate(file_keys(main.table))
+        if (column := names[key])
+    }
+    content = writer.select(numbers, changed)
+    return Write(place_aside(offer, table.name, hashlib.sha256(content).hexdigest()), content)
