@@ -77,6 +77,7 @@ DOOR = {
     "temper.config_errors",
     "temper.config",
     "temper.retrain_params",
+    "temper.serve_params",
     "temper.stages",
     "temper.stages.source_deps",
     "temper.engine.distributed.elastic_agent",

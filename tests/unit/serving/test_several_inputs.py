@@ -95,7 +95,7 @@ def test_texts_alone(places: dict[str, Place]):
         ({"table": [1, 2]}, "expected numbers by name, found list"),
         ({"image": "no image"}, "image: expected the base64 of an image file"),
         ({"image": base64.b64encode(b"none").decode()}, "example 0: not an image in a known format"),
-        ({"image": [[[1, 2, 3]]]}, "pixels must be whole numbers, [12][12][3]; send other sizes as a file"),
+        ({"image": [[[1, 2, 3]]]}, "pixels must be whole numbers, [12][12][3]; send another size as a file"),
         ({"image": [[1], [1, 2]]}, "pixels must be lists of equal lengths"),
         ({"image": None}, "pixels must be whole numbers"),
         ({"sound": "x"}, "the input 'sound' is unknown: an example has image, text, table"),
