@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from peers.job import Data, Job, Report, device, normalised, take_turn
+from temper.inputs.image_input import image_of
 
 
 class ImageDataset(Dataset[tuple[Tensor, int]]):
@@ -36,12 +37,12 @@ def policy(data: Data) -> A.Compose:
 
     Images are shifted by up to `crop_px` with mirrored edges, flipped at random, and normalised.
     """
-    views, facts = data.params.train.views, data.facts
+    views, image = data.params.train.views, image_of(data.facts)
     shift = [
         A.Pad(padding=views.crop_px, border_mode=cv2.BORDER_REFLECT_101),
-        A.RandomCrop(facts.height_px, facts.width_px),
+        A.RandomCrop(image.height_px, image.width_px),
     ]
-    mean, std = ([value / 255 for value in each] for each in (facts.mean, facts.std))
+    mean, std = ([value / 255 for value in each] for each in (image.mean, image.std))
     steps = [*(shift if views.crop_px else []), *([A.HorizontalFlip(p=0.5)] if views.flip else [])]
     return A.Compose([*steps, A.Normalize(mean=mean, std=std), ToTensorV2()])
 

@@ -15,6 +15,7 @@ from peers.job import Data, device
 from temper.compress.cost import measure_cost
 from temper.compress.export import Deployable, export
 from temper.engine.precision import Mode
+from temper.inputs.image_input import image_of
 from temper.networks.build import build_network
 
 PASSES = 3
@@ -80,7 +81,8 @@ def time_layers(data: Data, mode: Mode) -> tuple[list[Layer], float]:
         sum of the layers is normalisation, activations, sums and the loss.
     """
     network = mode.arrange(data.network().to(device())).train()
-    size = (data.params.train.fit.batch_size, data.facts.channels, data.facts.height_px, data.facts.width_px)
+    image = image_of(data.facts)
+    size = (data.params.train.fit.batch_size, image.channels, image.height_px, image.width_px)
     images = mode.arrange_input(torch.randn(size, device=device()))
     found: list[tuple[str, nn.Module, Tensor, tuple[int, ...]]] = []
     hooks = [

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from peers.job import Data, Job, Report, device, normalised, take_turn
 from peers.plain import autocast
+from temper.inputs.image_input import image_of
 
 _SCALE, _RATIO = (0.8, 1.0), (0.9, 1.1)
 
@@ -40,18 +41,18 @@ class ImageDataset(Dataset[tuple[Any, int]]):
 
 def load(data: Data, job: Job) -> DataLoader[Any]:
     """Return timm's loader, which normalises whole batches after the workers."""
-    facts, train = data.facts, data.params.train
+    image, train = image_of(data.facts), data.params.train
     return create_loader(
         ImageDataset(data),
-        input_size=(facts.channels, facts.height_px, facts.width_px),
+        input_size=(image.channels, image.height_px, image.width_px),
         batch_size=train.fit.batch_size,
         is_training=True,
         scale=_SCALE if train.views.crop_px else (1.0, 1.0),
         ratio=_RATIO if train.views.crop_px else (1.0, 1.0),
         hflip=0.5 if train.views.flip else 0.0,
         color_jitter=0.0,
-        mean=tuple(value / 255 for value in facts.mean),
-        std=tuple(value / 255 for value in facts.std),
+        mean=tuple(value / 255 for value in image.mean),
+        std=tuple(value / 255 for value in image.std),
         num_workers=job.workers,
         pin_memory=device().type == "cuda",
         device=device(),

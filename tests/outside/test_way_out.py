@@ -13,8 +13,9 @@ from temper import fonts
 from temper.data.dataset.contact_sheet import write_sheet
 from temper.data.dataset.report import write_report
 from temper.data.remark import Remark
+from temper.inputs.image_input import ImageInput
 from temper.ops.project import Project
-from temper.problem import Facts, Row
+from temper.problem import Row
 from temper.serving.app import make_app
 from temper.serving.model_follower import Follower
 from temper.stages.augment import _print_counts
@@ -44,7 +45,7 @@ def test_names_are_escaped_in_the_report(tmp_path: Path):
         tmp_path / "report.html",
         counts={"train": dict.fromkeys(NAMES, 1)},
         examples={"train": len(NAMES)},
-        facts=Facts(8, 8, 1, (1.0,), (1.0,)),
+        facts={"image": ImageInput(8, 8, 1, (1.0,), (1.0,))},
         rows=[Row("<i>x</i>", "images.zip/<i>x</i>")],
         dropped={0: "<u>no</u>"},
         others={0: 0},

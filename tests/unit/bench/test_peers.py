@@ -15,7 +15,7 @@ from peers.job import Job, Report, normalised, open_data, override
 from peers.table import NEVER, read_levels, seconds_to, times_sooner
 from peers.turns import Kept, Turn, identify, take_turn
 from recipe import read_variants, table
-from temper.data.dataset.packed import open_images
+from temper.data.dataset.packed import open_inputs
 from temper.maths.random import derive
 from temper.networks.build import build_network
 from temper.networks.whitening import whiten
@@ -51,7 +51,7 @@ def test_peers_start_with_the_network_of_temper(job: Job, family: str):
     data = open_data(job)
     theirs = data.network().eval()
     ours = build_network(data.problem, data.params.train.backbone, data.facts, seed=derive(3, "train")).eval()
-    whiten(ours, open_images(job.inputs()["prepare"]))
+    whiten(ours, open_inputs(job.inputs()["prepare"])["image"])
     pixels = torch.from_numpy(data.images[:8]).permute(0, 3, 1, 2)
     inputs = {"image": pixels}
     found = normalised(theirs, data.facts)(inputs)["logits"]

@@ -20,6 +20,7 @@ from temper.data.loading.params import SamplingParams, ViewParams
 from temper.data.loading.sampler import Sampler, Strata, part
 from temper.fields import Field, by_layout
 from temper.inputs.facts import Facts, as_networks_take, picture_of
+from temper.inputs.image_input import image_of
 from temper.maths.geometry import hide, move, placed, shift_of
 from temper.maths.random import derive, uniform
 from temper.problem import Batch, Inputs, Targets
@@ -144,7 +145,7 @@ class TrainLoader:
         self.truth = examples.truth
         self.facts, self.picture = examples.facts, picture_of(examples.facts)
         self.moving = by_layout(examples.truth, "map") | {name for name in [self.picture] if name}
-        mean = getattr(self.facts.get(self.picture or ""), "mean", ())
+        mean = () if self.picture is None else image_of(self.facts).mean
         self.fill = torch.tensor(mean).round().to(torch.uint8)
         self.mine = part(batch_size, rank, num_ranks)
         self.num_batches = self.sampler.num_batches
