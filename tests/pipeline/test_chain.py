@@ -286,6 +286,7 @@ def assert_served_and_watched(quantize: artifacts.Artifact, prepare: artifacts.A
     seen = {what for name, each in facts.items() for what in each.describe(given[name])}
     answered = {name for name in clear if name.removeprefix(name.partition(": ")[0] + ": ") not in seen}
     assert alarms - answered and alarms & answered
+    assert "brightness" not in seen or {"brightness", "image: brightness"} & alarms
 
 
 def assert_same_again(project: Path, made: dict[str, artifacts.Artifact]) -> None:

@@ -23,7 +23,7 @@ from temper.data.examples import list_examples, read_example
 from temper.data.images.reading import Unreadable
 from temper.fields import PRESENT, Field, valid_column
 from temper.gate.significance import holm
-from temper.inputs.facts import Facts
+from temper.inputs.facts import Facts, count_examples
 from temper.maths.two_samples import energy_test, ks_test
 from temper.networks.onnx_model import Deployed
 from temper.problems.deployed_answer import read_answer
@@ -76,12 +76,12 @@ def measure_drift(
     )
     facts, held = read_facts(prepare), open_split(prepare, "validation")
     recent, unreadable = read_recent(files[-_MOST_RECENT:], facts)
-    count = len(next(iter(recent.values())))
+    count = count_examples(recent)
     if count < LEAST_RECENT:
         raise ValueError(
             f"{count} recent examples can be read, at least {LEAST_RECENT} are needed; add recent ones"
         )
-    total = len(next(iter(held.values())))
+    total = count_examples(held)
     chosen = np.sort(np.random.default_rng(load(project).seed).permutation(total)[:_MOST_REFERENCE])
     reference = {name: held[name][chosen] for name in facts}
     ours, theirs = (describe(given, facts, deployed) for given in (reference, recent))
@@ -130,7 +130,7 @@ def describe(given: Mapping[str, np.ndarray], facts: Facts, model: Deployed) -> 
         own = each.describe(given[name])
         found |= own if len(facts) == 1 else {f"{name}: {what}": value for what, value in own.items()}
     answers, features = [], []
-    for start in range(0, len(next(iter(given.values()))), _BATCH):
+    for start in range(0, count_examples(given), _BATCH):
         shown = {name: column[start : start + _BATCH] for name, column in given.items()}
         answers.append(model(shown))
         features.append(model.look(shown))

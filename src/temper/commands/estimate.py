@@ -33,7 +33,7 @@ from temper.engine.distributed.ranks import Ranks, count_ranks
 from temper.engine.objectives import supervised
 from temper.engine.step_timing import LONGEST_S, time_calls, time_steps
 from temper.engine.unfreezing import Unfreezing
-from temper.inputs.facts import Facts
+from temper.inputs.facts import Facts, count_examples
 from temper.networks.whitening import whiten
 from temper.problem import Emphasis, Objective, Problem
 from temper.problems import load as load_problem
@@ -106,7 +106,7 @@ def open_material(project: Path, params: Params, work: Path) -> Material:
     problem, facts = load_problem(prepare.facts["problem"]), read_facts(prepare)
     held = {name: np.array(column[:_HELD]) for name, column in open_split(prepare, "validation").items()}
     given = open_inputs(prepare)
-    some = np.arange(min(_HELD, len(next(iter(given.values())))))
+    some = np.arange(min(_HELD, count_examples(given)))
 
     def load(section: TrainParams | DistillParams, what: str, ranks: Ranks) -> TrainLoader:
         return open_loader(inputs, problem, facts, section, ranks, seed=params.seed, what=what)
@@ -124,7 +124,7 @@ def use_sample(sample: Sample, *, seed: int) -> Material:
         name: sample.columns[name] if name in sample.columns or decoded is None else decoded
         for name in sample.facts
     }
-    count = len(next(iter(given.values())))
+    count = count_examples(given)
 
     def load(section: TrainParams | DistillParams, what: str, ranks: Ranks) -> TrainLoader:
         repeats = np.full(count, 1 + _LEAST_BATCHES * section.fit.batch_size // count)
@@ -225,7 +225,7 @@ def time_network(
         call_s = time_calls(
             lambda: validate(network, material.problem, held, material.facts, alone, seed=0), device
         )
-    return NetworkTimes(step_s, call_s / len(next(iter(held.values()))), device.type, loader.num_batches)
+    return NetworkTimes(step_s, call_s / count_examples(held), device.type, loader.num_batches)
 
 
 def time_evaluation(params: Params, size: Size, material: Material) -> Estimate:

@@ -20,6 +20,7 @@ import onnxruntime
 from jaxtyping import Float32, Int64
 from onnx import numpy_helper
 
+from temper.inputs.facts import count_examples
 from temper.networks.onnx_model import Given, as_feed
 
 Method = Literal["minmax", "percentile", "mse"]
@@ -153,7 +154,7 @@ def _batch_size(
 def _run(
     session: onnxruntime.InferenceSession, names: list[str], feed: Mapping[str, np.ndarray], size: int
 ) -> Iterator[tuple[str, np.ndarray]]:
-    for start in range(0, len(next(iter(feed.values()))), size):
+    for start in range(0, count_examples(feed), size):
         values = session.run(names, {name: column[start : start + size] for name, column in feed.items()})
         yield from zip(names, values, strict=True)
 

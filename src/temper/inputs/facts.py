@@ -4,7 +4,7 @@ An example has one or several inputs: an image, a text, a row of a table. Stages
 server work on all of them alike, by these methods.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -104,6 +104,11 @@ def draw(example: Mapping[str, np.ndarray], facts: Facts) -> np.ndarray:
     """Return the first input of a packed example as a picture for sheets."""
     name, first = next(iter(facts.items()))
     return first.draw(example[name])
+
+
+def count_examples(columns: Mapping[str, Sized]) -> int:
+    """Return the number of examples in columns, [examples, ...] each."""
+    return len(next(iter(columns.values())))
 
 
 def count_values(facts: Facts) -> int:

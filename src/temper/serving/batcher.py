@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from temper.inputs.facts import count_examples
 from temper.serving.model_follower import Model
 
 _AT_ONCE_S = 0.002
@@ -34,7 +35,7 @@ class _Work:
     @property
     def size(self) -> int:
         """Number of examples."""
-        return len(next(iter(self.given.values())))
+        return count_examples(self.given)
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:

@@ -256,6 +256,13 @@ async def _read_form(scope: Message, body: bytes, model: Model, params: ServePar
             for name, value in form.multi_items()
         ]
         if model.image is None:
+            names = [name for name, _ in fields]
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise Refused(
+                    422,
+                    f"the form has the field {twice[0]!r} several times, but it is one example; send several "
+                    "as JSON",
+                )
             return [dict(fields)]
         (only,) = model.facts
         files: list[Example] = [{name: value} for name, value in fields if name == only]

@@ -57,6 +57,8 @@ def run(
     seeds = [seed_of(params.seed, ids[i], copy) for i, copy in plan]
     _write_rows(out / TABLE, ids, strata, plan, seeds, repeats, weights)
     if plan:
+        picture = picture_of(facts)
+        assert picture is not None, "params.yaml allows copies of images only"
         columns = open_split(prepare, "train")
         example_bytes = sum(column[:1].nbytes for column in columns.values())
         require_space(out, len(plan) * example_bytes, f"{len(plan)} augmented images")
@@ -67,7 +69,7 @@ def run(
             truth=problem.truth,
             draws=[Draw(i, seed) for (i, _), seed in zip(plan, seeds, strict=True)],
             workers=params.augment.workers,
-            picture=_picture(facts),
+            picture=picture,
         )
         _write_sheet(out, columns, facts, strata, plan, problem)
     before = class_balance.count(strata)
@@ -75,13 +77,6 @@ def run(
     after = {name: int(drawn_of[name]) * (1 + num_copies) for name in before}
     _print_counts(before, after, {name: weight_of[name] / number for name, number in before.items()})
     return {"emphasis": emphasis, "counts": {"before": before, "after": after}, "copies": num_copies}
-
-
-def _picture(facts: Facts) -> str:
-    picture = picture_of(facts)
-    if picture is None:
-        raise ValueError("augment.copies: copies are views of images, and this problem has none; set it to 0")
-    return picture
 
 
 def _sum(strata: Sequence[frozenset[str]], values: np.ndarray) -> Counter[str]:

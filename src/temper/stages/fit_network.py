@@ -21,7 +21,7 @@ from temper.engine.interface import FitResult
 from temper.engine.metrics_log import write_curves
 from temper.engine.training_notes import CHANCE, Course, of_student, of_training, read_epochs
 from temper.engine.unfreezing import Unfreezing
-from temper.inputs.facts import Facts, count_values
+from temper.inputs.facts import Facts, count_examples, count_values
 from temper.maths.batching import fit_batch
 from temper.maths.random import derive
 from temper.networks.build import build_network, save_network
@@ -224,7 +224,7 @@ def _calibrate(
     with torch.inference_mode():
         one, _ = next(whole_batches(held, facts, 1, device))
         each = sum(value.numel() * value.element_size() for value in network(one).values())
-        total = len(next(iter(held.values())))
+        total = count_examples(held)
         count = max(1, min(total, _CALIBRATION_BYTES // each))
         some = torch.linspace(0, total - 1, count).round().long()
         kept = held if count == total else {name: column[some] for name, column in held.items()}

@@ -17,7 +17,7 @@ from torch import Tensor
 from temper.compress.params import QuantizeParams
 from temper.data.dataset.packed import as_targets
 from temper.gate.significance import Difference, difference
-from temper.inputs.facts import Facts, count_values
+from temper.inputs.facts import Facts, count_examples, count_values
 from temper.maths.batching import fit_batch, rows_of
 from temper.maths.statistics import draw, resample
 from temper.networks.onnx_model import PART, Deployed
@@ -96,7 +96,7 @@ class Comparison:
         *,
         seed: int,
     ) -> None:
-        chosen = np.random.default_rng(seed).permutation(len(next(iter(columns.values()))))
+        chosen = np.random.default_rng(seed).permutation(count_examples(columns))
         chosen = np.sort(chosen[: params.check_images])
         self._problem, self._params = problem, params
         self._columns, self._facts, self._chosen = columns, facts, chosen

@@ -17,7 +17,7 @@ from temper.artifacts import DEPLOYED, Artifact
 from temper.compress.cost import measure_cost
 from temper.compress.export import Deployable, export
 from temper.data.dataset.packed import open_inputs, open_split
-from temper.inputs.facts import Facts, count_values
+from temper.inputs.facts import Facts, count_examples, count_values
 from temper.inputs.stored import write_inputs
 from temper.maths.batching import fit_batch
 from temper.maths.random import derive
@@ -59,7 +59,7 @@ def run(
         gaps[name] = _gap(path, deployable, some, facts)
         _check(name, gaps[name], settings.max_parity_gap)
     given = open_inputs(prepare)
-    total = len(next(iter(given.values())))
+    total = count_examples(given)
     chosen = np.random.default_rng(derive(params.seed, "calibration")).permutation(total)
     chosen = np.sort(chosen[: settings.calibration_images])
     found = quantize_student(
@@ -118,7 +118,7 @@ def _as_normalised(facts: Facts, started: Mapping[str, Any]) -> Facts:
 
 def _gap(path: Path, deployable: Deployable, given: Mapping[str, np.ndarray], facts: Facts) -> float:
     """Return the largest difference of a file's answers from torch's."""
-    deployed, largest, total = Deployed(path), [], len(next(iter(given.values())))
+    deployed, largest, total = Deployed(path), [], count_examples(given)
     size = fit_batch([count_values(facts)], total)
     for start in range(0, total, size):
         # torch needs writable memory, so the packed inputs, which are mapped read-only, are copied.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from temper.data.loading.loader import as_batch, whole_batches
 from temper.engine.distributed.ranks import Ranks
 from temper.engine.training_notes import CHANCE
-from temper.inputs.facts import Facts, count_values
+from temper.inputs.facts import Facts, count_examples, count_values
 from temper.maths.batching import fit_batch
 from temper.maths.random import hashes
 from temper.problem import Headline, Inputs, Problem, Targets
@@ -45,7 +45,7 @@ def validate(
         by: Score by which epochs are compared; None for the headline.
     """
     # Other images come from the whole split: a source lists class after class, so a batch may hold one class.
-    total = len(next(iter(held.values())))
+    total = count_examples(held)
     other = hashes(torch.arange(total), 1, seed=seed, stream="chance")[:, 0].argsort()
     columns = {**held, _OTHER: other}
     totals: Tensor | None = None

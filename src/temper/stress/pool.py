@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 
-from temper.inputs.facts import Facts, count_values, draw, picture_of
+from temper.inputs.facts import Facts, count_examples, count_values, draw, picture_of
 
 
 class Stressed(NamedTuple):
@@ -30,7 +30,7 @@ class Pool:
     facts: Facts
 
     def __len__(self) -> int:
-        return len(next(iter(self.packed.values())))
+        return count_examples(self.packed)
 
     @cached_property
     def picture(self) -> str | None:

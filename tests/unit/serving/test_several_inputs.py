@@ -74,6 +74,14 @@ def test_an_example_as_a_form(places: dict[str, Place]):
     assert said.json["answers"][0]["probabilities"] == pytest.approx(expected, abs=1e-6)
 
 
+def test_a_form_is_one_example(places: dict[str, Place]):
+    part = b'--xyz\r\nContent-Disposition: form-data; name="text"\r\n\r\na circle\r\n'
+    headers = {"content-type": "multipart/form-data; boundary=xyz"}
+    said = Server(places["text"]).ask("/predict", 2 * part + b"--xyz--\r\n", headers=headers)
+    assert said.status == 422 and "has the field 'text' several times" in said.json["error"]
+    assert Server(places["text"]).ask("/predict", part + b"--xyz--\r\n", headers=headers).status == 200
+
+
 def test_texts_alone(places: dict[str, Place]):
     body = json.dumps({"examples": [{"text": "a circle"}, {"text": ""}, {"text": "ça" * 99}]}).encode()
     said = Server(places["text"]).ask("/predict", body, headers=JSON)

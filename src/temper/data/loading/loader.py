@@ -19,7 +19,7 @@ from temper.data.augmentation.batch_transforms import boxes, cutout, draw_moves,
 from temper.data.loading.params import SamplingParams, ViewParams
 from temper.data.loading.sampler import Sampler, Strata, part
 from temper.fields import Field, by_layout
-from temper.inputs.facts import Facts, as_networks_take, picture_of
+from temper.inputs.facts import Facts, as_networks_take, count_examples, picture_of
 from temper.inputs.image_input import image_of
 from temper.maths.geometry import hide, move, placed, shift_of
 from temper.maths.random import derive, uniform
@@ -249,7 +249,7 @@ def whole_batches(
     num_ranks: int = 1,
 ) -> Iterator[tuple[Inputs, Targets]]:
     """Yield a split in order, in batches without views; each rank gets every `num_ranks`-th batch."""
-    total = len(next(iter(columns.values())))
+    total = count_examples(columns)
     for start in range(rank * size, total, size * num_ranks):
         some = {name: value[start : start + size].to(device) for name, value in columns.items()}
         yield as_batch(some, facts)
