@@ -51,6 +51,7 @@ KINDS = {
     "regression": ("value", "{kind: regression, unit: px}"),
     "detection": ("boxes", "{kind: detection, cell_px: 2, most: 20}"),
     "keypoints": ("points", "{kind: keypoints, cell_px: 2}"),
+    "retrieval": ("item", "{kind: retrieval}"),
     "three inputs": ("class", "{kind: multiclass, inputs: [image, text, table]}"),
     "text": ("class", "{kind: multiclass, inputs: [text]}"),
 }

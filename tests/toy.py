@@ -15,6 +15,7 @@ from temper.inputs.image_input import ImageInput
 from temper.inputs.table_input import TableInput
 from temper.inputs.text_input import TextInput
 from temper.networks.build import build_network
+from temper.networks.index import Indexed
 from temper.networks.params import AnyBackbone, SmallResNet, TextConvolutions
 from temper.problem import Inputs, Outputs, Problem, Row, Targets
 from temper.problems.detection import Detection
@@ -22,6 +23,7 @@ from temper.problems.keypoints import Keypoints
 from temper.problems.multiclass import Multiclass
 from temper.problems.multilabel import Multilabel
 from temper.problems.regression import Regression
+from temper.problems.retrieval import Retrieval
 from temper.problems.segmentation import Segmentation
 from temper.stress.pool import Pool
 
@@ -71,6 +73,17 @@ class Toy:
     def network(self, seed: int = 0) -> nn.Module:
         """A small fresh network."""
         return build_network(self.problem, self.backbone, self.facts, seed=seed)
+
+    def settle(self, network: nn.Module) -> None:
+        """Fill the index of a network that has one, as training does before it is scored."""
+        if isinstance(network, Indexed):
+            inputs, targets = self.batch(64, seed=1)
+            (column,) = self.problem.truth
+            numbers, places = network.index.choose(targets[column])
+            directions = torch.zeros_like(network.index.directions)
+            with torch.inference_mode():
+                directions[places] = network.embed(inputs)[numbers]
+                network.index.write(directions, directions.any(dim=1))
 
     def as_sent(self, inputs: Inputs) -> dict[str, np.ndarray]:
         """Inputs in the form that a deployed file takes."""
@@ -178,6 +191,12 @@ def _box_at(true: Targets) -> Outputs:
     return {"heat": heat, "sides": sides}
 
 
+def _nearest_to(true: Targets) -> Outputs:
+    """Logits, and similarities to twelve examples of each item, that are certain of the true one."""
+    own = nn.functional.one_hot(true["item"], 3).float() * 2 - 1
+    return {"logits": 20 * own, "similarities": own.repeat_interleave(12, dim=1)}
+
+
 def _one_hot(labels: Tensor) -> Tensor:
     safe = labels.where(labels != 255, labels.new_zeros(()))
     return 20.0 * nn.functional.one_hot(safe, 3).movedim(-1, 1).float()
@@ -239,6 +258,12 @@ TOYS = {
         Detection(kind="detection", classes=CLASSES, cell_px=2, most=10, room=2),
         _detection,
         _box_at,
+    ),
+    "retrieval": Toy(
+        Retrieval(kind="retrieval", items=CLASSES),
+        _multiclass,
+        _nearest_to,
+        named=lambda names: {"items": names},
     ),
     "keypoints": Toy(
         Keypoints(kind="keypoints", points=("left", "right", "middle"), cell_px=2),

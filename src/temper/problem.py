@@ -86,6 +86,9 @@ class Batch:
     """Targets of the examples that were mixed in (mixup, CutMix), or None if nothing was mixed."""
     shares: "Tensor | None" = None
     """Share of `targets` if `others` is set, shape [batch], 0..1."""
+    keys: "Tensor | None" = None
+    """Number of each draw of the training, shape [batch], whatever the number of ranks: what is random inside
+    a loss or a network derives from it, and the loss of an example has a name by it."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +122,43 @@ class Backbone(Protocol):
     def __call__(self, given: "Tensor") -> "list[Tensor]": ...
 
 
+class Taught(Protocol):
+    """What only distillation and calibration ask. `problems.defaults` answers it for outputs of any kind."""
+
+    def ask_teacher(self, teacher: "nn.Module", inputs: Inputs, outputs: Outputs) -> Outputs:
+        """Return the teacher's outputs for a batch.
+
+        Args:
+            teacher: The teacher, frozen and in evaluation mode.
+            inputs: What the student saw.
+            outputs: What the student answered: a teacher of two stages must answer for the same proposals.
+        """
+
+    def distance(self, outputs: Outputs, reference: Outputs, *, temperature: float = 1.0) -> "Tensor":
+        """Return the distance of each example's outputs from those of another network, shape [batch].
+
+        It is 0 for equal outputs. Only `outputs` gets a gradient.
+        """
+
+    def soften(self, outputs: Outputs, temperature: float) -> Outputs:
+        """Return outputs that are less confident by `temperature`; 1 changes nothing."""
+
+    def standardize(self, outputs: Outputs) -> Outputs:
+        """Remove scale and offset from outputs (z-scored logits).
+
+        Distillation uses this between networks of different confidence.
+        """
+
+    @property
+    def standardized_share(self) -> float:
+        """Share of the directions in which outputs can differ that `standardize` keeps, 0..1.
+
+        Distillation compares the remaining directions without standardising.
+        """
+
+
 @runtime_checkable
-class Problem(Protocol):
+class Problem(Taught, Protocol):
     """A kind of question about an image. Kinds are frozen dataclasses, and their fields are their YAML."""
 
     kind: str
@@ -186,6 +224,10 @@ class Problem(Protocol):
         They are the names of its classes, or a special name if it has none.
         """
 
+    @property
+    def rare(self) -> bool:
+        """Whether a split may lack a stratum, as an item of which there is a single image."""
+
     head: ClassVar[type[Any]]
     """Dataclass of what params.yaml may set on the head."""
 
@@ -204,28 +246,6 @@ class Problem(Protocol):
 
         Raises:
             ValueError: If `emphasis` sets an option that is not among `emphases`.
-        """
-
-    def distance(self, outputs: Outputs, reference: Outputs, *, temperature: float = 1.0) -> "Tensor":
-        """Return the distance of each example's outputs from those of another network, shape [batch].
-
-        It is 0 for equal outputs. Only `outputs` gets a gradient.
-        """
-
-    def soften(self, outputs: Outputs, temperature: float) -> Outputs:
-        """Return outputs that are less confident by `temperature`; 1 changes nothing."""
-
-    def standardize(self, outputs: Outputs) -> Outputs:
-        """Remove scale and offset from outputs (z-scored logits).
-
-        Distillation uses this between networks of different confidence.
-        """
-
-    @property
-    def standardized_share(self) -> float:
-        """Share of the directions in which outputs can differ that `standardize` keeps, 0..1.
-
-        Distillation compares the remaining directions without standardising.
         """
 
     def read(self, outputs: Outputs) -> Answer:

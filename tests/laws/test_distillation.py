@@ -24,10 +24,17 @@ def with_classes(toy: Toy, num_classes: int) -> Problem:
 
 
 def random_outputs(toy: Toy, num_classes: int, seed: int, scale: float = 2.0) -> dict[str, torch.Tensor]:
-    """Make random outputs with the shapes of the toy's network, for another number of classes."""
+    """Make random outputs with the shapes of the toy's network, for another number of classes.
+
+    What a network looks up gets no gradient, and is left out.
+    """
     generator = torch.Generator().manual_seed(seed)
     found = toy.network().eval()(toy.batch(8)[0])
-    shapes = {name: (value.shape[0], num_classes, *value.shape[2:]) for name, value in found.items()}
+    shapes = {
+        name: (value.shape[0], num_classes, *value.shape[2:])
+        for name, value in found.items()
+        if value.requires_grad
+    }
     return {name: scale * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
 
 
@@ -89,6 +96,7 @@ def test_what_is_taught_by_distance_alone_is_learned(toy: Toy):
     wanted = toy.problem.read(teacher)
 
     def gap() -> float:
+        toy.settle(network)
         with torch.inference_mode():
             return float(toy.problem.gap(toy.problem.read(network(inputs)), wanted).mean())
 

@@ -36,6 +36,7 @@ CHANCE = {
     "regression": 1.7,
     "keypoints": 0.3,
     "detection": 0.1,
+    "retrieval": 0.4,
     "three inputs": 0.5,
     "text": 0.6,
 }
@@ -43,7 +44,13 @@ CHANCE = {
 and the median of the sides is 2 px off on average."""
 TAUGHT = {"detection": 0.4}
 """Score that the student must exceed: if empty cells decide what it is taught, it stays at 0.2."""
-FAMILIES = {"keypoints": "occlusion", "detection": "occlusion", "three inputs": "noise", "text": ""}
+FAMILIES = {
+    "keypoints": "occlusion",
+    "retrieval": "noise",
+    "detection": "occlusion",
+    "three inputs": "noise",
+    "text": "",
+}
 """Kind -> families of stress, if not all: only what is hidden concerns the truth of these kinds."""
 AUGMENT = {
     "multiclass": "{balance: {method: oversample}}",
@@ -52,6 +59,7 @@ AUGMENT = {
         "{copies: 1, policy: [{name: HorizontalFlip, p: 1.0}, {name: GaussNoise, p: 0.5}], workers: 2}"
     ),
     "regression": "{balance: {method: oversample}}",
+    "retrieval": "{copies: 1, policy: [{name: HorizontalFlip, p: 0.5}], workers: 2}",
     "three inputs": "{copies: 1, policy: [{name: GaussNoise, p: 0.5}], workers: 2}",
     "text": "{balance: {method: oversample}}",
     "detection": "{copies: 1, policy: [{name: HorizontalFlip, p: 0.5}], workers: 2}",

@@ -112,10 +112,10 @@ class Toys(Source):
     """Generated examples of simple shapes, for trying the pipeline without data."""
 
     source: Literal["toys"]
-    truth: Literal["class", "labels", "mask", "value", "points", "boxes"] = "class"
-    """Ground truth of each image: its only shape (`class`), all its shapes (`labels`), a mask of them
-    (`mask`), the side of its only shape in px (`value`), two corners and the middle of the square round it
-    (`points`), or a box round each of its shapes (`boxes`)."""
+    truth: Literal["class", "item", "labels", "mask", "value", "points", "boxes"] = "class"
+    """Ground truth of each image: its only shape (`class`), that shape and its colour (`item`), all its
+    shapes (`labels`), a mask of them (`mask`), the side of its only shape in px (`value`), two corners and
+    the middle of the square round it (`points`), or a box round each of its shapes (`boxes`)."""
     count: Annotated[int, Field(ge=20)] = 300
     size_px: Annotated[int, Field(ge=12)] = 24
     channels: Literal[1, 3] = 3

@@ -14,6 +14,7 @@ import json
 import math
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
@@ -111,8 +112,7 @@ class MicroBatch:
         totals: dict[str, Tensor] = {}
         parts = self.split(batch)
         for number, (part, share) in enumerate(parts):
-            inputs = mode.arrange_inputs(part.inputs)
-            arranged = Batch(inputs, part.targets, part.weights, part.others, part.shares)
+            arranged = replace(part, inputs=mode.arrange_inputs(part.inputs))
             # Ranks exchange gradients only once, with those of the last part.
             alone = self._ranks.num > 1 and number + 1 < len(parts)
             with network.no_sync() if alone else nullcontext():  # type: ignore[operator]
@@ -135,4 +135,5 @@ def _cut(batch: Batch, part: slice) -> Batch:
         batch.weights[part],
         None if batch.others is None else {name: value[part] for name, value in batch.others.items()},
         None if batch.shares is None else batch.shares[part],
+        None if batch.keys is None else batch.keys[part],
     )

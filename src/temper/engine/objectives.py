@@ -52,7 +52,7 @@ def distilled(
     def objective(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         outputs = network(batch.inputs)
         with torch.no_grad():
-            wanted = problem.soften(teacher(batch.inputs), teacher_temperature)
+            wanted = problem.soften(problem.ask_teacher(teacher, batch.inputs, outputs), teacher_temperature)
         distance = (
             teaching_distance(problem, outputs, wanted, temperature=temperature, kept=kept) * batch.weights
         ).mean()

@@ -17,7 +17,7 @@ divided by it before they are used.
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any, Literal
 
@@ -187,9 +187,7 @@ def _loss(network: nn.Module, objective: Objective, batch: Batch, mode: Mode, de
     inputs = mode.arrange_inputs(batch.inputs)
     mode.arrange(network).train()
     with mode.autocast(device):
-        loss = objective(network, Batch(inputs, batch.targets, batch.weights, batch.others, batch.shares))[
-            "loss"
-        ]
+        loss = objective(network, replace(batch, inputs=inputs))["loss"]
     loss.backward()
     network.zero_grad(set_to_none=True)
     network.load_state_dict(before)

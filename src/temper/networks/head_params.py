@@ -22,6 +22,18 @@ class PoolingParams:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EmbeddingParams(PoolingParams):
+    """Pooling to a direction, and the index of known examples that is part of the network."""
+
+    size: Annotated[int, Field(ge=2, le=4096, strict=True)] = 64
+    """Number of dimensions of the embedding."""
+    scale: Annotated[float, Field(gt=0)] = 16.0
+    """Factor by which cosines become logits: the larger it is, the less a right answer still counts."""
+    kept: Annotated[int, Field(ge=1, le=1000, strict=True)] = 8
+    """Largest number of training examples of each item in the index, with which new ones are compared."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PyramidParams:
     """Merging of the feature maps from coarse to fine, for answers that lie in the image."""
 

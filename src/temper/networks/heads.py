@@ -8,7 +8,8 @@ from torch.nn import functional
 
 from temper.networks.attention import build_attention
 from temper.networks.backbones import convolution
-from temper.networks.head_params import PoolingParams, PyramidParams
+from temper.networks.head_params import EmbeddingParams, PoolingParams, PyramidParams
+from temper.networks.index import Index
 from temper.networks.pooling import build_pooling
 from temper.problem import Backbone, Inputs, Outputs
 
@@ -46,6 +47,35 @@ class Regressor(Classifier):
 
     def forward(self, inputs: Inputs) -> Outputs:
         return {"values": super().forward(inputs)["logits"]}
+
+
+class Embedder(Classifier):
+    """A direction for each example, compared with a learned one of each item and with known examples.
+
+    Outputs: `logits` [batch, items], scaled cosines to the learned directions; `similarities`
+    [batch, items * kept], cosines to the examples in the index, which get no gradient.
+
+    Source:
+        Zhai and Wu 2019, arXiv:1811.12649: classification of normalised embeddings by normalised weights.
+    """
+
+    def __init__(self, encoders: Mapping[str, Backbone], *, num_items: int, params: EmbeddingParams) -> None:
+        super().__init__(encoders, num_classes=params.size, params=params)
+        self.items = nn.Parameter(torch.randn(num_items, params.size))
+        self.scale = params.scale
+        self.index = Index(num_items, kept=params.kept, size=params.size)
+
+    def embed(self, inputs: Inputs) -> Tensor:
+        """Return a vector of length 1 for each example, [batch, size]."""
+        return functional.normalize(super().forward(inputs)["logits"].float(), dim=1)
+
+    def forward(self, inputs: Inputs) -> Outputs:
+        direction = self.embed(inputs)
+        items = functional.normalize(self.items.float(), dim=1)
+        return {
+            "logits": self.scale * functional.linear(direction, items),
+            "similarities": self.index(direction.detach()),
+        }
 
 
 class Pyramid(nn.Module):

@@ -11,10 +11,11 @@ from temper.problems.keypoints import Keypoints
 from temper.problems.multiclass import Multiclass
 from temper.problems.multilabel import Multilabel
 from temper.problems.regression import Regression
+from temper.problems.retrieval import Retrieval
 from temper.problems.segmentation import Segmentation
 
 AnyProblem = Annotated[
-    Multiclass | Multilabel | Segmentation | Regression | Keypoints | Detection,
+    Multiclass | Multilabel | Segmentation | Regression | Keypoints | Detection | Retrieval,
     Field(discriminator="kind"),
 ]
 

@@ -17,12 +17,12 @@ from temper.problem import (
     Columns,
     Emphasis,
     Headline,
-    Option,
     Outputs,
     Row,
     Targets,
 )
 from temper.problems.classes import bind_classes
+from temper.problems.defaults import Defaults
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -36,7 +36,7 @@ _HALF, _THREE_QUARTERS = 0, 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Detection:
+class Detection(Defaults):
     """Objects of named classes, each with a box.
 
     The target and answer `boxes` are [batch, boxes, 4], left, top, right and bottom as shares of the image's
@@ -77,10 +77,6 @@ class Detection:
     @property
     def keeps(self) -> frozenset[View]:
         return VIEWS - {"mixup", "cutmix"}
-
-    @property
-    def emphases(self) -> frozenset[Option]:
-        return frozenset()
 
     @property
     def answer(self) -> Mapping[str, Field]:
@@ -145,14 +141,6 @@ class Detection:
 
     def soften(self, outputs: Outputs, temperature: float) -> Outputs:
         return {**outputs, "heat": outputs["heat"] / temperature}
-
-    def standardize(self, outputs: Outputs) -> Outputs:
-        """Return the same outputs: sides have a meaning, and heat is compared by temperature."""
-        return outputs
-
-    @property
-    def standardized_share(self) -> float:
-        return 0.0
 
     def read(self, outputs: Outputs) -> Answer:
         from temper.maths.box_maps import read_boxes

@@ -17,11 +17,11 @@ from temper.problem import (
     Columns,
     Emphasis,
     Headline,
-    Option,
     Outputs,
     Row,
     Targets,
 )
+from temper.problems.defaults import Defaults
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -38,7 +38,7 @@ _AREA_SHARE = 0.53
 
 
 @dataclass(frozen=True, kw_only=True)
-class Keypoints:
+class Keypoints(Defaults):
     """Named points of one object per image.
 
     The target and answer `points` are [batch, points, 2], shares of the image's width and height. A point
@@ -94,10 +94,6 @@ class Keypoints:
     @property
     def keeps(self) -> frozenset[View]:
         return VIEWS - {"mixup", "cutmix"}
-
-    @property
-    def emphases(self) -> frozenset[Option]:
-        return frozenset()
 
     @property
     def answer(self) -> Mapping[str, Field]:
@@ -176,14 +172,6 @@ class Keypoints:
     def soften(self, outputs: Outputs, temperature: float) -> Outputs:
         return {**outputs, "heat": outputs["heat"] / temperature}
 
-    def standardize(self, outputs: Outputs) -> Outputs:
-        """Return the same outputs: offsets have a meaning, and heat maps are compared by temperature."""
-        return outputs
-
-    @property
-    def standardized_share(self) -> float:
-        return 0.0
-
     def read(self, outputs: Outputs) -> Answer:
         from temper.maths.heatmaps import read_points
 
@@ -215,9 +203,6 @@ class Keypoints:
 
     def constant(self, counts: Mapping[str, int]) -> tuple[str, dict[str, float]] | None:
         """Return None: the strata do not say where points are."""
-
-    def confusion(self, answer: Answer, targets: Targets) -> None:
-        """Return None: there are no classes to confuse."""
 
     def error(self, answer: Answer, targets: Targets) -> "Tensor":
         """Return 1 minus the similarity (OKS); 0 without a known point."""

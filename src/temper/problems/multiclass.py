@@ -22,6 +22,7 @@ from temper.problem import (
 )
 from temper.problems import choices
 from temper.problems.classes import bind_classes, without_labels
+from temper.problems.defaults import Defaults
 from temper.problems.gaps import largest_gap
 from temper.problems.several_inputs import AnyInputs, kept_views
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Multiclass:
+class Multiclass(Defaults):
     """Exactly one class per image.
 
     The target is `label` [batch], the output `logits` and the answer `probabilities`, both [batch, classes].

@@ -22,6 +22,7 @@ from temper.problem import (
     Targets,
 )
 from temper.problems.classes import bind_classes
+from temper.problems.defaults import Defaults
 from temper.problems.gaps import largest_gap
 from temper.problems.several_inputs import AnyInputs, kept_views
 
@@ -33,7 +34,7 @@ NOTHING = "(none)"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Multilabel:
+class Multilabel(Defaults):
     """Any number of classes per image.
 
     The target is `labels` (0 or 1), the output `logits` and the answer `probabilities`, all [batch, classes].

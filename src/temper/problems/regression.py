@@ -17,11 +17,11 @@ from temper.problem import (
     Columns,
     Emphasis,
     Headline,
-    Option,
     Outputs,
     Row,
     Targets,
 )
+from temper.problems.defaults import Defaults
 from temper.problems.several_inputs import AnyInputs, kept_views
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _NOTICEABLE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Regression:
+class Regression(Defaults):
     """One or several numbers per image.
 
     Target and answer are `values` [batch, quantities], in their own unit. The output `values` is
@@ -94,10 +94,6 @@ class Regression:
     @property
     def keeps(self) -> frozenset[View]:
         return kept_views(self.inputs) - {"mixup", "cutmix"}
-
-    @property
-    def emphases(self) -> frozenset[Option]:
-        return frozenset()
 
     @property
     def answer(self) -> Mapping[str, Field]:
@@ -169,24 +165,6 @@ class Regression:
         wanted = self._standard(targets["values"])
         return penalize(outputs["values"].float() - wanted, self.penalty, quantile=self.quantile)
 
-    def distance(self, outputs: Outputs, reference: Outputs, *, temperature: float = 1.0) -> "Tensor":
-        """Return the Huber distance of the standardised values; they have no temperature."""
-        from temper.maths.losses import penalize
-
-        return penalize(outputs["values"].float() - reference["values"].detach().float(), "huber")
-
-    def soften(self, outputs: Outputs, temperature: float) -> Outputs:
-        """Return the same outputs: numbers have no confidence."""
-        return outputs
-
-    def standardize(self, outputs: Outputs) -> Outputs:
-        """Return the same outputs: scale and offset of numbers have a meaning."""
-        return outputs
-
-    @property
-    def standardized_share(self) -> float:
-        return 0.0
-
     def read(self, outputs: Outputs) -> Answer:
         import torch
 
@@ -227,9 +205,6 @@ class Regression:
         """Return the medians of all data, with the mean distance from them."""
         medians = ", ".join(f"{value:.4g}" for value in self.centres)
         return f"{medians} {self.unit}".strip(), {"mae": float(np.mean(self.deviations)), "r2": 0.0}
-
-    def confusion(self, answer: Answer, targets: Targets) -> None:
-        """Return None: there are no classes to confuse."""
 
     def error(self, answer: Answer, targets: Targets) -> "Tensor":
         """Return e / (1 + e) of the largest error e, in standard deviations."""

@@ -21,6 +21,7 @@ from temper.problem import (
     Targets,
 )
 from temper.problems import choices
+from temper.problems.defaults import Defaults
 from temper.problems.gaps import largest_gap
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ NOTHING = "(all ignored)"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Segmentation:
+class Segmentation(Defaults):
     """One class per pixel.
 
     The target `mask` and the answer `classes` are [batch, height, width], the output `logits` is

@@ -32,6 +32,7 @@ from temper.networks.transfer import start_from
 from temper.networks.whitening import whiten
 from temper.problem import Emphasis, Headline, Objective, Problem
 from temper.problems import load as load_problem
+from temper.stages.known_examples import open_known
 from temper.stages.load_trained import read_facts
 from temper.stages.training_batches import open_loader
 from temper.stages.validation import VALIDATION_BATCH, validate
@@ -88,11 +89,17 @@ def train_network(
         network = network.to(ranks.device)
         held = to_tensors(open_split(prepare, "validation"), ranks.device)
         by = best_by(problem, params)
+        fill = open_known(network, problem, prepare, facts, ranks, what=what)
+
+        def score(candidate: nn.Module) -> dict[str, float]:
+            fill(candidate)
+            return validate(candidate, problem, held, facts, ranks, seed=seed, by=by)
+
         result = fit(
             network,
             make_objective(problem, emphasis, ranks),
             loader,
-            lambda candidate: validate(candidate, problem, held, facts, ranks, seed=seed, by=by),
+            score,
             params.fit,
             what=what,
             headline=by,

@@ -201,16 +201,17 @@ class TrainLoader:
             )
             columns = hide(columns, self.truth, hidden)
         weights = self.weights[plan.rows[: len(plan.shares)]].to(self.device)
+        keys = plan.draws[: len(plan.shares)].to(self.device)
         if plan.kind == "none":
             inputs, targets = as_batch(columns, self.facts)
-            return Batch(inputs=inputs, targets=targets, weights=weights)
+            return Batch(inputs=inputs, targets=targets, weights=weights, keys=keys)
         others = {name: value[1:] for name, value in columns.items()}
         columns = {name: value[:-1] for name, value in columns.items()}
         mix = self._paste if plan.kind == "cutmix" else self._blend
         columns, others, share = mix(columns, others, plan.shares.to(self.device), plan.draws[:-1])
         inputs, targets = as_batch(columns, self.facts)
         _, other_targets = as_batch(others, self.facts)
-        return Batch(inputs=inputs, targets=targets, weights=weights, others=other_targets, shares=share)
+        return Batch(inputs, targets, weights, other_targets, share, keys)
 
     def _blend(
         self, columns: dict[str, Tensor], others: dict[str, Tensor], share: Tensor, draws: Tensor

@@ -1,9 +1,9 @@
 """Generated images of shapes: enough to try the whole pipeline in seconds, easy enough for a tiny network.
 
 Each image has a dark noisy background and bright filled shapes of random size, position and colour. With
-`truth: class`, `value` or `points` there is one shape. Otherwise there are one to three different shapes,
-each in its own quarter of the image, so that no shape hides another. In masks, the background is 0 and the
-shapes are 1, 2, ... in the order of `SHAPES`.
+`truth: class`, `item`, `value` or `points` there is one shape. Otherwise there are one to three different
+shapes, each in its own quarter of the image, so that no shape hides another. In masks, the background is 0
+and the shapes are 1, 2, ... in the order of `SHAPES`.
 """
 
 import json
@@ -17,6 +17,8 @@ from temper.data.params import Toys
 from temper.problem import Row
 
 SHAPES = ("circle", "square", "triangle", "cross")
+_COLOURS = {"red": (255, 60, 60), "green": (60, 255, 60), "blue": (60, 60, 255)}
+"""Colours of the shapes with `truth: item`."""
 _WORDS = {
     "circle": ("circle", "disc", "ball"),
     "square": ("square", "box", "tile"),
@@ -27,7 +29,7 @@ _OPENINGS = ("here is a", "somebody drew one", "this may be a", "look, a")
 _ENDINGS = ("millimetres", "inches at noon", "points, seen twice", "feet or more")
 _MISSING_SHARE = 0.2
 """Share of the numbers that are missing."""
-_ALONE = ("class", "value", "points")
+_ALONE = ("class", "item", "value", "points")
 """Truths of images with a single shape."""
 
 
@@ -43,8 +45,9 @@ def fetch(params: Toys, project: Path, out: Path) -> list[Row]:
     rows = []
     for i in range(params.count):
         shown = _choose(i, params.truth, rng)
-        images[i], masks[i], squares = _draw(shown, params.truth in _ALONE, size, rng)
-        labels = tuple(SHAPES[shape] for shape in sorted(shown))
+        colour = list(_COLOURS)[i // len(SHAPES) % len(_COLOURS)] if params.truth == "item" else None
+        images[i], masks[i], squares = _draw(shown, params.truth in _ALONE, size, rng, colour)
+        labels = tuple(f"{colour} {SHAPES[s]}" if colour else SHAPES[s] for s in sorted(shown))
         mask = f"masks.npy#{i}" if params.truth == "mask" else None
         truth = _describe(params.truth, shown, squares)
         given = _give(params, shown, squares, rng)
@@ -109,7 +112,7 @@ def _choose(i: int, truth: str, rng: np.random.Generator) -> list[int]:
 
 
 def _draw(
-    shown: list[int], alone: bool, size: int, rng: np.random.Generator
+    shown: list[int], alone: bool, size: int, rng: np.random.Generator, colour: str | None = None
 ) -> tuple[np.ndarray, np.ndarray, list[tuple[int, int, int]]]:
     """Return an image, its mask, and left, top and side of the square round each shape in px."""
     squares = []
@@ -124,7 +127,7 @@ def _draw(
         )
         squares.append((int(left), int(top), side))
         inside = _outline(shape, size, int(left), int(top), side)
-        tint = rng.integers(150, 256, 3)
+        tint = np.array(_COLOURS[colour]) if colour else rng.integers(150, 256, 3)
         image[inside] = np.clip(rng.normal(tint, 12.0, (int(inside.sum()), 3)), 0, 255)
         mask[inside] = shape + 1
     return image.astype(np.uint8), mask, squares

@@ -1,0 +1,57 @@
+"""What most kinds of problems answer; a kind overrides what it answers otherwise."""
+
+from typing import TYPE_CHECKING
+
+from temper.problem import Answer, Inputs, Option, Outputs, Targets
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class Defaults:
+    """Answers of a kind without classes, options of the loss and confidence."""
+
+    @property
+    def emphases(self) -> frozenset[Option]:
+        """None."""
+        return frozenset()
+
+    @property
+    def rare(self) -> bool:
+        """Every split needs every stratum."""
+        return False
+
+    def confusion(self, answer: Answer, targets: Targets) -> "Tensor | None":
+        """Return None: there are no classes to confuse."""
+        return None
+
+    def ask_teacher(self, teacher: "nn.Module", inputs: Inputs, outputs: Outputs) -> Outputs:
+        """Return what the teacher answers to the same inputs."""
+        found: Outputs = teacher(inputs)
+        return found
+
+    def distance(self, outputs: Outputs, reference: Outputs, *, temperature: float = 1.0) -> "Tensor":
+        """Return the Huber distance of all outputs, each averaged over its places; no temperature."""
+        import torch
+
+        from temper.maths.losses import penalize
+
+        return torch.stack(
+            [
+                penalize((value.float() - reference[name].detach().float()).flatten(1), "huber")
+                for name, value in outputs.items()
+            ]
+        ).sum(dim=0)
+
+    def soften(self, outputs: Outputs, temperature: float) -> Outputs:
+        """Return the same outputs: numbers have no confidence."""
+        return outputs
+
+    def standardize(self, outputs: Outputs) -> Outputs:
+        """Return the same outputs: their scale and offset have a meaning."""
+        return outputs
+
+    @property
+    def standardized_share(self) -> float:
+        """Nothing is standardised."""
+        return 0.0
