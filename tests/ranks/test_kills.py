@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A toy project up to augment, whose training takes some seconds and writes checkpoints all the time."""
-    project = make_project(tmp_path_factory.mktemp("prepared"), "multiclass", count=480, epochs=40)
+    project = make_project(tmp_path_factory.mktemp("prepared"), "multiclass", count=480, epochs=24)
     text = (
         (project / "params.yaml")
         .read_text()
@@ -161,7 +161,7 @@ def check_words(running: Running, how: str, victims: str) -> None:
             assert re.search(r"run the same command again .*last checkpoint", said)
         return
     assert status == 143, said
-    found = re.search(r"stopped at step (\d+) of 360; .*same command", said)
+    found = re.search(r"stopped at step (\d+) of 216; .*same command", said)
     assert found is not None or victims == "1", said
     if found is not None:
         assert int(found[1]) == newest_step(running.project) and said.count("stopped at") == 1
@@ -246,4 +246,4 @@ def test_the_curves_have_no_gap_and_no_double_step(whole: tuple[int, Path]):
     with (project / "artifacts" / "train" / "curves.csv").open() as stream:
         rows = [(int(row["step"]), row["name"]) for row in csv.DictReader(stream)]
     assert len(rows) == len(set(rows))
-    assert [step for step, name in rows if name == "train/loss"] == [*range(1, 360, 10), 360]
+    assert [step for step, name in rows if name == "train/loss"] == [*range(1, 216, 10), 216]

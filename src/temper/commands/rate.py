@@ -49,6 +49,7 @@ def rate(project: Path, file: Path, out: Path) -> None:
         test.examples,
         targets=test.targets,
         strata=test.strata,
+        units=test.units,
         params=params.evaluate,
         seed=params.seed,
         checkpoints=parts,

@@ -61,6 +61,7 @@ def run(
         examples,
         targets=test.targets,
         strata=test.strata,
+        units=test.units,
         params=params.evaluate,
         seed=params.seed,
         checkpoints=checkpoints,
@@ -91,7 +92,7 @@ def run(
             name: {**figures(scores, candidate=name, headline=headline), **_cost(found)}
             for name, found in costs.items()
         },
-        "images": {"clean": len(examples), "stress": len(evaluation.subset)},
+        "images": {"clean": len(examples), "stress": len(evaluation.subset), **test.groups},
         "constant": problem.constant(prepare.facts["counts"]["test"]),
     }
     facts["warnings"] = find_warnings(facts, scores, quantize)

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int64
+from torch import Tensor
 
 from temper.artifacts import Artifact, digest_json
 from temper.data.dataset.packed import as_targets, held_out, read_strata
@@ -12,6 +14,7 @@ from temper.gate.rating import CellKey, Question, Rating
 from temper.problem import Problem, Targets
 from temper.problems import load as load_problem
 from temper.stages.load_trained import read_facts
+from temper.stages.units import read_units
 from temper.stress.evaluation import Evaluation
 from temper.stress.params import EvaluateParams
 from temper.stress.pool import Pool
@@ -25,6 +28,14 @@ class HeldOut:
     examples: Pool
     targets: Targets
     strata: list[frozenset[str]]
+    units: Int64[Tensor, "examples"]
+    """Number of the unit of each example: a group, or an example that is in none."""
+
+    @property
+    def groups(self) -> dict[str, int]:
+        """`groups`: number of units, if they are not the examples themselves."""
+        count = len(self.units.unique())
+        return {"groups": count} if count < len(self.units) else {}
 
 
 def open_test(prepare: Artifact) -> HeldOut:
@@ -36,6 +47,7 @@ def open_test(prepare: Artifact) -> HeldOut:
         Pool({name: np.asarray(columns[name]) for name in facts}, facts),
         as_targets(columns, facts),
         read_strata(prepare, "test"),
+        read_units(prepare, "test"),
     )
 
 

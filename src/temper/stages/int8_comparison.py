@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from temper.compress.params import QuantizeParams
@@ -19,15 +20,15 @@ from temper.data.dataset.packed import as_targets
 from temper.gate.significance import Difference, difference
 from temper.inputs.facts import Facts, count_examples, count_values
 from temper.maths.batching import fit_batch, rows_of
-from temper.maths.statistics import draw, resample
+from temper.maths.statistics import draw, resample, sum_units
 from temper.networks.onnx_model import PART, Deployed
 from temper.problem import Answer, Problem
 
 _BATCH = 512
 _RESAMPLES = 1000
 _RULE_OF_THREE = 3
-"""Number of images in the smallest margin: if none of n images gets worse, a share of up to 3 / n may still
-do so, with 95 % confidence. No split of n images can show less."""
+"""Number of units in the smallest margin: if none of n images gets worse, a share of up to 3 / n may still do
+so, with 95 % confidence. No split of n images, or of n groups of images, can show less."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ class Comparison:
         facts: The inputs among the columns.
         params: Parameters with the number of images, the margin and the confidence.
         seed: Seed for choosing and resampling the images.
+        units: Number of the unit of each image, which the bootstrap draws; None if each image is one.
     """
 
     def __init__(
@@ -95,12 +97,15 @@ class Comparison:
         params: QuantizeParams,
         *,
         seed: int,
+        units: Int64[Tensor, "images"] | None = None,
     ) -> None:
         chosen = np.random.default_rng(seed).permutation(count_examples(columns))
         chosen = np.sort(chosen[: params.check_images])
         self._problem, self._params = problem, params
         self._columns, self._facts, self._chosen = columns, facts, chosen
-        self._draws = draw(len(chosen), resamples=_RESAMPLES, seed=seed)
+        self._units = torch.from_numpy(chosen) if units is None else units[torch.from_numpy(chosen)]
+        self._num_units = len(self._units.unique())
+        self._draws = draw(self._num_units, resamples=_RESAMPLES, seed=seed)
         self._batch, self._part = (fit_batch([count_values(facts)], most) for most in (_BATCH, PART))
         self._parent = self._measure(parent)
 
@@ -120,7 +125,7 @@ class Comparison:
             error=difference(*errors, greater_is_better=False, confidence=params.confidence),
             values=(scores[1][0], scores[0][0]),
             gap=float(ours.gaps.mean()),
-            margin=max(params.max_drop, _RULE_OF_THREE / len(self)),
+            margin=max(params.max_drop, _RULE_OF_THREE / self._num_units),
         )
 
     def drift(self, file: Path, images: int) -> float:
@@ -158,10 +163,13 @@ class Comparison:
     def _score(self, tallies: Tensor) -> tuple[float, np.ndarray]:
         name = self._problem.headline.name
         whole = self._problem.score(tallies.sum(dim=0))[name]
-        return float(whole), self._problem.score(resample(self._draws, tallies))[name].double().numpy()
+        drawn = resample(self._draws, sum_units(tallies, self._units))
+        return float(whole), self._problem.score(drawn)[name].double().numpy()
 
     def _error(self, errors: Tensor) -> tuple[float, np.ndarray]:
-        return float(errors.mean()), (resample(self._draws, errors[:, None]).squeeze(1) / len(errors)).numpy()
+        counted = torch.stack([errors, torch.ones_like(errors)], dim=1)
+        total, count = resample(self._draws, sum_units(counted, self._units)).unbind(dim=1)
+        return float(errors.mean()), (total / count).numpy()
 
 
 def _compact(answer: Answer) -> dict[str, Tensor]:

@@ -74,10 +74,10 @@ def run(
             seed=params.seed,
             kept=selection.splits,
         )
-        counts = _count(rows, splits, strata, problem)
+        counts, unknown = _count(rows, splits, strata, problem)
         examples = {name: splits.count(name) for name in SPLITS}
         facts = _write_splits(out, rows, kept, splits, store, survey, settings, inputs_seen)
-    remarks += _say(remark_on_equal(rows, selection, survey))
+    remarks += _say([*unknown, *remark_on_equal(rows, selection, survey)])
     remarks += _say(list_pairs(out / NEAR, rows, selection, splits, survey.truth.strata))
     _write_rows(out / TABLE, rows, kept, splits, survey)
     _list_dropped(rows, selection, out / DROPPED)
@@ -216,14 +216,21 @@ def _check_classes(
 
 def _count(
     rows: Rows, splits: Sequence[str], strata: Sequence[frozenset[str]], problem: Problem
-) -> dict[str, dict[str, int]]:
-    """Count the examples by split and stratum, and check that every stratum occurs in every split."""
+) -> tuple[dict[str, dict[str, int]], list[Remark]]:
+    """Count the examples by split and stratum, and check that every stratum occurs where it must.
+
+    That is in every split or, for a problem of rare strata, nowhere: then those are told that are looked for,
+    and are not known from training.
+    """
     counts = count_strata(splits, strata)
     official = frozenset(row.split for row in rows if row.split)
     alike = find_misspelt(Counter(name for each in strata for name in each))
-    optional = frozenset().union(*strata) - {*problem.classes} if problem.classes else frozenset[str]()
+    named = frozenset().union(*strata)
+    optional = named if problem.rare else named - {*problem.classes} if problem.classes else frozenset[str]()
     check_strata(counts, official=official, alike=alike, optional=optional)
-    return counts
+    lost = [name for name in counts["test"] if counts["test"][name] and not counts["train"][name]]
+    text = "items are in the test split but have no training image, so that they cannot be found"
+    return counts, remark_on("noticed", text, lost if problem.rare else [])
 
 
 def _count_reasons(dropped: Mapping[int, str]) -> str:

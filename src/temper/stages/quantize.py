@@ -29,6 +29,7 @@ from temper.problems.deployed_answer import write_answer
 from temper.stages.int8_comparison import Comparison
 from temper.stages.int8_student import quantize_student
 from temper.stages.load_trained import read_facts, read_network
+from temper.stages.units import read_units
 
 _PARENTS = {"teacher": ("train",), "student": ("train", "distill"), DEPLOYED: ("train", "distill")}
 
@@ -65,7 +66,15 @@ def run(
     found = quantize_student(
         out,
         {key: np.asarray(column[chosen]) for key, column in given.items()},
-        Comparison(out / "student.onnx", problem, columns, facts, settings, seed=derive(params.seed, "int8")),
+        Comparison(
+            out / "student.onnx",
+            problem,
+            columns,
+            facts,
+            settings,
+            seed=derive(params.seed, "int8"),
+            units=read_units(prepare, "validation"),
+        ),
         settings,
         headline=problem.headline.name,
         metadata=_metadata(DEPLOYED, problem, facts, inputs, settings.features),

@@ -67,7 +67,8 @@ class Card:
     """Unit of the headline."""
     confidence: float
     images: Mapping[str, int]
-    """`clean` and `stress`: number of test images behind the clean scores and the scores under stress."""
+    """`clean` and `stress`: number of test images behind the clean scores and the scores under stress; and
+    `groups`, number of groups that the test images form, if they form any."""
     data: Mapping[str, Any]
     """`digest`, `size` (as text), `splits` (name -> number of images), `classes` (number of classes),
     `strata` (name -> split -> number of images) and `words` (singular and plural of the strata: `CLASSES`

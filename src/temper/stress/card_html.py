@@ -44,7 +44,8 @@ figure img { max-width: 100%; height: auto; background: #fff; border-radius: 6px
 <h1>{{ title }}</h1>
 <p class="soft">Model card. A {{ card.kind }} model
 {%- if card.data.classes %} with {{ card.data.classes }} classes{% endif %} for {{ card.data.size }},
-evaluated on {{ "{:,}".format(card.images.clean) }} test images,
+evaluated on {{ "{:,}".format(card.images.clean) }} test images\
+{% if card.images.groups %} of {{ "{:,}".format(card.images.groups) }} groups{% endif %},
 {{ "{:,}".format(card.images.stress) }} of them under stress.
 Every number was measured on the ONNX file that can be deployed.</p>
 
@@ -84,8 +85,8 @@ Every number was measured on the ONNX file that can be deployed.</p>
 {% endfor %}
 </tbody>
 </table></div>
-<p class="soft">Small figures: {{ "%g"|format(100 * card.confidence) }} % bootstrap intervals over test
-images. Under a family: the mean over its conditions and five severities.{% if latency %} Latency: median,
+<p class="soft">Small figures: {{ "%g"|format(100 * card.confidence) }} % bootstrap intervals over\
+{% if card.images.groups %} groups of{% endif %} test images. Under a family: the mean over its conditions and five severities.{% if latency %} Latency: median,
 and 10th to 90th percentile, on {{ latency.machine.cpu }}, {{ latency.machine.cores }} cores,
 ONNX Runtime {{ latency.machine.onnxruntime }}; images/s at
 batch {{ (latency.candidates.values()|first).images_per_s.batch|default(256) }}.{% endif %}</p>

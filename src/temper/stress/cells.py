@@ -9,7 +9,7 @@ from jaxtyping import Float64, Int64, UInt8
 from torch import Tensor
 
 from temper.maths.random import derive
-from temper.maths.statistics import draw, resample
+from temper.maths.statistics import draw, resample, sum_units
 from temper.problem import Problem
 from temper.stress.conditions import SEVERITIES, Condition
 from temper.stress.params import EvaluateParams
@@ -39,20 +39,30 @@ class Cell:
     values: Mapping[str, float]
     """Scores by name."""
     samples: Mapping[str, Float64[Tensor, "resamples"]]
-    """The same scores under each draw of source images; cells with equally many images share the draws."""
+    """The same scores under each draw of units; cells with equally many units share the draws."""
 
 
 def score_all(
-    problem: Problem, draws: UInt8[Tensor, "resamples images"], parts: Sequence[Tensors]
+    problem: Problem,
+    units: Int64[Tensor, "images"],
+    draws: UInt8[Tensor, "resamples units"],
+    parts: Sequence[Tensors],
 ) -> Tensors:
     """Score each candidate from the tallies of all batches.
+
+    Args:
+        problem: Problem that defines the scores.
+        units: Number of each image's unit (`temper.maths.statistics`).
+        draws: Draws of these units.
+        parts: Tallies of each batch, by candidate.
 
     Returns:
         `<candidate>/<score>`: the value, followed by its samples.
     """
     found = {}
     for name in parts[0]:
-        values, samples = _score(problem, torch.cat([part[name] for part in parts]), draws)
+        tallies = torch.cat([part[name] for part in parts])
+        values, samples = _score(problem, sum_units(tallies, units), draws)
         for metric, drawn in samples.items():
             found[f"{name}/{metric}"] = torch.cat([torch.tensor([values[metric]], dtype=drawn.dtype), drawn])
     return found
@@ -76,6 +86,7 @@ def clean_cells(
     problem: Problem,
     tallies: Mapping[str, Float64[Tensor, "images counts"]],
     strata: Sequence[frozenset[str]],
+    units: Int64[Tensor, "images"],
     subset: Int64[Tensor, "stressed"],
     params: EvaluateParams,
     seed: int,
@@ -90,9 +101,9 @@ def clean_cells(
     headline = problem.headline.name
     cells = []
     for family, condition, keys in situations:
-        draws = draw(len(keys), resamples=params.bootstrap, seed=derive(seed, "bootstrap"))
+        draws = draw(len(units[keys].unique()), resamples=params.bootstrap, seed=derive(seed, "bootstrap"))
         for name, found in tallies.items():
-            values, samples = _score(problem, found[keys], draws)
+            values, samples = _score(problem, sum_units(found[keys], units[keys]), draws)
             if family == STRATUM:
                 values, samples = {headline: values[headline]}, {headline: samples[headline]}
             cells.append(Cell(name, family, condition, 0, len(keys), values, samples))
@@ -100,9 +111,9 @@ def clean_cells(
 
 
 def _score(
-    problem: Problem, tallies: Float64[Tensor, "images counts"], draws: UInt8[Tensor, "resamples images"]
+    problem: Problem, tallies: Float64[Tensor, "units counts"], draws: UInt8[Tensor, "resamples units"]
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """Return the scores of some images, and the same scores under each draw of them."""
+    """Return the scores of some units, and the same scores under each draw of them."""
     values = {name: float(value) for name, value in problem.score(tallies.sum(dim=0)).items()}
     return values, dict(problem.score(resample(draws, tallies)))
 

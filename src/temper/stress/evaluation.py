@@ -2,9 +2,9 @@
 
 Each stressed batch is made once and given to every candidate. A batch is reduced to tallies: what each
 image adds to the scores. As soon as a cell (candidate, condition, severity) is complete, its tallies are
-resampled over source images into scores under each draw, and then dropped. Memory therefore does not grow
-with the number of conditions. Results are stored in a folder as they are measured, so that a killed
-evaluation continues where it stopped.
+resampled over source images, or groups of them, into scores under each draw, and then dropped. Memory
+therefore does not grow with the number of conditions. Results are stored in a folder as they are measured, so
+that a killed evaluation continues where it stopped.
 
 Left out: agreement between candidates, because `Problem` has no method for it that works on answers from
 files.
@@ -25,7 +25,7 @@ from temper.fields import Field
 from temper.maths.batching import fit_batch, rows_of
 from temper.maths.geometry import hide
 from temper.maths.random import derive, permutation
-from temper.maths.statistics import draw
+from temper.maths.statistics import draw, sum_units
 from temper.problem import Answer, Problem, Targets
 from temper.progress import Bar
 from temper.stress.cells import CLEAN, Cell, clean_cells, means, score_all, stressed_cells
@@ -53,8 +53,8 @@ class Evaluation:
     """Candidate -> confusion matrix over all clean test images."""
     errors: Mapping[str, Float64[Tensor, "images"]]
     """Candidate -> error on each clean test image."""
-    alone: Mapping[str, Float64[Tensor, "images"]]
-    """Candidate -> headline of each clean test image by itself."""
+    alone: Mapping[str, Float64[Tensor, "units"]]
+    """Candidate -> headline of each clean test image, or group of images, by itself."""
     measured: Mapping[str, Mapping[str, Float64[Tensor, "images values"]]]
     """Candidate -> column of measurements -> its answers to the clean test images."""
     subset: Int64[Tensor, "stressed"]
@@ -99,6 +99,7 @@ def evaluate(
     strata: Sequence[frozenset[str]],
     params: EvaluateParams,
     seed: int,
+    units: Int64[Tensor, "images"] | None = None,
     checkpoints: Path | None = None,
 ) -> Evaluation:
     """Measure every candidate on all test images, and on a subset under every condition and severity.
@@ -111,6 +112,7 @@ def evaluate(
         strata: Strata of each test image.
         params: How much to measure.
         seed: Seed of the run.
+        units: Number of the unit of each test image, which the bootstrap draws; None if each image is one.
         checkpoints: Folder that stores partial results; a rerun with the same inputs continues from them.
             None stores nothing.
 
@@ -122,6 +124,7 @@ def evaluate(
             "the test split is empty: evaluation needs at least one test image; "
             "raise prepare.test_share, or add images to the source's own test split"
         )
+    units = torch.arange(len(pool)) if units is None else units
     subset = choose(strata, params.stress_images, seed=seed)
     conditions = applicable(params.families, channels=pool.channels)
     size = fit_batch([pool.num_values], params.batch_size)
@@ -135,12 +138,13 @@ def evaluate(
             for what in _CLEAN_RESULTS
         )
         alone = {
-            name: problem.score(found)[problem.headline.name].double() for name, found in tallies.items()
+            name: problem.score(sum_units(found, units))[problem.headline.name].double()
+            for name, found in tallies.items()
         }
-        cells = clean_cells(problem, tallies, strata, subset, params, seed)
-        score = partial(
-            score_all, problem, draw(len(subset), resamples=params.bootstrap, seed=derive(seed, "bootstrap"))
-        )
+        cells = clean_cells(problem, tallies, strata, units, subset, params, seed)
+        drawn, own = units[subset], derive(seed, "bootstrap")
+        draws = draw(len(drawn.unique()), resamples=params.bootstrap, seed=own)
+        score = partial(score_all, problem, drawn, draws)
         for condition in conditions:
             for severity in SEVERITIES:
                 shown = partial(

@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy import stats
 
-from temper.maths.statistics import draw, interval, resample
+from temper.maths.statistics import draw, interval, number_units, resample, sum_units
 
 
 def test_each_draw_takes_as_many_images_as_there_are():
@@ -62,3 +62,23 @@ def test_draws_without_a_score_are_left_out():
 def test_confidence_outside_of_0_to_1_is_refused(confidence: float):
     with pytest.raises(ValueError, match=rf"confidence = {confidence}: .*between 0 and 1"):
         interval(torch.zeros(3), confidence=confidence)
+
+
+def test_units_are_summed_whatever_is_missing_and_images_alone_stay_as_they_are():
+    units = number_units(["b", None, "a", "b", None, "a"])
+    assert units.tolist() == [0, 1, 2, 0, 3, 2]
+    tallies = torch.arange(12, dtype=torch.float64).reshape(6, 2)
+    assert sum_units(tallies, units).tolist() == [[6, 8], [2, 3], [14, 16], [8, 9]]
+    some = torch.tensor([2, 3, 5])
+    assert sum_units(tallies[some], units[some]).tolist() == [[6, 7], [14, 16]]
+    assert torch.equal(sum_units(tallies, number_units([None] * 6)), tallies)
+
+
+def test_copies_of_images_that_are_groups_make_no_interval_narrower():
+    right = torch.from_numpy((np.random.default_rng(0).random((60, 1)) < 0.7).astype(np.float64))
+    copies, units = right.repeat(5, 1), torch.arange(60).repeat(5)
+    draws = draw(60, resamples=500, seed=0)
+    own = resample(draws, right) / 60
+    assert torch.equal(resample(draws, sum_units(copies, units)) / 300, own)
+    naive = resample(draw(300, resamples=500, seed=0), copies) / 300
+    assert naive.std() < own.std() / 2

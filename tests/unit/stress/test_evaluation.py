@@ -167,3 +167,29 @@ def test_files_hold_the_table_and_equal_tables_give_equal_bytes(scores, tmp_path
 def test_a_missing_row_is_named(scores):
     with pytest.raises(ValueError, match=r"no row for .*nobody"):
         pick(scores, candidate="nobody", metric="accuracy", family=CLEAN, condition=CLEAN, severity=0)
+
+
+def test_images_of_a_group_are_drawn_together(data):
+    """Each image three times: as one group it has the intervals of the image, alone it would look certain."""
+    images, targets, strata = data
+    thrice = torch.arange(50).repeat_interleave(3)
+    copies = pool_of(images.packed["image"][thrice.numpy()])
+    again = {
+        "targets": {"label": targets["label"][thrice]},
+        "strata": [strata[key] for key in thrice.tolist()],
+    }
+    params = replace(PARAMS, families=())
+    once, grouped, naive = (
+        evaluate(PROBLEM, {"mean": by_mean}, pool, params=params, seed=0, **given)
+        for pool, given in (
+            (images, {"targets": targets, "strata": strata}),
+            (copies, {**again, "units": thrice}),
+            (copies, again),
+        )
+    )
+    for one, three in zip(once.cells, grouped.cells, strict=True):
+        assert one.values == pytest.approx(three.values) and three.images == 3 * one.images
+        for name, drawn in one.samples.items() if one.condition != SUBSET else ():
+            assert torch.allclose(drawn, three.samples[name])
+    assert naive.cells[0].samples["accuracy"].std() < 0.7 * grouped.cells[0].samples["accuracy"].std()
+    assert len(grouped.alone["mean"]) == 50 and len(naive.alone["mean"]) == 150

@@ -114,7 +114,8 @@ def make_inputs(project: Path, toy: Toy) -> dict[str, artifacts.Artifact]:
         sorted(toy.problem.strata({name: value[i] for name, value in columns.items()})) for i in range(20)
     ]
     write_table(
-        prepare / "rows.parquet", {"split": ["test"] * 20, "index": list(range(20)), "strata": strata}
+        prepare / "rows.parquet",
+        {"split": ["test"] * 20, "index": list(range(20)), "strata": strata, "group": [None] * 20},
     )
     counts = dict(Counter(name for names in strata for name in names))
     facts = {
