@@ -16,8 +16,6 @@ from temper.config import load
 from temper.gate.rating import write_rating
 from temper.inputs.facts import Facts
 from temper.inputs.stored import read_inputs
-from temper.maths.batching import fit_batch
-from temper.networks.onnx_model import PART, Deployed
 from temper.problem import Problem
 from temper.problems.deployed_answer import read_answer
 from temper.stages.holdout import make_ratings, open_test
@@ -39,7 +37,7 @@ def rate(project: Path, file: Path, out: Path) -> None:
     """
     params, prepare = load(project), artifacts.load("prepare", project / "artifacts" / "prepare")
     test = open_test(prepare)
-    model = Deployed(file, part=fit_batch([test.examples.num_values], PART))
+    model = test.open(file)
     check_question(model.metadata, test.problem, test.examples.facts)
     out.parent.mkdir(parents=True, exist_ok=True)
     parts = out.with_suffix(".parts")

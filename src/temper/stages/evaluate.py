@@ -16,8 +16,6 @@ import torch
 from temper.artifacts import DEPLOYED, Artifact
 from temper.data.dataset.contact_sheet import mark
 from temper.gate.rating import write_rating
-from temper.maths.batching import fit_batch
-from temper.networks.onnx_model import PART, Deployed
 from temper.problem import Problem, Targets
 from temper.stages.card_content import fill_card, find_warnings
 from temper.stages.holdout import make_ratings, open_test
@@ -53,8 +51,7 @@ def run(
     problem, examples = test.problem, test.examples
     # Largest first: teacher, student, quantized student.
     costs = dict(sorted(quantize.facts["candidates"].items(), key=lambda item: (-item[1]["bytes"], item[0])))
-    part = fit_batch([examples.num_values], PART)
-    candidates = {name: Deployed(quantize.path(found["file"]), part=part) for name, found in costs.items()}
+    candidates = {name: test.open(quantize.path(found["file"])) for name, found in costs.items()}
     evaluation = evaluate(
         problem,
         candidates,

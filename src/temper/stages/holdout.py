@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from torch import Tensor
 from temper.artifacts import Artifact, digest_json
 from temper.data.dataset.packed import as_targets, held_out, read_strata
 from temper.gate.rating import CellKey, Question, Rating
+from temper.maths.batching import fit_batch
+from temper.networks.onnx_model import PART, Deployed
 from temper.problem import Problem, Targets
 from temper.problems import load as load_problem
 from temper.stages.load_trained import read_facts
@@ -30,6 +33,10 @@ class HeldOut:
     strata: list[frozenset[str]]
     units: Int64[Tensor, "examples"]
     """Number of the unit of each example: a group, or an example that is in none."""
+
+    def open(self, file: Path) -> Deployed:
+        """Open a deployed file, which takes as many of these examples at a time as memory allows."""
+        return Deployed(file, part=fit_batch([self.examples.num_values], PART))
 
     @property
     def groups(self) -> dict[str, int]:

@@ -45,7 +45,7 @@ figure img { max-width: 100%; height: auto; background: #fff; border-radius: 6px
 <p class="soft">Model card. A {{ card.kind }} model
 {%- if card.data.classes %} with {{ card.data.classes }} classes{% endif %} for {{ card.data.size }},
 evaluated on {{ "{:,}".format(card.images.clean) }} test images\
-{% if card.images.groups %} of {{ "{:,}".format(card.images.groups) }} groups{% endif %},
+{% if 'groups' in card.images %} of {{ "{:,}".format(card.images.groups) }} groups{% endif %},
 {{ "{:,}".format(card.images.stress) }} of them under stress.
 Every number was measured on the ONNX file that can be deployed.</p>
 
@@ -86,7 +86,8 @@ Every number was measured on the ONNX file that can be deployed.</p>
 </tbody>
 </table></div>
 <p class="soft">Small figures: {{ "%g"|format(100 * card.confidence) }} % bootstrap intervals over\
-{% if card.images.groups %} groups of{% endif %} test images. Under a family: the mean over its conditions and five severities.{% if latency %} Latency: median,
+{% if 'groups' in card.images %} groups of{% endif %} test images.
+Under a family: the mean over its conditions and five severities.{% if latency %} Latency: median,
 and 10th to 90th percentile, on {{ latency.machine.cpu }}, {{ latency.machine.cores }} cores,
 ONNX Runtime {{ latency.machine.onnxruntime }}; images/s at
 batch {{ (latency.candidates.values()|first).images_per_s.batch|default(256) }}.{% endif %}</p>

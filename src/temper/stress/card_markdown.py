@@ -10,7 +10,7 @@ A {{ card.kind }} model
 {%- if card.data.classes %} with {{ card.data.classes }} classes{% endif %} for {{ card.data.size }},
 evaluated on
 {{ "{:,}".format(card.images.clean) }} test images\
-{% if card.images.groups %} of {{ "{:,}".format(card.images.groups) }} groups{% endif %},
+{% if 'groups' in card.images %} of {{ "{:,}".format(card.images.groups) }} groups{% endif %},
 {{ "{:,}".format(card.images.stress) }} of them under stress.
 Every number was measured on the ONNX file that can be deployed.
 
@@ -38,7 +38,8 @@ size | parameters | multiply-adds |
 {{- " {:,.0f}".format(latency.candidates[name].images_per_s.median) }} |{% endif +%}
 {% endfor %}
 
-In brackets: {{ "%g"|format(100 * card.confidence) }} % bootstrap intervals over {% if card.images.groups %}groups of {% endif %}test images.
+In brackets: {{ "%g"|format(100 * card.confidence) }} % bootstrap intervals over\
+{% if 'groups' in card.images %} groups of{% endif %} test images.
 Under a family: the mean over its conditions and five severities.
 {% if latency %}
 Latency: median on {{ latency.machine.cpu }}, {{ latency.machine.cores }} cores, ONNX Runtime
