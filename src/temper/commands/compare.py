@@ -16,7 +16,7 @@ from temper.config import load
 from temper.gate.comparison import Comparison, Row, compare
 from temper.gate.rating import read_rating
 from temper.maths.batching import fit_batch
-from temper.networks.onnx_model import PART, Deployed
+from temper.networks.onnx_model import Deployed
 from temper.problem import SHARE
 from temper.progress import Bar
 from temper.stages.holdout import HeldOut, open_test
@@ -52,13 +52,12 @@ def compare_models(
     first, second = (read_rating(path) for path in ratings)
     found = compare(first, second, confidence=params.evaluate.confidence)
     test = open_test(prepare)
-    part = fit_batch([test.examples.num_values], PART)
     numbers: dict[str, Any] = {
         "first": names[0],
         "second": names[1],
         "confidence": params.evaluate.confidence,
         "images": len(first.alone),
-        "changed": changed(test, (Deployed(files[0], part=part), Deployed(files[1], part=part))),
+        "changed": changed(test, (test.open(files[0]), test.open(files[1]))),
         "bytes": [path.stat().st_size for path in files],
         **_as_json(found),
     }

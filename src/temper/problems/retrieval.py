@@ -86,14 +86,17 @@ class Retrieval(Defaults):
 
     def bind(self, rows: Sequence[Row]) -> "Retrieval":
         if missing := without_labels(rows):
-            raise ValueError(
-                f"no label for {missing}; retrieval needs the name of the item as the only label"
-            )
+            raise ValueError(f"no label for {missing}; retrieval needs one label per image, the item")
         for row in rows:
             if len(row.labels) > 1:
                 several = ", ".join(row.labels)
                 raise ValueError(
-                    f"{row.path} has {len(row.labels)} labels ({several}); retrieval needs one item"
+                    f"{row.path} has {len(row.labels)} labels ({several}); retrieval needs one, the item"
+                )
+            if self.items and row.labels[0] not in self.items:
+                raise ValueError(
+                    f"item {row.labels[0]!r} of {row.path} is not among problem.items; add it there, or "
+                    "leave problem.items out, and all items of the data are taken"
                 )
         return replace(self, items=bind_classes(self.items, rows))
 

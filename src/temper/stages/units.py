@@ -1,7 +1,5 @@
 """The units that the bootstrap draws from a split: groups of images, and images that are in none."""
 
-from typing import Literal
-
 from jaxtyping import Int64
 from torch import Tensor
 
@@ -10,6 +8,6 @@ from temper.data.dataset.packed import read_rows_of
 from temper.maths.statistics import number_units
 
 
-def read_units(prepare: Artifact, split: Literal["validation", "test"]) -> Int64[Tensor, "examples"]:
+def read_units(prepare: Artifact, split: str) -> Int64[Tensor, "examples"]:
     """Return the number of each example's unit, in the order of the packed files."""
     return number_units(read_rows_of(prepare, split, ["group"])["group"])

@@ -188,8 +188,10 @@ def test_images_of_a_group_are_drawn_together(data):
         )
     )
     for one, three in zip(once.cells, grouped.cells, strict=True):
+        if one.condition == SUBSET:
+            continue
         assert one.values == pytest.approx(three.values) and three.images == 3 * one.images
-        for name, drawn in one.samples.items() if one.condition != SUBSET else ():
+        for name, drawn in one.samples.items():
             assert torch.allclose(drawn, three.samples[name])
     assert naive.cells[0].samples["accuracy"].std() < 0.7 * grouped.cells[0].samples["accuracy"].std()
     assert len(grouped.alone["mean"]) == 50 and len(naive.alone["mean"]) == 150
