@@ -116,6 +116,50 @@ def test_columns_of_numbers_are_read_as_numbers(tmp_path: Path):
     assert [row.labels for row in listing.rows] == [(), ()] and said(listing) == ""
 
 
+def test_boxes_are_read_from_json_and_no_objects_from_an_empty_cell(tmp_path: Path):
+    one = [{"label": "cat", "box": [1, 2, 30, 40.5]}, {"label": 7, "box": [0, 0, 5, 5], "crowd": 1}]
+    text = f"path,objects\n0.png,{quoted(json.dumps(one))}\n1.png,\n"
+    listing = list_table(tmp_path, text, boxes="objects")
+    found = [json.loads(row.truth or "")["boxes"] for row in listing.rows]
+    assert found == [[one[0], {"label": "7", "box": [0, 0, 5, 5], "crowd": True}], []]
+    assert [row.labels for row in listing.rows] == [("cat", "7"), ()] and said(listing) == ""
+    with pytest.raises(ValueError, match=r"no column 'object' for ingest.boxes; the nearest is 'objects'"):
+        list_table(tmp_path, text, boxes="object")
+    with pytest.raises(ValueError, match=r"ingest.labels = 'labels' and ingest.boxes are both set"):
+        list_table(tmp_path, "path,labels,objects\n0.png,cat,\n1.png,cat,\n", boxes="objects")
+
+
+def quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        ("cat 1 2 3 4", "is no JSON"),
+        ('{"label": "cat", "box": [1, 2, 3, 4]}', "is no list"),
+        ("[[1, 2, 3, 4]]", "lacks a label or a box"),
+        ('[{"label": "cat", "bbox": [1, 2, 3, 4]}]', "lacks a label or a box"),
+        ('[{"label": "cat", "box": [1, 2, 3, 4], "score": 1}]', "unknown key 'score'"),
+        ('[{"label": " ", "box": [1, 2, 3, 4]}]', "label ' ', which is no text"),
+        ('[{"label": "cat", "box": [1, 2, 3]}]', "is not four finite numbers"),
+        ('[{"label": "cat", "box": [1, 2, 3, NaN]}]', "is not four finite numbers"),
+        ('[{"label": "cat", "box": [1, 2, 3, "4"]}]', "is not four finite numbers"),
+        ('[{"label": "cat", "box": [1, 2, 3, 4], "crowd": 2}]', "crowd = 2, which is neither true nor false"),
+    ],
+)
+def test_cells_that_are_no_boxes_are_named_with_the_rule(tmp_path: Path, cell: str, words: str):
+    text = f"path,objects\n0.png,\n1.png,{quoted(cell)}\n"
+    with pytest.raises(ValueError, match=rf"row 2 \(1.png\): the cell of 'objects' .*{words}.*pixels"):
+        list_table(tmp_path, text, boxes="objects")
+
+
+def test_boxes_that_are_shares_of_the_image_are_refused(tmp_path: Path):
+    cells = [quoted(json.dumps([{"label": "a", "box": [0, 0, 0.5, size]}])) for size in (0.5, 1)]
+    with pytest.raises(ValueError, match=r"ingest.boxes = 'objects': all boxes are within 0 and 1"):
+        list_table(tmp_path, f"path,objects\n0.png,{cells[0]}\n1.png,{cells[1]}\n", boxes="objects")
+
+
 @pytest.mark.parametrize("cell", ["", "NaN", "3,5", "old", "inf"])
 def test_what_is_no_number_is_named_with_row_and_column(tmp_path: Path, cell: str):
     words = rf"row 2 \(1.png\) has '{cell}' in the column 'age' of ingest.values"

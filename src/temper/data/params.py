@@ -88,6 +88,9 @@ class Table(Source):
     points: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Name of a point -> names of the columns with its places across and down, in pixels of the image
     (`problem.kind: keypoints`), e.g. `{nose: [nose_x, nose_y]}`. Empty cells mean that it is not known."""
+    boxes: str | None = None
+    """Name of the column with the boxes of objects (`problem.kind: detection`), or null. A cell is JSON,
+    `[{"label": "cat", "box": [left, top, right, bottom]}]` in pixels of the upright image, or empty."""
     mask: str | None = None
     """Name of the column with the paths of the masks, or null."""
     split: str | None = None

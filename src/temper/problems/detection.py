@@ -21,7 +21,7 @@ from temper.problem import (
     Row,
     Targets,
 )
-from temper.problems.classes import bind_classes
+from temper.problems.classes import bind_classes, merged_labels
 from temper.problems.defaults import Defaults
 
 if TYPE_CHECKING:
@@ -106,7 +106,8 @@ class Detection(Defaults):
                 )
             ends = as_seen(corners, frame)
             boxes[number] = [*ends.min(axis=0), *ends.max(axis=0)]
-            labels[number] = self.classes.index(found["label"])
+            name = str(found["label"])
+            labels[number] = self.classes.index(merged_labels(self.classes, [name]).get(name, name))
             valid[number] = UNDECIDED if found.get("crowd") else PRESENT
         return {"boxes": boxes, "labels": labels, f"boxes{VALID}": valid}
 

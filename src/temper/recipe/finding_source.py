@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from temper.data.params import ImageFolder, Table
-from temper.data.sources.measured_cells import text_of
+from temper.data.sources.cell_text import text_of
 from temper.data.sources.named_files import NamedFiles
 from temper.data.sources.one_hot import find_one_hot
 from temper.data.sources.split_names import split_of

@@ -165,6 +165,11 @@ def test_an_equal_image_with_another_mask_is_disputed(tmp_path: Path):
     assert (taken.known, taken.disputed, taken.moved) == (1, ["week/b.png is 0.png"], {})
 
 
+def box(*sides: int) -> str:
+    """A cell of a table with one box."""
+    return f'"[{{""label"": ""cat"", ""box"": {list(sides)}}}]"'
+
+
 @pytest.mark.parametrize(
     ("kind", "ingest", "text", "new", "row"),
     [
@@ -182,9 +187,18 @@ def test_an_equal_image_with_another_mask_is_disputed(tmp_path: Path):
             "path,ny,nx\na.png,7,3.5\nb.png,4,4.0\nc.png,4,1\n",
             "3.5,7",
         ),
+        (
+            "detection",
+            {"boxes": "what"},
+            f"path,what\n0.png,{box(1, 2, 5, 6)}\n1.png,\n2.png,{box(1, 1, 4, 4)}\n",
+            f"what,path\n{box(3, 3, 7, 8)},a.png\n{box(1, 1, 4, 4)},b.png\n,c.png\n",
+            re.escape(box(3, 3, 7, 8)),
+        ),
     ],
 )
-def test_numbers_and_points(tmp_path: Path, kind: str, ingest: dict[str, str], text: str, new: str, row: str):
+def test_numbers_points_and_boxes(
+    tmp_path: Path, kind: str, ingest: dict[str, str], text: str, new: str, row: str
+):
     project = table_project(tmp_path, kind, text, **ingest)
     set_lines(project.folder, problem=f"{{kind: {kind}}}")
     drop(project, new, 100, 2, 0)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from temper.data.sources.measured_cells import text_of
+from temper.data.sources.cell_text import text_of
 from temper.data.sources.table_file import Text, is_parquet, read_parquet, read_text
 
 _LAST = 20

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from temper.data.remark import Remark, remark_on
-from temper.data.sources.measured_cells import is_empty, read_number, text_of
+from temper.data.sources.cell_text import is_empty, read_number, text_of
 
 
 class GivenCells:

@@ -1,12 +1,14 @@
-"""What a table's cells say beside labels: numbers, and the places of points, each as the row's own truth."""
+"""What a table's cells say beside labels: numbers, places of points, and boxes, as the row's own truth."""
 
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from temper.data.remark import Remark, remark_on
+from temper.data.sources.box_cells import BoxCells
+from temper.data.sources.cell_text import is_empty, read_number, text_of
 
 Column = list[Any]
 _FEW_NUMBERS = 8
@@ -22,13 +24,18 @@ class Measured:
         cells: Column of each name.
         values: Names of the columns with numbers.
         points: Name of a point -> names of the columns with its places across and down.
+        boxes: Name of the column with boxes; None if there is none.
 
     Raises:
         ValueError: If both places of a point are in one column.
     """
 
     def __init__(
-        self, cells: Mapping[str, Column], values: tuple[str, ...], points: Mapping[str, tuple[str, str]]
+        self,
+        cells: Mapping[str, Column],
+        values: tuple[str, ...] = (),
+        points: Mapping[str, tuple[str, str]] = MappingProxyType({}),
+        boxes: str | None = None,
     ) -> None:
         for name, (across, down) in points.items():
             if across == down:
@@ -37,6 +44,7 @@ class Measured:
         self._points = {
             name: {column: cells[column] for column in columns} for name, columns in points.items()
         }
+        self._boxes = BoxCells(boxes, cells[boxes]) if boxes is not None else None
         self._refuse_shares()
 
     def _refuse_shares(self) -> None:
@@ -61,11 +69,11 @@ class Measured:
                 "in pixels: multiply them by the width and height of each image"
             )
 
-    def row(self, number: int, where: str) -> str | None:
-        """Return the truth of a row as JSON; None if no column has any.
+    def row(self, number: int, where: str) -> tuple[str | None, tuple[str, ...]]:
+        """Return the truth of a row as JSON, None if no column has any; and the labels of its boxes.
 
         Raises:
-            ValueError: If a cell is no number, or a point has one place of two.
+            ValueError: If a cell is no number, or holds no boxes, or a point has one place of two.
         """
         found: dict[str, Any] = {
             name: read_number(column[number], where, name, "ingest.values")
@@ -73,7 +81,19 @@ class Measured:
         }
         if self._points:
             found["points"] = {name: self._point(number, where, name) for name in self._points}
-        return json.dumps(found) if found else None
+        if self._boxes is not None:
+            found["boxes"] = self._boxes.row(number, where)
+        labels = dict.fromkeys(box["label"] for box in found.get("boxes", []))
+        return json.dumps(found) if found else None, tuple(labels)
+
+    def check(self) -> None:
+        """Check what only all rows together show.
+
+        Raises:
+            ValueError: If boxes are shares of the image.
+        """
+        if self._boxes is not None:
+            self._boxes.check()
 
     def remarks(self) -> list[Remark]:
         """Return which columns repeat a number, far from all others, that may mean that nothing is known."""
@@ -142,31 +162,3 @@ def _find_odd(values: Mapping[float, int]) -> list[float]:
     }
     found |= {value for value, count in values.items() if count > max(3 * often, 0.05 * total, 2)}
     return sorted(found)
-
-
-def is_empty(cell: Any) -> bool:
-    """Return whether a cell contains nothing, or NaN."""
-    return text_of(cell).lower() in ("", "nan", "none", "null")
-
-
-def read_number(cell: Any, where: str, name: str, key: str) -> float:
-    """Return the number in a cell.
-
-    Raises:
-        ValueError: If it is no finite number; the message names the column and the parameter of ingest.
-    """
-    try:
-        value = float(text_of(cell).replace("_", "?"))  # Python alone takes 1_0 for 10
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(
-            f"{where} has {text_of(cell)!r} in the column {name!r} of {key}; write a number such as 3.5, or "
-            "remove the row"
-        )
-    return value
-
-
-def text_of(cell: Any) -> str:
-    """Return the text of a cell without blanks at its ends."""
-    return "" if cell is None else str(cell).strip()

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from temper.data.sources.measured_cells import is_empty, text_of
+from temper.data.sources.cell_text import is_empty, text_of
 
 _YES, _NO = frozenset({"1", "1.0", "true", "yes"}), frozenset({"0", "0.0", "false", "no", "", "none", "nan"})
 

@@ -75,17 +75,18 @@ def read_table(params: Table, project: Path, columns: Columns | None = None) -> 
         )
     table = columns or read_columns(file, params.separator)
     names = {key: getattr(params, key) for key in _KEYS}
-    others = params.one_hot or params.values or params.points
+    others = params.one_hot or params.values or params.points or params.boxes
     if not params.gives:
         raise ValueError(
             "ingest.path, ingest.text and ingest.numbers are all unset; name a column to learn from"
         )
     if others and names["labels"] not in table.cells:
         names["labels"] = None
-    if params.one_hot and names["labels"] is not None:
-        raise ValueError(
-            f"ingest.labels = {names['labels']!r} and ingest.one_hot are both set; set one of them to null"
-        )
+    for key in ("one_hot", "boxes"):
+        if getattr(params, key) and names["labels"] is not None:
+            raise ValueError(
+                f"ingest.labels = {names['labels']!r} and ingest.{key} are both set; set one of them to null"
+            )
     if names["labels"] is None and names["mask"] is None and not others:
         raise ValueError("ingest.labels and ingest.mask are both null; set one to the column with the truth")
     if names["path"] is not None and names["path"] not in table.cells:
@@ -97,9 +98,10 @@ def read_table(params: Table, project: Path, columns: Columns | None = None) -> 
             _require_column(params.file, key, name, table.cells)
     reader = RowReader(params, file, {key: table.cells[name] for key, name in names.items() if name}, names)
     reader.one_hot = {name: table.cells[name] for name in params.one_hot}
-    reader.measured = Measured(table.cells, params.values, params.points)
+    reader.measured = Measured(table.cells, params.values, params.points, params.boxes)
     reader.given = GivenCells(table.cells, params.text, params.numbers)
     rows = [reader.row(number) for number in range(len(next(iter(table.cells.values()))))]
+    reader.measured.check()
     return ReadTable(rows, table, reader)
 
 
@@ -117,11 +119,12 @@ def columns_read(params: Table, names: Mapping[str, str | None]) -> dict[str, st
 def _listed(params: Table) -> dict[str, tuple[str, ...]]:
     """Return the columns that are named by a list, by parameter."""
     places = tuple(name for pair in params.points.values() for name in pair)
-    texts = () if params.text is None else (params.text,)
+    texts, boxes = (() if name is None else (name,) for name in (params.text, params.boxes))
     return {
         "one_hot": params.one_hot,
         "values": params.values,
         "points": places,
+        "boxes": boxes,
         "text": texts,
         "numbers": params.numbers,
     }

@@ -12,9 +12,10 @@ from typing import Any
 from temper.data.images.zip_archive import NAME
 from temper.data.params import Table
 from temper.data.remark import Remark, remark_on
+from temper.data.sources.cell_text import is_empty, text_of
 from temper.data.sources.given_cells import GivenCells
 from temper.data.sources.joined_labels import NOT_GIVEN, USUAL, as_list, find_joint
-from temper.data.sources.measured_cells import Measured, is_empty, text_of
+from temper.data.sources.measured_cells import Measured
 from temper.data.sources.named_files import NamedFiles
 from temper.data.sources.odd_labels import find_vague, remark_on_labels
 from temper.data.sources.one_hot import is_set
@@ -39,7 +40,7 @@ class RowReader:
     ) -> None:
         self.names = names
         self.files = NamedFiles(file.parent.absolute())
-        self.one_hot, self.measured = dict[str, list[Any]](), Measured({}, (), {})
+        self.one_hot, self.measured = dict[str, list[Any]](), Measured({})
         self.given = GivenCells({})
         self._table, self._cells, self._seen = params.file, cells, set[str]()
         self._guessed = ""
@@ -88,14 +89,15 @@ class RowReader:
                 "write one row per image, with several labels joined by `;`"
             )
         self._seen.add(member)
+        truth, of_boxes = self.measured.row(number, f"{where} ({path})")
         return Row(
             id=path,
             path=f"{NAME}/{member}" if pictured else member,
-            labels=self._labels(cells, number, f"{where} ({path})"),
+            labels=of_boxes or self._labels(cells, number, f"{where} ({path})"),
             mask=f"{NAME}/{self.files.add(mask)}" if mask else None,
             split=split_of(split) if split else None,
             group=self._group(text_of(cells.get("group")), path),
-            truth=self.measured.row(number, f"{where} ({path})"),
+            truth=truth,
             given=self.given.row(number, f"{where} ({path})"),
         )
 
