@@ -56,7 +56,7 @@ def compare_models(
         "first": names[0],
         "second": names[1],
         "confidence": params.evaluate.confidence,
-        "images": len(first.alone),
+        "images": len(test.examples),
         "changed": changed(test, (test.open(files[0]), test.open(files[1]))),
         "bytes": [path.stat().st_size for path in files],
         **_as_json(found),

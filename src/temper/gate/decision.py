@@ -135,7 +135,7 @@ def _check(
             str(rule),
             False,
             f"the {rule.vs} was not measured on these images: "
-            "only the candidate of the current run is compared with it",
+            "only the model of the last run is compared with it",
         )
     pairs = [(cell, _match(other, challenger, cell)) for cell in cells]
     if missing := [challenger.cells[mine] for mine, theirs in pairs if theirs is None]:

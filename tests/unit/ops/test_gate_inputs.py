@@ -1,10 +1,13 @@
 """The input of the gate: the champion measured on the current test images, or why it cannot be measured."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter
 
 from temper.config import load
+from temper.gate.params import Rule
 from temper.gate.rating import read_rating
 from temper.ops.mlflow import model_versions
 from temper.ops.mlflow.model_versions import Registered
@@ -62,3 +65,25 @@ def test_a_damaged_rating_is_measured_anew(
     assert isinstance(found, str) and "cannot be evaluated" in found
     assert "measuring version 1" in capfd.readouterr().out
     assert not gate_inputs.result_file(project, champion).exists()
+
+
+def test_a_rule_on_the_teacher_is_checked_for_the_model_of_the_last_run(
+    project: Project, champion: Registered, tmp_path: Path
+):
+    params = load(project.folder)
+    rule = TypeAdapter(Rule).validate_python({"metric": "headline", "max_drop": 0.5, "vs": "teacher"})
+    params = params.model_copy(update={"gate": replace(params.gate, rules=(rule,))})
+    found = gate_inputs.judge_version(project, params, champion, champion)
+    assert found.outcome == "pass" and "teacher" in str(found.reasons[0])
+    swap_model(project, tmp_path, accuracy=0.95, width=7)
+    again = model_versions.named(project, champion.name, version=champion.version)
+    assert again is not None
+    gate_inputs.result_file(project, again).write_bytes(any_rating(project))
+    found = gate_inputs.judge_version(project, params, again, None)
+    assert found.outcome == "fail"
+    assert "only the model of the last run is compared with it" in str(found.reasons[0])
+
+
+def any_rating(project: Project) -> bytes:
+    """Any rating on the current images."""
+    return (project.artifacts / "evaluate" / "ratings" / "quantized.safetensors").read_bytes()

@@ -48,7 +48,8 @@ def judge_version(
 ) -> Verdict:
     """Return the gate's verdict on any registered version.
 
-    No ratings of teacher and student and no speeds are available here, so a rule on them does not hold.
+    Ratings of teacher and student, and speeds, are known only of the model in the artifacts. For another
+    version, a rule on them does not hold.
 
     Raises:
         ValueError: If the version cannot be measured.
@@ -59,14 +60,33 @@ def judge_version(
     rating = measure_version(project, version)
     if isinstance(rating, str):
         raise ValueError(rating)
+    others, speeds = _made_beside(project, version)
     return judge(
         params.gate,
         rating,
         champion=None if champion is None else measure_version(project, champion),
-        others={},
-        speeds={},
+        others=others,
+        speeds=speeds,
         constant=_current_constant(project),
     )
+
+
+def _made_beside(
+    project: Project, version: Registered
+) -> tuple[dict[str, Rating], dict[str, dict[str, float]]]:
+    """Return ratings of teacher and student, and all speeds, if the version is the model in the artifacts."""
+    try:
+        evaluated = artifacts.load("evaluate", project.artifacts / "evaluate", check_files=False)
+        if evaluated.facts["candidates"][DEPLOYED]["digest"] != version.digest:
+            return {}, {}
+        ratings = {
+            name: read_rating(evaluated.path(f"{FOLDER}/{name}.safetensors"))
+            for name in CANDIDATES
+            if name != DEPLOYED
+        }
+        return ratings, _speeds(project)
+    except (ValueError, OSError):
+        return {}, {}  # an old version can be judged while the artifacts are being made again
 
 
 def _current_constant(project: Project) -> Constant | None:
