@@ -16,6 +16,8 @@ from temper.data.augmentation.batch_transforms import (
 from temper.data.dataset.packed import check_batch
 from temper.data.loading.loader import Examples, TrainLoader, as_batch, to_tensors, whole_batches
 from temper.data.loading.params import ViewParams
+from temper.engine.accumulation import MicroBatch
+from temper.engine.distributed.ranks import join_ranks
 from temper.fields import Field
 from temper.inputs.image_input import ImageInput
 
@@ -65,6 +67,24 @@ def test_repeats_are_drawn_so_often_and_nothing_else():
 def test_weights_go_with_their_examples():
     for batch in loader(views=ViewParams()).batches(0):
         torch.testing.assert_close(batch.weights, batch.targets["label"] / NUM)
+
+
+@pytest.mark.parametrize("num_ranks", [1, 3])
+def test_each_draw_has_a_number_of_its_own_whatever_the_ranks_and_parts(num_ranks: int, tmp_path: Path):
+    plain = ViewParams()
+    found = []
+    for epoch in (0, 1):
+        parts = [list(loader(rank, num_ranks, plain).batches(epoch)) for rank in range(num_ranks)]
+        found += [batch.keys for number in range(5) for part in parts for batch in [part[number]]]
+    assert torch.equal(torch.cat(found), torch.arange(2 * NUM))
+    again = next(loader(views=plain).batches(1, start=2)).keys
+    assert again is not None and again.tolist() == list(range(NUM + 16, NUM + 24))
+    mixed = next(loader().batches(0))
+    assert mixed.keys is not None and len(mixed.keys) == len(mixed.weights) == 8
+    (tmp_path / "micro-batch.json").write_text('{"examples": 3}')
+    micro = MicroBatch(tmp_path, join_ranks(), batch_size=8)
+    cut = [part.keys for part, _ in micro.split(mixed)]
+    assert len(cut) > 1 and torch.equal(torch.cat(cut), mixed.keys)
 
 
 @pytest.mark.parametrize("num_ranks", [2, 3, 5])

@@ -6,7 +6,7 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 from torchmetrics.functional.retrieval import retrieval_hit_rate, retrieval_reciprocal_rank
 
-from temper.engine.distributed.ranks import join_ranks
+from temper.engine.distributed.ranks import Ranks, join_ranks
 from temper.networks.build import build_network
 from temper.networks.index import UNKNOWN, Index, Indexed
 from temper.problem import Row
@@ -139,7 +139,15 @@ def test_the_index_is_filled_from_training_images_alike_in_batches_of_any_size(
         assert isinstance(network, Indexed)
         with torch.inference_mode():
             known_examples.open_known(network, problem, prepare, facts, join_ranks(), what="train")(network)
-        filled.append(network.index.directions)
+        filled.append(network.index.directions.clone())
         assert (network.index.offsets == 0).all() and filled[-1].shape == (36, 64)
     torch.testing.assert_close(*filled)
+    partial: list[torch.Tensor] = []
+    monkeypatch.setattr(Ranks, "sum", lambda self, values: partial.append(values) or values)
+    for rank in (0, 1):
+        ranks = Ranks(rank, 2, torch.device("cpu"))
+        with torch.inference_mode():
+            known_examples.open_known(network, problem, prepare, facts, ranks, what="train")(network)
+    torch.testing.assert_close(partial[0] + partial[2], filled[1])
+    assert (partial[1] + partial[3] == 1).all()
     assert np.allclose(filled[0].norm(dim=1), 1, atol=1e-5)
