@@ -70,6 +70,8 @@ def sum_units(
         units: Number of each image's unit; numbers may be missing, as in a subset of the images.
     """
     found, places = units.unique(return_inverse=True)
+    if len(found) == len(units):
+        return tallies[units.argsort()] if (units.diff() < 0).any() else tallies
     return tallies.new_zeros(len(found), tallies.shape[1]).index_add_(0, places, tallies)
 
 
