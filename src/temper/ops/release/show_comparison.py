@@ -71,27 +71,21 @@ def find(project: Project, params: Params, asked: str) -> Registered:
 
 
 def show(found: dict[str, Any], console: Console) -> None:
-    """Print the table of a comparison."""
+    """Print the table of a comparison, which fits into 80 columns: names of scores are folded."""
     title = f"{found['second']} against {found['first']}, {found['images']} test images"
     table = Table(title=Text(title), box=None, title_justify="left")
-    table.add_column("score", no_wrap=True)
-    for name in (
-        found["first"],
-        found["second"],
-        "difference",
-        f"{100 * found['confidence']:g} % interval",
-        "",
-    ):
+    table.add_column("score", min_width=16, overflow="fold")
+    names = [found[which].partition(" (")[0] for which in ("first", "second")]
+    for name in (*names, "change", f"{100 * found['confidence']:g} % interval", "shown"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in [*found["scores"], *found["strata"][:3]]:
-        interval = f"{row['low']:+.4f} to {row['high']:+.4f}"
         table.add_row(
             Text(f"{row['metric']}, {row['where']}"),
             f"{row['first']:.4f}",
             f"{row['second']:.4f}",
             f"{row['difference']:+.4f}",
-            interval,
-            row["word"],
+            f"{row['low']:+.4f} to {row['high']:+.4f}",
+            row["word"] if row["word"] in ("better", "worse") else "no",
         )
     console.print(table)
     shown = [row for row in found["cells"] if row["word"] != "no difference shown"]
