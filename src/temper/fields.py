@@ -7,8 +7,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Fit = Literal["stretch", "letterbox"]
-"""How images of other proportions are brought to one size: stretched, or with grey borders."""
+Fit = Literal["stretch", "letterbox", "keep-height"]
+"""How images of other proportions are brought to one size.
+
+- `stretch`: each side by itself.
+- `letterbox`: with their proportions, in the middle, between grey borders.
+- `keep-height`: with their proportions and the full height, at the left, and grey beside them; only an image
+  that is too wide for that is squeezed across.
+"""
 Layout = Literal["value", "map", "boxes", "points", "sequence"]
 """How a column of the truth or of the answers is arranged, for one example.
 

@@ -90,6 +90,21 @@ def test_tiny_and_long_images_are_named(project: Path, capsys: pytest.CaptureFix
     assert "noticed: 2 images lose their shape: they are made 16x16 px" in text
 
 
+def test_images_that_are_too_wide_to_keep_their_height_are_counted(
+    project: Path, capsys: pytest.CaptureFixture[str]
+):
+    for number, size in ((0, (128, 16)), (1, (640, 20)), (2, (20, 640)), (3, (48, 24)), (4, (49, 24))):
+        Image.open(place(project, number)).resize(size).save(place(project, number))
+    wide = {"prepare: {": "prepare: {fit: keep-height, ", "width_px: 16": "width_px: 32"}
+    path = project / "params.yaml"
+    for old, new in wide.items():
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new))
+    text = said_by_prepare(project, capsys)
+    assert "converted: 3 images are wider than prepare.width_px = 32 at the full height of 16 px" in text
+    assert "at most 16.0 times" in text and "lose their shape" not in text
+
+
 @pytest.mark.parametrize(("chosen", "named"), [("auto", True), ("[0, 4095]", False)])
 def test_levels_outside_the_range_of_the_sample_are_named(
     project: Path,

@@ -146,7 +146,9 @@ class PrepareParams:
     text_bytes: Annotated[int, Field(ge=8, le=65536)] = 256
     """Number of bytes (UTF-8) that a network sees of a text; longer ones are cut."""
     fit: Fit = "stretch"
-    """How images of other proportions are brought to this size: by stretching, or by grey borders."""
+    """How images of other proportions are brought to this size. `stretch` changes the proportions.
+    `letterbox` keeps them, between grey borders. `keep-height`, for lines of text, gives each image the full
+    height at the left and grey beside it, and squeezes across only what is then wider than width_px."""
     mode: Literal["auto", "grey", "colour"] = "auto"
     """Colour mode of the stored images. `auto` is grey if every image is grey, otherwise colour."""
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1

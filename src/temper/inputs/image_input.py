@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from temper.fields import Field, Fit
-from temper.maths.geometry import BORDER, padded_size
+from temper.maths.geometry import BORDER, place_on_canvas
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,9 +91,8 @@ class ImageInput:
         pixels = sent.permute(0, 3, 1, 2).float()
         if self.fit != "stretch":
             size = pixels.shape[2:]
-            pixels = _add_borders(
-                pixels, *padded_size(size[0], size[1], self.size_px, self.fit, torch.sym_max)
-            )
+            canvas = place_on_canvas(size[0], size[1], self.size_px, self.fit, torch.sym_max)
+            pixels = _add_borders(pixels, *canvas)
         return functional.interpolate(
             pixels, size=self.size_px, mode="bilinear", align_corners=False, antialias=True
         )
@@ -107,8 +106,8 @@ class ImageInput:
         if self.fit == "stretch":
             return {}
         size = sent.shape[1:3]
-        seen = padded_size(size[0], size[1], self.size_px, self.fit, torch.sym_max)
-        return _without_borders(answer, fields, size, seen)
+        canvas = place_on_canvas(size[0], size[1], self.size_px, self.fit, torch.sym_max)
+        return _without_borders(answer, fields, size, *canvas)
 
     def describe(self, packed: np.ndarray) -> "dict[str, Tensor]":
         """Return brightness, contrast, sharpness and, of images in colour, colourfulness."""
@@ -141,14 +140,14 @@ def image_of(facts: Mapping[str, object]) -> ImageInput:
     return next(each for each in facts.values() if isinstance(each, ImageInput))
 
 
-def _add_borders(pixels: "Tensor", tall: int, wide: int) -> "Tensor":
-    """Return images in the middle of larger ones. Sizes may be those of a graph, which differ by image."""
+def _add_borders(pixels: "Tensor", canvas: Sequence[int], corner: Sequence[int]) -> "Tensor":
+    """Return images on a larger canvas. Sizes may be those of a graph, which differ by image."""
     import torch
 
     inside = None
-    for axis, size in ((2, tall), (3, wide)):
+    for axis, size, start in zip((2, 3), canvas, corner, strict=True):
         least = pixels.shape[axis]
-        places = torch.arange(size) - (size - least) // 2
+        places = torch.arange(size) - start
         pixels = pixels.index_select(axis, places.clamp(0, least - 1))
         within = ((places >= 0) & (places < least)).view(1, 1, *((-1, 1) if axis == 2 else (1, -1)))
         inside = within if inside is None else inside & within
@@ -160,16 +159,16 @@ def _without_borders(
     answer: "Mapping[str, Tensor]",
     fields: Mapping[str, Field],
     sent: Sequence[int],
-    seen: Sequence[int],
+    canvas: Sequence[int],
+    corner: Sequence[int],
 ) -> "dict[str, Tensor]":
-    """Return what lies in images with borders as it lies in the images without them, which were sent."""
+    """Return what lies on a canvas as it lies in the images on it, which were sent."""
     import torch
 
-    sides = [
-        (torch.scalar_tensor(each), torch.scalar_tensor(whole))
-        for each, whole in zip(sent, seen, strict=True)
-    ]
-    (down, tall), (across, wide) = (((whole - each) // 2 / whole, each / whole) for each, whole in sides)
+    (down, tall), (across, wide) = (
+        tuple(torch.scalar_tensor(each) / torch.scalar_tensor(whole) for each in (start, side))
+        for side, whole, start in zip(sent, canvas, corner, strict=True)
+    )
     found = {}
     for name, column in answer.items():
         layout = fields[name].layout if name in fields else "value"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BORDER = 114
-"""Level of the borders of a letterbox, as in YOLO: near the mean of most photographs."""
+"""Level of what is added round images, as in YOLO: near the mean of most photographs."""
 _HALF_PX = 0.5 + 1e-6
 """Some count pixels by their middles, so that an edge is half a pixel outside."""
 HIDDEN_SHARE = 0.75
@@ -36,28 +36,38 @@ _UPRIGHT: dict[int, tuple[bool, bool, bool]] = {
 then counted from the other end."""
 
 
-def padded_size(
+def place_on_canvas(
     height: Any, width: Any, to: tuple[int, int], fit: Fit, largest: Any = max
-) -> tuple[Any, Any]:
-    """Return height and width of an image after borders gave it the proportions of another size.
+) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+    """Return the canvas on which an image lies before it is resized, and where it lies there.
+
+    Everything that adds borders, or takes them out of an answer, asks this function.
 
     Args:
         height: Height of the image in pixels.
         width: Width of the image in pixels.
-        to: Height and width whose proportions are wanted.
-        fit: How images are brought to one size; stretched ones get no borders.
-        largest: Function that returns the larger of two sizes; that of torch for sizes in a graph.
+        to: Height and width in pixels to which the canvas is resized.
+        fit: How images are brought to one size; the canvas of a stretched one is the image itself.
+        largest: Function that returns the larger of two sizes; that of NumPy for arrays of sizes, that of
+            torch for sizes in a graph.
+
+    Returns:
+        Height and width of the canvas, and what is above and left of the image on it, in pixels of the image.
 
     Example:
-        >>> padded_size(30, 60, (64, 64), "letterbox"), padded_size(30, 60, (64, 64), "stretch")
-        ((60, 60), (30, 60))
+        >>> place_on_canvas(30, 60, (64, 64), "letterbox"), place_on_canvas(30, 60, (64, 64), "stretch")
+        (((60, 60), (15, 0)), ((30, 60), (0, 0)))
+        >>> place_on_canvas(30, 60, (8, 64), "keep-height"), place_on_canvas(30, 60, (64, 64), "keep-height")
+        (((30, 240), (0, 0)), ((30, 60), (0, 0)))
     """
     if fit == "stretch":
-        return height, width
+        return (height, width), (0, 0)
     tall, wide = to
-    return largest(height, (width * tall + wide - 1) // wide), largest(
-        width, (height * wide + tall - 1) // tall
-    )
+    across = largest(width, (height * wide + tall - 1) // tall)
+    if fit == "keep-height":
+        return (height, across), (0, 0)
+    down = largest(height, (width * tall + wide - 1) // wide)
+    return (down, across), ((down - height) // 2, (across - width) // 2)
 
 
 def frame_of(height: int, width: int, to: tuple[int, int], fit: Fit, *, orientation: int = 1) -> Frame:
@@ -68,8 +78,7 @@ def frame_of(height: int, width: int, to: tuple[int, int], fit: Fit, *, orientat
         >>> frame.scale, frame.offset, as_sent(np.array([[0.5, 0.25], [1.0, 1.0]]), frame).tolist()
         ((1.0, 0.5), (0.0, 0.25), [[30.0, 0.0], [60.0, 30.0]])
     """
-    tall, wide = padded_size(height, width, to, fit)
-    top, left = (tall - height) // 2, (wide - width) // 2
+    (tall, wide), (top, left) = place_on_canvas(height, width, to, fit)
     return Frame(height, width, (width / wide, height / tall), (left / wide, top / tall), orientation)
 
 

@@ -17,7 +17,7 @@ import orjson
 from temper.data.examples import Example, read_example
 from temper.data.images.reading import TooLarge, Unreadable
 from temper.fields import Frame
-from temper.maths.geometry import padded_size
+from temper.maths.geometry import place_on_canvas
 from temper.serve_params import ServeParams
 from temper.serving.model_follower import Model
 
@@ -231,7 +231,7 @@ def check(pixels: np.ndarray, model: Model, params: ServeParams) -> np.ndarray:
     count, height, width, _ = pixels.shape
     if count > params.max_images:
         raise Refused(413, f"{count} images: a request may contain at most {params.max_images}")
-    tall, wide = padded_size(height, width, image.size_px, image.fit)
+    (tall, wide), _ = place_on_canvas(height, width, image.size_px, image.fit)
     if tall * wide > params.max_pixels or max(height, width) > params.max_side_px:
         raise Refused(
             413,

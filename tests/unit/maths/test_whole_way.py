@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import onnxruntime
@@ -92,7 +92,7 @@ def assert_close(box: np.ndarray, other: np.ndarray, slack: float = 1.3) -> None
 
 @given(photographs())
 @settings(max_examples=25, deadline=None)
-@pytest.mark.parametrize("fit", ["stretch", "letterbox"])
+@pytest.mark.parametrize("fit", get_args(Fit))
 def test_a_box_still_encloses_what_is_bright(
     folder: Path, fit: Fit, photograph: tuple[np.ndarray, tuple[int, int, int, int], int]
 ):
@@ -125,7 +125,7 @@ def test_a_box_still_encloses_what_is_bright(
         read_mask(_png(upright > 160), image.size, max_pixels=10**7, max_side_px=10**4), *SIZE, fit
     )
     assert_close(truth, box_of(np.where(mask == 1, 255, 0)))
-    assert fit == "letterbox" or not (mask == 255).any()
+    assert fit != "stretch" or not (mask == 255).any()
     assert min(frame.scale) > 0.95 or (mask == 255).mean() > 0.03
 
     # The deployed file answers in shares of the sent image, of any size.
@@ -151,8 +151,27 @@ def test_borders_of_a_very_long_image_are_refused_before_they_fill_the_memory():
     line = _png(np.zeros((1, 9000)))
     limits = {"height_px": 64, "width_px": 64, **LIMITS}
     assert unify(line, **limits)[0].shape == (64, 64)
-    with pytest.raises(TooLarge, match=r"9000x1 px: with the borders of a letterbox, 9000x9000 px: more"):
+    with pytest.raises(TooLarge, match=r"9000x1 px: .*prepare.fit = letterbox.*, 9000x9000 px, more"):
         unify(line, **limits, fit="letterbox")
+    assert unify(line, **limits, fit="keep-height")[0].shape == (64, 64), "it is squeezed"
+    upright = _png(np.zeros((9000, 1)))
+    with pytest.raises(TooLarge, match=r"1x9000 px: .*prepare.fit = keep-height.*, 9000x9000 px, more"):
+        unify(upright, **limits, fit="keep-height")
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(8, 90), st.integers(8, 90))
+def test_an_image_of_kept_height_fills_the_height_and_begins_at_the_left(
+    height: int, width: int, tall: int, wide: int
+):
+    frame = frame_of(height, width, (tall, wide), "keep-height")
+    assert frame.offset == (0.0, 0.0) and frame.scale[1] == 1.0
+    seen = frame.scale[0] * wide
+    if width * tall >= height * wide:
+        assert frame.scale[0] == 1.0, "what is too wide is squeezed, and fills the width"
+    else:
+        assert seen <= width * tall / height + 1e-9, "no wider than its proportions allow"
+        # The canvas is whole pixels wide, which the image notices if it has few of them.
+        assert seen == pytest.approx(width * tall / height, rel=tall / (height * wide) + 1e-9)
 
 
 def _png(mask: np.ndarray) -> bytes:

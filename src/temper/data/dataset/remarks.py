@@ -15,6 +15,7 @@ from temper.data.params import PrepareParams
 from temper.data.remark import NAMED, Kind, Remark, remark_on
 from temper.fonts import say_missing
 from temper.inputs.facts import Facts, picture_of
+from temper.maths.geometry import place_on_canvas
 
 _DARK, _DARK_SHARE = 1 / 8, 0.05
 """Share of the range below which all levels of an image are dark, and share of such images that is said."""
@@ -90,6 +91,7 @@ def remark_on_images(
         *_remark_on_colour(rows, survey, params),
         *_remark_on_letters(classes),
         *_remark_on_sizes(rows, survey, params),
+        *_remark_on_width(rows, survey, params),
         *(
             remark
             for note, numbers in survey.notes.items()
@@ -147,6 +149,24 @@ def _remark_on_sizes(rows: Rows, survey: Survey, params: PrepareParams) -> list[
             "noticed", f"images have a side shorter than {_TINY_PX} px", rows, np.flatnonzero(tiny)
         ),
     ]
+
+
+def _remark_on_width(rows: Rows, survey: Survey, params: PrepareParams) -> list[Remark]:
+    """Return which images were squeezed across, because at the full height they are too wide."""
+    if params.fit != "keep-height":
+        return []
+    heights, widths = survey.sizes.astype(np.int64).clip(min=1).T
+    # The canvas of a very narrow image of this height is as wide as an image may be.
+    (_, room), _ = place_on_canvas(heights, 1, (params.height_px, params.width_px), params.fit, np.maximum)
+    wide = np.setdiff1d(np.flatnonzero(widths > room), [*survey.bad])
+    if not len(wide):
+        return []
+    text = (
+        f"images are wider than prepare.width_px = {params.width_px} at the full height of "
+        f"{params.height_px} px, and are squeezed across to it, at most {(widths / room)[wide].max():.1f} "
+        "times; a larger prepare.width_px keeps their proportions"
+    )
+    return _remark_on_rows("converted", text, rows, wide)
 
 
 def _remark_on_equal_masks(rows: Rows, survey: Survey) -> list[Remark]:

@@ -23,7 +23,7 @@ from PIL import Image
 from temper.data.images.decoding import Undecodable, decode, decode_part
 from temper.data.images.reading import Raw
 from temper.fields import Fit
-from temper.maths.geometry import padded_size
+from temper.maths.geometry import place_on_canvas
 
 FOLDER = "encoded"
 BYTES, OFFSETS, SIZES = "images.bin", "offsets.npy", "sizes.npy"
@@ -77,7 +77,7 @@ class Encoded:
         self.shape = (height_px, width_px, channels)
         self._stored: Int32[np.ndarray, "images 2"] = np.load(folder / SIZES)
         heights, widths = self._stored.T
-        sides = padded_size(heights, widths, (height_px, width_px), fit, np.maximum)
+        sides, _ = place_on_canvas(heights, widths, (height_px, width_px), fit, np.maximum)
         self.sizes: Int32[np.ndarray, "images 2"] = np.stack(sides, axis=1)
         """Heights and widths of the images with their borders, if they get any."""
         self._offsets = np.load(folder / OFFSETS)
@@ -119,7 +119,7 @@ class Encoded:
         """
         height_px, width_px, channels = self.shape
         size = (int(self._stored[number, 0]), int(self._stored[number, 1]))
-        down, right = ((self.sizes[number] - self._stored[number]) // 2).tolist()
+        _, (down, right) = place_on_canvas(*size, (height_px, width_px), self._fit)
         return decode_part(
             self.read(number),
             size,

@@ -11,7 +11,7 @@ from PIL import Image
 from temper.data.images.orientation import turn, turned
 from temper.data.images.reading import Raw, Unreadable, open_upright
 from temper.fields import Fit
-from temper.maths.geometry import padded_size
+from temper.maths.geometry import place_on_canvas
 
 IGNORED = 255
 """Number of pixels in masks that do not count."""
@@ -113,9 +113,8 @@ def resize_mask(
 ) -> UInt8[np.ndarray, "height width"]:
     """Return a mask in another size; every pixel has the number of the nearest one. Borders do not count."""
     height, width = numbers.shape
-    tall, wide = padded_size(height, width, (height_px, width_px), fit)
+    (tall, wide), (top, left) = place_on_canvas(height, width, (height_px, width_px), fit)
     if (tall, wide) != numbers.shape:
-        top, left = (tall - height) // 2, (wide - width) // 2
         around = (top, tall - height - top), (left, wide - width - left)
         numbers = np.pad(numbers, around, constant_values=IGNORED)
     if numbers.shape == (height_px, width_px):

@@ -29,7 +29,7 @@ from temper.data.images.wide_colour import read_wide_colour
 from temper.data.images.zip_archive import Archive
 from temper.data.remark import Note
 from temper.fields import Fit, Frame
-from temper.maths.geometry import BORDER, frame_of, padded_size
+from temper.maths.geometry import BORDER, frame_of, place_on_canvas
 
 Raw = bytes | np.ndarray
 warnings.filterwarnings("ignore", module="PIL")  # they name no file, and the pixels were decoded
@@ -197,15 +197,15 @@ def resize(
     Raises:
         TooLarge: If it has more pixels than `max_pixels` with its borders, as a very long image may.
     """
-    tall, wide = padded_size(image.height, image.width, (height_px, width_px), fit)
+    (tall, wide), (top, left) = place_on_canvas(image.height, image.width, (height_px, width_px), fit)
     if (wide, tall) != image.size:
         if tall * wide > max_pixels:
             raise TooLarge(
-                f"{image.width}x{image.height} px: with the borders of a letterbox, {wide}x{tall} px: more "
-                f"pixels than prepare.max_pixels = {max_pixels}"
+                f"{image.width}x{image.height} px: with borders (prepare.fit = {fit}), {wide}x{tall} px, "
+                f"more pixels than prepare.max_pixels = {max_pixels}"
             )
         padded = Image.new(image.mode, (wide, tall), (BORDER,) * len(image.getbands()))
-        padded.paste(image, ((wide - image.width) // 2, (tall - image.height) // 2))
+        padded.paste(image, (left, top))
         image = padded
     if image.size != (width_px, height_px):
         image = image.resize((width_px, height_px), Image.Resampling.BILINEAR)
