@@ -50,7 +50,7 @@ def _section(kind: type, path: str, more: str = "") -> str:
     inherited = [base for base in kind.__bases__ if is_dataclass(base)]
     also = f" It has every key of `{inherited[0].__name__}`, and these:" if inherited else ""
     lines = [
-        f"\n### `{path}`: {kind.__name__}\n\n{_first_paragraph(kind)}{also}{more}\n\n"
+        f"\n### `{path}`: {kind.__name__}\n\n{_first_paragraph(kind)}{more}{also}\n\n"
         "| key | type | default | meaning |\n|---|---|---|---|\n"
     ]
     hints, notes, nested = get_type_hints(kind, include_extras=True), _notes(kind), []

@@ -16,7 +16,7 @@ from temper.inputs.table_input import TableInput
 from temper.inputs.text_input import TextInput
 from temper.networks.build import build_network
 from temper.networks.index import Indexed
-from temper.networks.params import AnyBackbone, SmallResNet, TextConvolutions
+from temper.networks.params import AnyBackbone, SmallResNet, SmallVGG, StemParams, TextConvolutions
 from temper.problem import Inputs, Outputs, Problem, Row, Targets
 from temper.problems.detection import Detection
 from temper.problems.keypoints import Keypoints
@@ -30,6 +30,8 @@ from temper.stress.pool import Pool
 SIZE = 12
 CLASSES = ("circle", "cross", "square")
 BACKBONE = SmallResNet(family="small-resnet", widths=(8, 16), depths=(1, 1))
+HALVING = SmallVGG(family="small-vgg", stem=StemParams(whitened=False), widths=(16, 32), depths=(1, 1))
+"""A backbone whose finest map is half as high and wide as the image."""
 FRAME = Frame(SIZE, SIZE)
 IMAGE = ImageInput(SIZE, SIZE, 3, (127.0, 127.0, 127.0), (60.0, 60.0, 60.0))
 FACTS: Facts = {"image": IMAGE}
@@ -52,6 +54,8 @@ class Toy:
     """Its inputs."""
     backbone: AnyBackbone = BACKBONE
     """Encoder of the first input."""
+    head: Mapping[str, object] = field(default_factory=dict)
+    """Settings of the head."""
 
     def batch(self, size: int = 16, seed: int = 0) -> tuple[Inputs, Targets]:
         """Random images with a truth that can be seen in them."""
@@ -72,7 +76,7 @@ class Toy:
 
     def network(self, seed: int = 0) -> nn.Module:
         """A small fresh network."""
-        return build_network(self.problem, self.backbone, self.facts, seed=seed)
+        return build_network(self.problem, self.backbone, self.facts, seed=seed, head=self.head)
 
     def settle(self, network: nn.Module) -> None:
         """Fill the index of a network that has one, as training does before it is scored."""
@@ -234,6 +238,13 @@ TOYS = {
         Segmentation(kind="segmentation", classes=("background", *CLASSES[:2])),
         _segmentation,
         lambda true: {"logits": _one_hot(true["mask"])},
+    ),
+    "segmentation at full resolution": Toy(
+        Segmentation(kind="segmentation", classes=("background", *CLASSES[:2])),
+        _segmentation,
+        lambda true: {"logits": _one_hot(true["mask"])},
+        backbone=HALVING,
+        head={"full_resolution": True},
     ),
     "regression": Toy(
         Regression(

@@ -12,7 +12,7 @@ from temper.networks.build import build_network
 from temper.networks.features import check_names, watch
 from temper.networks.onnx_model import FEATURES, Deployed
 from temper.networks.params import SmallResNet
-from tests.toy import FACTS, TOYS
+from tests.toy import BACKBONE, FACTS, HALVING, TOYS
 
 TOY = TOYS["multiclass"]
 FEATURE_NAMES = ("embedding", "backbone.stages.0", "backbone.stem.1")
@@ -61,6 +61,18 @@ def test_it_learns_is_exported_and_quantized_and_shows_its_features(
         for name in FEATURE_NAMES:
             scale = seen[name].abs().mean()
             assert (features[name] - seen[name]).abs().mean() < feature_gap * scale, (file, name)
+
+
+def test_full_resolution_is_one_more_level_and_is_refused_where_there_is_one():
+    toy = TOYS["segmentation at full resolution"]
+    more, plain = (
+        build_network(toy.problem, HALVING, FACTS, seed=0, head=head).state_dict() for head in (toy.head, {})
+    )
+    assert {name.partition(".")[0] for name in more.keys() - plain.keys()} == {"full"}
+    same = [name for name in plain if not name.startswith("head.")]
+    assert all(torch.equal(more[name], plain[name]) for name in same)
+    with pytest.raises(ValueError, match=r"head\.full_resolution = true: .*already; leave it out"):
+        build_network(toy.problem, BACKBONE, FACTS, seed=0, head=toy.head)
 
 
 def test_features_are_named_or_refused():

@@ -41,6 +41,16 @@ class PyramidParams:
     """Channels of the merged maps; 0 means as many as the finest map has, and at least 16."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class PixelPyramidParams(PyramidParams):
+    """Merging of the feature maps from coarse to fine, for an answer per pixel."""
+
+    full_resolution: Annotated[bool, Field(strict=True)] = False
+    """Whether one more level, at the image's own resolution, is merged, as U-Net's first level: thin
+    structures come out sharper, for more time and memory. For backbones whose finest map is smaller than the
+    image."""
+
+
 def read_head(kind: type[Any], given: Mapping[str, Any], *, where: str = "head") -> Any:
     """Return the settings of a head.
 

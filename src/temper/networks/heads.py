@@ -7,14 +7,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from temper.networks.attention import build_attention
-from temper.networks.backbones import convolution
-from temper.networks.head_params import EmbeddingParams, PoolingParams, PyramidParams
+from temper.networks.backbones import Normalize, convolution
+from temper.networks.head_params import EmbeddingParams, PixelPyramidParams, PoolingParams, PyramidParams
 from temper.networks.index import Index
 from temper.networks.pooling import build_pooling
 from temper.problem import Backbone, Inputs, Outputs
 
 _RARE = -2.2
 """Log-odds with which a fresh network expects an object in a cell: one in ten."""
+_LEAST_WIDTH = 16
+"""Smallest number of channels of merged maps, unless params.yaml sets another one."""
 
 
 class Classifier(nn.Module):
@@ -95,7 +97,7 @@ class Pyramid(nn.Module):
         ((self.seen, backbone),) = encoders.items()
         first = sum(each < stride for each in backbone.strides[:-1])
         channels = backbone.num_channels[first:]
-        self.width = params.channels or max(16, channels[0])
+        self.width = params.channels or max(_LEAST_WIDTH, channels[0])
         self.backbone = backbone
         self.laterals = nn.ModuleList(nn.Conv2d(each, self.width, 1) for each in channels)
         self.smooth = nn.ModuleList(
@@ -113,16 +115,71 @@ class Pyramid(nn.Module):
         return merged
 
 
-class Segmenter(Pyramid):
-    """A class for each pixel. Output: `logits` [batch, classes, height, width]."""
+class FullResolution(nn.Module):
+    """Merges a map of the pyramid with what a small stem sees of the image, at the image's resolution.
 
-    def __init__(self, encoders: Mapping[str, Backbone], *, num_classes: int, params: PyramidParams) -> None:
+    Each of its channels is as large as the image, so there are half as many as in the pyramid, but not fewer
+    than 16 unless the pyramid itself has fewer. Maps are added, as in the pyramid, and not concatenated.
+
+    Args:
+        image_channels: Channels of the image.
+        width: Channels of the pyramid's map.
+
+    Source:
+        Ronneberger et al. 2015, arXiv:1505.04597, section 2: the first level of U-Net.
+    """
+
+    def __init__(self, image_channels: int, width: int) -> None:
+        super().__init__()
+        self.width = min(width, max(_LEAST_WIDTH, width // 2))
+        self.stem = nn.Sequential(convolution(image_channels, self.width, 3), nn.ReLU())
+        self.narrow = nn.Conv2d(width, self.width, 1)
+        self.smooth = nn.Sequential(convolution(self.width, self.width, 3), nn.ReLU())
+
+    def forward(self, image: Tensor, merged: Tensor) -> Tensor:
+        """Return [batch, width, height, width of the image].
+
+        Args:
+            image: Normalised pixels, [batch, channels, height, width of the image].
+            merged: Map of the pyramid, [batch, channels, rows, columns].
+        """
+        here = self.stem(image)
+        return self.smooth(here + resize(self.narrow(merged), here))
+
+
+class Segmenter(Pyramid):
+    """A class for each pixel. Output: `logits` [batch, classes, height, width].
+
+    Raises:
+        ValueError: If a level at full resolution is wanted, and the backbone has one already.
+    """
+
+    def __init__(
+        self, encoders: Mapping[str, Backbone], *, num_classes: int, params: PixelPyramidParams
+    ) -> None:
         super().__init__(encoders, params=params)
-        self.head = nn.Conv2d(self.width, num_classes, 1)
+        self.full: FullResolution | None = None
+        if params.full_resolution:
+            if self.backbone.strides[0] == 1:
+                raise ValueError(
+                    "head.full_resolution = true: the finest map of this backbone has the image's "
+                    "resolution already; leave it out, or use a backbone whose finest map is smaller "
+                    "(small-vgg, most of timm's)"
+                )
+            self.full = FullResolution(self._normalize.mean.shape[1], self.width)
+        self.head = nn.Conv2d(self.full.width if self.full else self.width, num_classes, 1)
+
+    @property
+    def _normalize(self) -> Normalize:
+        """The backbone's own normalisation, which pretrained weights may set."""
+        return self.backbone.normalize  # type: ignore[attr-defined]
 
     def forward(self, inputs: Inputs) -> Outputs:
         image = inputs[self.seen]
-        return {"logits": resize(self.head(self.merge(image)), image)}
+        merged = self.merge(image)
+        if self.full is not None:
+            merged = self.full(self._normalize(image), merged)
+        return {"logits": resize(self.head(merged), image)}
 
 
 class Pointer(Pyramid):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 from temper.fields import VIEWS, Field, Frame, InputName, View
-from temper.networks.head_params import PyramidParams
+from temper.networks.head_params import PixelPyramidParams
 from temper.problem import (
     PLAIN,
     Answer,
@@ -43,7 +43,7 @@ class Segmentation(Defaults):
     [batch, classes, height, width].
     """
 
-    head: ClassVar[type[PyramidParams]] = PyramidParams
+    head: ClassVar[type[PixelPyramidParams]] = PixelPyramidParams
     inputs: ClassVar[tuple[InputName, ...]] = ("image",)
     kind: Literal["segmentation"]
     classes: tuple[str, ...]
@@ -103,10 +103,12 @@ class Segmentation(Defaults):
             {NOTHING}
         )
 
-    def network(self, encoders: Mapping[str, Backbone], head: PyramidParams | None = None) -> "nn.Module":
+    def network(
+        self, encoders: Mapping[str, Backbone], head: PixelPyramidParams | None = None
+    ) -> "nn.Module":
         from temper.networks.heads import Segmenter
 
-        return Segmenter(encoders, num_classes=len(self.classes), params=head or PyramidParams())
+        return Segmenter(encoders, num_classes=len(self.classes), params=head or PixelPyramidParams())
 
     def loss(self, outputs: Outputs, targets: Targets, emphasis: Emphasis = PLAIN) -> "Tensor":
         return choices.loss(outputs, targets["mask"], emphasis)

@@ -108,6 +108,12 @@ def test_a_decoder_can_be_wider(kind: str):
     [
         ("detection", {"channels": -1}, r"head.channels = -1: it should be greater than or equal to 0"),
         ("detection", {"channels": "40"}, r"head.channels = '40': it should be a valid integer"),
+        (
+            "segmentation",
+            {"full_resolution": "yes"},
+            r"head.full_resolution = 'yes': it should be a valid bool",
+        ),
+        ("detection", {"full_resolution": True}, r"unknown key head.full_resolution: .* has channels$"),
         ("multiclass", {"channels": 40}, r"unknown key head.channels: .* has attention, pooling"),
         ("multiclass", {"pooling": "median"}, r"head.pooling = 'median': it should be 'average'"),
     ],
