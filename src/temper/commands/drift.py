@@ -78,8 +78,11 @@ def measure_drift(
     recent, unreadable = read_recent(files[-_MOST_RECENT:], facts)
     count = count_examples(recent)
     if count < LEAST_RECENT:
+        lost = (
+            f" ({len(unreadable)} cannot be read, the first because: {unreadable[0]})" if unreadable else ""
+        )
         raise ValueError(
-            f"{count} recent examples can be read, at least {LEAST_RECENT} are needed; add recent ones"
+            f"{count} recent examples can be read{lost}, at least {LEAST_RECENT} are needed; add recent ones"
         )
     total = count_examples(held)
     chosen = np.sort(np.random.default_rng(load(project).seed).permutation(total)[:_MOST_REFERENCE])
@@ -89,7 +92,7 @@ def measure_drift(
     alarms = [finding.name for finding in findings if finding.adjusted <= false_alarms]
     value = {
         "images": count,
-        "unreadable": unreadable,
+        "unreadable": len(unreadable),
         "reference": len(chosen),
         "false_alarms": false_alarms,
         "alarms": alarms,
@@ -103,19 +106,19 @@ def measure_drift(
     return value
 
 
-def read_recent(paths: Sequence[Path], facts: Facts) -> tuple[dict[str, np.ndarray], int]:
+def read_recent(paths: Sequence[Path], facts: Facts) -> tuple[dict[str, np.ndarray], list[str]]:
     """Read recent examples as the model sees them, as prepare reads them.
 
     Returns:
-        The packed inputs, [examples, ...], and the number of examples that cannot be read.
+        The packed inputs, [examples, ...], and for each example that cannot be read the reason.
     """
     found: dict[str, list[np.ndarray]] = {name: [] for name in facts}
-    unreadable = 0
+    unreadable = []
     for example in list_examples(paths, facts):
         try:
             packed, _ = read_example(example, facts, max_pixels=_MAX_PIXELS, max_side_px=_MAX_SIDE_PX)
-        except (ValueError, Unreadable):
-            unreadable += 1
+        except (ValueError, Unreadable) as error:
+            unreadable.append(str(error))
             continue
         for name, value in packed.items():
             found[name].append(value)

@@ -93,7 +93,7 @@ def test_what_cannot_be_read_is_counted(tmp_path: Path):
     for channels in (1, 3):
         columns, unreadable = drift.read_recent(paths, {"image": ImageInput(4, 6, channels)})
         found = columns["image"]
-        assert found.shape == (2, 4, 6, channels) and unreadable == 2
+        assert found.shape == (2, 4, 6, channels) and len(unreadable) == 2
         assert found[0].max() == 200 and found[1].max() == 100
 
 
@@ -111,6 +111,10 @@ def test_a_look_at_a_project(tmp_path: Path):
     assert (out / "drift.png").stat().st_size > 10_000
     with pytest.raises(ValueError, match=r"20 recent examples can be read, .*30.*add recent ones"):
         drift.measure_drift(project, model, paths[:20], out, false_alarms=0.01)
+    (tmp_path / "text.png").write_text("no image")
+    said = r"0 recent examples can be read \(1 cannot, the first because: .*not an image"
+    with pytest.raises(ValueError, match=said):
+        drift.measure_drift(project, model, [tmp_path / "text.png"], out, false_alarms=0.01)
 
 
 def test_the_image_marks_alarms(model: Deployed):
