@@ -112,7 +112,7 @@ def test_a_look_at_a_project(tmp_path: Path):
     with pytest.raises(ValueError, match=r"20 recent examples can be read, .*30.*add recent ones"):
         drift.measure_drift(project, model, paths[:20], out, false_alarms=0.01)
     (tmp_path / "text.png").write_text("no image")
-    said = r"0 recent examples can be read \(1 cannot, the first because: .*not an image"
+    said = r"0 recent examples can be read \(1 cannot be read, the first because: .*not an image"
     with pytest.raises(ValueError, match=said):
         drift.measure_drift(project, model, [tmp_path / "text.png"], out, false_alarms=0.01)
 
