@@ -30,7 +30,7 @@ from temper.networks.head_params import read_head
 from temper.networks.params import MLFLOW, AnyBackbone, TransferParams, watched_file
 from temper.problem import Option
 from temper.problems import AnyProblem
-from temper.problems.several_inputs import PICTURE
+from temper.problems.several_inputs import CLIP, PICTURE
 from temper.retrain_params import RetrainParams
 from temper.serve_params import ServeParams
 from temper.stress.params import EvaluateParams
@@ -153,23 +153,34 @@ class Params(BaseModel):
     def _check_inputs(self) -> None:
         """Refuse inputs that the source does not give, and settings of images where there are none."""
         inputs, gives = self.problem.inputs, self.ingest.gives
-        if {*inputs} != {*gives}:
+        filed = {PICTURE if each == CLIP and self.ingest.may_be_clips else each for each in inputs}
+        if filed != {*gives}:
             raise ValueError(
                 f"problem.inputs = {', '.join(inputs)}, but ingest gives {', '.join(gives) or 'nothing'}: "
-                "name the same in both (of a table: ingest.path for images, ingest.text, ingest.numbers)"
+                "name the same in both (of a table: ingest.path for images or clips, ingest.text, "
+                "ingest.numbers)"
             )
-        size = (self.prepare.height_px, self.prepare.width_px)
+        size, has_pixels = (
+            (self.prepare.height_px, self.prepare.width_px),
+            not {*inputs}.isdisjoint({PICTURE, CLIP}),
+        )
+        if has_pixels and min(size) < _LEAST_PX:
+            raise ValueError(
+                f"prepare.height_px = {size[0]}, prepare.width_px = {size[1]}: both must be at least "
+                f"{_LEAST_PX}"
+            )
+        if CLIP not in inputs and self.prepare.clip_frames is not None:
+            raise ValueError(
+                f"prepare.clip_frames = {self.prepare.clip_frames} concerns clips, and problem.inputs has "
+                "none; leave it out"
+            )
         if PICTURE in inputs:
-            if min(size) < _LEAST_PX:
-                raise ValueError(
-                    f"prepare.height_px = {size[0]}, prepare.width_px = {size[1]}: both must be at least "
-                    f"{_LEAST_PX}"
-                )
             return
         unused = {
-            "prepare.height_px": size[0],
-            "prepare.width_px": size[1],
+            "prepare.height_px": size[0] and not has_pixels,
+            "prepare.width_px": size[1] and not has_pixels,
             "prepare.keep": self.prepare.keep == "encoded",
+            "prepare.near_duplicates": self.prepare.near_duplicates == "group",
             "augment.copies": self.augment.copies,
             "train.views.policy": self.train.views.policy,
             "distill.views.policy": self.distill.views.policy,

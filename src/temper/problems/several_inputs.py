@@ -1,4 +1,4 @@
-"""What problems about an example as a whole may consist of: an image, a text, a row of a table."""
+"""What problems about an example as a whole may consist of: an image or a clip, a text, a row of a table."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -8,12 +8,15 @@ from pydantic import AfterValidator
 from temper.fields import VIEWS, InputName, View
 
 PICTURE: InputName = "image"
+CLIP: InputName = "clip"
 _MIXING: frozenset[View] = frozenset({"mixup", "cutmix"})
 
 
 def _all_different(inputs: tuple[InputName, ...]) -> tuple[InputName, ...]:
     if not inputs or len({*inputs}) < len(inputs):
-        raise ValueError("name one or several different inputs: image, text, table")
+        raise ValueError("name one or several different inputs: image or clip, text, table")
+    if {PICTURE, CLIP} <= {*inputs}:
+        raise ValueError("an example has one file, which is either an image or a clip; name one of them")
     return inputs
 
 
@@ -24,7 +27,7 @@ AnyInputs = Annotated[tuple[InputName, ...], AfterValidator(_all_different)]
 def kept_views(inputs: Sequence[InputName]) -> frozenset[View]:
     """Return the views of an image after which the truth is still true, whatever the truth is.
 
-    Two texts, or two rows of a table, cannot be mixed.
+    Two texts, or two rows of a table, cannot be mixed. Clips have no views yet.
 
     Example:
         >>> "mixup" in kept_views(["image"]), "flip" in kept_views(["image", "text"]), kept_views(["text"])
