@@ -37,8 +37,6 @@ from temper.stress.params import EvaluateParams
 
 FILE = "params.yaml"
 _EXAMPLE = "examples/digits/params.yaml"
-_LEAST_PX = 8
-"""Smallest height and width of the images that a network sees."""
 _GPUS = Path("/proc/driver/nvidia/gpus")
 _OPTIONS: dict[str, Option] = {"logit-adjustment": "offsets", "costs": "costs"}
 """Method of `augment.balance` -> option of the loss that it sets."""
@@ -160,25 +158,13 @@ class Params(BaseModel):
                 "name the same in both (of a table: ingest.path for images or clips, ingest.text, "
                 "ingest.numbers)"
             )
-        size, has_pixels = (
-            (self.prepare.height_px, self.prepare.width_px),
-            not {*inputs}.isdisjoint({PICTURE, CLIP}),
-        )
-        if has_pixels and min(size) < _LEAST_PX:
-            raise ValueError(
-                f"prepare.height_px = {size[0]}, prepare.width_px = {size[1]}: both must be at least "
-                f"{_LEAST_PX}"
-            )
-        if CLIP not in inputs and self.prepare.clip_frames is not None:
-            raise ValueError(
-                f"prepare.clip_frames = {self.prepare.clip_frames} concerns clips, and problem.inputs has "
-                "none; leave it out"
-            )
-        if PICTURE in inputs:
+        is_image, is_clip = PICTURE in inputs, CLIP in inputs
+        self.prepare.check_size(has_pixels=is_image or is_clip, has_frames=is_clip)
+        if is_image:
             return
         unused = {
-            "prepare.height_px": size[0] and not has_pixels,
-            "prepare.width_px": size[1] and not has_pixels,
+            "prepare.height_px": self.prepare.height_px and not is_clip,
+            "prepare.width_px": self.prepare.width_px and not is_clip,
             "prepare.keep": self.prepare.keep == "encoded",
             "prepare.near_duplicates": self.prepare.near_duplicates == "group",
             "augment.copies": self.augment.copies,

@@ -8,6 +8,8 @@ from pydantic import Field
 
 from temper.fields import Fit, InputName
 
+_LEAST_PX = 8
+"""Smallest height and width of the images that a network sees."""
 _CLIP: InputName = "clip"
 _FRAMES = 8
 """Number of frames of a clip if params.yaml names none."""
@@ -220,6 +222,27 @@ class PrepareParams:
     shrink_px: Count = 0
     """With `keep: encoded`, images whose longer side exceeds this are shrunk to it, once. 0 keeps every
     size."""
+
+    def check_size(self, *, has_pixels: bool, has_frames: bool) -> None:
+        """Check number and size of frames against what a problem sees.
+
+        Args:
+            has_pixels: Whether it sees images or clips.
+            has_frames: Whether it sees clips.
+
+        Raises:
+            ValueError: If images would be too small, or if there are no clips, but a number of frames.
+        """
+        if has_pixels and min(self.height_px, self.width_px) < _LEAST_PX:
+            raise ValueError(
+                f"prepare.height_px = {self.height_px}, prepare.width_px = {self.width_px}: both must be at "
+                f"least {_LEAST_PX}"
+            )
+        if self.clip_frames is not None and not has_frames:
+            raise ValueError(
+                f"prepare.clip_frames = {self.clip_frames} concerns clips, and problem.inputs has none; "
+                "leave it out"
+            )
 
     @property
     def frames(self) -> int:

@@ -113,10 +113,10 @@ def _as_normalised(facts: Facts, started: Mapping[str, Any]) -> Facts:
 
     A network that started from pretrained weights uses the mean and standard deviation of their images.
     """
-    known = {key: tuple(started[key]) for key in ("mean", "std") if started.get(key)}
+    known: dict[str, Any] = {key: tuple(started[key]) for key in ("mean", "std") if started.get(key)}
     return {
         name: replace(each, **known) if isinstance(each, Pixels) else each for name, each in facts.items()
-    }  # type: ignore[type-var]
+    }
 
 
 def _gap(path: Path, deployable: Deployable, given: Mapping[str, np.ndarray], facts: Facts) -> float:
