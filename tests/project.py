@@ -61,7 +61,7 @@ _TEXT = {
     "{family: small-resnet, widths: [8, 16], depths: [1, 1]}": "{family: text-convolutions}",
     "{family: small-resnet, widths: [8], depths: [1]}": "{family: text-convolutions, widths: [16, 16]}",
 }
-_CLIP = {"width_px: 16, ": "width_px: 16, clip_frames: 4, ", "{flip: true, crop_px: 1}": "{}"}
+_CLIP = {"width_px: 16, ": "width_px: 16, clip_frames: 4, ", "{flip: true, crop_px: 1}": "{crop_px: 1}"}
 OTHER = {"text": _TEXT, "clip": _CLIP}
 """Kind -> what is different in a project without images."""
 

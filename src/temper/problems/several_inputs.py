@@ -10,6 +10,7 @@ from temper.fields import VIEWS, InputName, View
 PICTURE: InputName = "image"
 CLIP: InputName = "clip"
 _MIXING: frozenset[View] = frozenset({"mixup", "cutmix"})
+_CUTTING: frozenset[View] = frozenset({"crop"})
 
 
 def _all_different(inputs: tuple[InputName, ...]) -> tuple[InputName, ...]:
@@ -25,14 +26,16 @@ AnyInputs = Annotated[tuple[InputName, ...], AfterValidator(_all_different)]
 
 
 def kept_views(inputs: Sequence[InputName]) -> frozenset[View]:
-    """Return the views of an image after which the truth is still true, whatever the truth is.
+    """Return the views of an image or clip after which the truth is still true, whatever the truth is.
 
-    Two texts, or two rows of a table, cannot be mixed. Clips have no views yet.
+    Two texts, or two rows of a table, cannot be mixed. All frames of a clip change in the same way; random
+    parts, which workers cut image by image, are for images only.
 
     Example:
         >>> "mixup" in kept_views(["image"]), "flip" in kept_views(["image", "text"]), kept_views(["text"])
         (True, True, frozenset())
     """
-    if PICTURE not in inputs:
+    if PICTURE not in inputs and CLIP not in inputs:
         return frozenset()
-    return VIEWS if len(inputs) == 1 else VIEWS - _MIXING
+    kept = VIEWS if PICTURE in inputs else VIEWS - _CUTTING
+    return kept if len(inputs) == 1 else kept - _MIXING
