@@ -30,6 +30,8 @@ from temper.inputs.clip_input import ClipInput, spread
 
 _GIF, _LAST = b"GIF8", b";"
 """First bytes of a GIF, and its last one."""
+_LEAST_PIXELS = 1024
+"""Pixels that a smaller frame takes about as long as, so that millions of tiny frames are refused, too."""
 _CUT = Note(
     "noticed",
     "GIFs lack their last byte, as files do whose end was lost: look at them, and fetch them again",
@@ -117,9 +119,10 @@ def take_frames(
         check_size(width, height, max_pixels=max_pixels, max_side_px=max_side_px)
         count = int(getattr(image, "n_frames", 1))
         # Most formats store what changes from frame to frame, so all frames up to the last are decoded.
-        if count * width * height > max_pixels:
+        if count * max(width * height, _LEAST_PIXELS) > max_pixels:
             raise TooLarge(
-                f"{count} frames of {width}x{height} px: more pixels than prepare.max_pixels = {max_pixels}"
+                f"{count} frames of {width}x{height} px, each counted as at least {_LEAST_PIXELS}: more "
+                f"than prepare.max_pixels = {max_pixels}"
             )
         if read_wide_colour(raw) is not None:
             raise Unreadable("its frames have colours of 16 bits; store them with 8 bits, or in grey")
