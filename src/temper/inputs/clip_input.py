@@ -92,9 +92,8 @@ class ClipInput(Pixels):
         """
         import torch
 
-        parts = [
-            self._describe(packed[start : start + _AT_ONCE]) for start in range(0, len(packed), _AT_ONCE)
-        ]
+        starts = range(0, max(1, len(packed)), _AT_ONCE)
+        parts = [self._describe(packed[start : start + _AT_ONCE]) for start in starts]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def _describe(self, packed: np.ndarray) -> "dict[str, Tensor]":

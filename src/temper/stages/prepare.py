@@ -127,7 +127,7 @@ def _remarks(rows: Rows, survey: Survey, problem: Problem, params: PrepareParams
         [rows[number].id for number in survey.given.cut],
     )
     if not survey.channels:
-        return [*long, *survey.given.clips.remarks(rows, auto=params.mode == "auto"), *alike]
+        return [*long, *survey.given.clips.remarks(rows, survey.bad, params), *alike]
     images = [*remark_on_images(rows, survey, problem.classes, params), *find_shortcuts(rows, survey)]
     return [*long, *images, *alike]
 

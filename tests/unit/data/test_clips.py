@@ -199,3 +199,26 @@ def test_clips_beside_texts_and_numbers_in_a_table(tmp_path: Path):
     assert list(sample.facts) == ["clip", "text", "table"]
     assert sample.columns["clip"].shape == (24, 4, 16, 16, 1)
     assert sample.facts["clip"].mean and json.dumps(sample.facts["table"].mean) == "[3.0]"
+
+
+def test_slices_of_a_scan_are_prepared_with_their_own_range(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    project = make_project(tmp_path, "clip", families="")
+    set_lines(project, ingest="{source: imagefolder, folder: scans}")
+    noise = np.random.default_rng(0)
+    for place, name in enumerate(("thick", "thin")):
+        (project / "scans" / name).mkdir(parents=True)
+        for number in range(10):
+            slices = noise.integers(1000, 2000 + 1000 * place, (5, 16, 16)).astype(np.uint16)
+            slices[number % 5] = 4000
+            path = project / "scans" / name / f"{number}.tiff"
+            path.write_bytes(save([Image.fromarray(each) for each in slices], "TIFF"))
+    run_in_process(project, "ingest")
+    prepare = run_in_process(project, "prepare")
+    said = capsys.readouterr().err
+    assert "20 of 20 sampled images have more than 8 bits: their levels 0 to 4095 become 0 to 255" in said
+    (clip,) = prepare.facts["inputs"]
+    assert clip["levels"] == [0.0, 4095.0] and clip["channels"] == 1
+    held = open_split(prepare, "train")["clip"]
+    assert held.min() >= 62 and held.max() == 249 and (held == 249).all(axis=(2, 3, 4)).any()

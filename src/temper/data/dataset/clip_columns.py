@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from temper.data.dataset.rows import Rows
 from temper.data.images.clip_reading import Clip, read_clip
+from temper.data.images.levels import CLIPPED
 from temper.data.images.reading import Raw, Store, Unreadable
 from temper.data.params import PrepareParams
 from temper.data.remark import NAMED, Note, Remark
@@ -43,16 +44,19 @@ class ClipNotes:
     grey: bool = True
     """Whether no clip has colour."""
 
-    def remarks(self, rows: Rows, *, auto: bool) -> list[Remark]:
-        """Return remarks on the clips.
+    def remarks(self, rows: Rows, bad: Collection[int], params: PrepareParams) -> list[Remark]:
+        """Return remarks on the clips, apart from what the settings ask for.
 
         Args:
             rows: All rows.
-            auto: Whether the settings leave it to the clips whether they are packed in colour.
+            bad: Numbers of the rows that cannot be used.
+            params: The settings as the user wrote them.
         """
+        asked = {_GREYED: params.mode != "auto", CLIPPED: params.range != "auto"}
         found = []
-        for note, numbers in self.notes.items():
-            if note != _GREYED or auto:
+        for note, all_numbers in self.notes.items():
+            numbers = [number for number in all_numbers if number not in bad]
+            if numbers and not asked.get(note, False):
                 names = rows.table["id"].take(np.asarray(numbers[:NAMED], np.int64)).to_pylist()
                 found.append(Remark(*note, len(numbers), tuple(names)))
         return found

@@ -21,13 +21,12 @@ def read_wide(raw: Raw, given: Pixels, *, max_pixels: int) -> np.ndarray | None:
     if isinstance(raw, np.ndarray):
         return None
     try:
-        if isinstance(given, ClipInput):
-            frames = take_frames(raw, given.frames, max_pixels=max_pixels, max_side_px=max_pixels)
-            levels = [np.asarray(frame).ravel() for _, _, frame in frames if is_wide(frame.mode)]
-            return np.concatenate(levels) if levels else None
-        image = identify(raw)
+        image = identify(raw)  # only its beginning is read
         if image.width * image.height > max_pixels:
             return None
+        if is_wide(image.mode) and isinstance(given, ClipInput):
+            frames = take_frames(raw, given.frames, max_pixels=max_pixels, max_side_px=max_pixels)
+            return np.concatenate([np.asarray(frame).ravel() for _, _, frame in frames])
         if is_wide(image.mode):
             return np.asarray(image)
         wide = read_wide_colour(raw)
