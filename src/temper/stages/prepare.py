@@ -16,7 +16,12 @@ from temper.data.dataset.contact_sheet import mark, write_sheet
 from temper.data.dataset.given_columns import declare_inputs
 from temper.data.dataset.kept_splits import keep_settings
 from temper.data.dataset.packed import TABLE, measure, open_columns, write_split, write_table
-from temper.data.dataset.remarks import choose_levels, explain_ignored, remark_on_images
+from temper.data.dataset.remarks import (
+    choose_levels,
+    explain_ignored,
+    remark_on_images,
+    remark_on_sizes,
+)
 from temper.data.dataset.report import DROPPED, write_dropped, write_report
 from temper.data.dataset.resize import check_bad_share, has_masks
 from temper.data.dataset.rows import FILE, Rows, as_found, read_rows
@@ -127,7 +132,9 @@ def _remarks(rows: Rows, survey: Survey, problem: Problem, params: PrepareParams
         [rows[number].id for number in survey.given.cut],
     )
     if not survey.channels:
-        return [*long, *survey.given.clips.remarks(rows, survey.bad, params), *alike]
+        clips = survey.given.clips.remarks(rows, survey.bad, params)
+        sizes = remark_on_sizes(rows, survey, params) if survey.given.clips.sizes else []
+        return [*long, *clips, *sizes, *alike]
     images = [*remark_on_images(rows, survey, problem.classes, params), *find_shortcuts(rows, survey)]
     return [*long, *images, *alike]
 

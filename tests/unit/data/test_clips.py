@@ -137,6 +137,8 @@ def folder_project(folder: Path) -> Path:
     rising = project / "clips" / "rising"
     (rising / "short.gif").write_bytes(save(film(3, seed=900), "GIF"))
     (rising / "still.png").write_bytes(save(film(1, seed=901), "PNG"))
+    wide = [frame.resize((70, 10)) for frame in film(6, seed=902)]
+    (rising / "wide.gif").write_bytes(save(wide, "GIF"))
     (rising / "again.gif").write_bytes((rising / "0.gif").read_bytes())
     (rising / "cut.webp").write_bytes((rising / "2.webp").read_bytes()[:-40])
     return project
@@ -149,9 +151,10 @@ def test_class_folders_of_clips(tmp_path: Path, capsys: pytest.CaptureFixture[st
     run_in_process(project, "ingest")
     prepare = run_in_process(project, "prepare")
     said = capsys.readouterr().err
-    assert "left out: 25 clips have more than 4 frames, of which 4 are used, evenly spread" in said
+    assert "left out: 26 clips have more than 4 frames, of which 4 are used, evenly spread" in said
     assert "converted: 1 clips have fewer than 4 frames (prepare.clip_frames), some of which repeat" in said
     assert "noticed: 1 clips are files with a single frame" in said and "rising/still.png" in said
+    assert "noticed: 1 images lose their shape" in said and "rising/wide.gif" in said
     (clip,) = prepare.facts["inputs"]
     assert (clip["input"], clip["frames"], clip["channels"], clip["height_px"]) == ("clip", 4, 1, 16)
     assert len(clip["mean"]) == 1 and clip["std"][0] > 1

@@ -41,6 +41,8 @@ class ClipNotes:
     contents: dict[int, bytes] = field(default_factory=dict)
     """Number of the row -> digest of its file, where what is packed may hide that files differ: in clips that
     are blank, or have more than 8 bits."""
+    sizes: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Number of the row -> height and width of its clip in the file."""
     grey: bool = True
     """Whether no clip has colour."""
 
@@ -83,6 +85,7 @@ class ClipNotes:
         if blank or made.wide:
             content = raw if isinstance(raw, bytes) else raw.tobytes()
             self.contents[number] = hashlib.blake2b(content, digest_size=16).digest()
+        self.sizes[number] = made.size
         self.grey = self.grey and is_grey(made.pixels)
 
 

@@ -91,7 +91,7 @@ def remark_on_images(
     return [
         *_remark_on_colour(rows, survey, params),
         *_remark_on_letters(classes),
-        *_remark_on_sizes(rows, survey, params),
+        *remark_on_sizes(rows, survey, params),
         *(
             remark
             for note, numbers in survey.notes.items()
@@ -131,8 +131,8 @@ def _remark_on_letters(classes: Sequence[str]) -> list[Remark]:
     return [Remark("noticed", missing)] if missing else []
 
 
-def _remark_on_sizes(rows: Rows, survey: Survey, params: PrepareParams) -> list[Remark]:
-    """Return which images are tiny, or lose their shape when they are brought to one size."""
+def remark_on_sizes(rows: Rows, survey: Survey, params: PrepareParams) -> list[Remark]:
+    """Return which images or clips are tiny, or lose their shape when they are brought to one size."""
     sizes = survey.sizes.astype(np.float64).clip(min=1)
     sizes[[*survey.bad]] = params.height_px, params.width_px
     stretched = sizes[:, 0] / sizes[:, 1] * params.width_px / params.height_px

@@ -151,6 +151,8 @@ def look_over(
     picture, channels, images = picture_of(facts), survey.channels, survey.images
     if picture is None:
         survey.bad |= survey.given.read_files(rows, store, params)
+        for number, size in survey.given.clips.sizes.items():
+            survey.sizes[number] = size
         for number, row in enumerate(track(rows, "prepare", len(rows))):
             if number not in survey.bad:
                 _pack_row(survey, number, row, {}, Frame(1, 1))

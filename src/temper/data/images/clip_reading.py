@@ -49,6 +49,8 @@ class Clip:
     """uint8 [frames, height, width, channels]."""
     count: int
     """Number of frames of the file."""
+    size: tuple[int, int]
+    """Height and width of its first frame."""
     coloured: bool
     """Whether it has colour that was removed."""
     wide: bool
@@ -71,7 +73,7 @@ def read_clip(raw: Raw, clip: ClipInput, *, max_pixels: int, max_side_px: int) -
     """
     made: dict[int, np.ndarray] = {}
     notes: dict[Note, None] = {}
-    sizes, coloured, wide, total = set(), False, False, 0
+    sizes, coloured, wide, total = dict[tuple[int, int], None](), False, False, 0
     for place, count, frame in take_frames(raw, clip.frames, max_pixels=max_pixels, max_side_px=max_side_px):
         total = count
         image = as_plain(frame, None, clip.levels, clip.background)
@@ -79,14 +81,14 @@ def read_clip(raw: Raw, clip: ClipInput, *, max_pixels: int, max_side_px: int) -
         made[place] = fit_channels(pixels, clip.channels)
         coloured |= clip.channels == 1 and pixels.ndim == 3 and _has_colour(pixels)
         wide |= was_wide(image)
-        sizes.add(image.size)
+        sizes[image.height, image.width] = None
         notes |= dict.fromkeys(notes_on(image))
     if len(sizes) > 1:
         notes[_SIZES] = None
     if isinstance(raw, bytes) and raw.startswith(_GIF) and not raw.rstrip(b"\0\r\n").endswith(_LAST):
         notes[_CUT] = None
     stacked = np.stack([made[place] for place in spread(total, clip.frames)])
-    return Clip(stacked, total, coloured, wide, tuple(notes))
+    return Clip(stacked, total, next(iter(sizes)), coloured, wide, tuple(notes))
 
 
 def take_frames(
