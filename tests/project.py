@@ -54,14 +54,17 @@ KINDS = {
     "retrieval": ("item", "{kind: retrieval}"),
     "three inputs": ("class", "{kind: multiclass, inputs: [image, text, table]}"),
     "text": ("class", "{kind: multiclass, inputs: [text]}"),
+    "clip": ("class", "{kind: multiclass, inputs: [clip]}"),
 }
-TEXT = {
+_TEXT = {
     "height_px: 16, width_px: 16, ": "text_bytes: 64, ",
     "{flip: true, crop_px: 1}": "{}",
     "{family: small-resnet, widths: [8, 16], depths: [1, 1]}": "{family: text-convolutions}",
     "{family: small-resnet, widths: [8], depths: [1]}": "{family: text-convolutions, widths: [16, 16]}",
 }
-"""What is different in a project without images."""
+_CLIP = {"width_px: 16, ": "width_px: 16, clip_frames: 4, ", "{flip: true, crop_px: 1}": "{crop_px: 1}"}
+OTHER = {"text": _TEXT, "clip": _CLIP}
+"""Kind -> what is different in a project without images."""
 
 
 def toy_params(
@@ -76,7 +79,7 @@ def toy_params(
     truth, problem = KINDS[kind]
     inputs = re.search(r"inputs: \[.*\]", problem)
     text = TEMPLATE.replace("size_px: 16}}", f"size_px: 16, {inputs[0]}}}}}" if inputs else "size_px: 16}}")
-    for old, new in TEXT.items() if "image" not in (inputs[0] if inputs else "image") else ():
+    for old, new in OTHER.get(kind, {}).items():
         old, new = (each.replace("{", "{{").replace("}", "}}") for each in (old, new))
         text = text.replace(old, new)
     return text.format(

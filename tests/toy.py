@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from temper.data.loading.loader import as_batch
 from temper.fields import Frame
+from temper.inputs.clip_input import ClipInput
 from temper.inputs.facts import Facts, Input
 from temper.inputs.image_input import ImageInput
 from temper.inputs.table_input import TableInput
@@ -65,7 +66,7 @@ class Toy:
             row, images = self.truth(generator)
             given = json.loads(row.given or "{}")
             inputs = {
-                name: images[name] if each.picture else each.decode(given[name])
+                name: images[name] if each.from_file else each.decode(given[name])
                 for name, each in self.facts.items()
             }
             packed.append({**inputs, **self.problem.pack(row, images, FRAME)})
@@ -92,7 +93,7 @@ class Toy:
     def as_sent(self, inputs: Inputs) -> dict[str, np.ndarray]:
         """Inputs in the form that a deployed file takes."""
         return {
-            name: (value.permute(0, 2, 3, 1) if self.facts[name].picture else value).contiguous().numpy()
+            name: (value.movedim(-3, -1) if self.facts[name].from_file else value).contiguous().numpy()
             for name, value in inputs.items()
         }
 
@@ -125,6 +126,13 @@ def _with_words(generator: np.random.Generator) -> tuple[Row, dict[str, np.ndarr
         "table": {"size": size, "noise": float(generator.normal())},
     }
     return replace(row, given=json.dumps(given)), images
+
+
+def _clip(generator: np.random.Generator) -> tuple[Row, dict[str, np.ndarray]]:
+    """Three frames, each with a band of another colour; only their order shows the label."""
+    label = int(generator.integers(3))
+    frames = [_image(generator, [(label + step) % 3]) for step in range(3)]
+    return Row("x", "x", (CLASSES[label],)), {"clip": np.stack(frames)}
 
 
 def _multilabel(generator: np.random.Generator) -> tuple[Row, dict[str, np.ndarray]]:
@@ -228,6 +236,12 @@ TOYS = {
             "text": TextInput(24),
             "table": TableInput(("size", "noise"), (1.0, 0.0), (0.8, 1.0)),
         },
+    ),
+    "clip": Toy(
+        Multiclass(kind="multiclass", inputs=("clip",), classes=CLASSES),
+        _clip,
+        lambda true: {"logits": _one_hot(true["label"])},
+        facts={"clip": ClipInput.of(IMAGE, 3)},
     ),
     "multilabel": Toy(
         Multilabel(kind="multilabel", classes=CLASSES),

@@ -30,15 +30,13 @@ from temper.networks.head_params import read_head
 from temper.networks.params import MLFLOW, AnyBackbone, TransferParams, watched_file
 from temper.problem import Option
 from temper.problems import AnyProblem
-from temper.problems.several_inputs import PICTURE
+from temper.problems.several_inputs import CLIP, PICTURE
 from temper.retrain_params import RetrainParams
 from temper.serve_params import ServeParams
 from temper.stress.params import EvaluateParams
 
 FILE = "params.yaml"
 _EXAMPLE = "examples/digits/params.yaml"
-_LEAST_PX = 8
-"""Smallest height and width of the images that a network sees."""
 _GPUS = Path("/proc/driver/nvidia/gpus")
 _OPTIONS: dict[str, Option] = {"logit-adjustment": "offsets", "costs": "costs"}
 """Method of `augment.balance` -> option of the loss that it sets."""
@@ -153,23 +151,22 @@ class Params(BaseModel):
     def _check_inputs(self) -> None:
         """Refuse inputs that the source does not give, and settings of images where there are none."""
         inputs, gives = self.problem.inputs, self.ingest.gives
-        if {*inputs} != {*gives}:
+        filed = {PICTURE if each == CLIP and self.ingest.may_be_clips else each for each in inputs}
+        if filed != {*gives}:
             raise ValueError(
                 f"problem.inputs = {', '.join(inputs)}, but ingest gives {', '.join(gives) or 'nothing'}: "
-                "name the same in both (of a table: ingest.path for images, ingest.text, ingest.numbers)"
+                "name the same in both (of a table: ingest.path for images or clips, ingest.text, "
+                "ingest.numbers)"
             )
-        size = (self.prepare.height_px, self.prepare.width_px)
-        if PICTURE in inputs:
-            if min(size) < _LEAST_PX:
-                raise ValueError(
-                    f"prepare.height_px = {size[0]}, prepare.width_px = {size[1]}: both must be at least "
-                    f"{_LEAST_PX}"
-                )
+        is_image, is_clip = PICTURE in inputs, CLIP in inputs
+        self.prepare.check_size(has_pixels=is_image or is_clip, has_frames=is_clip)
+        if is_image:
             return
         unused = {
-            "prepare.height_px": size[0],
-            "prepare.width_px": size[1],
+            "prepare.height_px": self.prepare.height_px and not is_clip,
+            "prepare.width_px": self.prepare.width_px and not is_clip,
             "prepare.keep": self.prepare.keep == "encoded",
+            "prepare.near_duplicates": self.prepare.near_duplicates == "group",
             "augment.copies": self.augment.copies,
             "train.views.policy": self.train.views.policy,
             "distill.views.policy": self.distill.views.policy,

@@ -26,8 +26,8 @@ Layout = Literal["value", "map", "boxes", "points", "sequence"]
 
 Ragged columns are padded. The column `<name>_valid` [n] then says which entries count.
 """
-InputName = Literal["image", "text", "table"]
-"""What an example may consist of: pixels, a text, a row of numbers."""
+InputName = Literal["image", "text", "table", "clip"]
+"""What an example may consist of: pixels, a text, a row of numbers, frames in order."""
 View = Literal["flip", "shift", "crop", "cutout", "mixup", "cutmix"]
 """Ways to change images during training (`ViewParams`)."""
 VIEWS: frozenset[View] = frozenset({"flip", "shift", "crop", "cutout", "mixup", "cutmix"})

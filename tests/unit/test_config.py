@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from temper.config import _EXAMPLE, check_hosts, check_ranks, load, parse
-from tests.project import ROOT, make_project
+from tests.project import ROOT, make_project, toy_params
 
 DEFAULT = Path("params.yaml").read_text(encoding="utf-8")
 
@@ -244,3 +244,45 @@ def test_an_option_of_the_loss_that_the_problem_lacks_is_told_early(kind: str, m
     text = change("kind: multiclass", f"kind: {kind}").replace("metric: accuracy", "metric: headline")
     with pytest.raises(ValueError, match=message):
         parse(text.replace("method: none", f"method: {method}"))
+
+
+CLIPS = toy_params("clip", families="")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("inputs: [clip]}\ningest", "inputs: [clip, image]}\ningest", "either an image or a clip"),
+        ("inputs: [clip]}\ningest", "}\ningest", r"problem\.inputs = image, but ingest gives clip"),
+        (
+            "source: toys, truth: class, count: 240, size_px: 16, inputs: [clip]",
+            "source: digits",
+            "gives image",
+        ),
+        ("truth: class", "truth: points", r"truth = 'points': clips of toys have truth = class only"),
+        ("clip_frames: 4", "clip_frames: 1", r"prepare\.clip_frames"),
+        ("height_px: 16, ", "", r"prepare\.height_px = 0, .* at least 8"),
+        ("clip_frames: 4", "keep: encoded", r"prepare\.keep concerns images"),
+        ("clip_frames: 4", "near_duplicates: group", r"prepare\.near_duplicates concerns images"),
+        ("families: []", "families: [noise]", r"evaluate\.families concerns images, .* set it to \[\]"),
+        ("crop_px: 1", "crop_scale: [0.5, 1]", r"train\.views turns on crop"),
+        ("crop_px: 1", "policy: [{name: HorizontalFlip}]", r"train\.views\.policy concerns images"),
+        (
+            "method: none}",
+            "method: none}, copies: 1, policy: [{name: HorizontalFlip}]",
+            r"augment\.copies concerns images",
+        ),
+    ],
+)
+def test_what_clips_cannot_have_is_refused(old: str, new: str, message: str):
+    assert CLIPS.count(old) >= 1
+    with pytest.raises(ValueError, match=message):
+        parse(CLIPS.replace(old, new, 1))
+
+
+def test_frames_of_clips_are_refused_without_clips():
+    assert (
+        parse(CLIPS).prepare.frames == 4 and parse(CLIPS.replace("clip_frames: 4, ", "")).prepare.frames == 8
+    )
+    with pytest.raises(ValueError, match=r"prepare\.clip_frames = 8 concerns clips, .*; leave it out"):
+        parse(change("width_px: 28", "width_px: 28\n  clip_frames: 8"))

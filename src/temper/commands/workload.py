@@ -18,6 +18,7 @@ from temper.data.dataset.packed import TABLE, read_strata, read_table
 from temper.data.dataset.sample import list_source
 from temper.data.params import PrepareParams, Toys
 from temper.problem import Row
+from temper.problems.several_inputs import CLIP
 from temper.stages import BY_NAME
 
 _OFFICIAL = {"fashion-mnist": (60_000, 10_000), "digits": (1_797, None)}
@@ -50,6 +51,7 @@ class Size:
         """Return the number of pixels that a training draws in all its epochs."""
         return (
             self.draws
+            * (params.prepare.frames if CLIP in params.problem.inputs else 1)
             * params.prepare.height_px
             * params.prepare.width_px
             * getattr(params, section).fit.epochs

@@ -1,7 +1,7 @@
 """Reads examples from outside (requests, the inbox) as prepare reads those of the data set.
 
-An example is a JSON object with a value for each input: an image as the base64 of its file, a text, numbers
-by name. In Python, an image may also be the bytes of its file.
+An example is a JSON object with a value for each input: an image or a clip as the base64 of its file, a text,
+numbers by name. In Python, an image or a clip may also be the bytes of its file.
 """
 
 import base64
@@ -13,9 +13,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from temper.data.images.clip_reading import read_clip
 from temper.data.images.reading import fit_channels, unify
 from temper.fields import Frame
-from temper.inputs.facts import Facts, picture_of
+from temper.inputs.clip_input import ClipInput
+from temper.inputs.facts import Facts, Input, file_of
 from temper.inputs.image_input import ImageInput
 
 Example: TypeAlias = Mapping[str, Any]
@@ -30,11 +32,11 @@ def read_example(
     Args:
         example: The example.
         facts: The inputs that are needed.
-        max_pixels: Largest number of pixels of an image.
+        max_pixels: Largest number of pixels of an image, or of all frames of a clip.
         max_side_px: Largest width or height of an image.
 
     Raises:
-        Unreadable: If the image cannot be read or is too large.
+        Unreadable: If the image or clip cannot be read or is too large.
         ValueError: If an input is missing, unknown or of the wrong kind; names it.
     """
     if not isinstance(example, Mapping):
@@ -45,16 +47,24 @@ def read_example(
     packed, frame = {}, _NOT_SEEN
     for name, each in facts.items():
         value = example[name]
-        if isinstance(each, ImageInput) and isinstance(value, str | bytes):
-            packed[name], frame = read_image(
-                _decoded(value, name), each, max_pixels=max_pixels, max_side_px=max_side_px
-            )
+        if each.from_file and isinstance(value, str | bytes):
+            raw = _decoded(value, name)
+            packed[name], frame = _read_file(raw, each, max_pixels=max_pixels, max_side_px=max_side_px)
             continue
         try:
             packed[name] = each.decode(value.decode() if isinstance(value, bytes) else value)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
     return packed, frame
+
+
+def _read_file(raw: bytes, given: Input, *, max_pixels: int, max_side_px: int) -> tuple[np.ndarray, Frame]:
+    """Return a file as its input is packed, and where an image lies in the whole one."""
+    if isinstance(given, ClipInput):
+        clip = read_clip(raw, given, max_pixels=max_pixels, max_side_px=max_side_px)
+        return clip.pixels, _NOT_SEEN
+    assert isinstance(given, ImageInput), "only images and clips are read from files"
+    return read_image(raw, given, max_pixels=max_pixels, max_side_px=max_side_px)
 
 
 def read_image(
@@ -79,8 +89,11 @@ def read_image(
 
 
 def list_examples(paths: Sequence[Path], facts: Facts) -> Iterator[Example]:
-    """Yield the examples in files: an image each, or one JSON object per line. A damaged one is empty."""
-    picture = picture_of(facts)
+    """Yield the examples in files: an image or clip each, or one JSON object per line.
+
+    A damaged one is empty.
+    """
+    filed = file_of(facts)
     for path in paths:
         try:
             raw = path.read_bytes()
@@ -88,7 +101,7 @@ def list_examples(paths: Sequence[Path], facts: Facts) -> Iterator[Example]:
             yield {}
             continue
         if not raw.lstrip().startswith(b"{"):
-            yield {} if picture is None else {picture: raw}
+            yield {} if filed is None else {filed: raw}
             continue
         for line in raw.splitlines():
             try:
@@ -112,4 +125,4 @@ def _decoded(value: str | bytes, name: str) -> bytes:
     try:
         return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
-        raise ValueError(f"{name}: expected the base64 of an image file") from None
+        raise ValueError(f"{name}: expected the base64 of a file") from None

@@ -8,6 +8,11 @@ from pydantic import Field
 
 from temper.fields import Fit, InputName
 
+_LEAST_PX = 8
+"""Smallest height and width of the images that a network sees."""
+_CLIP: InputName = "clip"
+_FRAMES = 8
+"""Number of frames of a clip if params.yaml names none."""
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 
@@ -19,6 +24,11 @@ class Source:
     def gives(self) -> tuple[InputName, ...]:
         """Inputs that the source gives for each example."""
         return ("image",)
+
+    @property
+    def may_be_clips(self) -> bool:
+        """Whether examples are files of the user, which `problem.inputs` may name as images or as clips."""
+        return False
 
     @property
     def origin(self) -> str | None:
@@ -54,6 +64,11 @@ class ImageFolder(Source):
     the folders in `folder` are the classes, whatever they are called."""
 
     @property
+    def may_be_clips(self) -> bool:
+        """All files may be clips."""
+        return True
+
+    @property
     def origin(self) -> str | None:
         """The folder itself."""
         return self.folder
@@ -68,7 +83,8 @@ class Table(Source):
     """Path of the table, relative to the project or absolute. Image paths in the table are relative to the
     table's folder."""
     path: str | None = "path"
-    """Name of the column with the paths of the images, or null if there are no images."""
+    """Name of the column with the paths of the images or clips, or null if there are none; `problem.inputs`
+    says which of both they are."""
     text: str | None = None
     """Name of the column with the texts, for the input `text`, or null."""
     numbers: tuple[str, ...] = ()
@@ -105,6 +121,11 @@ class Table(Source):
         return tuple(name for name, column in named.items() if column)
 
     @property
+    def may_be_clips(self) -> bool:
+        """Whether there is a column with paths."""
+        return self.path is not None
+
+    @property
     def origin(self) -> str | None:
         """The folder of the table."""
         return str(PurePosixPath(self.file).parent)
@@ -123,8 +144,15 @@ class Toys(Source):
     size_px: Annotated[int, Field(ge=12)] = 24
     channels: Literal[1, 3] = 3
     inputs: tuple[InputName, ...] = ("image",)
-    """What is made of each example: its image, a text that describes it, a row of numbers about it."""
+    """What is made of each example: its image, a text that describes it, a row of numbers about it. In a
+    clip, in place of an image, a shape moves left, right, up or down, and that is the class."""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if _CLIP in self.inputs and self.truth != "class":
+            raise ValueError(
+                f"truth = {self.truth!r}: clips of toys have truth = class only; set it to class"
+            )
 
     @property
     def gives(self) -> tuple[InputName, ...]:
@@ -140,9 +168,14 @@ class PrepareParams:
     """Settings for checking, resizing and splitting the images."""
 
     height_px: Annotated[int, Field(ge=0, le=4096)] = 0
-    """Height of the unified images, at least 8; left out if `problem.inputs` has no image."""
+    """Height of the unified images, or of the frames of clips, at least 8; left out if `problem.inputs` has
+    neither."""
     width_px: Annotated[int, Field(ge=0, le=4096)] = 0
-    """Width of the unified images, at least 8; left out if `problem.inputs` has no image."""
+    """Width of the unified images, or of the frames of clips, at least 8; left out if `problem.inputs` has
+    neither."""
+    clip_frames: Annotated[int, Field(ge=2, le=512)] | None = None
+    """Number of frames that are taken of each clip, evenly spread over all of its frames, which are counted,
+    not timed. If a file has fewer, some repeat. null: 8; left out if `problem.inputs` has no clip."""
     text_bytes: Annotated[int, Field(ge=8, le=65536)] = 256
     """Number of bytes (UTF-8) that a network sees of a text; longer ones are cut."""
     fit: Fit = "stretch"
@@ -150,7 +183,7 @@ class PrepareParams:
     `letterbox` keeps them, between grey borders. `keep-height`, for lines of text, gives each image the full
     height at the left and grey beside it, and squeezes across only what is then wider than width_px."""
     mode: Literal["auto", "grey", "colour"] = "auto"
-    """Colour mode of the stored images. `auto` is grey if every image is grey, otherwise colour."""
+    """Colour mode of the stored images or clips. `auto` is grey if all of them are grey, otherwise colour."""
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the training examples that is used for validation, that is, for every choice between models,
     if the source fixes no validation split."""
@@ -159,7 +192,8 @@ class PrepareParams:
     range: Literal["auto", "full", "per-image"] | tuple[float, float] = "auto"
     """Range of the levels that becomes 0..255, for images with more than 8 bits or with float pixels. `auto`
     looks at a sample of the images, and the report says the range; `full` is 0 to 65,535; `per-image` is the
-    lowest and the highest level of each image; `[low, high]` is in the file's own units."""
+    lowest and the highest level of each image, or frame of a clip; `[low, high]` is in the file's own
+    units."""
     background: Literal["white", "black", "checker"] = "white"
     """What shows through transparent pixels; `checker` is squares of two greys, on which drawings in black
     and in white are visible. A deployed model reads images in the same way."""
@@ -183,7 +217,8 @@ class PrepareParams:
     max_bad_share: Share = 0.01
     """Largest allowed share of images that cannot be used. Above it, the pipeline stops."""
     max_pixels: Annotated[int, Field(ge=1)] = 50_000_000
-    """Largest number of pixels of an image. Larger images are rejected without being decoded."""
+    """Largest number of pixels of an image, or of all frames of a clip together. Larger ones are rejected
+    without being decoded."""
     max_side_px: Annotated[int, Field(ge=1)] = 20_000
     """Largest width or height of an image. Larger images are rejected without being decoded."""
     keep: Literal["pixels", "encoded"] = "pixels"
@@ -192,6 +227,32 @@ class PrepareParams:
     shrink_px: Count = 0
     """With `keep: encoded`, images whose longer side exceeds this are shrunk to it, once. 0 keeps every
     size."""
+
+    def check_size(self, *, has_pixels: bool, has_frames: bool) -> None:
+        """Check number and size of frames against what a problem sees.
+
+        Args:
+            has_pixels: Whether it sees images or clips.
+            has_frames: Whether it sees clips.
+
+        Raises:
+            ValueError: If images would be too small, or if there are no clips, but a number of frames.
+        """
+        if has_pixels and min(self.height_px, self.width_px) < _LEAST_PX:
+            raise ValueError(
+                f"prepare.height_px = {self.height_px}, prepare.width_px = {self.width_px}: both must be at "
+                f"least {_LEAST_PX}"
+            )
+        if self.clip_frames is not None and not has_frames:
+            raise ValueError(
+                f"prepare.clip_frames = {self.clip_frames} concerns clips, and problem.inputs has none; "
+                "leave it out"
+            )
+
+    @property
+    def frames(self) -> int:
+        """Number of frames of a clip, if there are clips."""
+        return self.clip_frames or _FRAMES
 
     @property
     def levels(self) -> tuple[float, float] | Literal["full", "per-image"]:

@@ -75,10 +75,15 @@ class Mode:
         """Return inputs in this layout, which concerns those with channels, rows and columns."""
         last = self.layout == "channels-last"
         layout = torch.channels_last if last else torch.contiguous_format
-        return {
-            name: value.contiguous(memory_format=layout) if value.dim() == 4 else value
-            for name, value in inputs.items()
-        }
+
+        def arrange(value: Tensor) -> Tensor:
+            if value.dim() < 4:
+                return value
+            # The frames of a clip are images.
+            flat = value.flatten(0, -4).contiguous(memory_format=layout)
+            return flat if value.dim() == 4 else flat.unflatten(0, value.shape[:-3])
+
+        return {name: arrange(value) for name, value in inputs.items()}
 
 
 def choose_mode(

@@ -1,7 +1,7 @@
 """What an input of a network is: its form in the packed files, in the network and in the deployed file.
 
-An example has one or several inputs: an image, a text, a row of a table. Stages, loaders, exports and the
-server work on all of them alike, by these methods.
+An example has one or several inputs: an image or a clip, a text, a row of a table. Stages, loaders, exports
+and the server work on all of them alike, by these methods.
 """
 
 from collections.abc import Mapping, Sized
@@ -22,6 +22,8 @@ class Input(Protocol):
     picture: ClassVar[bool]
     """Whether it consists of pixels, [height, width, channels]: views, stress and near duplicates concern
     only such an input."""
+    from_file: ClassVar[bool]
+    """Whether it is read from the file of a row; at most one input is. The others are given as values."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -85,6 +87,11 @@ Facts: TypeAlias = Mapping[str, Input]
 def picture_of(facts: Facts) -> str | None:
     """Return the name of the input that is a picture; None if there is none."""
     return next((name for name, each in facts.items() if each.picture), None)
+
+
+def file_of(facts: Facts) -> str | None:
+    """Return the name of the input that is read from a file; None if there is none."""
+    return next((name for name, each in facts.items() if each.from_file), None)
 
 
 def as_networks_take(columns: "Mapping[str, Tensor]", facts: Facts) -> "dict[str, Tensor]":

@@ -17,11 +17,8 @@ _EDGES = (3, 5)
 
 
 @dataclass(frozen=True)
-class ImageInput:
-    """Size of the images, their statistics, and how they were read.
-
-    Packed and sent: uint8 [batch, height, width, channels]; in networks: [batch, channels, height, width].
-    """
+class Pixels:
+    """Size of the images, or of the frames of clips, their statistics, and how they were read."""
 
     height_px: int
     width_px: int
@@ -35,13 +32,6 @@ class ImageInput:
     background: Literal["white", "black", "checker"] = "white"
     """What shows through transparent pixels."""
     fit: Fit = "stretch"
-    input: Literal["image"] = "image"
-
-    picture: ClassVar[bool] = True
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (self.height_px, self.width_px, self.channels)
 
     @property
     def size_px(self) -> tuple[int, int]:
@@ -49,9 +39,30 @@ class ImageInput:
         return (self.height_px, self.width_px)
 
     @property
+    def look(self) -> str:
+        """Size and colour as text, e.g. `24 x 24 px in colour`."""
+        return f"{self.height_px} x {self.width_px} px in {'grey' if self.channels == 1 else 'colour'}"
+
+
+@dataclass(frozen=True)
+class ImageInput(Pixels):
+    """Images.
+
+    Packed and sent: uint8 [batch, height, width, channels]; in networks: [batch, channels, height, width].
+    """
+
+    input: Literal["image"] = "image"
+
+    picture: ClassVar[bool] = True
+    from_file: ClassVar[bool] = True
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.height_px, self.width_px, self.channels)
+
+    @property
     def words(self) -> str:
-        colours = "grey" if self.channels == 1 else "colour"
-        return f"images of {self.height_px} x {self.width_px} px in {colours}"
+        return f"images of {self.look}"
 
     @property
     def needs(self) -> str:
@@ -67,18 +78,7 @@ class ImageInput:
 
     def decode(self, value: Any) -> np.ndarray:
         """Return pixels of the size that networks see; other sizes are resized only as files."""
-        try:
-            found = np.asarray(value)
-        except ValueError:
-            raise ValueError("pixels must be lists of equal lengths") from None
-        if found.dtype.kind not in "iu" or found.shape != self.shape:
-            size = "][".join(map(str, self.shape))
-            raise ValueError(
-                f"pixels must be whole numbers, [{size}]; send another size as a file, in base64"
-            )
-        if found.min() < 0 or found.max() > 255:
-            raise ValueError("pixels must be from 0 to 255")
-        return found.astype(np.uint8)
+        return read_lists(value, self.shape)
 
     def arrange(self, packed: "Tensor") -> "Tensor":
         return packed.permute(0, 3, 1, 2)
@@ -135,9 +135,36 @@ class ImageInput:
         return packed
 
 
+def pixels_of(facts: Mapping[str, object]) -> Pixels | None:
+    """Return the images or clips among the inputs of a problem; None if there are none."""
+    return next((each for each in facts.values() if isinstance(each, Pixels)), None)
+
+
 def image_of(facts: Mapping[str, object]) -> ImageInput:
     """Return the images among the inputs of a problem that has some."""
     return next(each for each in facts.values() if isinstance(each, ImageInput))
+
+
+def read_lists(value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Return pixels that were sent as nested lists, uint8.
+
+    Args:
+        value: The lists.
+        shape: Their required shape.
+
+    Raises:
+        ValueError: If they have another shape, or are no whole numbers from 0 to 255.
+    """
+    try:
+        found = np.asarray(value)
+    except ValueError:
+        raise ValueError("pixels must be lists of equal lengths") from None
+    if found.dtype.kind not in "iu" or found.shape != shape:
+        size = "][".join(map(str, shape))
+        raise ValueError(f"pixels must be whole numbers, [{size}]; send another size as a file, in base64")
+    if found.min() < 0 or found.max() > 255:
+        raise ValueError("pixels must be from 0 to 255")
+    return found.astype(np.uint8)
 
 
 def _add_borders(pixels: "Tensor", canvas: Sequence[int], corner: Sequence[int]) -> "Tensor":

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
+from temper.inputs.clip_input import ClipInput
 from temper.inputs.facts import Facts
 from temper.inputs.image_input import ImageInput
 from temper.inputs.table_input import TableInput
@@ -15,7 +16,7 @@ from temper.inputs.text_input import TextInput
 INPUTS = "temper.inputs"
 """Key of a file's metadata for its inputs."""
 _ADAPTER: TypeAdapter[Any] = TypeAdapter(
-    list[Annotated[ImageInput | TextInput | TableInput, Field(discriminator="input")]]
+    list[Annotated[ImageInput | TextInput | TableInput | ClipInput, Field(discriminator="input")]]
 )
 
 

@@ -32,6 +32,7 @@ class TableInput:
     input: Literal["table"] = "table"
 
     picture: ClassVar[bool] = False
+    from_file: ClassVar[bool] = False
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -31,6 +31,7 @@ class TextInput:
     input: Literal["text"] = "text"
 
     picture: ClassVar[bool] = False
+    from_file: ClassVar[bool] = False
 
     @property
     def shape(self) -> tuple[int, ...]:

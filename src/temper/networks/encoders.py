@@ -1,4 +1,4 @@
-"""Encoders: an input in, feature maps out. Those of images are backbones, the others are plain."""
+"""Encoders: an input in, feature maps out. Those of images and clips are backbones, the others are plain."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from temper.inputs.clip_input import ClipInput
 from temper.inputs.facts import Facts, Input
 from temper.inputs.image_input import ImageInput
 from temper.inputs.table_input import TableInput
@@ -18,6 +19,8 @@ from temper.problem import Backbone
 _PADDING = 0
 _FILTER = 5
 """Number of neighbouring bytes that a filter sees."""
+_STEPS = 3
+"""Number of neighbouring frames that a filter sees."""
 
 
 class TextEncoder(nn.Module):
@@ -86,16 +89,43 @@ class TableEncoder(nn.Module):
         return levels
 
 
+class ClipEncoder(nn.Module):
+    """A backbone of images over every frame; its coarsest maps, averaged over time.
+
+    Before that, what a convolution over time finds in each cell is added, so that the order of the frames
+    counts: at an edge that moves, one side of it is seen first.
+
+    Source:
+        Tran et al. 2018, arXiv:1711.11248, for convolutions over places and over time one after the other.
+    """
+
+    def __init__(self, params: SmallResNet | SmallVGG | Timm, clip: ClipInput) -> None:
+        super().__init__()
+        self.body = build_backbone(params, clip.frame)
+        # Pretrained weights and whitening look for it here, as in an encoder of images.
+        self.normalize, self.body.normalize = self.body.normalize, nn.Identity()  # type: ignore[assignment]
+        self.origin = getattr(self.body, "origin", None)
+        self.num_channels, self.strides = self.body.num_channels[-1:], self.body.strides[-1:]
+        self.frames, width = clip.frames, self.num_channels[0]
+        body = nn.Conv2d(width, width, (_STEPS, 1), padding=(_STEPS // 2, 0), bias=False)
+        self.time = nn.Sequential(body, nn.BatchNorm2d(width), nn.ReLU())
+
+    def forward(self, given: Tensor) -> list[Tensor]:
+        maps = self.body(self.normalize(given.flatten(0, 1)))[-1]
+        cells = maps.flatten(2).unflatten(0, (-1, self.frames)).transpose(1, 2)
+        both = (cells + self.time(cells)).mean(dim=2)
+        return [both.unflatten(2, maps.shape[2:])]
+
+
+_BACKBONES: tuple[AnyBackbone, ...] = (
+    SmallResNet(family="small-resnet", widths=(16, 32), depths=(1, 1)),
+    SmallVGG(family="small-vgg", widths=(16, 32), depths=(1, 1)),
+    Timm(family="timm", name="resnet18"),
+)
 _Builder: TypeAlias = Callable[[Any, Any], Backbone]
 _ENCODERS: dict[type[Input], tuple[tuple[AnyBackbone, ...], _Builder]] = {
-    ImageInput: (
-        (
-            SmallResNet(family="small-resnet", widths=(16, 32), depths=(1, 1)),
-            SmallVGG(family="small-vgg", widths=(16, 32), depths=(1, 1)),
-            Timm(family="timm", name="resnet18"),
-        ),
-        build_backbone,
-    ),
+    ImageInput: (_BACKBONES, build_backbone),
+    ClipInput: (_BACKBONES, ClipEncoder),
     TextInput: ((TextConvolutions(family="text-convolutions"),), TextEncoder),
     TableInput: ((Perceptron(family="perceptron"),), TableEncoder),
 }

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
-_SEQUENCES = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+from temper.networks.backbones import PlainBackbone, ResidualBackbone, TimmBackbone
+
+_SEQUENCES = (nn.Sequential, nn.ModuleList, nn.ModuleDict, ResidualBackbone, PlainBackbone, TimmBackbone)
+"""Modules that consist of layers. A backbone is one if it is a part of an encoder of clips."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ Source:
     As a frozen first layer: Jordan 2024, arXiv:2404.00498, section 3.2.
 """
 
+import math
 from typing import Protocol, final
 
 import numpy as np
@@ -29,7 +30,10 @@ Without it, directions that hardly vary, which are noise, would be amplified.
 
 
 class PixelSource(Protocol):
-    """Images by index, uint8 [images, height, width, channels]: an array, or a file of encoded images."""
+    """Images by index, uint8 [images, height, width, channels]: an array, or a file of encoded images.
+
+    Clips have an axis of frames before these.
+    """
 
     def __len__(self) -> int: ...
 
@@ -99,10 +103,9 @@ def whiten(network: nn.Module, images: PixelSource) -> None:
     """
     layers = [module for module in network.modules() if isinstance(module, Whitening)]
     if layers:
-        seen = images[
-            np.linspace(0, len(images) - 1, min(len(images), _MOST_IMAGES)).round().astype(np.int64)
-        ]
-        pixels = torch.from_numpy(np.array(seen)).permute(0, 3, 1, 2)
+        most = max(1, _MOST_IMAGES // math.prod(images[np.arange(1)].shape[1:-3]))
+        seen = images[np.linspace(0, len(images) - 1, min(len(images), most)).round().astype(np.int64)]
+        pixels = torch.from_numpy(np.array(seen)).flatten(0, -4).permute(0, 3, 1, 2)
         normalised = network.backbone.normalize(pixels)  # type: ignore[operator, union-attr]
         for layer in layers:
             layer.fit(normalised)

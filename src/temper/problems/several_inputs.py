@@ -1,4 +1,4 @@
-"""What problems about an example as a whole may consist of: an image, a text, a row of a table."""
+"""What problems about an example as a whole may consist of: an image or a clip, a text, a row of a table."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -8,12 +8,16 @@ from pydantic import AfterValidator
 from temper.fields import VIEWS, InputName, View
 
 PICTURE: InputName = "image"
+CLIP: InputName = "clip"
 _MIXING: frozenset[View] = frozenset({"mixup", "cutmix"})
+_CUTTING: frozenset[View] = frozenset({"crop"})
 
 
 def _all_different(inputs: tuple[InputName, ...]) -> tuple[InputName, ...]:
     if not inputs or len({*inputs}) < len(inputs):
-        raise ValueError("name one or several different inputs: image, text, table")
+        raise ValueError("name one or several different inputs: image or clip, text, table")
+    if {PICTURE, CLIP} <= {*inputs}:
+        raise ValueError("an example has one file, which is either an image or a clip; name one of them")
     return inputs
 
 
@@ -22,14 +26,16 @@ AnyInputs = Annotated[tuple[InputName, ...], AfterValidator(_all_different)]
 
 
 def kept_views(inputs: Sequence[InputName]) -> frozenset[View]:
-    """Return the views of an image after which the truth is still true, whatever the truth is.
+    """Return the views of an image or clip after which the truth is still true, whatever the truth is.
 
-    Two texts, or two rows of a table, cannot be mixed.
+    Two texts, or two rows of a table, cannot be mixed. All frames of a clip change in the same way; random
+    parts, which workers cut image by image, are for images only.
 
     Example:
         >>> "mixup" in kept_views(["image"]), "flip" in kept_views(["image", "text"]), kept_views(["text"])
         (True, True, frozenset())
     """
-    if PICTURE not in inputs:
+    if PICTURE not in inputs and CLIP not in inputs:
         return frozenset()
-    return VIEWS if len(inputs) == 1 else VIEWS - _MIXING
+    kept = VIEWS if PICTURE in inputs else VIEWS - _CUTTING
+    return kept if len(inputs) == 1 else kept - _MIXING

@@ -61,7 +61,8 @@ _SHAPE = {
     "in": "query",
     "required": False,
     "description": "Shape of raw uint8 pixels sent as application/octet-stream: "
-    "images,height,width,channels. Without it, the body is an encoded image.",
+    "images,height,width,channels, or clips,frames,height,width,channels. Without it, the body is an encoded "
+    "image or clip.",
     "schema": {"type": "string", "example": "1,28,28,1"},
 }
 _PREDICT: dict[str, Any] = {

@@ -18,6 +18,7 @@ import orjson
 
 from temper.artifacts import digest_file
 from temper.fields import Field
+from temper.inputs.clip_input import ClipInput
 from temper.inputs.facts import Facts
 from temper.inputs.image_input import ImageInput
 from temper.inputs.stored import read_inputs
@@ -90,10 +91,10 @@ class Model:
         return read_inputs(self.metadata)
 
     @cached_property
-    def image(self) -> ImageInput | None:
-        """The image that the model takes; None if it takes something else, or something more."""
+    def alone(self) -> ImageInput | ClipInput | None:
+        """The image or clip that the model takes; None if it takes something else, or something more."""
         first, *others = self.facts.values()
-        return first if isinstance(first, ImageInput) and not others else None
+        return first if isinstance(first, ImageInput | ClipInput) and not others else None
 
     @cached_property
     def name(self) -> dict[str, Any]:
@@ -196,7 +197,7 @@ class Follower:
         try:
             model = Model.load(place)
             # The first run allocates buffers; no client should wait for that.
-            _ = model.seconds, model.name_json, model.fields, model.image
+            _ = model.seconds, model.name_json, model.fields, model.alone
         except (ValueError, KeyError) as error:
             self._refuse(f"version {place.version}: {error}")
             return

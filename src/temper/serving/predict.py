@@ -53,9 +53,9 @@ class _Sent:
 
 
 def _as_sent(model: Model, images: np.ndarray) -> _Sent:
-    """Return images that were sent as pixels."""
+    """Return images, or clips, that were sent as pixels."""
     (name,) = model.facts
-    return _Sent({name: images}, (Frame(*images.shape[1:3]),) * len(images), [])
+    return _Sent({name: images}, (Frame(*images.shape[-3:-1]),) * len(images), [])
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ def _as_file(example: Example) -> bytes:
 
 
 async def _read_form(scope: Message, body: bytes, model: Model, params: ServeParams) -> list[Example]:
-    """Return the examples of a form: images alone, or the inputs of one example, each in a field of its name.
+    """Return the examples of a form: files alone, or the inputs of one example, each in a field of its name.
 
     A row of a table is JSON.
     """
@@ -255,7 +255,7 @@ async def _read_form(scope: Message, body: bytes, model: Model, params: ServePar
             (name, value if isinstance(value, str) else await value.read())
             for name, value in form.multi_items()
         ]
-        if model.image is None:
+        if model.alone is None:
             names = [name for name, _ in fields]
             if twice := sorted({name for name in names if names.count(name) > 1}):
                 raise Refused(

@@ -17,6 +17,8 @@ import orjson
 from temper.data.examples import Example, read_example
 from temper.data.images.reading import TooLarge, Unreadable
 from temper.fields import Frame
+from temper.inputs.clip_input import ClipInput
+from temper.inputs.image_input import ImageInput
 from temper.maths.geometry import place_on_canvas
 from temper.serve_params import ServeParams
 from temper.serving.model_follower import Model
@@ -64,7 +66,7 @@ def decode(
         name: np.empty((len(examples), *each.shape), each.example(0).dtype)
         for name, each in model.facts.items()
     }
-    frames, word = list[Frame](), "example" if model.image is None else "image"
+    frames, word = list[Frame](), "image" if isinstance(model.alone, ImageInput) else "example"
     for number, example in enumerate(examples):
         if time.monotonic() > until:
             raise Refused(503, f"timeout after {number} of {len(examples)} {word}s; send fewer at once")
@@ -114,7 +116,7 @@ def read_json(body: bytes, model: Model, params: ServeParams) -> np.ndarray:
     except orjson.JSONDecodeError as error:
         raise Refused(422, f"the body is not valid JSON: {error}") from None
     name = next(iter(model.facts))
-    if not isinstance(value, dict) or name not in value:
+    if not isinstance(value, dict) or name not in value or isinstance(model.alone, ClipInput):
         raise Refused(
             422,
             'the body must be {"examples": [{...}]}, or for images alone {"image": [...]}, with pixels as '
@@ -196,13 +198,18 @@ def _as_pixels(value: Any) -> np.ndarray:
 
 
 def read_raw(body: bytes, shape: str, model: Model, params: ServeParams) -> np.ndarray:
-    """Read uint8 pixels, row by row, with the shape of the query: `images,height,width,channels`."""
+    """Read uint8 pixels, row by row, with the shape of the query: `images,height,width,channels`.
+
+    That of clips is `clips,frames,height,width,channels`. A single one may leave out the first axis.
+    """
     try:
         sizes = [int(part) for part in shape.split(",")]
     except ValueError:
         sizes = []
-    if len(sizes) not in (3, 4) or any(size < 1 or size > 1 << 31 for size in sizes):
-        raise Refused(422, f"shape={shape[:80]!r} must be images,height,width,channels, each at least 1")
+    is_clip = isinstance(model.alone, ClipInput)
+    axes = "clips,frames,height,width,channels" if is_clip else "images,height,width,channels"
+    if len(sizes) - is_clip not in (3, 4) or any(size < 1 or size > 1 << 31 for size in sizes):
+        raise Refused(422, f"shape={shape[:80]!r} must be {axes}, each at least 1")
     count = 1
     for size in sizes:
         count *= size
@@ -213,26 +220,25 @@ def read_raw(body: bytes, shape: str, model: Model, params: ServeParams) -> np.n
 
 def check(pixels: np.ndarray, model: Model, params: ServeParams) -> np.ndarray:
     """Check raw pixels against the limits, and return them as a batch."""
-    image = model.image
-    if image is None:
+    seen = model.alone
+    if seen is None:
         raise Refused(
             422,
             f'the model takes {", ".join(model.facts)}; send JSON {{"examples": [{{...}}]}} with a value '
             "for each, or a form",
         )
-    if pixels.ndim == 3:
+    what, frames = ("clips", (seen.frames,)) if isinstance(seen, ClipInput) else ("images", ())
+    if pixels.ndim == len(frames) + 3:
         pixels = pixels[None]
-    if pixels.ndim != 4 or pixels.shape[3] != image.channels:
-        raise Refused(
-            422,
-            f"pixels of shape {list(pixels.shape)}; "
-            f"the model takes [images, height, width, {image.channels}]",
-        )
-    count, height, width, _ = pixels.shape
+    count, *inner = pixels.shape
+    if len(inner) != len(frames) + 3 or (*inner[:-3], inner[-1]) != (*frames, seen.channels):
+        axes = ", ".join(map(str, (what, *frames, "height", "width", seen.channels)))
+        raise Refused(422, f"pixels of shape {list(pixels.shape)}; the model takes [{axes}]")
+    height, width = inner[-3:-1]
     if count > params.max_images:
-        raise Refused(413, f"{count} images: a request may contain at most {params.max_images}")
-    (tall, wide), _ = place_on_canvas(height, width, image.size_px, image.fit)
-    if tall * wide > params.max_pixels or max(height, width) > params.max_side_px:
+        raise Refused(413, f"{count} {what}: a request may contain at most {params.max_images}")
+    (tall, wide), _ = place_on_canvas(height, width, seen.size_px, seen.fit)
+    if math.prod(frames) * tall * wide > params.max_pixels or max(height, width) > params.max_side_px:
         raise Refused(
             413,
             f"{width}x{height} px: an image may have at most {params.max_pixels} pixels with its borders, "

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from temper.config import Params
-from temper.data.dataset.given_columns import declare_inputs
+from temper.data.dataset.given_columns import GivenColumns, declare_inputs
 from temper.data.dataset.resize import unify_chunks
 from temper.data.dataset.scan import look_over
 from temper.data.images.reading import Store
@@ -17,6 +17,7 @@ from temper.data.intake.offer import Arrival, Intake, Offer, Write
 from temper.data.params import PrepareParams
 from temper.data.sources.litter import is_litter
 from temper.data.sources.walk import Walk, list_files
+from temper.inputs.facts import picture_of
 from temper.problem import Problem, Row
 from temper.problems.classes import merged_labels
 
@@ -64,12 +65,12 @@ def make_offer(
         problem,
         new_classes,
         find_class,
-        partial(find_unusable, folder=labelled, params=params.prepare),
+        partial(find_unusable, folder=labelled, params=params.prepare, unbound=problem),
     )
 
 
 def find_unusable(
-    rows: Sequence[Row], problem: Problem | None, folder: Path, params: PrepareParams
+    rows: Sequence[Row], problem: Problem | None, folder: Path, params: PrepareParams, unbound: Problem
 ) -> Mapping[int, str]:
     """Return which new rows prepare could not use, by number, and why.
 
@@ -78,17 +79,22 @@ def find_unusable(
         problem: Problem, bound to the data, that looks at the truth of the rows; None if it need not.
         folder: Folder of the new files.
         params: How prepare reads images. The range of their levels does not matter.
+        unbound: The problem before it is bound, which knows its inputs.
     """
     if not rows:
         return {}
     settings = replace(params, range="per-image")
     with Store({}, lambda name: folder / name) as store, TemporaryDirectory() as work:
+        facts = declare_inputs(problem or unbound, rows, settings)
+        if problem is None and picture_of(facts) is None:
+            return GivenColumns.create(facts, len(rows), settings, Path(work)).read_files(
+                rows, store, settings
+            )
         if problem is None:
             chunks = unify_chunks(rows, store, settings, channels=3, masks=False)
             return {number: reason for chunk in chunks for number, reason in chunk.bad.items()}
         # No pixels need to be kept, nor checked for training from the files.
         settings = replace(settings, keep="encoded", shrink_px=settings.max_side_px)
-        facts = declare_inputs(problem, rows, settings)
         return look_over(rows, store, problem, facts, settings, Path(work)).bad
 
 

@@ -16,7 +16,12 @@ from temper.data.dataset.contact_sheet import mark, write_sheet
 from temper.data.dataset.given_columns import declare_inputs
 from temper.data.dataset.kept_splits import keep_settings
 from temper.data.dataset.packed import TABLE, measure, open_columns, write_split, write_table
-from temper.data.dataset.remarks import choose_levels, explain_ignored, remark_on_images
+from temper.data.dataset.remarks import (
+    choose_levels,
+    explain_ignored,
+    remark_on_images,
+    remark_on_sizes,
+)
 from temper.data.dataset.report import DROPPED, write_dropped, write_report
 from temper.data.dataset.resize import check_bad_share, has_masks
 from temper.data.dataset.rows import FILE, Rows, as_found, read_rows
@@ -30,6 +35,7 @@ from temper.data.images.encoded import FOLDER
 from temper.data.images.reading import Store
 from temper.data.params import PrepareParams
 from temper.data.remark import Remark, remark_on
+from temper.inputs.clip_input import count_frames
 from temper.inputs.facts import Facts, draw, picture_of
 from temper.inputs.stored import as_record
 from temper.problem import Problem
@@ -54,10 +60,10 @@ def run(
     problem: Problem = params.problem.bind(as_found(rows, ingest.facts["origin"]))
     rows, remarks = _merge_spellings(rows, problem, ingest)
     named = as_found(rows, ingest.facts["origin"])
-    _require_space(rows, ingest, params.prepare, out)
     with Store({name: ingest.path(name) for name in ingest.files}) as store:
         settings = keep_settings(params.prepare, project / params.prepare.splits)
         inputs_seen = declare_inputs(problem, rows, settings)
+        _require_space(rows, ingest, params.prepare, out, frames=count_frames(inputs_seen))
         settings, wide = choose_levels(settings, rows, store, inputs_seen)
         survey = look_over(rows, store, problem, inputs_seen, settings, work)
         remarks += _say([*wide, *_remarks(named, survey, problem, params.prepare)])
@@ -126,7 +132,9 @@ def _remarks(rows: Rows, survey: Survey, problem: Problem, params: PrepareParams
         [rows[number].id for number in survey.given.cut],
     )
     if not survey.channels:
-        return [*long, *alike]
+        clips = survey.given.clips.remarks(rows, survey.bad, params)
+        sizes = remark_on_sizes(rows, survey, params) if survey.given.clips.sizes else []
+        return [*long, *clips, *sizes, *alike]
     images = [*remark_on_images(rows, survey, problem.classes, params), *find_shortcuts(rows, survey)]
     return [*long, *images, *alike]
 
@@ -137,9 +145,9 @@ def _say(remarks: list[Remark]) -> list[Remark]:
     return remarks
 
 
-def _require_space(rows: Rows, ingest: Artifact, params: PrepareParams, out: Path) -> None:
+def _require_space(rows: Rows, ingest: Artifact, params: PrepareParams, out: Path, *, frames: int) -> None:
     """Check that the disk has room for the output, as far as it is known before the splits are."""
-    pixels = params.height_px * params.width_px * (4 if has_masks(rows) else 3)
+    pixels = frames * params.height_px * params.width_px * (4 if has_masks(rows) else 3)
     if params.keep == "encoded":
         held_share = params.validation_share + params.test_share
         needed = sum(ingest.path(name).stat().st_size for name in ingest.files) + int(

@@ -18,6 +18,7 @@ from temper.compress.cost import measure_cost
 from temper.compress.export import Deployable, export
 from temper.data.dataset.packed import open_inputs, open_split
 from temper.inputs.facts import Facts, count_examples, count_values
+from temper.inputs.image_input import Pixels
 from temper.inputs.stored import write_inputs
 from temper.maths.batching import fit_batch
 from temper.maths.random import derive
@@ -121,8 +122,10 @@ def _as_normalised(facts: Facts, started: Mapping[str, Any]) -> Facts:
 
     A network that started from pretrained weights uses the mean and standard deviation of their images.
     """
-    known = {key: tuple(started[key]) for key in ("mean", "std") if started.get(key)}
-    return {name: replace(each, **known) if each.picture else each for name, each in facts.items()}  # type: ignore[type-var]
+    known: dict[str, Any] = {key: tuple(started[key]) for key in ("mean", "std") if started.get(key)}
+    return {
+        name: replace(each, **known) if isinstance(each, Pixels) else each for name, each in facts.items()
+    }
 
 
 def _gap(path: Path, deployable: Deployable, given: Mapping[str, np.ndarray], facts: Facts) -> float:

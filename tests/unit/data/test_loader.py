@@ -1,5 +1,6 @@
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,9 +20,12 @@ from temper.data.loading.params import ViewParams
 from temper.engine.accumulation import MicroBatch
 from temper.engine.distributed.ranks import join_ranks
 from temper.fields import Field
+from temper.inputs.clip_input import ClipInput
+from temper.inputs.facts import Facts
 from temper.inputs.image_input import ImageInput
 
 FACTS = {"image": ImageInput(8, 8, 3, mean=(1.0, 2.0, 3.0))}
+FILL = FACTS["image"]
 NUM = 40
 
 
@@ -46,6 +50,13 @@ def loader(
         rank=rank,
         num_ranks=num_ranks,
     )
+
+
+def clip_loader(given: dict[str, torch.Tensor], facts: Facts, on: dict[str, Any]) -> TrainLoader:
+    examples = Examples(np.ones(NUM, int), np.ones(NUM), facts)
+    views, device = ViewParams(**on, mix_share=1.0), torch.device("cpu")
+    given = {**given, "label": torch.arange(NUM)}
+    return TrainLoader(given, examples, batch_size=8, device=device, views=views, seed=0)
 
 
 def test_an_epoch_sees_every_example_once_and_another_order_each_time():
@@ -235,3 +246,23 @@ def test_ids_are_those_of_the_whole_batch_in_its_order():
     )
     for number, batch in enumerate(together.batches(1)):
         assert together.ids(1, number) == [names[label] for label in batch.targets["label"].tolist()]
+
+
+@pytest.mark.parametrize(
+    "on", [{"flip": True, "crop_px": 2}, {"cutout_px": 2}, {"mixup": 1.0}, {"cutmix": 1.0}]
+)
+def test_all_frames_of_a_clip_change_as_an_image_does(on: dict[str, Any]):
+    image = columns()["image"]
+    clip = torch.stack([image, 255 - image, image], dim=1)
+    wanted, found = (
+        [batch.inputs for batch in clip_loader(given, facts, on).batches(1)]
+        for given, facts in (({"image": image}, FACTS), ({"clip": clip}, {"clip": ClipInput.of(FILL, 3)}))
+    )
+    changed = 0
+    for one, other in zip(wanted, found, strict=True):
+        first, second, third = other["clip"].unbind(1)
+        assert torch.equal(first, one["image"]) and torch.equal(third, first)
+        if "cutout_px" not in on:
+            assert torch.allclose(second.float(), 255 - first.float(), atol=1e-3)
+        changed += int(not all((each == image.permute(0, 3, 1, 2)).flatten(1).all(1).any() for each in first))
+    assert changed

@@ -16,7 +16,7 @@ from temper.serving import request_decoding
 from temper.serving.request_decoding import Refused, read_json
 
 IMAGE = ImageInput(4, 4, 1)
-MODEL: Any = SimpleNamespace(facts={"image": IMAGE}, image=IMAGE)
+MODEL: Any = SimpleNamespace(facts={"image": IMAGE}, alone=IMAGE)
 PARAMS = ServeParams()
 WRITERS = (
     lambda value: json.dumps(value),

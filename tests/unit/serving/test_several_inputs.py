@@ -101,7 +101,7 @@ def test_texts_alone(places: dict[str, Place]):
         ({"table": {"size": True, "noise": 2}}, "size = True is not a finite number"),
         ({"table": {"size": 1e39, "noise": 2}}, "too large for a number of 32 bits"),
         ({"table": [1, 2]}, "expected numbers by name, found list"),
-        ({"image": "no image"}, "image: expected the base64 of an image file"),
+        ({"image": "no image"}, "image: expected the base64 of a file"),
         ({"image": base64.b64encode(b"none").decode()}, "example 0: not an image in a known format"),
         ({"image": [[[1, 2, 3]]]}, "pixels must be whole numbers, [12][12][3]; send another size as a file"),
         ({"image": [[1], [1, 2]]}, "pixels must be lists of equal lengths"),

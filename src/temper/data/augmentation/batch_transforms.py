@@ -62,7 +62,8 @@ def shift_and_flip(
     because every value needs an index of eight bytes.
 
     Args:
-        columns: Columns of a split, [examples, height, width, ...], that move together.
+        columns: Columns of a split, [examples, height, width, ...], that move together. All frames of a clip,
+            [examples, frames, height, width, channels], move in the same way.
         rows: Numbers of the examples.
         moves: Moves from `draw_moves` with the same `params`.
         params: Which views are on.
@@ -78,6 +79,11 @@ def shift_and_flip(
 def _move(
     column: Tensor, rows: Int[Tensor, "batch"], moves: Int[Tensor, "batch 2"], params: ViewParams
 ) -> Tensor:
+    if column.dim() == 5:
+        frames = column.shape[1]
+        each = (rows[:, None] * frames + torch.arange(frames, device=rows.device)).flatten()
+        moved = _move(column.flatten(0, 1), each, moves.repeat_interleave(frames, dim=0), params)
+        return moved.unflatten(0, (-1, frames))
     height, width, *channels = column.shape[1:]
     down, across = _places(height, width, math.prod(channels), params.crop_px, column.device)
     lines = column.view(-1, across.shape[1] // height)
@@ -151,21 +157,21 @@ def mirror(places: Int[Tensor, "*shape"], size: int) -> Int[Tensor, "*shape"]:
 
 
 def cutout(
-    images: UInt8[Tensor, "batch height width channels"],
+    images: UInt8[Tensor, "batch *frames height width channels"],
     draws: Int[Tensor, "batch"],
     side_px: int,
     fill: Tensor,
     *,
     seed: int,
-) -> tuple[UInt8[Tensor, "batch height width channels"], Bool[Tensor, "batch height width"]]:
+) -> tuple[UInt8[Tensor, "batch *frames height width channels"], Bool[Tensor, "batch height width"]]:
     """Fill a square at a random place of each image (DeVries and Taylor 2017, arXiv:1708.04552).
 
-    The centre of the square may be anywhere in the image.
+    The centre of the square may be anywhere in the image. In all frames of a clip it is at the same place.
 
     Returns:
         The images, and which pixels were filled.
     """
-    height, width = images.shape[1:3]
+    height, width = images.shape[-3:-1]
     inside = boxes(
         uniform(draws, 2, seed=seed, stream="cutout"),
         torch.full((len(draws), 2), float(side_px)),
@@ -173,7 +179,14 @@ def cutout(
         width,
     )
     inside = inside.to(images.device)
-    return torch.where(inside[..., None], fill.to(images), images), inside
+    return torch.where(over_frames(inside, images), fill.to(images), images), inside
+
+
+def over_frames(inside: Bool[Tensor, "batch height width"], column: Tensor) -> Bool[Tensor, "batch ..."]:
+    """Return which pixels are meant in a shape that fits a column: a map, images, or all frames of clips."""
+    if column.dim() == 5:
+        inside = inside[:, None]
+    return inside.view(*inside.shape, *(1,) * (column.dim() - inside.dim()))
 
 
 def boxes(centres: Tensor, sides_px: Tensor, height: int, width: int) -> Tensor:

@@ -8,6 +8,7 @@ If the training images are stored encoded, they are in `encoded/` (`data/images/
 contains only the ground truth.
 """
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +31,8 @@ def write_split(folder: Path, columns: Mapping[str, np.ndarray], numbers: np.nda
     """Write the given examples of each column, in chunks."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, column in columns.items():
-        chunks = (column[numbers[start : start + _CHUNK]] for start in range(0, len(numbers), _CHUNK))
+        size = _chunk_of(column)
+        chunks = (column[numbers[start : start + size]] for start in range(0, len(numbers), size))
         write_array(folder / f"{name}.npy", chunks, (len(numbers), *column.shape[1:]), column.dtype)
 
 
@@ -45,12 +47,24 @@ def write_array(
             stream.write(np.ascontiguousarray(chunk, dtype).data)
 
 
-def measure(images: np.ndarray) -> ImageInput:
-    """Return shape and exact statistics of packed images, from a histogram of the pixels."""
-    num_examples, height, width, channels = images.shape
+def _chunk_of(column: np.ndarray) -> int:
+    """Return how many examples are copied at once: fewer clips than images, since each has several frames."""
+    return max(1, _CHUNK // math.prod(column.shape[1:-3]))
+
+
+def measure(images: np.ndarray, numbers: np.ndarray | None = None) -> ImageInput:
+    """Return shape and exact statistics of packed images, from a histogram of the pixels.
+
+    Args:
+        images: The images, [images, height, width, channels], or clips with an axis of frames before these.
+        numbers: Which of them count; None if all do.
+    """
+    *_, height, width, channels = images.shape
+    num_examples, size = len(images) if numbers is None else len(numbers), _chunk_of(images)
     counts = np.zeros((channels, 256), np.int64)
-    for start in range(0, num_examples, _CHUNK):
-        chunk = np.asarray(images[start : start + _CHUNK])
+    for start in range(0, num_examples, size):
+        some = slice(start, start + size)
+        chunk = np.asarray(images[some] if numbers is None else images[numbers[some]])
         for channel in range(channels):
             counts[channel] += np.bincount(chunk[..., channel].ravel(), minlength=256)
     levels = np.arange(256)

@@ -10,11 +10,13 @@ from temper.data.dataset.rows import Rows
 from temper.data.dataset.scan import Survey
 from temper.data.images.levels import CLIPPED, find_levels, find_mark, find_outliers, sample_levels
 from temper.data.images.masks import IGNORED
-from temper.data.images.reading import Store, read_wide
+from temper.data.images.reading import Store
+from temper.data.images.wide_sample import read_wide
 from temper.data.params import PrepareParams
 from temper.data.remark import NAMED, Kind, Remark, remark_on
 from temper.fonts import say_missing
-from temper.inputs.facts import Facts, picture_of
+from temper.inputs.facts import Facts
+from temper.inputs.image_input import pixels_of
 from temper.maths.geometry import place_on_canvas
 
 _DARK, _DARK_SHARE = 1 / 8, 0.05
@@ -36,14 +38,14 @@ def choose_levels(
 
     A sample of the images is opened; images of 8 bits are not decoded.
     """
-    if params.range != "auto" or picture_of(facts) is None:
+    pixels = pixels_of(facts)
+    if params.range != "auto" or pixels is None:
         return params, []
     some = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _SAMPLED)).round().astype(np.int64))
     wide = []
     for row in rows.take(some):
         store.open(row.path)
-        raw = store.read(row.path)
-        image = read_wide(raw, max_pixels=params.max_pixels) if isinstance(raw, bytes) else None
+        image = read_wide(store.read(row.path), pixels, max_pixels=params.max_pixels)
         if image is not None:
             wide.append(sample_levels(image))
     if not wide:
@@ -90,7 +92,7 @@ def remark_on_images(
     return [
         *_remark_on_colour(rows, survey, params),
         *_remark_on_letters(classes),
-        *_remark_on_sizes(rows, survey, params),
+        *remark_on_sizes(rows, survey, params),
         *_remark_on_width(rows, survey, params),
         *(
             remark
@@ -131,8 +133,8 @@ def _remark_on_letters(classes: Sequence[str]) -> list[Remark]:
     return [Remark("noticed", missing)] if missing else []
 
 
-def _remark_on_sizes(rows: Rows, survey: Survey, params: PrepareParams) -> list[Remark]:
-    """Return which images are tiny, or lose their shape when they are brought to one size."""
+def remark_on_sizes(rows: Rows, survey: Survey, params: PrepareParams) -> list[Remark]:
+    """Return which images or clips are tiny, or lose their shape when they are brought to one size."""
     sizes = survey.sizes.astype(np.float64).clip(min=1)
     sizes[[*survey.bad]] = params.height_px, params.width_px
     stretched = sizes[:, 0] / sizes[:, 1] * params.width_px / params.height_px

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from temper.data.remark import Remark
 from temper.inputs.facts import Facts
-from temper.inputs.image_input import ImageInput
+from temper.inputs.image_input import pixels_of
 from temper.problem import Row
 
 DROPPED = "dropped.csv"
@@ -83,12 +83,12 @@ def write_report(
 
 def _levels(facts: Facts) -> str:
     """Return the statistics of the pixels as text; empty without images."""
-    for image in facts.values():
-        if isinstance(image, ImageInput):
-            pairs = zip(image.mean, image.std, strict=True)
-            means = ", ".join(f"{mean:.1f} ± {std:.1f}" for mean, std in pairs)
-            return f"Pixels of the training split (mean ± standard deviation per channel, 0..255): {means}."
-    return ""
+    pixels = pixels_of(facts)
+    if pixels is None:
+        return ""
+    pairs = zip(pixels.mean, pixels.std, strict=True)
+    means = ", ".join(f"{mean:.1f} ± {std:.1f}" for mean, std in pairs)
+    return f"Pixels of the training split (mean ± standard deviation per channel, 0..255): {means}."
 
 
 def _remarks(remarks: Sequence[Remark], dropped: int) -> list[str]:

@@ -150,8 +150,12 @@ def look_over(
     survey = _begin(rows, store, problem, facts, params, work)
     picture, channels, images = picture_of(facts), survey.channels, survey.images
     if picture is None:
+        survey.bad |= survey.given.read_files(rows, store, params)
+        for number, size in survey.given.clips.sizes.items():
+            survey.sizes[number] = size
         for number, row in enumerate(track(rows, "prepare", len(rows))):
-            _pack_row(survey, number, row, {}, Frame(1, 1))
+            if number not in survey.bad:
+                _pack_row(survey, number, row, {}, Frame(1, 1))
             survey.digests[number] = survey.given.digest(number, b"")
         return survey
     digests = {each: np.zeros(len(rows), "S32") for each in {1, channels}} | {channels: survey.digests}
@@ -206,7 +210,7 @@ def _begin(
         Truth(problem, num_rows, work),
         np.zeros(num_rows, "S32"),
         channels,
-        GivenColumns.create(facts, num_rows, work),
+        GivenColumns.create(facts, num_rows, params, work),
         images,
         np.zeros((num_rows, 2), np.int32),
         np.zeros(num_rows, bool),

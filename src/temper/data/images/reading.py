@@ -12,7 +12,8 @@ image is used.
 import gzip
 import io
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from temper.data.images.orientation import keep_turned, read_orientation, turn, 
 from temper.data.images.other_formats import explain_format
 from temper.data.images.png_texts import SIGNATURE, without_texts
 from temper.data.images.transparency import Background, flatten, shows_background
-from temper.data.images.wide_colour import read_wide_colour
+from temper.data.images.wide_colour import as_colours, read_wide_colour
 from temper.data.images.zip_archive import Archive
 from temper.data.remark import Note
 from temper.fields import Fit, Frame
@@ -155,13 +156,20 @@ def open_plain(
         Unreadable: As for `unify`.
     """
     whole = open_upright(raw, max_pixels=max_pixels, max_side_px=max_side_px)
-    image = _eight_bits(whole, levels)
     try:
         wide = read_wide_colour(raw) if isinstance(raw, bytes) else None
     except ValueError as error:
         raise Unreadable(str(error)) from error
+    return as_plain(whole, wide, levels, background)
+
+
+def as_plain(
+    whole: Image.Image, wide: np.ndarray | None, levels: Levels = "full", background: Background = "white"
+) -> Image.Image:
+    """Return an upright image as `open_plain` does; `wide` are its levels if it has colours of 16 bits."""
+    image = _eight_bits(whole, levels)
     if wide is not None:
-        image = turn(_colour_of(wide, levels), turned(image))
+        image = turn(as_colours(wide, levels), turned(image))
     notes = ["are turned upright, as their EXIF says"] if turned(image) > 1 else []
     if whole.mode == "F" and not is_measured(np.asarray(whole)).all():
         notes.append("have pixels without a measurement (NaN, -9999), which become the lowest level")
@@ -228,19 +236,32 @@ def open_upright(raw: Raw, *, max_pixels: int, max_side_px: int) -> Image.Image:
         return Image.fromarray(np.ascontiguousarray(raw))
     if not raw:
         raise Unreadable("the file is empty (0 bytes)")
-    # Pillow's own limit only warns, or raises at another number. Ours is checked below.
-    Image.MAX_IMAGE_PIXELS = None
-    try:
-        image = _identify(raw)
-        width, height = image.size
-        if width * height > max_pixels:
-            raise TooLarge(f"{width}x{height} px: more pixels than prepare.max_pixels = {max_pixels}")
-        if max(width, height) > max_side_px:
-            raise TooLarge(
-                f"{width}x{height} px: one side is longer than prepare.max_side_px = {max_side_px}"
-            )
+    with reasons(raw):
+        image = identify(raw)
+        check_size(*image.size, max_pixels=max_pixels, max_side_px=max_side_px)
         image.load()
         return turn(image, read_orientation(image))
+
+
+def check_size(width: int, height: int, *, max_pixels: int, max_side_px: int) -> None:
+    """Refuse an image that is too large.
+
+    Raises:
+        TooLarge: Names its size and the limit.
+    """
+    if width * height > max_pixels:
+        raise TooLarge(f"{width}x{height} px: more pixels than prepare.max_pixels = {max_pixels}")
+    if max(width, height) > max_side_px:
+        raise TooLarge(f"{width}x{height} px: one side is longer than prepare.max_side_px = {max_side_px}")
+
+
+@contextmanager
+def reasons(raw: bytes) -> Iterator[None]:
+    """Turn whatever Pillow raises for a file into `Unreadable`, with the reason."""
+    # Pillow's own limit only warns, or raises at another number. Ours is checked by `check_size`.
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        yield
     except UnidentifiedImageError:
         raise Unreadable(f"not an image in a known format{explain_format(raw)}") from None
     except Unreadable:
@@ -251,21 +272,7 @@ def open_upright(raw: Raw, *, max_pixels: int, max_side_px: int) -> Image.Image:
         raise Unreadable(f"damaged: {' '.join(str(error).split()) or type(error).__name__}") from error
 
 
-def read_wide(raw: bytes, *, max_pixels: int) -> np.ndarray | None:
-    """Return the levels of an image with more than 8 bits; None for other images and for unusable ones."""
-    try:
-        image = _identify(raw)
-        if image.width * image.height > max_pixels:
-            return None
-        if is_wide(image.mode):
-            return np.asarray(image)
-        wide = read_wide_colour(raw)
-        return None if wide is None else wide[..., :-1] if wide.shape[2] in (2, 4) else wide
-    except Exception:  # the pass over all images says what is wrong
-        return None
-
-
-def _identify(raw: bytes) -> Image.Image:
+def identify(raw: bytes) -> Image.Image:
     """Open a file. Texts and colour profiles of a PNG that Pillow finds too large are left out."""
     try:
         return Image.open(io.BytesIO(raw))
@@ -289,12 +296,3 @@ def _eight_bits(image: Image.Image, levels: Levels) -> Image.Image:
         if image.mode == "I" and int(values.max(initial=0)) <= 255:
             return keep_turned(Image.fromarray(values.astype(np.uint8)), image)
     return keep_turned(Image.fromarray(as_eight_bits(values, levels)), image)
-
-
-def _colour_of(levels: np.ndarray, span: Levels) -> Image.Image:
-    """Return levels of several channels as 8 bits; a last channel of alpha keeps its whole range."""
-    alpha = levels.shape[2] in (2, 4)
-    colours = as_eight_bits(levels[..., :-1] if alpha else levels, span)
-    if alpha:
-        colours = np.concatenate([colours, as_eight_bits(levels[..., -1:], "full")], axis=-1)
-    return Image.fromarray(colours, {2: "LA", 3: "RGB", 4: "RGBA"}[levels.shape[2]])

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import UInt16
 from PIL import Image
 
+from temper.data.images.levels import Levels, as_eight_bits
 from temper.data.images.png_texts import SIGNATURE
 
 _PNG_GREY = 0
@@ -33,6 +34,15 @@ def read_wide_colour(raw: bytes) -> UInt16[np.ndarray, "height width channels"] 
     grey = raw[25] == _PNG_GREY + 4 if raw.startswith(SIGNATURE) else False
     rgb = levels[..., [2, 1, 0, *range(3, levels.shape[2])]]
     return rgb[..., [0, 3]] if grey and rgb.shape[2] == 4 else rgb
+
+
+def as_colours(levels: np.ndarray, span: Levels) -> Image.Image:
+    """Return levels of several channels as 8 bits; a last channel of alpha keeps its whole range."""
+    alpha = levels.shape[2] in (2, 4)
+    colours = as_eight_bits(levels[..., :-1] if alpha else levels, span)
+    if alpha:
+        colours = np.concatenate([colours, as_eight_bits(levels[..., -1:], "full")], axis=-1)
+    return Image.fromarray(colours, {2: "LA", 3: "RGB", 4: "RGBA"}[levels.shape[2]])
 
 
 def _is_wide(raw: bytes) -> bool:

@@ -15,12 +15,19 @@ import psutil
 import torch
 from torch import Tensor
 
-from temper.data.augmentation.batch_transforms import boxes, cutout, draw_moves, mix_plan, shift_and_flip
+from temper.data.augmentation.batch_transforms import (
+    boxes,
+    cutout,
+    draw_moves,
+    mix_plan,
+    over_frames,
+    shift_and_flip,
+)
 from temper.data.loading.params import SamplingParams, ViewParams
 from temper.data.loading.sampler import Sampler, Strata, part
 from temper.fields import Field, by_layout
-from temper.inputs.facts import Facts, as_networks_take, count_examples, picture_of
-from temper.inputs.image_input import image_of
+from temper.inputs.facts import Facts, as_networks_take, count_examples, file_of
+from temper.inputs.image_input import pixels_of
 from temper.maths.geometry import hide, move, placed, shift_of
 from temper.maths.random import derive, uniform
 from temper.problem import Batch, Inputs, Targets
@@ -143,10 +150,10 @@ class TrainLoader:
         self.columns, self.weights = dict(columns), torch.from_numpy(weights.astype(np.float32))
         self.batch_size, self.device, self.views, self.seed = batch_size, device, views, seed
         self.truth = examples.truth
-        self.facts, self.picture = examples.facts, picture_of(examples.facts)
-        self.moving = by_layout(examples.truth, "map") | {name for name in [self.picture] if name}
-        mean = () if self.picture is None else image_of(self.facts).mean
-        self.fill = torch.tensor(mean).round().to(torch.uint8)
+        self.facts, self.seen = examples.facts, file_of(examples.facts)
+        self.moving = by_layout(examples.truth, "map") | {name for name in [self.seen] if name}
+        pixels = pixels_of(self.facts)
+        self.fill = torch.tensor(() if pixels is None else pixels.mean).round().to(torch.uint8)
         self.mine = part(batch_size, rank, num_ranks)
         self.num_batches = self.sampler.num_batches
         self._ids, self._stream = examples.ids, stream
@@ -192,12 +199,12 @@ class TrainLoader:
             if name not in columns:
                 columns[name] = value[plan.rows.to(value.device)].to(self.device)
         if moves is not None and not placed(self.truth).isdisjoint(columns):
-            assert self.picture is not None, "without a picture, nothing is placed in it"
-            scale, offset = shift_of(moves, self.views.crop_px, *columns[self.picture].shape[1:3])
+            assert self.seen is not None, "without a picture, nothing is placed in it"
+            scale, offset = shift_of(moves, self.views.crop_px, *columns[self.seen].shape[1:3])
             columns = move(columns, self.truth, scale.to(self.device), offset.to(self.device))
-        if self.views.cutout_px and self.picture is not None:
-            columns[self.picture], hidden = cutout(
-                columns[self.picture], plan.draws, self.views.cutout_px, self.fill, seed=self.seed
+        if self.views.cutout_px and self.seen is not None:
+            columns[self.seen], hidden = cutout(
+                columns[self.seen], plan.draws, self.views.cutout_px, self.fill, seed=self.seed
             )
             columns = hide(columns, self.truth, hidden)
         weights = self.weights[plan.rows[: len(plan.shares)]].to(self.device)
@@ -217,24 +224,24 @@ class TrainLoader:
         self, columns: dict[str, Tensor], others: dict[str, Tensor], share: Tensor, draws: Tensor
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
         """Apply mixup (Zhang et al. 2018, arXiv:1710.09412): each pixel is a weighted mean of two images."""
-        mine = share.view(-1, 1, 1, 1)
-        assert self.picture is not None, "only images alone are mixed"
-        image = columns[self.picture].float() * mine + others[self.picture].float() * (1 - mine)
-        return {**columns, self.picture: image}, others, share
+        assert self.seen is not None, "only images or clips alone are mixed"
+        own, other = columns[self.seen].float(), others[self.seen].float()
+        mine = share.view(-1, *(1,) * (own.dim() - 1))
+        return {**columns, self.seen: own * mine + other * (1 - mine)}, others, share
 
     def _paste(
         self, columns: dict[str, Tensor], others: dict[str, Tensor], share: Tensor, draws: Tensor
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
         """Apply CutMix (Yun et al. 2019, arXiv:1905.04899): paste a box of another image and its masks."""
-        assert self.picture is not None, "only images alone are mixed"
-        height, width = columns[self.picture].shape[1:3]
+        assert self.seen is not None, "only images or clips alone are mixed"
+        height, width = columns[self.seen].shape[-3:-1]
         sides = (1 - share).sqrt()[:, None].cpu() * torch.tensor([height, width])
         inside = boxes(
             uniform(draws, 2, seed=derive(self.seed, "cutmix"), stream="box"), sides, height, width
         )
         inside = inside.to(share.device)
         pasted = {
-            name: torch.where(inside.view(*inside.shape, *(1,) * (value.dim() - 3)), others[name], value)
+            name: torch.where(over_frames(inside, value), others[name], value)
             for name, value in columns.items()
             if name in self.moving
         }

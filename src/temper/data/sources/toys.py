@@ -4,6 +4,9 @@ Each image has a dark noisy background and bright filled shapes of random size, 
 `truth: class`, `item`, `value` or `points` there is one shape. Otherwise there are one to three different
 shapes, each in its own quarter of the image, so that no shape hides another. In masks, the background is 0
 and the shapes are 1, 2, ... in the order of `SHAPES`.
+
+In clips, one shape moves, and its direction is the class: left and right, or up and down, differ only in the
+order of the frames.
 """
 
 import json
@@ -27,6 +30,9 @@ _WORDS = {
 }
 _OPENINGS = ("here is a", "somebody drew one", "this may be a", "look, a")
 _ENDINGS = ("millimetres", "inches at noon", "points, seen twice", "feet or more")
+DIRECTIONS = ("right", "left", "down", "up")
+_FRAMES = 12
+"""Number of frames in a clip."""
 _MISSING_SHARE = 0.2
 """Share of the numbers that are missing."""
 _ALONE = ("class", "item", "value", "points")
@@ -34,11 +40,13 @@ _ALONE = ("class", "item", "value", "points")
 
 
 def fetch(params: Toys, project: Path, out: Path) -> list[Row]:
-    """Write `images.npy` and, for `truth: mask`, `masks.npy` (uint8 [count, size, size]).
+    """Write `images.npy` and, for `truth: mask`, `masks.npy` (uint8 [count, size, size]); or `clips.npy`.
 
-    Images are uint8 [count, size, size] or [count, size, size, 3].
+    Images are uint8 [count, size, size] or [count, size, size, 3]; clips have an axis of frames before these.
     """
     rng = np.random.default_rng(params.seed)
+    if "clip" in params.inputs:
+        return _fetch_clips(params, rng, out)
     size = params.size_px
     images = np.empty((params.count, size, size, 3), np.uint8)
     masks = np.zeros((params.count, size, size), np.uint8)
@@ -58,6 +66,43 @@ def fetch(params: Toys, project: Path, out: Path) -> list[Row]:
     if params.truth == "mask":
         np.save(out / "masks.npy", masks)
     return rows
+
+
+def _fetch_clips(params: Toys, rng: np.random.Generator, out: Path) -> list[Row]:
+    """Write `clips.npy`, uint8 [count, frames, size, size] or [count, frames, size, size, 3]."""
+    size = params.size_px
+    clips = np.empty((params.count, _FRAMES, size, size, 3), np.uint8)
+    rows = []
+    for i in range(params.count):
+        direction, shape = DIRECTIONS[i % len(DIRECTIONS)], int(rng.integers(len(SHAPES)))
+        clips[i], square = _film(shape, direction, size, rng)
+        given = _give(params, [shape], [square], rng)
+        rows.append(Row(f"toy-{i:05d}", f"clips.npy#{i}", labels=(direction,), given=given))
+    np.save(out / "clips.npy", clips if params.channels == 3 else clips.mean(axis=4).astype(np.uint8))
+    return rows
+
+
+def _film(
+    shape: int, direction: str, size: int, rng: np.random.Generator
+) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """Return the frames of a shape that moves, and left, top and side of its square in the first one.
+
+    Films of opposite directions are drawn in the same way; then one is played backwards.
+    """
+    ground, tint = rng.integers(0, 80, 3), rng.integers(150, 256, 3)
+    side = int(rng.integers(max(5, size // 4), size // 2))
+    room = size - side
+    far = int(rng.integers(room // 2, room + 1))
+    start, beside = int(rng.integers(0, room - far + 1)), int(rng.integers(0, room + 1))
+    places = np.rint(start + np.linspace(0, far, _FRAMES)).astype(int).tolist()
+    if direction in ("left", "up"):
+        places = places[::-1]
+    squares = [(beside, each) if direction in ("up", "down") else (each, beside) for each in places]
+    frames = np.clip(rng.normal(ground, 12.0, (_FRAMES, size, size, 3)), 0, 255)
+    for frame, (left, top) in zip(frames, squares, strict=True):
+        inside = _outline(shape, size, left, top, side)
+        frame[inside] = np.clip(rng.normal(tint, 12.0, (int(inside.sum()), 3)), 0, 255)
+    return frames.astype(np.uint8), (*squares[0], side)
 
 
 def _describe(truth: str, shown: list[int], squares: list[tuple[int, int, int]]) -> str | None:
