@@ -21,7 +21,6 @@ import sys
 from pathlib import Path
 
 import torch
-from temper.inputs.image import ImageInput
 from torch import distributed, nn
 
 from asked import read_project
@@ -29,6 +28,7 @@ from temper.config import load
 from temper.engine.distributed import sync_batchnorm
 from temper.engine.distributed.ranks import Ranks, join_ranks
 from temper.engine.objectives import supervised
+from temper.inputs.image_input import ImageInput
 from temper.networks.build import build_network
 from temper.networks.params import AnyBackbone, Timm
 from temper.problem import PLAIN, Batch

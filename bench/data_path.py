@@ -26,7 +26,6 @@ import cv2
 import numpy as np
 import torch
 from PIL import Image
-from temper.inputs.image import ImageInput
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -34,6 +33,7 @@ from temper.data.images.encoded import Encoded, EncodedWriter
 from temper.data.loading.loader import Examples, TrainLoader, to_tensors
 from temper.data.loading.params import ViewParams
 from temper.data.loading.prefetch import Stream
+from temper.inputs.image_input import ImageInput
 
 NUM_SMALL, NUM_LARGE, SMALL_BATCH, LARGE_BATCH, SIDE = 25_600, 640, 256, 64, 224
 MEAN, STD = 0.45, 0.25

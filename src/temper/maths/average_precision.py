@@ -91,5 +91,5 @@ def _average_precision(counts: Tensor, positives: Tensor) -> Tensor:
     after = later.gather(-1, (size - 2 - place).clamp(min=0)) * (place < size - 1)
     for number in (wanted - before, inside):
         above = before + number
-        after = torch.maximum(after, above / (above + others + number * each))
+        after = torch.maximum(after, above / (above + others + number * each).clamp(min=1e-12))
     return (after * found).double().mean(dim=-1) * (positives > 0)[..., None]

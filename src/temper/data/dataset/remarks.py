@@ -93,7 +93,6 @@ def remark_on_images(
         *_remark_on_colour(rows, survey, params),
         *_remark_on_letters(classes),
         *remark_on_sizes(rows, survey, params),
-        *_remark_on_width(rows, survey, params),
         *(
             remark
             for note, numbers in survey.notes.items()
@@ -150,6 +149,7 @@ def remark_on_sizes(rows: Rows, survey: Survey, params: PrepareParams) -> list[R
         *_remark_on_rows(
             "noticed", f"images have a side shorter than {_TINY_PX} px", rows, np.flatnonzero(tiny)
         ),
+        *_remark_on_width(rows, survey, params),
     ]
 
 
