@@ -108,9 +108,16 @@ def try_out(facts: Facts, batch: int = 1) -> "dict[str, Tensor]":
 
 
 def draw(example: Mapping[str, np.ndarray], facts: Facts) -> np.ndarray:
-    """Return the first input of a packed example as a picture for sheets."""
-    name, first = next(iter(facts.items()))
-    return first.draw(example[name])
+    """Return a packed example as a picture for sheets; several inputs are side by side, equally high."""
+    drawn = [each.draw(example[name]) for name, each in facts.items()]
+    if len(drawn) == 1:
+        return drawn[0]
+    height, parts = max(len(each) for each in drawn), []
+    for each in drawn:
+        width = max(1, each.shape[1] * height // len(each))
+        rows, columns = np.arange(height) * len(each) // height, np.arange(width) * each.shape[1] // width
+        parts.append(np.broadcast_to(each[rows][:, columns], (height, width, 3)))
+    return np.concatenate(parts, axis=1)
 
 
 def count_examples(columns: Mapping[str, Sized]) -> int:

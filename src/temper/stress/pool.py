@@ -71,7 +71,7 @@ class Pool:
         return own | {self.picture: as_served(shown)}
 
     def draw(self, key: int) -> np.ndarray:
-        """Return the first input of an example as a picture, uint8 [height, width, channels]."""
+        """Return an example as a picture, uint8 [height, width, channels]."""
         return draw({name: column[key] for name, column in self.packed.items()}, self.facts)
 
 

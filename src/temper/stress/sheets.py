@@ -56,12 +56,16 @@ def draw_mistakes(images: Sequence[np.ndarray], *, captions: Sequence[str]) -> F
         images: uint8 [height, width, channels] each, worst first.
         captions: One line per image; long lines are wrapped.
     """
-    rows = -(-len(images) // _SHEET_COLUMNS)
+    wide = max(image.shape[1] / len(image) for image in images)
+    columns = max(1, round(_SHEET_COLUMNS / max(1.0, wide)))
+    rows = -(-len(images) // columns)
     figure = Figure(figsize=(1.55 * _SHEET_COLUMNS, 1.85 * rows + 0.1), layout="constrained")
-    axes = figure.subplots(rows, _SHEET_COLUMNS, squeeze=False).flat
+    axes = figure.subplots(rows, columns, squeeze=False).flat
     for axis, image, caption in zip(axes, images, captions, strict=False):
         _show(axis, image)
-        axis.set_xlabel(textwrap.fill(caption, _CAPTION_COLUMNS), fontsize=7, labelpad=3)
+        axis.set_xlabel(
+            textwrap.fill(caption, _CAPTION_COLUMNS * _SHEET_COLUMNS // columns), fontsize=7, labelpad=3
+        )
     for axis in axes[len(images) :]:
         axis.set_visible(False)
     return figure

@@ -12,6 +12,7 @@ import pytest
 from temper.artifacts import digest_file
 from temper.commands.drift import read_recent
 from temper.compress.export import Deployable, export
+from temper.inputs.facts import draw
 from temper.inputs.stored import write_inputs
 from temper.networks.onnx_model import Deployed
 from temper.problems.deployed_answer import write_answer
@@ -144,3 +145,19 @@ def test_what_the_server_stored_is_read_by_the_drift_check(tmp_path: Path):
         "text": (0, 24),
         "table": (0, 2),
     }
+
+
+def test_all_inputs_of_an_example_are_drawn_side_by_side():
+    facts = TOYS["three inputs"].facts
+    example = {
+        "image": np.full((12, 12, 3), 200, np.uint8),
+        "text": facts["text"].decode("a circle"),
+        "table": facts["table"].decode({"size": 1, "noise": None}),
+    }
+    drawn = draw(example, facts)
+    alone = {name: draw({name: example[name]}, {name: each}) for name, each in facts.items()}
+    assert (alone["image"] == example["image"]).all() and drawn.dtype == np.uint8
+    assert len(drawn) == max(map(len, alone.values())) and drawn.shape[1] == 3 * len(drawn)
+    assert (drawn[:, : len(drawn)] == 200).all() and (drawn[:, len(drawn) :] < 128).any()
+    grey = {"image": np.full((12, 12, 1), 90, np.uint8), "text": example["text"]}
+    assert draw(grey, {name: facts[name] for name in grey}).shape[2] == 3

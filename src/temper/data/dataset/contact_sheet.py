@@ -10,6 +10,8 @@ from temper.fields import PRESENT, Field, by_layout, valid_column
 from temper.fonts import find_font
 
 _CELL_PX = 64
+_WIDEST = 4
+"""How many times as wide as high a cell may be, for examples of several inputs, and clips."""
 _GAP_PX = 4
 _NAME_PX = 150
 _COLOURS = np.array(
@@ -30,10 +32,12 @@ coloured."""
 
 
 def write_sheet(lines: Sequence[tuple[str, Sequence[np.ndarray]]], path: Path) -> None:
-    """Write lines of images (uint8 [height, width, channels]) as a PNG."""
+    """Write lines of images (uint8 [height, width, channels]) as a PNG; cells are as wide as images need."""
     columns = max((len(images) for _, images in lines), default=0)
-    step = _CELL_PX + _GAP_PX
-    sheet = Image.new("RGB", (_NAME_PX + columns * step + _GAP_PX, len(lines) * step + _GAP_PX), "white")
+    aspect = max((image.shape[1] / len(image) for _, images in lines for image in images), default=1.0)
+    wide = round(_CELL_PX * min(max(aspect, 1.0), _WIDEST))
+    step, across = _CELL_PX + _GAP_PX, wide + _GAP_PX
+    sheet = Image.new("RGB", (_NAME_PX + columns * across + _GAP_PX, len(lines) * step + _GAP_PX), "white")
     draw = ImageDraw.Draw(sheet)
     for line, (name, images) in enumerate(lines):
         top = _GAP_PX + line * step
@@ -44,9 +48,9 @@ def write_sheet(lines: Sequence[tuple[str, Sequence[np.ndarray]]], path: Path) -
             font=ImageFont.load_default(12) if name.isascii() else ImageFont.truetype(find_font(name), 12),
         )
         for column, image in enumerate(images):
-            cell = _fit(image)
-            left = _NAME_PX + column * step
-            sheet.paste(cell, (left + (_CELL_PX - cell.width) // 2, top + (_CELL_PX - cell.height) // 2))
+            cell = _fit(image, wide)
+            left = _NAME_PX + column * across
+            sheet.paste(cell, (left + (wide - cell.width) // 2, top + (_CELL_PX - cell.height) // 2))
     sheet.save(path, optimize=False)
 
 
@@ -108,11 +112,12 @@ def _tint(image: np.ndarray, columns: Mapping[str, np.ndarray], maps: frozenset[
     return image
 
 
-def _fit(pixels: np.ndarray) -> Image.Image:
+def _fit(pixels: np.ndarray, wide: int) -> Image.Image:
+    """Return an image as large as a cell allows, with its proportions."""
     image = Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
-    longest = max(image.size)
-    if longest <= _CELL_PX:
-        times = _CELL_PX // longest
+    times = min(_CELL_PX // image.height, wide // image.width)
+    if times >= 1:
         return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
-    size = (max(1, image.width * _CELL_PX // longest), max(1, image.height * _CELL_PX // longest))
+    scale = min(_CELL_PX / image.height, wide / image.width)
+    size = (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
     return image.resize(size, Image.Resampling.BILINEAR)
