@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -189,3 +190,31 @@ def test_leading_zeros_are_a_spelling(one: str, other: str):
     rows = [Row(str(number), "x", labels=(label,)) for number, label in enumerate((one, other, "8"))]
     with pytest.raises(ValueError, match="decimals or leading zeros"):
         bind_classes((), rows)
+
+
+@pytest.mark.parametrize(
+    ("columns", "settings", "words"),
+    [
+        ("v,w", {"values": ("v",), "numbers": ("v", "w")}, r"'v' is given \(ingest.numbers\) and asked for"),
+        ("v,labels", {"labels": "labels", "numbers": ("v", "labels")}, r"'labels' is given .*ingest.labels"),
+        ("v,w", {"values": ("v", "v")}, r"ingest.values names the column 'v' twice"),
+        ("v,w", {"points": {"a": ("v", "w"), "b": ("v", "w")}}, r"ingest.points names the column 'v' twice"),
+        ("v,labels", {"values": ("v",)}, r"ingest.labels = 'labels' and ingest.values are both set"),
+        ("v,w", {"values": ("v",), "points": {"a": ("v", "w")}}, r"ingest.values and ingest.points are both"),
+    ],
+)
+def test_what_is_asked_for_is_not_given_and_only_one_truth_is_read(
+    tmp_path: Path, columns: str, settings: dict[str, Any], words: str
+):
+    lines = "".join(f"{number}.png,{number},{number * 2}\n" for number in range(3))
+    with pytest.raises(ValueError, match=words):
+        list_table(tmp_path, f"path,{columns}\n{lines}", **settings)
+
+
+def test_numbers_that_say_nothing_or_mean_that_nothing_is_known_are_named(tmp_path: Path):
+    lines = "".join(f"{number}.png,x,{-999 if number % 4 == 0 else number},7,\n" for number in range(40))
+    text = f"path,labels,n,same,none\n{lines}"
+    listing = list_table(tmp_path, text, path=None, numbers=("n", "same", "none"))
+    useless = "same (7.0 in all rows), none (empty in all rows)"
+    assert f"say nothing, being equal in all rows: {useless}" in said(listing)
+    assert "n: -999 in 10 rows" in said(listing)

@@ -16,10 +16,10 @@ from temper.config import load
 from temper.gate.comparison import Comparison, Row, compare
 from temper.gate.rating import read_rating
 from temper.maths.batching import fit_batch
-from temper.networks.onnx_model import Deployed
 from temper.problem import SHARE
 from temper.progress import Bar
 from temper.stages.holdout import HeldOut, open_test
+from temper.stress.evaluation import Candidate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,7 +66,7 @@ def compare_models(
     save(draw_comparison(found, names=names, unit=params.problem.headline.unit), out / PLOT)
 
 
-def changed(test: HeldOut, models: tuple[Deployed, Deployed]) -> float:
+def changed(test: HeldOut, models: tuple[Candidate, Candidate]) -> float:
     """Return the share of decisions on clean test images in which the second model differs from the first."""
     found = 0.0
     batches = torch.arange(len(test.examples)).split(fit_batch([test.examples.num_values], _BATCH))

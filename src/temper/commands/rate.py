@@ -7,7 +7,7 @@ is measured.
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from temper import artifacts
@@ -16,12 +16,15 @@ from temper.config import load
 from temper.gate.rating import write_rating
 from temper.inputs.facts import Facts
 from temper.inputs.stored import read_inputs
+from temper.networks.onnx_model import Deployed
 from temper.problem import Problem
 from temper.problems.deployed_answer import read_answer
 from temper.stages.holdout import make_ratings, open_test
 from temper.stress.evaluation import evaluate
 
 _MODEL = "model"
+_NAMED = 10
+"""Number of names that a message lists."""
 
 
 def rate(project: Path, file: Path, out: Path) -> None:
@@ -37,8 +40,8 @@ def rate(project: Path, file: Path, out: Path) -> None:
     """
     params, prepare = load(project), artifacts.load("prepare", project / "artifacts" / "prepare")
     test = open_test(prepare)
+    check_question(Deployed(file).metadata, test.problem, test.examples.facts)
     model = test.open(file)
-    check_question(model.metadata, test.problem, test.examples.facts)
     out.parent.mkdir(parents=True, exist_ok=True)
     parts = out.with_suffix(".parts")
     evaluation = evaluate(
@@ -67,24 +70,35 @@ def check_question(metadata: Mapping[str, str], problem: Problem, facts: Facts) 
     asked, answered = problem.kind, metadata.get("temper.kind")
     if answered != asked:
         raise ValueError(f"the model answers {answered}, the project asks {asked}")
-    classes = json.loads(metadata.get("temper.classes", "[]"))
-    if tuple(classes) != problem.classes:
-        missing = [name for name in problem.classes if name not in classes]
-        extra = [name for name in classes if name not in problem.classes]
-        parts = [
-            f"{verb} {', '.join(names)}" for verb, names in (("lacks", missing), ("adds", extra)) if names
-        ]
-        difference = " and ".join(parts) or "has the same classes in another order"
-        raise ValueError(f"class lists differ: the model {difference}")
-    measured, wanted = (
-        {name: field.names for name, field in fields.items()}
-        for fields in (read_answer(metadata), problem.answer)
-    )
-    if measured != wanted:
-        raise ValueError(f"the model answers {measured}, the project asks for {wanted}")
+    _refuse_other_names("class lists", json.loads(metadata.get("temper.classes", "[]")), problem.classes)
+    measured, wanted = read_answer(metadata), problem.answer
+    if measured.keys() != wanted.keys():
+        raise ValueError(f"the model answers {', '.join(measured)}, the project asks for {', '.join(wanted)}")
+    for name in () if problem.rare else wanted:
+        _refuse_other_names(f"names of {name}", measured[name].names, wanted[name].names)
     takes, has = (
         ", ".join(f"{name} ({each.needs})" for name, each in inputs.items())
         for inputs in (read_inputs(metadata), facts)
     )
     if takes != has:
         raise ValueError(f"the inputs differ: the model takes {takes}, the project has {has}")
+
+
+def _refuse_other_names(what: str, theirs: Sequence[str], ours: Sequence[str]) -> None:
+    """Refuse a model that tells other things apart.
+
+    Raises:
+        ValueError: Names what the model lacks and adds.
+    """
+    if tuple(theirs) == tuple(ours):
+        return
+    found = {
+        "lacks": [name for name in ours if name not in theirs],
+        "adds": [name for name in theirs if name not in ours],
+    }
+    parts = []
+    for verb, names in found.items():
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        parts += [f"{verb} {', '.join(names[:_NAMED])}{more}"] if names else []
+    difference = " and ".join(parts) or "has the same names in another order"
+    raise ValueError(f"{what} differ: the model {difference}")

@@ -50,7 +50,7 @@ class Seen:
     def clipped(self, method: Method) -> tuple[float, float]:
         """Return the smallest and largest value that int8 should still distinguish; 0 lies between them."""
         low, high = min(self.low, 0.0), max(self.high, 0.0)
-        if method == "minmax" or low == high:
+        if method == "minmax" or low == high or not self.counts.any():
             return low, high
         if method == "percentile":
             cumulated = np.cumsum(self.counts) / self.counts.sum()

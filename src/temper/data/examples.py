@@ -110,6 +110,16 @@ def list_examples(paths: Sequence[Path], facts: Facts) -> Iterator[Example]:
                 yield {}
 
 
+def count_listed(paths: Sequence[Path]) -> int:
+    """Return the number of examples in files: one in each image, and one in each line of JSON."""
+    found = 0
+    for path in paths:
+        with path.open("rb") as stream:
+            lined = stream.readline().lstrip().startswith(b"{")
+            found += 1 + sum(bool(line.strip()) for line in stream) if lined else 1
+    return found
+
+
 def write_example(example: Example) -> bytes:
     """Return an example as a line of JSON."""
     plain = {

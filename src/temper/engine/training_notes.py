@@ -95,6 +95,8 @@ def read_epochs(entries: Iterable[Entry], headline: Headline) -> list[Scored]:
 def of_epoch(course: Course, epochs: Sequence[Scored]) -> list[str]:
     """Return the notes after the last of these epochs; only the first note about a jump names causes."""
     notes, name = [], course.headline.name
+    if not epochs:
+        return [f"{course.what}: the validation {name} is no number so far"]
     *earlier, last = epochs
     # Every network starts at chance, so the first epoch is ignored.
     noted = any(course.at_chance(epoch) for epoch in earlier[-1:] if epoch.epoch > 1)

@@ -6,6 +6,7 @@ and that McNemar's test agrees. All rules must hold, so no rule needs a correcti
 rule that checks whether any of many cells was shown to be worse applies Holm's correction.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -127,6 +128,8 @@ def _check(
             False,
             f"{rule.metric} {rule.on} was not measured; available: {_available(rule, challenger)}",
         )
+    if broken := [challenger.cells[cell] for cell in cells if not math.isfinite(challenger.values[cell])]:
+        return Reason(str(rule), False, f"{rule.metric} under {broken[0].condition} is no number")
     if not rule.compares:
         return _check_bound(rule, challenger.score(cells)[0])
     other = known.get(rule.vs)
@@ -143,6 +146,12 @@ def _check(
             str(rule),
             False,
             f"{missing[0].metric} under {missing[0].condition} was not measured for the {rule.vs}",
+        )
+    if broken := [
+        other.cells[cell] for _, cell in pairs if cell is not None and np.isnan(other.values[cell])
+    ]:
+        return Reason(
+            str(rule), False, f"{rule.metric} under {broken[0].condition} is no number for the {rule.vs}"
         )
     groups = [[pair] for pair in pairs] if rule.on.each else [pairs]
     better = challenger.question.greater_is_better

@@ -1,6 +1,7 @@
 """Texts: their UTF-8 bytes, so that nothing outside the network can read them in another way."""
 
 import textwrap
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -62,7 +63,7 @@ class TextInput:
         if not isinstance(value, str):
             raise ValueError(f"expected a text, found {type(value).__name__}")
         try:
-            content = value.replace("\0", "").encode()
+            content = unicodedata.normalize("NFC", value).replace("\0", "").encode()
         except UnicodeEncodeError:
             raise ValueError("the text is not valid Unicode: it contains half of a letter") from None
         kept = content[: self.length].decode(errors="ignore").encode()

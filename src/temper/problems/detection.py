@@ -88,7 +88,13 @@ class Detection(Defaults):
                 f"{missing.path} has no boxes, but this problem needs them: an image without any object has "
                 "an empty list"
             )
-        most = max(len(_boxes(row)) for row in rows)
+        fullest = max(rows, key=lambda row: len(_boxes(row)))
+        most = len(_boxes(fullest))
+        if most > self.most:
+            raise ValueError(
+                f"problem.most = {self.most}, but {fullest.path} shows {most} objects, and an answer must "
+                f"have room for them; raise it to {most} or more"
+            )
         return replace(self, classes=bind_classes(self.classes, rows, least=1), room=max(1, self.room, most))
 
     def pack(self, row: Row, images: Mapping[str, np.ndarray], frame: Frame) -> Columns:

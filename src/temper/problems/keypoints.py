@@ -1,6 +1,7 @@
 """Keypoints: where in the image are certain points of one object, such as the joints of a hand?"""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 _NOTHING = "(no point)"
 """Stratum of examples without any known point."""
 _SIDES = (("left", "right"), ("Left", "Right"), ("LEFT", "RIGHT"))
+_LETTER = {side: re.compile(rf"(?<![^\W_])[{side}{side.upper()}](?![^\W_])") for side in "lr"}
+"""A letter that stands alone: `l_eye`, `eye.L`."""
 _NOTICEABLE = 0.02
 """Distance of two points, as a share of the image, from which on they count as different."""
 _FLAT = 0.25
@@ -53,7 +56,7 @@ class Keypoints(Defaults):
     """Names of the points. If left out, they are the names in `ingest.points`."""
     mirrored: Mapping[str, str] | None = None
     """Which points a mirror exchanges, e.g. `{left eye: right eye}`. If left out, they are those whose names
-    differ in `left` and `right` only."""
+    differ in `left` and `right` only, or in a letter for the side (`l_eye`, `r_eye`)."""
     cell_px: Annotated[int, pydantic.Field(ge=1)] = 4
     """Side in pixels of the cells of the heat maps."""
     within: Annotated[float, pydantic.Field(gt=0, le=1)] = 0.1
@@ -264,11 +267,19 @@ class Keypoints(Defaults):
 
 def _pairs(names: Sequence[str]) -> dict[str, str]:
     """Return the points whose names say that they are on the left, and what the other side is called."""
-    return {name: name.replace(*sides) for sides in _SIDES for name in names if sides[0] in name}
+    found = {name: name.replace(*sides) for sides in _SIDES for name in names if sides[0] in name}
+    return found | {name: _other_side(name, "lL", "rR") for name in names if _LETTER["l"].search(name)}
+
+
+def _other_side(name: str, ours: str, theirs: str) -> str:
+    """Return a name whose single letter for a side is that of the other side."""
+    letter = _LETTER[ours[0]]
+    return letter.sub(lambda found: theirs[ours.index(found[0])], name)
 
 
 def _unpaired(names: Sequence[str]) -> str | None:
     """Return the first point on one side whose counterpart is missing; None if there is none."""
     left = _pairs(names)
     right = {name: name.replace(*sides[::-1]) for sides in _SIDES for name in names if sides[1] in name}
+    right |= {name: _other_side(name, "rR", "lL") for name in names if _LETTER["r"].search(name)}
     return next((name for name, other in {**left, **right}.items() if other not in names), None)

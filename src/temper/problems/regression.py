@@ -56,7 +56,7 @@ class Regression(Defaults):
     """With the penalty `quantile`: share of the values that shall be below the answer, e.g. 0.9."""
     centres: tuple[float, ...] = ()
     """Median of each quantity. If left out, it is computed from the data."""
-    spreads: tuple[float, ...] = ()
+    spreads: tuple[Annotated[float, pydantic.Field(gt=0)], ...] = ()
     """Standard deviation of each quantity. If left out, it is computed from the data."""
     deviations: tuple[float, ...] = ()
     """Mean distance of each quantity from its median. If left out, it is computed from the data."""
@@ -109,6 +109,11 @@ class Regression(Defaults):
                 raise ValueError(
                     f"{row.path} has {which}, but this problem needs numbers: set ingest.source: table and "
                     "ingest.values to the columns that hold them"
+                )
+            if self.quantities and (others := [name for name in truth if name not in names]):
+                raise ValueError(
+                    f"ingest.values also names {', '.join(others)}, which problem.quantities leaves out; "
+                    "name the same columns in both"
                 )
             found.append([truth[name] for name in names])
         if len(names) > 1 and not self.quantities:

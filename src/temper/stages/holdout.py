@@ -1,11 +1,12 @@
 """The test split, and the ratings of candidates on it, which the gate compares."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Int64
 from torch import Tensor
 
@@ -14,11 +15,12 @@ from temper.data.dataset.packed import as_targets, held_out, read_strata
 from temper.gate.rating import CellKey, Question, Rating
 from temper.maths.batching import fit_batch
 from temper.networks.onnx_model import PART, Deployed
-from temper.problem import Problem, Targets
+from temper.problem import Answer, Problem, Targets
 from temper.problems import load as load_problem
+from temper.problems.deployed_answer import read_answer
 from temper.stages.load_trained import read_facts
 from temper.stages.units import read_units
-from temper.stress.evaluation import Evaluation
+from temper.stress.evaluation import Candidate, Evaluation
 from temper.stress.params import EvaluateParams
 from temper.stress.pool import Pool
 
@@ -34,9 +36,27 @@ class HeldOut:
     units: Int64[Tensor, "examples"]
     """Number of the unit of each example: a group, or an example that is in none."""
 
-    def open(self, file: Path) -> Deployed:
-        """Open a deployed file, which takes as many of these examples at a time as memory allows."""
-        return Deployed(file, part=fit_batch([self.examples.num_values], PART))
+    def open(self, file: Path) -> Candidate:
+        """Open a deployed file, which takes as many of these examples at a time as memory allows.
+
+        Numbers of names in its answers become those of the problem: a model that knew other items is measured
+        by what it answers, and items that are gone are wrong.
+        """
+        model = Deployed(file, part=fit_batch([self.examples.num_values], PART))
+        known = read_answer(model.metadata)
+        numbers = {
+            name: torch.tensor([_place(each, field.names) for each in known[name].names])
+            for name, field in self.problem.answer.items()
+            if field.layout == "sequence" and field.names and known[name].names != field.names
+        }
+        if not numbers:
+            return model
+
+        def renumbered(given: Mapping[str, np.ndarray]) -> Answer:
+            answer = model(given)
+            return {**answer, **{name: becomes[answer[name].long()] for name, becomes in numbers.items()}}
+
+        return renumbered
 
     @property
     def groups(self) -> dict[str, int]:
@@ -104,3 +124,7 @@ def make_ratings(
             costs={key: float(value) for key, value in found.items() if isinstance(value, int | float)},
         )
     return ratings
+
+
+def _place(name: str, names: Sequence[str]) -> int:
+    return names.index(name) if name in names else -1

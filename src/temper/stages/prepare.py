@@ -231,6 +231,12 @@ def _count(
     and are not known from training.
     """
     counts = count_strata(splits, strata)
+    if empty := [name for name, by_name in counts.items() if not any(by_name.values())]:
+        raise ValueError(
+            f"the {empty[0]} split is empty: all {len(splits)} examples are in other splits"
+            + (", since their groups are too large or too few" if any(row.group for row in rows) else "")
+            + "; add examples, or change ingest.group, ingest.split, prepare.test_share or validation_share"
+        )
     official = frozenset(row.split for row in rows if row.split)
     alike = find_misspelt(Counter(name for each in strata for name in each))
     named = frozenset().union(*strata)

@@ -11,6 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 from temper.commands import drift
+from temper.data.examples import count_listed
 from temper.fields import Field
 from temper.inputs.image_input import ImageInput
 from temper.networks.onnx_model import Deployed
@@ -142,3 +143,9 @@ def test_of_boxes_their_number_mean_and_classes_are_tested():
     assert labels["mean"].tolist() == [[0.5, 0.5], [0, 1], [0, 0]] and "number" not in labels
     scores = drift.describe_answer(Field("sequence"), torch.tensor([[0.5, 0.25], [1, 9], [9, 9]]), valid)
     assert scores["mean"].tolist() == [0.375, 1, 0]
+
+
+def test_examples_are_counted_and_not_files(tmp_path: Path):
+    (tmp_path / "a").write_bytes(b'{"text": "one"}\n\n{"text": "two"}\n{"text": "three"}')
+    (tmp_path / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n{")
+    assert count_listed([tmp_path / "a", tmp_path / "b.png"]) == 4

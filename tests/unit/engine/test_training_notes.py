@@ -48,6 +48,11 @@ def test_a_good_training_is_passed_over_in_silence():
     assert said(COURSE, unknown) == of_training(COURSE, unknown, 0.0) == []
 
 
+def test_a_score_that_was_never_a_number_is_told():
+    assert of_epoch(COURSE, []) == ["train: the validation accuracy is no number so far"]
+    assert of_training(COURSE, [], 0.0) == []
+
+
 def test_chance_is_told_once_while_it_lasts_and_at_the_end():
     epochs = curve(0.5, 0.5, 0.45, 0.5)
     (note,) = said(COURSE, epochs)

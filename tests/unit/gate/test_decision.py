@@ -216,3 +216,19 @@ def test_a_model_for_rare_classes_may_be_right_less_often_than_a_constant_answer
         assert re.search(
             r"accuracy 0\.9\d* against 0.9500, balanced_accuracy 0\.9\d* against", found.sentence
         )
+
+
+def test_a_score_that_is_no_number_never_holds():
+    fine, broken = rating("new", 0.9, stress=STRESS), rating("old", 0.9, stress=STRESS)
+    cell = next(number for number, each in enumerate(broken.cells) if each.condition == "noise 2")
+    values, samples = broken.values.copy(), broken.samples.copy()
+    values[cell], samples[cell] = np.nan, np.nan
+    broken = replace(broken, values=values, samples=samples)
+    rule = {"metric": "accuracy", "max_drop": 0.5, "on": Slice(each=True)}
+    assert ask(rule, challenger=fine, champion=fine).outcome == "pass"
+    found = ask(rule, challenger=broken, champion=fine)
+    assert found.outcome == "fail" and "accuracy under noise 2 is no number" in found.words()
+    found = ask(rule, challenger=fine, champion=broken)
+    assert found.outcome == "fail" and "is no number for the champion" in found.words()
+    low = {"metric": "accuracy", "min": 0.1, "on": Slice(condition="noise 2", severity=1)}
+    assert ask(low, challenger=broken).outcome == "fail"

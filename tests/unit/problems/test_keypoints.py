@@ -179,3 +179,12 @@ def test_similarity_is_that_of_coco() -> None:
     theirs = [float(evaluation.ious[i, 1][0, 0]) for i in range(count)]
     np.testing.assert_allclose(ours.numpy(), theirs, atol=1e-6)
     assert 0.1 < np.mean(theirs) < 0.9
+
+
+def test_a_letter_for_the_side_makes_a_pair_too():
+    names = ("l_eye", "r_eye", "nose", "ear.L", "ear.R", "lip", "rim")
+    bound = Keypoints(kind="keypoints", points=names)
+    assert bound.truth["points"].mirrored == (1, 0, 2, 4, 3, 5, 6)
+    row = Row("x", "x", truth=json.dumps({"points": {"l_eye": [1, 1], "nose": [2, 2]}}))
+    with pytest.raises(ValueError, match=r"l_eye.*r_eye|problem.mirrored"):
+        Keypoints(kind="keypoints", points=("l_eye", "nose")).bind([row, row])

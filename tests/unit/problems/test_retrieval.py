@@ -1,21 +1,30 @@
+import re
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors
 from torchmetrics.functional.retrieval import retrieval_hit_rate, retrieval_reciprocal_rank
 
+from temper import artifacts
+from temper.commands.rate import check_question
+from temper.compress.export import Deployable, export
 from temper.engine.distributed.ranks import Ranks, join_ranks
+from temper.inputs.stored import write_inputs
 from temper.networks.build import build_network
 from temper.networks.index import UNKNOWN, Index, Indexed
+from temper.networks.onnx_model import Deployed
 from temper.problem import Row
 from temper.problems import load
+from temper.problems.deployed_answer import write_answer
 from temper.problems.retrieval import Retrieval
 from temper.stages import known_examples
+from temper.stages.holdout import HeldOut
 from temper.stages.load_trained import read_facts
 from tests.project import make_project, run_until
-from tests.toy import TOYS
+from tests.toy import FACTS, SIZE, TOYS, pool_of
 
 ITEMS = tuple(f"item {number}" for number in range(12))
 PROBLEM = Retrieval(kind="retrieval", items=ITEMS)
@@ -125,8 +134,6 @@ def test_rows_without_exactly_one_item_are_refused(labels: tuple[str, ...], said
 def test_the_index_is_filled_from_training_images_alike_in_batches_of_any_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from temper import artifacts
-
     project = make_project(tmp_path, "retrieval", count=120)
     run_until(project, "prepare")
     prepare = artifacts.load("prepare", project / "artifacts" / "prepare")
@@ -151,3 +158,38 @@ def test_the_index_is_filled_from_training_images_alike_in_batches_of_any_size(
     torch.testing.assert_close(partial[0] + partial[2], filled[1])
     assert (partial[1] + partial[3] == 1).all()
     assert np.allclose(filled[0].norm(dim=1), 1, atol=1e-5)
+
+
+def test_a_group_for_each_item_leaves_splits_empty_which_is_refused(tmp_path: Path):
+    lines, rng = [], np.random.default_rng(0)
+    for number in range(40):
+        assert cv2.imwrite(str(tmp_path / f"{number}.png"), rng.integers(0, 255, (16, 16, 3), np.uint8))
+        lines.append(f"{number}.png,item {number % 8},{number % 8}")
+    (tmp_path / "table.csv").write_text("path,labels,group\n" + "\n".join(lines) + "\n")
+    params = make_project(tmp_path / "project", "retrieval") / "params.yaml"
+    ingest = f"ingest: {{source: table, file: {tmp_path}/table.csv, group: group}}"
+    params.write_text(re.sub(r"ingest: .*", ingest, params.read_text()))
+    with pytest.raises(ValueError, match=r"the \w+ split is empty: all 40 examples are in other .* groups"):
+        run_until(tmp_path / "project", "prepare")
+
+
+def test_a_model_that_knew_other_items_is_measured_by_their_names(tmp_path: Path):
+    """Weekly new items: the old model answers numbers of its own list of items."""
+    known = Retrieval(kind="retrieval", items=("b", "gone", "a"))
+    network = build_network(known, TOYS["retrieval"].backbone, FACTS, seed=0, head={"kept": 4}).eval()
+    content = torch.nn.functional.normalize(torch.randn(12, 64), dim=1)
+    with torch.inference_mode():
+        network.index.write(content, torch.ones(12, dtype=torch.bool))
+    metadata = {**write_answer(known), **write_inputs(FACTS)}
+    export(Deployable(network, known, FACTS, 1.0).eval(), FACTS, tmp_path / "old.onnx", metadata)
+    images = np.random.default_rng(0).integers(0, 255, (20, SIZE, SIZE, 3), dtype=np.uint8)
+    now = Retrieval(kind="retrieval", items=("a", "b", "c"))
+    truth = {"item": torch.zeros(20, dtype=torch.int64)}
+    test = HeldOut(now, pool_of(images), truth, [frozenset({"a"})] * 20, torch.arange(20))
+    own = Deployed(tmp_path / "old.onnx")(images)["items"]
+    found = test.open(tmp_path / "old.onnx")({"image": images})["items"]
+    assert torch.equal(found, torch.tensor([1, -1, 0])[own])
+    check_question(Deployed(tmp_path / "old.onnx").metadata, now, FACTS)
+    metadata["temper.kind"] = "multiclass"
+    with pytest.raises(ValueError, match=r"the model answers multiclass, the project asks retrieval"):
+        check_question(metadata, now, FACTS)

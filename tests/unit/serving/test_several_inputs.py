@@ -161,3 +161,8 @@ def test_all_inputs_of_an_example_are_drawn_side_by_side():
     assert (drawn[:, : len(drawn)] == 200).all() and (drawn[:, len(drawn) :] < 128).any()
     grey = {"image": np.full((12, 12, 1), 90, np.uint8), "text": example["text"]}
     assert draw(grey, {name: facts[name] for name in grey}).shape[2] == 3
+
+
+def test_a_text_is_the_same_however_its_letters_are_composed():
+    text = TOYS["text"].facts["text"]
+    assert (text.decode("mu\u0308sik") == text.decode("m\u00fcsik")).all()

@@ -150,7 +150,22 @@ def remark_on_sizes(rows: Rows, survey: Survey, params: PrepareParams) -> list[R
             "noticed", f"images have a side shorter than {_TINY_PX} px", rows, np.flatnonzero(tiny)
         ),
         *_remark_on_width(rows, survey, params),
+        *_remark_on_thin(rows, survey, params),
     ]
+
+
+def _remark_on_thin(rows: Rows, survey: Survey, params: PrepareParams) -> list[Remark]:
+    """Return of which images borders leave only a thin strip."""
+    heights, widths = survey.sizes.astype(np.int64).clip(min=1).T
+    to = (params.height_px, params.width_px)
+    (tall, wide), _ = place_on_canvas(heights, widths, to, params.fit, np.maximum)
+    shown = np.minimum(heights / tall * to[0], widths / wide * to[1])
+    thin = np.setdiff1d(np.flatnonzero((shown < _TINY_PX) & (shown < min(to))), [*survey.bad])
+    text = (
+        f"images have a side shorter than {_TINY_PX} px between the borders of prepare.fit: {params.fit}; "
+        "cut them into parts, or make prepare.height_px and width_px larger"
+    )
+    return _remark_on_rows("noticed", text, rows, thin)
 
 
 def _remark_on_width(rows: Rows, survey: Survey, params: PrepareParams) -> list[Remark]:

@@ -11,6 +11,10 @@ from temper.data.sources.box_cells import BoxCells
 from temper.data.sources.cell_text import is_empty, read_number, text_of
 
 Column = list[Any]
+ODD = (
+    "are far from all others, or repeat much more often; if they mean that nothing is known, or are mistakes"
+)
+"""What is said of odd numbers."""
 _FEW_NUMBERS = 8
 """Number of different numbers up to which each may repeat as it likes."""
 _FAR = 30
@@ -100,7 +104,7 @@ class Measured:
         found = []
         for name, column in self._values.items():
             values = Counter(map(float, map(text_of, column)))
-            found += [f"{name}: {odd:g} in {values[odd]} rows" for odd in _find_odd(values)]
+            found += [f"{name}: {odd:g} in {values[odd]} rows" for odd in find_odd(values)]
         places = Counter(
             f"{name} at ({', '.join(text_of(cell) for cell in pair)})"
             for name, columns in self._points.items()
@@ -114,8 +118,7 @@ class Measured:
         return [
             *remark_on(
                 "noticed",
-                "numbers of columns are far from all others, or repeat much more often; if they mean that "
-                "nothing is known, or are mistakes, correct or remove these rows",
+                f"numbers of columns {ODD}, correct or remove these rows",
                 found,
             ),
             *remark_on(
@@ -139,14 +142,14 @@ class Measured:
         return [read_number(cell, where, column, "ingest.points") for column, cell in cells.items()]
 
 
-def _find_odd(values: Mapping[float, int]) -> list[float]:
+def find_odd(values: Mapping[float, int]) -> list[float]:
     """Return the numbers that may be no measurements: far from all others, or repeated much more often.
 
     Args:
         values: How often each number occurs.
 
     Example:
-        >>> _find_odd({**dict.fromkeys(range(20, 60), 1), -1: 12, 1e30: 1}), _find_odd({1: 20, 2: 20, 5: 20})
+        >>> find_odd({**dict.fromkeys(range(20, 60), 1), -1: 12, 1e30: 1}), find_odd({1: 20, 2: 20, 5: 20})
         ([-1, 1e+30], [])
     """
     if len(values) <= _FEW_NUMBERS:

@@ -5,7 +5,7 @@ stored byte for byte in one archive.
 """
 
 import difflib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from temper.data.sources.table_rows import RowReader
 from temper.problem import Row
 
 _KEYS = ("path", "labels", "mask", "split", "group")
+_TRUTHS = ("one_hot", "values", "points", "boxes")
+"""Parameters of ingest that name what is true in several columns, or otherwise than by labels and masks."""
 
 
 @dataclass(frozen=True)
@@ -75,18 +77,14 @@ def read_table(params: Table, project: Path, columns: Columns | None = None) -> 
         )
     table = columns or read_columns(file, params.separator)
     names = {key: getattr(params, key) for key in _KEYS}
-    others = params.one_hot or params.values or params.points or params.boxes
+    others = [key for key in _TRUTHS if getattr(params, key)]
     if not params.gives:
         raise ValueError(
             "ingest.path, ingest.text and ingest.numbers are all unset; name a column to learn from"
         )
     if others and names["labels"] not in table.cells:
         names["labels"] = None
-    for key in ("one_hot", "boxes"):
-        if getattr(params, key) and names["labels"] is not None:
-            raise ValueError(
-                f"ingest.labels = {names['labels']!r} and ingest.{key} are both set; set one of them to null"
-            )
+    _check_truth(params, names, others)
     if names["labels"] is None and names["mask"] is None and not others:
         raise ValueError("ingest.labels and ingest.mask are both null; set one to the column with the truth")
     if names["path"] is not None and names["path"] not in table.cells:
@@ -128,6 +126,31 @@ def _listed(params: Table) -> dict[str, tuple[str, ...]]:
         "text": texts,
         "numbers": params.numbers,
     }
+
+
+def _check_truth(params: Table, names: Mapping[str, str | None], others: Sequence[str]) -> None:
+    """Refuse two truths, and a column that is named twice or is both given and asked for.
+
+    Raises:
+        ValueError: Names the parameters and the way out.
+    """
+    both = [f"{key} = {names[key]!r}" for key in ("labels", "mask") if names[key] is not None and others]
+    if len(both) + len(others) > 1:
+        first, second, *_ = [*both, *others]
+        raise ValueError(f"ingest.{first} and ingest.{second} are both set; set one of them to null")
+    listed = _listed(params)
+    apart = [name for pair in params.points.values() for name in {*pair}]
+    for key, columns in {**listed, "points": apart}.items():
+        if twice := [name for name in columns if columns.count(name) > 1]:
+            raise ValueError(f"ingest.{key} names the column {twice[0]!r} twice; name each column once")
+    told = {name: key for key in ("labels", "mask") if (name := names[key]) is not None}
+    told |= {name: key for key in _TRUTHS for name in listed[key]}
+    for key in ("text", "numbers"):
+        if shared := [name for name in listed[key] if name in told]:
+            raise ValueError(
+                f"the column {shared[0]!r} is given (ingest.{key}) and asked for (ingest.{told[shared[0]]}): "
+                f"a network would only copy it; remove it from ingest.{key}"
+            )
 
 
 def _remark_on_unread(read: Collection[str], cells: Iterable[str]) -> list[Remark]:

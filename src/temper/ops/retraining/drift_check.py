@@ -11,6 +11,7 @@ from temper.ops.mlflow import model_versions
 from temper.ops.project import Project
 from temper.ops.retraining import inbox
 from temper.ops.system import failure_messages, subprocesses
+from temper.stages import incoming
 
 FOLDER, NUMBERS, PLOT = "drift", "drift.json", "drift.png"
 
@@ -27,9 +28,9 @@ def check(project: Project, params: Params) -> dict[str, Any] | str:
     if champion is None or not champion.whole:
         return "there is no intact champion to compare with"
     images = inbox.unlabelled(project, params)
-    if len(images) < LEAST_RECENT:
+    if (count := incoming.count_listed(images)) < LEAST_RECENT:
         place = project.folder / params.retrain.inbox / inbox.UNLABELLED
-        return f"there are {len(images)} recent images in {place}, and the test needs {LEAST_RECENT}"
+        return f"there are {count} recent images in {place}, and the test needs {LEAST_RECENT}"
     out = project.reports / FOLDER
     asked = artifacts.digest_json(
         [
