@@ -17,9 +17,10 @@ import numpy as np
 from PIL import Image
 
 from temper.data.dataset.splits import check_strata, count_strata
+from temper.data.images.other_formats import holds_several
 from temper.data.images.reading import Store, Unreadable, open_plain
 from temper.data.params import ImageFolder, PrepareParams, Table
-from temper.data.remark import Remark
+from temper.data.remark import Remark, remark_on
 from temper.data.sources import LISTED
 from temper.data.sources.listing import Listing
 from temper.fields import by_layout
@@ -125,6 +126,7 @@ def inspect_data(data: Path) -> Findings:
         )
     numbers, doubts = judge_numbers([each.mask for each in readable if each.mask is not None])
     problem = suggest_problem(rows, numbers=numbers)
+    several = [each.name for each in readable if each.several]
     unit = problem.headline.unit
     return Findings(
         source=source,
@@ -145,7 +147,7 @@ def inspect_data(data: Path) -> Findings:
         num_sampled=len(seen),
         unreadable=tuple(f"{each.name}: {each.reason}" for each in unreadable),
         scores=problem.scores,
-        remarks=(*listing.remarks, *doubts),
+        remarks=(*listing.remarks, *doubts, *remark_on("noticed", _CLIPS, several)),
         why_kind=_why_kind(rows, source),
         smooths="smoothing" in problem.emphases,
         unit=unit,
@@ -228,6 +230,12 @@ def _why_kind(rows: Sequence[Row], source: ImageFolder | Table) -> str:
     return f"{' and '.join(parts)}; if that is a mistake, correct it and set problem.kind to multiclass"
 
 
+_CLIPS = (
+    "of the sampled files hold several images, of which only the first is used; if they are films or scans, "
+    "set problem.inputs: [clip]"
+)
+
+
 @dataclass(frozen=True)
 class _Seen:
     """Properties of one file."""
@@ -240,6 +248,8 @@ class _Seen:
     """Numbers in its mask."""
     hidden: bool = False
     """Whether it is blank on a white background, but not on a black one."""
+    several: bool = False
+    """Whether the file holds several images."""
     reason: str | None = None
     """Why the file cannot be read; None if it can."""
 
@@ -280,7 +290,7 @@ def _see(store: Store, row: Row) -> _Seen:
         return _Seen(row.id, reason=str(error))
     pixels = np.asarray(image)
     grey = pixels.ndim == 2 or bool((pixels[..., :1] == pixels[..., 1:]).all())
-    return _Seen(row.id, (image.height, image.width), grey, mask, hidden)
+    return _Seen(row.id, (image.height, image.width), grey, mask, hidden, holds_several(raw))
 
 
 def _is_blank(image: Image.Image) -> bool:

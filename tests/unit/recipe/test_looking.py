@@ -53,6 +53,14 @@ def test_sizes_are_medians_and_extremes(tmp_path: Path):
     assert (found.height_px, found.width_px, found.least_px, found.most_px) == (24, 30, 20, 100)
 
 
+def test_files_of_several_images_are_named_with_what_reads_them(tmp_path: Path):
+    root = fill(tmp_path, {"cat": 40, "dog": 20})
+    frames = [Image.fromarray(np.full((24, 30, 3), level, np.uint8)) for level in (10, 90, 200)]
+    frames[0].save(root / "cat" / "film.gif", save_all=True, append_images=frames[1:])
+    (remark,) = [each for each in inspect_data(root).remarks if "several images" in each.text]
+    assert remark.count == 1 and "problem.inputs: [clip]" in remark.text and "film.gif" in remark.names[0]
+
+
 def test_only_a_sample_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(looking, "MOST_SAMPLED", 60)
     found = inspect_data(fill(tmp_path, {"cat": 50, "dog": 30}))

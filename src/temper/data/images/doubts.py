@@ -18,7 +18,11 @@ _EMPTY, _LEAST_LINES = 128, 8
 _ENDS = {3: (1, 0), 4: (1, 0), 5: (2, 3), 6: (3, 2), 7: (3, 2), 8: (2, 3)}
 """EXIF orientation -> where the last and the first stored line are: at the bottom, top, right or left."""
 _HEAD = 64
-_SEVERAL = Note("left out", "files hold several images (animations, pages), of which only the first is used")
+_SEVERAL = Note(
+    "left out",
+    "files hold several images (animations, pages), of which only the first is used "
+    "(problem.inputs: [clip] reads them as frames)",
+)
 _CUT = Note(
     "noticed",
     "JPEGs end in lines of plain grey, as files do whose end was lost: look at them, and fetch them again",

@@ -139,7 +139,7 @@ def _check_truth(params: Table, names: Mapping[str, str | None], others: Sequenc
         first, second, *_ = [*both, *others]
         raise ValueError(f"ingest.{first} and ingest.{second} are both set; set one of them to null")
     listed = _listed(params)
-    apart = [name for pair in params.points.values() for name in {*pair}]
+    apart = tuple(name for pair in params.points.values() for name in dict.fromkeys(pair))
     for key, columns in {**listed, "points": apart}.items():
         if twice := [name for name in columns if columns.count(name) > 1]:
             raise ValueError(f"ingest.{key} names the column {twice[0]!r} twice; name each column once")
