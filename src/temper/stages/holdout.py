@@ -17,7 +17,7 @@ from temper.maths.batching import fit_batch
 from temper.networks.onnx_model import PART, Deployed
 from temper.problem import Answer, Problem, Targets
 from temper.problems import load as load_problem
-from temper.problems.deployed_answer import read_answer
+from temper.problems.deployed_answer import ANSWER, read_answer
 from temper.stages.load_trained import read_facts
 from temper.stages.units import read_units
 from temper.stress.evaluation import Candidate, Evaluation
@@ -43,7 +43,8 @@ class HeldOut:
         by what it answers, and items that are gone are wrong.
         """
         model = Deployed(file, part=fit_batch([self.examples.num_values], PART))
-        known = read_answer(model.metadata)
+        # Files from before this was written are of kinds whose models must know the same classes.
+        known = read_answer(model.metadata) if ANSWER in model.metadata else self.problem.answer
         numbers = {
             name: torch.tensor([_place(each, field.names) for each in known[name].names])
             for name, field in self.problem.answer.items()
