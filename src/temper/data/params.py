@@ -132,6 +132,23 @@ class Table(Source):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Voc(Source):
+    """A folder in the form of PASCAL VOC: `Annotations`, `JPEGImages`, and splits in `ImageSets/Main`."""
+
+    source: Literal["voc"]
+    folder: str
+    """Path of the folder, relative to the project or absolute."""
+    first_pixel: Literal[0, 1] | None = None
+    """Number of the first pixel in the annotations. 1, as in VOC itself, means that the last pixel belongs to
+    a box. null: 0 if any box begins there, and otherwise 1."""
+
+    @property
+    def origin(self) -> str | None:
+        """The folder itself."""
+        return self.folder
+
+
+@dataclass(frozen=True, kw_only=True)
 class Toys(Source):
     """Generated examples of simple shapes, for trying the pipeline without data."""
 
@@ -160,7 +177,7 @@ class Toys(Source):
         return self.inputs
 
 
-AnySource = Annotated[FashionMnist | Digits | ImageFolder | Table | Toys, Field(discriminator="source")]
+AnySource = Annotated[FashionMnist | Digits | ImageFolder | Table | Voc | Toys, Field(discriminator="source")]
 
 
 @dataclass(frozen=True, kw_only=True)

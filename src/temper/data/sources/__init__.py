@@ -12,7 +12,7 @@ from typing import Any
 
 from temper.data.images.zip_archive import NAME, write_archive
 from temper.data.remark import Remark
-from temper.data.sources import digits, fashion_mnist, imagefolder, table, toys
+from temper.data.sources import digits, fashion_mnist, imagefolder, table, toys, voc
 from temper.data.sources.listing import Listing
 from temper.problem import Row
 
@@ -25,6 +25,7 @@ MADE: dict[str, Callable[[Any, Path, Path], list[Row]]] = {
 LISTED: dict[str, Callable[[Any, Path], Listing]] = {
     "imagefolder": imagefolder.list_rows,
     "table": table.list_rows,
+    "voc": voc.list_rows,
 }
 """`source` in params.yaml -> function that lists the user's files without copying them."""
 
