@@ -111,12 +111,18 @@ def list_examples(paths: Sequence[Path], facts: Facts) -> Iterator[Example]:
 
 
 def count_listed(paths: Sequence[Path]) -> int:
-    """Return the number of examples in files: one in each image, and one in each line of JSON."""
+    """Return the number of examples in files: one in each image, and one in each line of JSON.
+
+    A file that is gone, or cannot be opened, counts as one: `list_examples` yields an empty example for it.
+    """
     found = 0
     for path in paths:
-        with path.open("rb") as stream:
-            lined = stream.readline().lstrip().startswith(b"{")
-            found += 1 + sum(bool(line.strip()) for line in stream) if lined else 1
+        try:
+            with path.open("rb") as stream:
+                lined = stream.readline().lstrip().startswith(b"{")
+                found += 1 + sum(bool(line.strip()) for line in stream) if lined else 1
+        except OSError:
+            found += 1
     return found
 
 

@@ -102,6 +102,25 @@ def _refuse_look_alikes(labels: Iterable[str]) -> None:
         )
 
 
+def require_one_label(rows: Sequence[Row], kind: str, *, way: str) -> None:
+    """Check that each row has exactly one label.
+
+    Args:
+        rows: All examples.
+        kind: Kind of the problem, for messages.
+        way: What to do if a row has several.
+
+    Raises:
+        ValueError: Names the first rows without a label, or the first one with several.
+    """
+    if missing := without_labels(rows):
+        raise ValueError(f"no label for {missing}; {kind} needs exactly one label per image")
+    for row in rows:
+        if len(row.labels) > 1:
+            several = ", ".join(row.labels)
+            raise ValueError(f"{row.path} has {len(row.labels)} labels ({several}); {way}")
+
+
 def without_labels(rows: Iterable[Row]) -> str:
     """Return the first rows without a label as text for an error message; empty if all rows have labels."""
     paths = [row.path for row in rows if not row.labels]

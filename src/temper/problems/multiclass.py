@@ -21,7 +21,7 @@ from temper.problem import (
     Targets,
 )
 from temper.problems import choices
-from temper.problems.classes import bind_classes, without_labels
+from temper.problems.classes import bind_classes, require_one_label
 from temper.problems.defaults import Defaults
 from temper.problems.gaps import largest_gap
 from temper.problems.several_inputs import AnyInputs, kept_views
@@ -70,14 +70,7 @@ class Multiclass(Defaults):
         return {"probabilities": Field(names=self.classes)}
 
     def bind(self, rows: Sequence[Row]) -> "Multiclass":
-        if missing := without_labels(rows):
-            raise ValueError(f"no label for {missing}; multiclass needs exactly one label per image")
-        for row in rows:
-            if len(row.labels) > 1:
-                several = ", ".join(row.labels)
-                raise ValueError(
-                    f"{row.path} has {len(row.labels)} labels ({several}); set problem.kind to multilabel"
-                )
+        require_one_label(rows, self.kind, way="set problem.kind to multilabel")
         return replace(self, classes=bind_classes(self.classes, rows))
 
     def pack(self, row: Row, images: Mapping[str, np.ndarray], frame: Frame) -> Columns:

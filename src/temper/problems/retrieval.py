@@ -21,7 +21,7 @@ from temper.problem import (
     Targets,
 )
 from temper.problems import choices
-from temper.problems.classes import bind_classes, without_labels
+from temper.problems.classes import bind_classes, require_one_label
 from temper.problems.defaults import Defaults
 from temper.problems.several_inputs import AnyInputs, kept_views
 
@@ -85,14 +85,8 @@ class Retrieval(Defaults):
         return True
 
     def bind(self, rows: Sequence[Row]) -> "Retrieval":
-        if missing := without_labels(rows):
-            raise ValueError(f"no label for {missing}; retrieval needs one label per image, the item")
+        require_one_label(rows, self.kind, way="the only label must be the item")
         for row in rows:
-            if len(row.labels) > 1:
-                several = ", ".join(row.labels)
-                raise ValueError(
-                    f"{row.path} has {len(row.labels)} labels ({several}); retrieval needs one, the item"
-                )
             if self.items and row.labels[0] not in self.items:
                 raise ValueError(
                     f"item {row.labels[0]!r} of {row.path} is not among problem.items; add it there, or "

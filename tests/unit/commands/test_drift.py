@@ -148,4 +148,4 @@ def test_of_boxes_their_number_mean_and_classes_are_tested():
 def test_examples_are_counted_and_not_files(tmp_path: Path):
     (tmp_path / "a").write_bytes(b'{"text": "one"}\n\n{"text": "two"}\n{"text": "three"}')
     (tmp_path / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n{")
-    assert count_listed([tmp_path / "a", tmp_path / "b.png"]) == 4
+    assert count_listed([tmp_path / "a", tmp_path / "b.png", tmp_path / "gone"]) == 5

@@ -94,13 +94,14 @@ def test_lists_of_images_are_splits(tmp_path: Path):
         write(tmp_path, stem, ("cat", [1, 2, 20, 30]))
     lists = tmp_path / "ImageSets" / "Main"
     lists.mkdir(parents=True)
-    for name, stems in {"trainval": "abc", "val": "b", "test": "d", "cat_train": "abcd"}.items():
+    for name, stems in {"trainval": "abcx", "val": "b", "test": "d", "cat_train": "abcd"}.items():
         (lists / f"{name}.txt").write_text("".join(f"{stem} 1\n" for stem in stems) + "\n")
     listing = listed(tmp_path)
     assert [row.split for row in listing.rows] == ["train", "validation", "train", "test", None]
     assert "noticed: 1 images are in no list of a split, and are trained with: JPEGImages/e.jpg" in said(
         listing
     )
+    assert "left out: 1 images of the lists are not there, or have no annotation: x" in said(listing)
     (lists / "train.txt").write_text("d\n")
     with pytest.raises(ValueError, match=r"d is in the lists of test and of train; .*remove it"):
         listed(tmp_path)

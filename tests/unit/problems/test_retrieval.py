@@ -122,7 +122,7 @@ def test_guessing_is_scored_as_the_most_frequent_items():
 
 @pytest.mark.parametrize(
     ("labels", "said"),
-    [((), "no label for x; retrieval needs one label"), (("a", "b"), r"x has 2 labels \(a, b\)")],
+    [((), "no label for x; retrieval needs exactly one label"), (("a", "b"), r"x has 2 labels \(a, b\)")],
 )
 def test_rows_without_exactly_one_item_are_refused(labels: tuple[str, ...], said: str):
     with pytest.raises(ValueError, match=said):

@@ -57,6 +57,7 @@ class _Found:
     without_image: list[str] = field(default_factory=list)
     same_name: list[str] = field(default_factory=list)
     no_split: list[str] = field(default_factory=list)
+    only_listed: list[str] = field(default_factory=list)
     difficult: list[str] = field(default_factory=list)
     boxes: DrawnBoxes = field(default_factory=DrawnBoxes)
 
@@ -80,6 +81,9 @@ class _Found:
             *remark_on("left out", "images have no annotation", self.without_truth),
             *remark_on("left out", "annotations have no image", self.without_image),
             *remark_on("left out", "files have the name of another one in another folder", self.same_name),
+            *remark_on(
+                "left out", "images of the lists are not there, or have no annotation", self.only_listed
+            ),
             *remark_on("noticed", "images are in no list of a split, and are trained with", self.no_split),
             *remark_on(
                 "noticed", "boxes are marked as difficult, and are neither right nor wrong", self.difficult
@@ -126,6 +130,7 @@ def list_rows(params: Voc, project: Path) -> Listing:
         truth = orjson.dumps({"boxes": boxes}).decode()
         name = images[stem]
         rows.append(Row(name, f"{NAME}/{name}", labels=labels, split=splits.get(stem), truth=truth))
+    found.only_listed += [stem for stem in splits if stem not in read or stem not in images]
     found.without_truth += [name for stem, name in images.items() if stem not in read]
     if not rows:
         raise ValueError(
