@@ -15,13 +15,8 @@ from temper.artifacts import Artifact
 from temper.data.dataset.contact_sheet import mark, write_sheet
 from temper.data.dataset.given_columns import declare_inputs
 from temper.data.dataset.kept_splits import keep_settings
-from temper.data.dataset.packed import TABLE, measure, open_columns, write_split, write_table
-from temper.data.dataset.remarks import (
-    choose_levels,
-    explain_ignored,
-    remark_on_images,
-    remark_on_sizes,
-)
+from temper.data.dataset.packed import GROUPED, TABLE, measure, open_columns, write_split, write_table
+from temper.data.dataset.remarks import choose_levels, explain_ignored, remark_on_images, remark_on_sizes
 from temper.data.dataset.report import DROPPED, write_dropped, write_report
 from temper.data.dataset.resize import check_bad_share, has_masks
 from temper.data.dataset.rows import FILE, Rows, as_found, read_rows
@@ -107,9 +102,8 @@ def run(
         "inputs": as_record(facts),
         "examples": examples,
         "counts": counts,
-        "dropped": dict(
-            sorted(Counter(_summary(i, reason, survey) for i, reason in dropped.items()).items())
-        ),
+        "dropped": _summarise(dropped, survey),
+        **_mark_groups(rows.take(kept).table["group"]),
     }
 
 
@@ -200,8 +194,15 @@ def _list_dropped(rows: Rows, selection: Selection, path: Path) -> None:
         print(f"{text}; artifacts/prepare/{DROPPED} lists them with the reasons", file=sys.stderr)
 
 
-def _summary(number: int, reason: str, survey: Survey) -> str:
-    return "cannot be used" if number in survey.bad else reason
+def _mark_groups(group: Any) -> dict[str, bool]:
+    """Return the mark of data with groups: measurements read the table of rows only if there are any."""
+    return {GROUPED: True} if group.null_count < len(group) else {}
+
+
+def _summarise(dropped: Mapping[int, str], survey: Survey) -> dict[str, int]:
+    """Return how many images were dropped for each reason."""
+    reasons = ("cannot be used" if i in survey.bad else reason for i, reason in dropped.items())
+    return dict(sorted(Counter(reasons).items()))
 
 
 def _check_classes(

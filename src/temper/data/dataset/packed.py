@@ -24,6 +24,8 @@ from temper.inputs.stored import read_record
 from temper.problem import Targets
 
 TABLE = "rows.parquet"
+GROUPED = "grouped"
+"""Key of prepare's facts that is there if any example belongs to a group."""
 _CHUNK = 1024
 
 
