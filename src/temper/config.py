@@ -22,7 +22,8 @@ from temper.compress.params import DistillationTerms, QuantizeParams
 from temper.config_errors import check_for_dvc, explain, find_infinite, known_keys
 from temper.data.augmentation.params import AugmentParams
 from temper.data.loading.params import SamplingParams, ViewParams
-from temper.data.params import AnySource, PrepareParams
+from temper.data.params import PrepareParams
+from temper.data.source_params import AnySource
 from temper.engine.params import FitParams, HostsParams
 from temper.gate.params import GateParams
 from temper.make_command import make_command

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from temper.data.params import ImageFolder, Table
+from temper.data.source_params import ImageFolder, Table
 from temper.data.sources import LISTED
 from temper.data.sources.listing import Listing
 from tests.project import make_project, run_until

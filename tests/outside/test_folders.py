@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from temper.data.params import ImageFolder
+from temper.data.source_params import ImageFolder
 from temper.data.sources import LISTED
 from temper.problem import Row
 from temper.problems.classes import bind_classes, find_misspelt
@@ -143,7 +143,7 @@ def test_all_empty_classes_are_named_at_once(tmp_path: Path):
 
 @pytest.mark.parametrize("folder", [".", "..", "images/../.."])
 def test_a_folder_that_contains_the_project_is_refused(tmp_path: Path, folder: str):
-    from temper.data.params import ImageFolder
+    from temper.data.source_params import ImageFolder
     from temper.data.sources import LISTED
 
     project = tmp_path / "above" / "project"

@@ -133,7 +133,7 @@ def test_no_code_branches_on_a_kind_of_problem():
 
 def test_no_code_knows_an_input_by_its_name():
     """Only inputs and problems do; sources say what they give, and the server's page says what is usual."""
-    free = ("data/params.py", "data/sources/", "data/intake/", "serving/app.py", "inputs/")
+    free = ("data/source_params.py", "data/sources/", "data/intake/", "serving/app.py", "inputs/")
     for path in outside_problems():
         where = path.relative_to(ROOT).as_posix().removeprefix("src/temper/")
         if where.startswith(free):

@@ -16,7 +16,8 @@ from temper.data.augmentation import class_balance
 from temper.data.augmentation.params import AugmentParams
 from temper.data.dataset.packed import TABLE, read_strata, read_table
 from temper.data.dataset.sample import list_source
-from temper.data.params import PrepareParams, Toys
+from temper.data.params import PrepareParams
+from temper.data.source_params import Toys
 from temper.problem import Row
 from temper.problems.several_inputs import CLIP
 from temper.stages import BY_NAME

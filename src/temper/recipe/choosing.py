@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from temper.data.params import ImageFolder, Table
+from temper.data.source_params import ImageFolder, Table
 from temper.recipe.budget import (
     EVALUATE_SHARE,
     Budget,

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from temper.data.params import ImageFolder, Table
+from temper.data.source_params import ImageFolder, Table
 from temper.data.sources.cell_text import text_of
 from temper.data.sources.named_files import NamedFiles
 from temper.data.sources.one_hot import find_one_hot

@@ -19,8 +19,9 @@ from PIL import Image
 from temper.data.dataset.splits import check_strata, count_strata
 from temper.data.images.other_formats import holds_several
 from temper.data.images.reading import Store, Unreadable, open_plain
-from temper.data.params import ImageFolder, PrepareParams, Table
+from temper.data.params import PrepareParams
 from temper.data.remark import Remark, remark_on
+from temper.data.source_params import ImageFolder, Table
 from temper.data.sources import LISTED
 from temper.data.sources.listing import Listing
 from temper.fields import by_layout

@@ -7,7 +7,8 @@ import pytest
 
 from temper.artifacts import Artifact
 from temper.data.augmentation.params import AugmentParams
-from temper.data.params import PrepareParams, Toys
+from temper.data.params import PrepareParams
+from temper.data.source_params import Toys
 from temper.problems.multiclass import Multiclass
 from tests.unit.data.chain import Run, seal
 

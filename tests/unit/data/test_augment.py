@@ -10,7 +10,7 @@ from temper.data.augmentation.albumentations_policy import build
 from temper.data.augmentation.materialize import Draw, materialize, seed_of
 from temper.data.augmentation.params import AugmentParams, BalanceParams
 from temper.data.dataset.packed import open_split, open_training
-from temper.data.params import Toys
+from temper.data.source_params import Toys
 from temper.fields import Field
 from temper.problems.segmentation import Segmentation
 from tests.unit.data.chain import Run

@@ -18,7 +18,8 @@ from temper.data.dataset.packed import (
 )
 from temper.data.images.decoding import Undecodable, decode, decode_part, mirror, stretch
 from temper.data.images.reading import open_plain
-from temper.data.params import ImageFolder, PrepareParams, Toys
+from temper.data.params import PrepareParams
+from temper.data.source_params import ImageFolder, Toys
 from tests.unit.data.chain import Run
 
 PICS = ImageFolder(source="imagefolder", folder="pics")

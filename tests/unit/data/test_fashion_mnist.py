@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from temper.data.dataset.rows import read_rows, write_rows
-from temper.data.params import FashionMnist
+from temper.data.source_params import FashionMnist
 from temper.data.sources import fashion_mnist
 
 Seen = list[str]

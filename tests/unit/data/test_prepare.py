@@ -10,7 +10,8 @@ from temper.artifacts import Artifact
 from temper.data.dataset.duplicates import CONTRADICTION, REPEATED
 from temper.data.dataset.packed import held_out, open_split, read_strata
 from temper.data.dataset.resize import check_bad_share
-from temper.data.params import Digits, ImageFolder, PrepareParams, Table, Toys
+from temper.data.params import PrepareParams
+from temper.data.source_params import Digits, ImageFolder, Table, Toys
 from temper.problem import Row
 from temper.problems.multiclass import Multiclass
 from temper.problems.multilabel import Multilabel

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from temper.data.params import Digits, ImageFolder, Table, Toys
+from temper.data.source_params import Digits, ImageFolder, Table, Toys
 from temper.data.sources import digits, fetch, toys
 from temper.problem import Row
 

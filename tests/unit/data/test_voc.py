@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from temper.data.params import Voc
+from temper.data.source_params import Voc
 from temper.data.sources.listing import Listing
 from temper.data.sources.voc import list_rows
 from tests.project import ROOT

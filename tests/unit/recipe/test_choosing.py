@@ -9,7 +9,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from temper.config import parse
-from temper.data.params import Table
+from temper.data.source_params import Table
 from temper.recipe.budget import Budget, Pace, Speeds, candidate_sizes, plan_trainings
 from temper.recipe.choosing import choose
 from temper.recipe.looking import Findings

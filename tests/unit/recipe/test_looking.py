@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from temper.config import parse
-from temper.data.params import ImageFolder, Table
+from temper.data.source_params import ImageFolder, Table
 from temper.recipe import looking
 from temper.recipe.finding_source import find_source
 from temper.recipe.looking import inspect_data, seen_from

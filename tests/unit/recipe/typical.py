@@ -3,7 +3,7 @@
 `examples/folder/params.yaml` is written from them.
 """
 
-from temper.data.params import ImageFolder
+from temper.data.source_params import ImageFolder
 from temper.recipe.budget import Pace, Speeds
 from temper.recipe.looking import Findings
 from temper.recipe.new_project import make_text

@@ -17,7 +17,8 @@ from temper.data.dataset.scan import facts_of, look_over
 from temper.data.dataset.write_encoded import keep_encoded
 from temper.data.images.encoded import FOLDER, Encoded
 from temper.data.images.reading import Store
-from temper.data.params import AnySource, FashionMnist, PrepareParams, Toys
+from temper.data.params import PrepareParams
+from temper.data.source_params import AnySource, FashionMnist, Toys
 from temper.data.sources import LISTED, MADE
 from temper.data.sources.fashion_mnist import CLASSES
 from temper.inputs.facts import Facts, picture_of

@@ -8,7 +8,7 @@ from typing import Any
 
 from temper.data.images.zip_archive import NAME
 from temper.data.intake.offer import Arrival, Offer
-from temper.data.params import Table
+from temper.data.source_params import Table
 from temper.data.sources.table import ReadTable, columns_read, read_table
 from temper.data.sources.table_file import read_columns
 from temper.problem import Row

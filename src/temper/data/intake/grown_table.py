@@ -13,7 +13,7 @@ from temper.data.images.zip_archive import NAME
 from temper.data.intake.dropped_table import file_keys
 from temper.data.intake.offer import Contents, Offer, Write, place_in
 from temper.data.intake.table_writing import open_table
-from temper.data.params import Table
+from temper.data.source_params import Table
 from temper.data.sources.table import read_table
 from temper.data.sources.table_file import read_columns
 from temper.problem import Row

@@ -16,7 +16,7 @@ from temper.data.intake.offer import (
     place_aside,
     place_in,
 )
-from temper.data.params import ImageFolder
+from temper.data.source_params import ImageFolder
 from temper.data.sources.split_names import split_of
 from temper.data.sources.walk import list_files
 from temper.problem import Row

@@ -18,7 +18,7 @@ from temper.data.intake.dropped_table import DroppedTable, file_keys, read_dropp
 from temper.data.intake.grown_table import GrownTable
 from temper.data.intake.offer import MIN_IMAGES, Arrival, Fate, Intake, Offer, Write, place_aside
 from temper.data.intake.table_writing import Writer, open_table
-from temper.data.params import Table
+from temper.data.source_params import Table
 from temper.data.sources.table_file import ENDINGS
 from temper.problem import Problem, Row
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from temper.data.params import Digits
+from temper.data.source_params import Digits
 from temper.problem import Row
 
 

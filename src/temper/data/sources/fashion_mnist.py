@@ -22,7 +22,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from temper.data.images.idx import parse_idx
-from temper.data.params import FashionMnist
+from temper.data.source_params import FashionMnist
 from temper.problem import Row
 
 CLASSES = (

@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from temper.data.images.zip_archive import NAME
-from temper.data.params import ImageFolder
 from temper.data.remark import Remark, remark_on
+from temper.data.source_params import ImageFolder
 from temper.data.sources.layout import (
     explain_empty,
     folders_in,

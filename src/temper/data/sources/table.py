@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from temper.data.params import Table
 from temper.data.remark import Remark, remark_on
+from temper.data.source_params import Table
 from temper.data.sources.given_cells import GivenCells
 from temper.data.sources.listing import Listing
 from temper.data.sources.mask_pairs import check_pairs

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from temper.data.images.zip_archive import NAME
-from temper.data.params import Table
 from temper.data.remark import Remark, remark_on
+from temper.data.source_params import Table
 from temper.data.sources.cell_text import is_empty, text_of
 from temper.data.sources.given_cells import GivenCells
 from temper.data.sources.joined_labels import NOT_GIVEN, USUAL, as_list, find_joint

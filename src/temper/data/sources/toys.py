@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from temper.data.params import Toys
+from temper.data.source_params import Toys
 from temper.problem import Row
 
 SHAPES = ("circle", "square", "triangle", "cross")

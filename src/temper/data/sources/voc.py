@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 import orjson
 
 from temper.data.images.zip_archive import NAME
-from temper.data.params import Voc
 from temper.data.remark import Remark, remark_on
+from temper.data.source_params import Voc
 from temper.data.sources.drawn_boxes import Drawn, DrawnBoxes
 from temper.data.sources.listing import Listing
 from temper.data.sources.litter import is_image, is_litter
