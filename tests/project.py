@@ -49,7 +49,7 @@ KINDS = {
     "multilabel": ("labels", "{kind: multilabel}"),
     "segmentation": ("mask", "{kind: segmentation, classes: [background, circle, square, triangle, cross]}"),
     "regression": ("value", "{kind: regression, unit: px}"),
-    "detection": ("boxes", "{kind: detection, cell_px: 2, most: 20}"),
+    "detection": ("boxes", "{kind: detection, cells_px: [2, 4], most: 20}"),
     "keypoints": ("points", "{kind: keypoints, cell_px: 2}"),
     "retrieval": ("item", "{kind: retrieval}"),
     "three inputs": ("class", "{kind: multiclass, inputs: [image, text, table]}"),

@@ -19,7 +19,7 @@ from temper.networks.build import build_network
 from temper.networks.index import Indexed
 from temper.networks.params import AnyBackbone, SmallResNet, SmallVGG, StemParams, TextConvolutions
 from temper.problem import Inputs, Outputs, Problem, Row, Targets
-from temper.problems.detection import Detection
+from temper.problems.detection import SHAPES, Detection
 from temper.problems.keypoints import Keypoints
 from temper.problems.multiclass import Multiclass
 from temper.problems.multilabel import Multilabel
@@ -27,9 +27,8 @@ from temper.problems.regression import Regression
 from temper.problems.retrieval import Retrieval
 from temper.problems.segmentation import Segmentation
 from temper.stress.pool import Pool
+from tests.toy_boxes import CLASSES, SIZE, answer_boxes, draw_bands, draw_boxes
 
-SIZE = 12
-CLASSES = ("circle", "cross", "square")
 BACKBONE = SmallResNet(family="small-resnet", widths=(8, 16), depths=(1, 1))
 HALVING = SmallVGG(family="small-vgg", stem=StemParams(whitened=False), widths=(16, 32), depths=(1, 1))
 """A backbone whose finest map is half as high and wide as the image."""
@@ -103,17 +102,9 @@ def pool_of(images: np.ndarray) -> Pool:
     return Pool({"image": images}, {"image": ImageInput(*images.shape[1:])})
 
 
-def _image(generator: np.random.Generator, shades: list[int]) -> np.ndarray:
-    """Noise, with a bright band in the colour of each shade."""
-    image = generator.integers(0, 80, (SIZE, SIZE, 3), dtype=np.uint8)
-    for shade in shades:
-        image[:, :, shade] += 150
-    return image
-
-
 def _multiclass(generator: np.random.Generator) -> tuple[Row, dict[str, np.ndarray]]:
     label = int(generator.integers(3))
-    return Row("x", "x", (CLASSES[label],)), {"image": _image(generator, [label])}
+    return Row("x", "x", (CLASSES[label],)), {"image": draw_bands(generator, [label])}
 
 
 def _with_words(generator: np.random.Generator) -> tuple[Row, dict[str, np.ndarray]]:
@@ -131,17 +122,17 @@ def _with_words(generator: np.random.Generator) -> tuple[Row, dict[str, np.ndarr
 def _clip(generator: np.random.Generator) -> tuple[Row, dict[str, np.ndarray]]:
     """Three frames, each with a band of another colour; only their order shows the label."""
     label = int(generator.integers(3))
-    frames = [_image(generator, [(label + step) % 3]) for step in range(3)]
+    frames = [draw_bands(generator, [(label + step) % 3]) for step in range(3)]
     return Row("x", "x", (CLASSES[label],)), {"clip": np.stack(frames)}
 
 
 def _multilabel(generator: np.random.Generator) -> tuple[Row, dict[str, np.ndarray]]:
     shown = [number for number in range(3) if generator.random() < 0.5]
-    return Row("x", "x", tuple(CLASSES[number] for number in shown)), {"image": _image(generator, shown)}
+    return Row("x", "x", tuple(CLASSES[number] for number in shown)), {"image": draw_bands(generator, shown)}
 
 
 def _segmentation(generator: np.random.Generator) -> tuple[Row, dict[str, np.ndarray]]:
-    image, mask = _image(generator, []), np.zeros((SIZE, SIZE), np.uint8)
+    image, mask = draw_bands(generator, []), np.zeros((SIZE, SIZE), np.uint8)
     top, left, number = *generator.integers(0, SIZE // 2, 2), int(generator.integers(1, 3))
     place = (slice(top, top + SIZE // 2), slice(left, left + SIZE // 2))
     image[(*place, number)] += 150
@@ -152,13 +143,13 @@ def _segmentation(generator: np.random.Generator) -> tuple[Row, dict[str, np.nda
 
 def _regression(generator: np.random.Generator) -> tuple[Row, dict[str, np.ndarray]]:
     shown, side = generator.choice(3), int(generator.integers(2, SIZE + 1))
-    image = _image(generator, [])
+    image = draw_bands(generator, [])
     image[:side, :side, shown] += 150
     return Row("x", "x", truth=json.dumps({"side": side, "shade": float(shown)})), {"image": image}
 
 
 def _keypoints(generator: np.random.Generator) -> tuple[Row, dict[str, np.ndarray]]:
-    image, places = _image(generator, []), generator.integers(1, SIZE - 1, (3, 2))
+    image, places = draw_bands(generator, []), generator.integers(1, SIZE - 1, (3, 2))
     for shade, (across, down) in enumerate(places.tolist()):
         image[down - 1 : down + 1, across - 1 : across + 1, shade] += 150
     points = dict(zip(("left", "right", "middle"), places.tolist(), strict=True))
@@ -175,32 +166,6 @@ def _point_at(true: Targets) -> Outputs:
     heat.scatter_(2, (place[..., 1] * 6 + place[..., 0]).long()[..., None], 30.0)
     offset = (cells - place - 0.5)[..., None, None].expand(*cells.shape, 6, 6)
     return {"heat": heat.unflatten(2, (6, 6)), "offset": offset}
-
-
-def _detection(generator: np.random.Generator) -> tuple[Row, dict[str, np.ndarray]]:
-    image, boxes = _image(generator, []), []
-    for half in range(int(generator.integers(0, 3))):
-        number, side = int(generator.integers(3)), int(generator.integers(3, SIZE // 2))
-        left, top = half * (SIZE - side), int(generator.integers(0, SIZE - side + 1))
-        image[top : top + side, left : left + side, number] += 150
-        boxes.append({"label": CLASSES[number], "box": [left, top, left + side, top + side]})
-    return Row("x", "x", truth=json.dumps({"boxes": boxes})), {"image": image}
-
-
-def _box_at(true: Targets) -> Outputs:
-    """Heat and sides on 6 x 6 cells that are certain of the true boxes."""
-    boxes = true["boxes"] * 6
-    middles = ((boxes[..., :2] + boxes[..., 2:]) / 2).floor().clamp(max=5)
-    heat = torch.full((len(boxes), 3, 6, 6), -30.0)
-    sides = torch.zeros(len(boxes), 4, 6, 6)
-    reach = torch.cat([middles + 0.5 - boxes[..., :2], boxes[..., 2:] - middles - 0.5], dim=-1).clamp(
-        min=0.01
-    )
-    for example, box in (true["boxes_valid"] == 1).nonzero().tolist():
-        across, down = middles[example, box].long().tolist()
-        heat[example, true["labels"][example, box], down, across] = 30.0
-        sides[example, :, down, across] = reach[example, box].log()
-    return {"heat": heat, "sides": sides}
 
 
 def _nearest_to(true: Targets) -> Outputs:
@@ -280,9 +245,14 @@ TOYS = {
         },
     ),
     "detection": Toy(
-        Detection(kind="detection", classes=CLASSES, cell_px=2, most=10, room=2),
-        _detection,
-        _box_at,
+        Detection(kind="detection", classes=CLASSES, cells_px=(2, 4), most=10, room=2),
+        draw_boxes,
+        answer_boxes,
+    ),
+    "detection by shapes": Toy(
+        Detection(kind="detection", method="ssd", classes=CLASSES, cells_px=(1,), most=10, room=2),
+        draw_boxes,
+        lambda true: answer_boxes(true, (12,), SHAPES["ssd"]),
     ),
     "retrieval": Toy(
         Retrieval(kind="retrieval", items=CLASSES),

@@ -24,27 +24,30 @@ def with_classes(toy: Toy, num_classes: int) -> Problem:
 
 
 def random_outputs(toy: Toy, num_classes: int, seed: int, scale: float = 2.0) -> dict[str, torch.Tensor]:
-    """Make random outputs with the shapes of the toy's network, for another number of classes.
+    """Make random outputs like those of the toy's network, for another number of classes.
 
-    What a network looks up gets no gradient, and is left out.
+    What a network looks up gets no gradient, and stays as it is.
     """
     generator = torch.Generator().manual_seed(seed)
-    found = toy.network().eval()(toy.batch(8)[0])
-    shapes = {
-        name: (value.shape[0], num_classes, *value.shape[2:])
-        for name, value in found.items()
-        if value.requires_grad
+    network = replace(toy, problem=with_classes(toy, num_classes)).network().eval()
+    return {
+        name: scale * torch.randn(value.shape, generator=generator) if value.requires_grad else value
+        for name, value in network(toy.batch(8)[0]).items()
     }
-    return {name: scale * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+
+
+def learned(toy: Toy) -> frozenset[str]:
+    """Return the names of the outputs that get a gradient."""
+    return frozenset(name for name, value in toy.network()(toy.batch(2)[0]).items() if value.requires_grad)
 
 
 def measure_distance(
-    problem: Problem, said: Outputs, wanted: Outputs, *, standardized: bool
+    toy: Toy, problem: Problem, said: Outputs, wanted: Outputs, *, standardized: bool
 ) -> tuple[torch.Tensor, float]:
     """Return the distance of each example, and the norm of the gradient of their mean."""
-    leaves = {name: value.clone().requires_grad_() for name, value in said.items()}
+    leaves = {name: said[name].clone().requires_grad_() for name in learned(toy)}
     kept = problem.standardized_share if standardized else 0.0
-    distance = teaching_distance(problem, leaves, wanted, temperature=TEMPERATURE, kept=kept)
+    distance = teaching_distance(problem, {**said, **leaves}, wanted, temperature=TEMPERATURE, kept=kept)
     distance.mean().backward()
     return distance.detach(), sum(float(value.grad.square().sum()) for value in leaves.values()) ** 0.5
 
@@ -56,11 +59,11 @@ def test_outputs_that_differ_have_a_distance_whose_gradient_counts(
 ):
     problem = with_classes(toy, num_classes)
     said, wanted = (random_outputs(toy, num_classes, seed) for seed in (0, 1))
-    distance, gradient = measure_distance(problem, said, wanted, standardized=standardized)
-    _, plain = measure_distance(problem, said, wanted, standardized=False)
+    distance, gradient = measure_distance(toy, problem, said, wanted, standardized=standardized)
+    _, plain = measure_distance(toy, problem, said, wanted, standardized=False)
     assert (distance > 1e-3).all()
     assert gradient > 0.05 * plain
-    same, still = measure_distance(problem, wanted, wanted, standardized=standardized)
+    same, still = measure_distance(toy, problem, wanted, wanted, standardized=standardized)
     assert same.abs().max() < 1e-5 and still < 1e-4
 
 
@@ -70,9 +73,9 @@ def test_a_student_that_shouts_is_pulled_back(toy: Toy, num_classes: int, standa
     """The outputs differ only in scale: without this distance, nothing limits the student's logits."""
     problem = with_classes(toy, num_classes)
     wanted = random_outputs(toy, num_classes, 0)
-    loud = {name: (5 * value).requires_grad_() for name, value in wanted.items()}
+    loud = {name: (5 * wanted[name]).requires_grad_() for name in learned(toy)}
     kept = problem.standardized_share if standardized else 0.0
-    distance = teaching_distance(problem, loud, wanted, temperature=TEMPERATURE, kept=kept)
+    distance = teaching_distance(problem, {**wanted, **loud}, wanted, temperature=TEMPERATURE, kept=kept)
     distance.sum().backward()
     assert (distance > 0).all()
     outward = sum(float((value.grad * wanted[name]).sum()) for name, value in loud.items())
@@ -83,7 +86,7 @@ def test_multilabel_with_one_label_is_taught():
     toy = TOYS["multilabel"]
     problem = with_classes(toy, 1)
     said, wanted = (random_outputs(toy, 1, seed) for seed in (0, 1))
-    distance, gradient = measure_distance(problem, said, wanted, standardized=True)
+    distance, gradient = measure_distance(toy, problem, said, wanted, standardized=True)
     assert (distance > 0).all() and gradient > 1e-2
 
 

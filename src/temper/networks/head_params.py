@@ -51,6 +51,15 @@ class PixelPyramidParams(PyramidParams):
     image."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class DetectorParams(PyramidParams):
+    """Merging of the feature maps from coarse to fine, and the branches that find objects on them."""
+
+    depth: Annotated[int, Field(ge=0, le=8, strict=True)] = 1
+    """Number of 3x3 convolutions before the last layer of each branch: one branch says classes, and one says
+    boxes."""
+
+
 def read_head(kind: type[Any], given: Mapping[str, Any], *, where: str = "head") -> Any:
     """Return the settings of a head.
 

@@ -13,8 +13,6 @@ from temper.networks.index import Index
 from temper.networks.pooling import build_pooling
 from temper.problem import Backbone, Inputs, Outputs
 
-_RARE = -2.2
-"""Log-odds with which a fresh network expects an object in a cell: one in ten."""
 _LEAST_WIDTH = 16
 """Smallest number of channels of merged maps, unless params.yaml sets another one."""
 
@@ -105,14 +103,17 @@ class Pyramid(nn.Module):
         )
 
     def merge(self, image: Tensor) -> Tensor:
-        """Return the merged map of an image, [batch, width, rows, columns]."""
-        merged: Tensor | None = None
+        """Return the finest merged map of an image, [batch, width, rows, columns]."""
+        return self.merge_all(image)[0]
+
+    def merge_all(self, image: Tensor) -> list[Tensor]:
+        """Return the merged maps of an image, finest first, each [batch, width, rows, columns]."""
+        merged: list[Tensor] = []
         maps = self.backbone(image)[-len(self.laterals) :]
         for lateral, smooth, level in reversed(list(zip(self.laterals, self.smooth, maps, strict=True))):
             here = lateral(level)
-            merged = smooth(here if merged is None else here + resize(merged, here))
-        assert merged is not None
-        return merged
+            merged.append(smooth(here + resize(merged[-1], here) if merged else here))
+        return merged[::-1]
 
 
 class FullResolution(nn.Module):
@@ -201,30 +202,6 @@ class Pointer(Pyramid):
         image = inputs[self.seen]
         merged = to_cells(self.merge(image), image, self.cell_px)
         return {"heat": self.heat(merged), "offset": self.offset(merged).unflatten(1, (-1, 2))}
-
-
-class Finder(Pyramid):
-    """The likelihood that each cell is the middle of an object of each class, and how far its sides are.
-
-    Output: `heat` [batch, classes, rows, columns], and `sides` [batch, 4, rows, columns], logarithms of the
-    distances to left, top, right and bottom in cells. A cell is a square of `cell_px` pixels.
-    """
-
-    def __init__(
-        self, encoders: Mapping[str, Backbone], *, num_classes: int, cell_px: int, params: PyramidParams
-    ) -> None:
-        super().__init__(encoders, params=params, stride=cell_px)
-        self.cell_px = cell_px
-        self.heat = nn.Conv2d(self.width, num_classes, 1)
-        self.sides = nn.Conv2d(self.width, 4, 1)
-        # Objects are rare: without this, the many empty cells decide the first steps.
-        assert self.heat.bias is not None
-        nn.init.constant_(self.heat.bias, _RARE)
-
-    def forward(self, inputs: Inputs) -> Outputs:
-        image = inputs[self.seen]
-        merged = to_cells(self.merge(image), image, self.cell_px)
-        return {"heat": self.heat(merged), "sides": self.sides(merged)}
 
 
 def to_cells(maps: Tensor, image: Tensor, cell_px: int) -> Tensor:

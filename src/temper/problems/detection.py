@@ -1,5 +1,6 @@
 """Detection: which objects does the image show, and where is the box round each of them?"""
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ import numpy as np
 import pydantic
 
 from temper.fields import ABSENT, PRESENT, UNDECIDED, VALID, VIEWS, Field, Frame, InputName, View
-from temper.networks.head_params import PyramidParams
+from temper.networks.head_params import DetectorParams
 from temper.problem import (
     PLAIN,
     Answer,
@@ -33,6 +34,12 @@ _SURE = 0.5
 """Smallest score of a box that counts as a decision, and smallest overlap of two boxes that are the same."""
 _HALF, _THREE_QUARTERS = 0, 5
 """Places of the overlaps 0.5 and 0.75 among those at which boxes are counted."""
+_SIZES = tuple(4 * 2 ** (step / 3) for step in range(3))
+SHAPES: Mapping[str, Sequence[tuple[float, float]]] = {
+    "yolo": [(4.0, 4.0)],
+    "ssd": [(size * wide**0.5, size / wide**0.5) for size in _SIZES for wide in (0.5, 1.0, 2.0)],
+}
+"""Method -> width and height of the anchors of a cell, in cells (ssd: Lin et al. 2017, arXiv:1708.02002)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,20 +48,28 @@ class Detection(Defaults):
 
     The target and answer `boxes` are [batch, boxes, 4], left, top, right and bottom as shares of the image's
     width and height; `labels` [batch, boxes] are class numbers, and `boxes_valid` says which entries count.
-    The answer's `scores` [batch, boxes] fall. The outputs are `heat` [batch, classes, rows, columns],
-    log-odds of the middles, and `sides` [batch, 4, rows, columns], logarithms of distances in cells.
+    The answer's `scores` [batch, boxes] fall. The outputs are those of `temper.networks.detector.Detector`.
     """
 
-    head: ClassVar[type[PyramidParams]] = PyramidParams
+    head: ClassVar[type[DetectorParams]] = DetectorParams
     inputs: ClassVar[tuple[InputName, ...]] = ("image",)
     kind: Literal["detection"]
     classes: tuple[str, ...] = ()
     """Names of the classes. If left out, they are the labels of the data, sorted."""
-    cell_px: Annotated[int, pydantic.Field(ge=1)] = 4
-    """Side in pixels of the cells of the grid, each of which can be the middle of one object of a class."""
+    method: Literal["yolo", "ssd"] = "yolo"
+    """How objects are found. `yolo`: each cell has one anchor, a square, and those anchors shall find an
+    object that do it best already. `ssd`: each cell has anchors of several shapes, and those shall find an
+    object that lie on it."""
+    cells_px: Annotated[tuple[Annotated[int, pydantic.Field(ge=1)], ...], pydantic.Field(min_length=1)] = (
+        8,
+        16,
+        32,
+    )
+    """Side in pixels of the cells of each grid, finest first, each twice as large as the one before. Objects
+    of four to eight cells' size are found best."""
     most: Annotated[int, pydantic.Field(ge=1, le=1000)] = 100
     """Largest number of boxes in an answer."""
-    least: Annotated[float, pydantic.Field(ge=0.01, lt=1)] = 0.05
+    least: Annotated[float, pydantic.Field(ge=0.001, lt=1)] = 0.01
     """Smallest score of a box in an answer."""
     most_overlap: Annotated[float, pydantic.Field(gt=0, le=1)] = 0.6
     """Largest overlap (intersection over union) of two boxes of a class in an answer."""
@@ -81,6 +96,13 @@ class Detection(Defaults):
     @property
     def answer(self) -> Mapping[str, Field]:
         return {**self.truth, "scores": Field("sequence")}
+
+    def __post_init__(self) -> None:
+        if any(2 * fine != coarse for fine, coarse in itertools.pairwise(self.cells_px)):
+            raise ValueError(
+                f"cells_px = {list(self.cells_px)}: each grid must have cells twice as large as the one "
+                "before, such as [8, 16, 32]"
+            )
 
     def bind(self, rows: Sequence[Row]) -> "Detection":
         if missing := next((row for row in rows if "boxes" not in json.loads(row.truth or "{}")), None):
@@ -122,42 +144,48 @@ class Detection(Defaults):
         shown = columns["labels"][columns[f"boxes{VALID}"] == PRESENT]
         return frozenset(self.classes[number] for number in shown.tolist()) or frozenset({_NOTHING})
 
-    def network(self, encoders: Mapping[str, Backbone], head: PyramidParams | None = None) -> "nn.Module":
-        from temper.networks.heads import Finder
+    def network(self, encoders: Mapping[str, Backbone], head: DetectorParams | None = None) -> "nn.Module":
+        from temper.networks.detector import Detector
 
-        params = head or PyramidParams()
-        return Finder(encoders, num_classes=len(self.classes), cell_px=self.cell_px, params=params)
+        return Detector(
+            encoders,
+            num_classes=len(self.classes),
+            cells_px=self.cells_px,
+            shapes=[SHAPES[self.method]] * len(self.cells_px),
+            in_cells=True,
+            params=head or DetectorParams(),
+        )
 
     def loss(self, outputs: Outputs, targets: Targets, emphasis: Emphasis = PLAIN) -> "Tensor":
-        from temper.maths.box_maps import box_loss
+        from temper.maths.anchors import decode
+        from temper.maths.assignment import by_overlap, by_task
+        from temper.maths.detections import detection_loss
 
         if emphasis != PLAIN:
             raise ValueError("label smoothing, logit adjustment and costs are not defined for boxes")
-        boxes, valid = targets["boxes"].float(), targets[f"boxes{VALID}"]
-        return box_loss(outputs["heat"], outputs["sides"], boxes, targets["labels"], valid)
+        boxes, labels, valid = targets["boxes"].float(), targets["labels"], targets[f"boxes{VALID}"]
+        anchors = outputs["anchors"]
+        if self.method == "ssd":
+            assigned = by_overlap(anchors, boxes, valid)
+        else:
+            scores, found = (outputs[name].detach().float() for name in ("logits", "sides"))
+            assigned = by_task(scores.sigmoid(), decode(found, anchors), anchors, boxes, labels, valid)
+        return detection_loss(outputs, assigned, boxes, labels)
 
     def distance(self, outputs: Outputs, reference: Outputs, *, temperature: float = 1.0) -> "Tensor":
-        """Return the divergence of the heat, and how far sides are apart where the reference sees objects.
+        """Return how far classes and boxes are apart at all anchors, as `detection_distance` does."""
+        from temper.maths.detections import detection_distance
 
-        Both are sums over the cells, divided by the number of objects that the reference sees. A cell counts
-        as much as the square of the larger probability: otherwise the many empty ones would decide.
-        """
-        from temper.maths.box_maps import box_distance
-
-        return box_distance(outputs, reference, temperature=temperature)
+        return detection_distance(outputs, reference, temperature=temperature)
 
     def soften(self, outputs: Outputs, temperature: float) -> Outputs:
-        return {**outputs, "heat": outputs["heat"] / temperature}
+        return {**outputs, "logits": outputs["logits"] / temperature}
 
     def read(self, outputs: Outputs) -> Answer:
-        from temper.maths.box_maps import read_boxes
+        from temper.maths.detections import read_detections
 
-        boxes, labels, scores, valid = read_boxes(
-            outputs["heat"],
-            outputs["sides"],
-            most=self.most,
-            least=self.least,
-            most_overlap=self.most_overlap,
+        boxes, labels, scores, valid = read_detections(
+            outputs, most=self.most, least=self.least, most_overlap=self.most_overlap
         )
         return {"boxes": boxes, "labels": labels, "scores": scores, f"boxes{VALID}": valid}
 

@@ -10,10 +10,12 @@ import pytest
 import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from torchvision.ops import batched_nms
 
 from temper.fields import ABSENT, PRESENT, UNDECIDED, Frame
-from temper.maths.box_maps import read_boxes
+from temper.maths.anchors import lay_anchors
 from temper.maths.boxes import EXCUSED, UNMATCHED, generalized_overlap, match, overlap
+from temper.maths.detections import read_detections, suppress
 from temper.maths.geometry import frame_of
 from temper.problem import Row
 from temper.problems.detection import Detection
@@ -185,17 +187,35 @@ def test_a_true_box_is_found_once_and_a_crowd_excuses_all():
     ]
 
 
-def test_of_equal_neighbours_the_first_is_the_peak_and_repeated_boxes_do_not_count():
-    heat = torch.full((1, 2, 4, 4), -9.0)
-    heat[0, 0, 1, 1] = heat[0, 0, 1, 2] = 2.0
-    heat[0, 0, 3, 2] = 1.0  # a peak of its own, with the box of the other one
-    heat[0, 1, 3, 3] = 0.5
-    sides = torch.zeros(1, 4, 4, 4)
-    sides[0, :, 3, 2] = torch.tensor([2.0, 3.0, 0.001, -1.0]).clamp(min=0.01).log()
-    sides[0, :, 1, 1] = torch.tensor([1.0, 1.0, 1.0, 1.0]).log()
-    boxes, classes, scores, valid = read_boxes(heat, sides, most=5, least=0.05, most_overlap=0.25)
-    assert valid[0].tolist() == [1, 0, 1, 0, 0] and classes[0].tolist() == [0, 0, 1, 0, 0]
-    assert boxes[0, 0].tolist() == [0.125, 0.125, 0.625, 0.625] and float(scores[0, 1]) == 0
+def test_repeated_boxes_do_not_count_and_of_equal_ones_the_first_does():
+    anchors = lay_anchors(2, 2, (0.5, 0.5), [(0.5, 0.5)]).expand(1, -1, -1)
+    logits = torch.full((1, 4, 2), -9.0)
+    logits[0, 0, 0] = logits[0, 1, 0] = logits[0, 1, 1] = 2.0  # of one class at one place, but for the second
+    logits[0, 3, 0] = 1.0
+    sides = torch.zeros(1, 4, 4)
+    sides[0, 1] = torch.tensor([3.0, 1.0, -1.0, 1.0]).clamp(min=0.01).log()
+    outputs = {"logits": logits, "sides": sides, "anchors": anchors}
+    boxes, classes, scores, valid = read_detections(outputs, most=4, least=0.05, most_overlap=0.25)
+    assert valid[0].tolist() == [1, 1, 1, 0] and classes[0].tolist() == [0, 1, 0, 0]
+    assert boxes[0, 0].tolist() == [0, 0, 0.5, 0.5] and boxes[0, 2].tolist() == [0.5, 0.5, 1, 1]
+    assert scores[0].tolist() == pytest.approx([0.8808, 0.8808, 0.7311, 0], abs=1e-4)
+
+
+@pytest.mark.parametrize("most_overlap", [0.3, 0.5, 0.7])
+def test_what_is_suppressed_is_what_torchvision_suppresses(most_overlap: float):
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        corner, sides = (
+            torch.rand(300, 2, generator=generator),
+            0.1 + 0.2 * torch.rand(300, 2, generator=generator),
+        )
+        boxes, classes = (
+            torch.cat([corner, corner + sides], dim=1),
+            torch.randint(3, (300,), generator=generator),
+        )
+        kept = suppress(boxes[None], classes[None], torch.ones(1, 300, dtype=torch.bool), most_overlap)[0]
+        theirs = batched_nms(boxes, torch.linspace(1, 0, 300), classes, most_overlap)
+        assert kept.nonzero().flatten().tolist() == sorted(theirs.tolist())
 
 
 def test_answers_that_differ_a_little_have_a_small_gap():

@@ -1,0 +1,68 @@
+"""Anchors: boxes on a grid, against which a network says where the objects are.
+
+A grid has square cells of some pixels, and each cell has one anchor or several, all with their middle in the
+middle of the cell. A network answers with four logarithms per anchor: how far left, above, right and below
+of this middle the sides of the object are, as shares of half the width or half the height of the anchor. An
+answer of zeros is the anchor itself.
+
+All boxes are left, top, right and bottom, as shares of the image's width and height.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+_LONGEST = 6.0
+"""Largest logarithm of a distance: 400 times half an anchor is more than any image."""
+
+
+def lay_anchors(
+    rows: int, columns: int, cell: tuple[float, float], shapes: Sequence[tuple[float, float]]
+) -> Float[Tensor, "anchors 4"]:
+    """Return the anchors of a grid, cell by cell and row by row.
+
+    Args:
+        rows: Number of rows of cells.
+        columns: Number of columns.
+        cell: Width and height of a cell, as shares of the image.
+        shapes: Width and height of each of the anchors of a cell, as shares of the image.
+
+    Example:
+        >>> lay_anchors(1, 2, (0.5, 1.0), [(0.5, 0.5)])
+        tensor([[0.0000, 0.2500, 0.5000, 0.7500],
+                [0.5000, 0.2500, 1.0000, 0.7500]])
+    """
+    down, across = (
+        (torch.arange(count) + 0.5) * side for count, side in ((rows, cell[1]), (columns, cell[0]))
+    )
+    middles = torch.stack(torch.meshgrid(down, across, indexing="ij")[::-1], dim=-1).flatten(0, 1)[:, None]
+    halves = torch.tensor(shapes)[None] / 2
+    return torch.cat([middles - halves, middles + halves], dim=-1).flatten(0, 1)
+
+
+def decode(sides: Float[Tensor, "*shape 4"], anchors: Float[Tensor, "*shape 4"]) -> Float[Tensor, "*shape 4"]:
+    """Return the boxes that a network says.
+
+    Args:
+        sides: Logarithms of the distances of left, top, right and bottom from the middle of the anchor.
+        anchors: The anchors.
+
+    Example:
+        >>> decode(torch.zeros(4), torch.tensor([0.1, 0.2, 0.5, 0.8]))
+        tensor([0.1000, 0.2000, 0.5000, 0.8000])
+    """
+    middle, half = _middle_and_half(anchors)
+    reach = sides.float().clamp(max=_LONGEST).exp()
+    return torch.cat([middle - reach[..., :2] * half, middle + reach[..., 2:] * half], dim=-1)
+
+
+def middles(anchors: Float[Tensor, "*shape 4"]) -> Float[Tensor, "*shape 2"]:
+    """Return the middles of boxes, across and down."""
+    return _middle_and_half(anchors)[0]
+
+
+def _middle_and_half(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    first, last = boxes[..., :2], boxes[..., 2:]
+    return (first + last) / 2, (last - first) / 2
