@@ -28,9 +28,9 @@ Ragged columns are padded. The column `<name>_valid` [n] then says which entries
 """
 InputName = Literal["image", "text", "table", "clip"]
 """What an example may consist of: pixels, a text, a row of numbers, frames in order."""
-View = Literal["flip", "shift", "crop", "cutout", "mixup", "cutmix"]
+View = Literal["flip", "shift", "crop", "scale", "mosaic", "cutout", "mixup", "cutmix"]
 """Ways to change images during training (`ViewParams`)."""
-VIEWS: frozenset[View] = frozenset({"flip", "shift", "crop", "cutout", "mixup", "cutmix"})
+VIEWS: frozenset[View] = frozenset({"flip", "shift", "crop", "scale", "mosaic", "cutout", "mixup", "cutmix"})
 VALID = "_valid"
 """End of the name of the column that says which entries of a ragged column count: `ABSENT`, ..."""
 ABSENT, PRESENT, UNDECIDED = 0, 1, 2

@@ -91,7 +91,7 @@ class Detection(Defaults):
 
     @property
     def keeps(self) -> frozenset[View]:
-        return VIEWS - {"mixup", "cutmix"}
+        return VIEWS - {"cutmix"}
 
     @property
     def answer(self) -> Mapping[str, Field]:
@@ -157,14 +157,19 @@ class Detection(Defaults):
         )
 
     def loss(self, outputs: Outputs, targets: Targets, emphasis: Emphasis = PLAIN) -> "Tensor":
+        import torch
+
         from temper.maths.anchors import decode
         from temper.maths.assignment import by_overlap, by_task
         from temper.maths.detections import detection_loss
 
         if emphasis != PLAIN:
             raise ValueError("label smoothing, logit adjustment and costs are not defined for boxes")
-        boxes, labels, valid = targets["boxes"].float(), targets["labels"], targets[f"boxes{VALID}"]
-        anchors = outputs["anchors"]
+        # Mosaics leave room for the objects of four images, of which most is empty.
+        there = (targets[f"boxes{VALID}"] != ABSENT).any(dim=0)
+        used = max(1, int((there * torch.arange(1, len(there) + 1, device=there.device)).max()))
+        boxes, labels, valid = (targets[name][:, :used] for name in ("boxes", "labels", f"boxes{VALID}"))
+        boxes, anchors = boxes.float(), outputs["anchors"]
         if self.method == "ssd":
             assigned = by_overlap(anchors, boxes, valid)
         else:

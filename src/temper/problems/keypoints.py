@@ -96,7 +96,7 @@ class Keypoints(Defaults):
 
     @property
     def keeps(self) -> frozenset[View]:
-        return VIEWS - {"mixup", "cutmix"}
+        return VIEWS - {"mosaic", "mixup", "cutmix"}
 
     @property
     def answer(self) -> Mapping[str, Field]:

@@ -10,7 +10,8 @@ from temper.fields import VIEWS, InputName, View
 PICTURE: InputName = "image"
 CLIP: InputName = "clip"
 _MIXING: frozenset[View] = frozenset({"mixup", "cutmix"})
-_CUTTING: frozenset[View] = frozenset({"crop"})
+_CUTTING: frozenset[View] = frozenset({"crop", "scale"})
+_TILING: frozenset[View] = frozenset({"mosaic"})
 
 
 def _all_different(inputs: tuple[InputName, ...]) -> tuple[InputName, ...]:
@@ -26,7 +27,7 @@ AnyInputs = Annotated[tuple[InputName, ...], AfterValidator(_all_different)]
 
 
 def kept_views(inputs: Sequence[InputName]) -> frozenset[View]:
-    """Return the views of an image or clip after which the truth is still true, whatever the truth is.
+    """Return the views of an image or clip after which the truth is still true, if it is about the whole.
 
     Two texts, or two rows of a table, cannot be mixed. All frames of a clip change in the same way; random
     parts, which workers cut image by image, are for images only.
@@ -37,5 +38,5 @@ def kept_views(inputs: Sequence[InputName]) -> frozenset[View]:
     """
     if PICTURE not in inputs and CLIP not in inputs:
         return frozenset()
-    kept = VIEWS if PICTURE in inputs else VIEWS - _CUTTING
+    kept = VIEWS - _TILING if PICTURE in inputs else VIEWS - _TILING - _CUTTING
     return kept if len(inputs) == 1 else kept - _MIXING

@@ -83,6 +83,7 @@ def make_loader(
             params.views,
             seed=seed,
             workers=count_workers(params.views.workers, ranks.num),
+            repeats=examples.repeats,
             ids=examples.ids,
             pinned=ranks.device.type == "cuda",
         )
@@ -101,8 +102,8 @@ def make_loader(
 
 
 def _moving(truth: Mapping[str, Field]) -> frozenset[str]:
-    """Return the names of the columns that move with the images."""
-    return by_layout(truth, "map") | placed(truth)
+    """Return the names of the columns that move with the images, or are joined with those of others."""
+    return by_layout(truth, "map", "sequence") | placed(truth)
 
 
 def _ids(augment: Artifact) -> list[str]:

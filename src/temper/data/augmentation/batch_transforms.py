@@ -1,4 +1,4 @@
-"""Augmentation of whole batches during training: flip, shift, random resized crop, cutout, mixup, CutMix.
+"""Augmentation of whole batches during training: flip, shift, cutout, mixup, CutMix.
 
 Every random number depends only on the seed and on the number of the draw, the example or the step. It comes
 from the counter-based generator, or for mixing from a generator that is seeded for each step. So an image
@@ -116,37 +116,6 @@ def flips(rows: Int[Tensor, "batch"], *, seed: int, epoch: int) -> Bool[Tensor, 
     """Return which examples are mirrored: a random half of them in even epochs, the others in odd epochs."""
     first = uniform(rows, 1, seed=seed, stream="flip")[:, 0] < 0.5
     return first ^ bool(epoch % 2)
-
-
-def crop_boxes(
-    sizes: Int[Tensor, "batch 2"], draws: Int[Tensor, "batch"], params: ViewParams, *, seed: int
-) -> Int[Tensor, "batch 4"]:
-    """Draw random resized crops: top, left, height and width of a part of each image, in that image's pixels.
-
-    The share of the area is uniform over `crop_scale`, and the logarithm of width / height is uniform over
-    `crop_ratio`. A side that would be longer than the image's side is cut to it (torchvision draws again,
-    up to ten times). Without `crop_scale`, the part is the whole image.
-
-    Args:
-        sizes: Heights and widths of the images.
-        draws: Number of each draw, counted over the whole training. The part depends on it.
-        params: Which views are on.
-        seed: Seed of the training.
-
-    Source:
-        Szegedy et al. 2015, arXiv:1409.4842, section 6; torchvision's `RandomResizedCrop`.
-    """
-    if params.crop_scale is None:
-        return torch.cat([torch.zeros_like(sizes), sizes], dim=1)
-    chances = uniform(draws, 4, seed=seed, stream="resized crop").double()
-    least, most = params.crop_scale
-    area = (least + chances[:, 0] * (most - least)) * sizes.double().prod(dim=1)
-    narrow, wide = (math.log(ratio) for ratio in params.crop_ratio)
-    ratio = torch.exp(narrow + chances[:, 1] * (wide - narrow))
-    sides = torch.stack([(area / ratio).sqrt(), (area * ratio).sqrt()], dim=1).round().long()
-    sides = torch.minimum(sides.clamp(min=1), sizes)
-    corners = (chances[:, 2:] * (sizes - sides + 1)).floor().long()
-    return torch.cat([corners, sides], dim=1)
 
 
 def mirror(places: Int[Tensor, "*shape"], size: int) -> Int[Tensor, "*shape"]:

@@ -94,14 +94,21 @@ def decode_part(
             f"it has {pixels.shape[1]}x{pixels.shape[0]} px at scale 1/{factor}, "
             f"but {size[1]}x{size[0]} px are expected at full size"
         )
-    top, left, height, width = (side // factor for side in box)
-    part = pixels[max(top, 0) : top + height, max(left, 0) : left + width]
-    if part.shape[:2] != (height, width):
-        whole = np.full((height, width, part.shape[2]), BORDER, np.uint8)
-        down, right = max(-top, 0), max(-left, 0)
-        whole[down : down + part.shape[0], right : right + part.shape[1]] = part
-        part = whole
-    return stretch(part, height_px, width_px, out)
+    return stretch(cut_out(pixels, [side // factor for side in box]), height_px, width_px, out)
+
+
+def cut_out(
+    pixels: UInt8[np.ndarray, "height width channels"], box: Sequence[int]
+) -> UInt8[np.ndarray, "tall wide channels"]:
+    """Return a part of an image; what it covers beside the image becomes a grey border."""
+    top, left, height, width = box
+    part = pixels[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]
+    if part.shape[:2] == (height, width):
+        return part
+    whole = np.full((height, width, pixels.shape[2]), BORDER, np.uint8)
+    down, right = max(-top, 0), max(-left, 0)
+    whole[down : down + part.shape[0], right : right + part.shape[1]] = part
+    return whole
 
 
 def stretch(

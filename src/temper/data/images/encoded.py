@@ -107,7 +107,7 @@ class Encoded:
         box: tuple[int, int, int, int],
         out: UInt8[np.ndarray, "height width channels"] | None = None,
     ) -> UInt8[np.ndarray, "height width channels"]:
-        """Return a part of an image, resized to the size.
+        """Return a part of an image, resized to the size, or to that of `out`.
 
         Args:
             number: Number of the image.
@@ -117,9 +117,10 @@ class Encoded:
         Raises:
             Undecodable: If the image cannot be read.
         """
-        height_px, width_px, channels = self.shape
+        _, _, channels = self.shape
+        height_px, width_px = self.shape[:2] if out is None else out.shape[:2]
         size = (int(self._stored[number, 0]), int(self._stored[number, 1]))
-        _, (down, right) = place_on_canvas(*size, (height_px, width_px), self._fit)
+        _, (down, right) = place_on_canvas(*size, self.shape[:2], self._fit)
         return decode_part(
             self.read(number),
             size,

@@ -50,6 +50,12 @@ class ViewParams:
     whole image."""
     crop_ratio: tuple[Ratio, Ratio] = (0.75, 4 / 3)
     """Random resized crop: smallest and largest width / height of the crop."""
+    scale: tuple[Ratio, Ratio] | None = None
+    """Random scale and place: smallest and largest factor by which an image is made larger, e.g. [0.5, 2].
+    Proportions stay. A smaller image gets a grey border. Of a larger one a part is seen, with an object in it
+    if the image has any. null keeps the scale."""
+    mosaic: Share = 0.0
+    """Share of the images that are mosaics: parts of four images, side by side, with their objects."""
     policy: Annotated[Transforms, AfterValidator(known_transforms("views.policy"))] = ()
     """albumentations transforms in order, as in `augment.policy`. Their random numbers are drawn again for
     every image in every epoch."""
@@ -58,9 +64,18 @@ class ViewParams:
     per core. Batches do not depend on it."""
 
     def __post_init__(self) -> None:
-        for name, pair in (("crop_scale", self.crop_scale), ("crop_ratio", self.crop_ratio)):
+        for name, pair in (
+            ("crop_scale", self.crop_scale),
+            ("crop_ratio", self.crop_ratio),
+            ("scale", self.scale),
+        ):
             if pair is not None and pair[0] > pair[1]:
                 raise ValueError(f"{name} = {list(pair)}: write the smaller number first")
+        if self.crop_scale and (self.scale or self.mosaic):
+            raise ValueError(
+                f"crop_scale = {list(self.crop_scale)}: random crops exclude random scales and mosaics; "
+                "leave crop_scale out, and set scale"
+            )
 
     @property
     def used(self) -> frozenset[View]:
@@ -69,6 +84,8 @@ class ViewParams:
             "flip": self.flip,
             "shift": self.crop_px,
             "crop": self.crop_scale,
+            "scale": self.scale,
+            "mosaic": self.mosaic,
             "cutout": self.cutout_px,
             "mixup": self.mixup,
             "cutmix": self.cutmix,
@@ -78,4 +95,4 @@ class ViewParams:
     @property
     def per_image(self) -> bool:
         """Whether workers make some of the views image by image, instead of whole batches at once."""
-        return self.crop_scale is not None or bool(self.policy)
+        return bool(self.crop_scale or self.scale or self.mosaic or self.policy)

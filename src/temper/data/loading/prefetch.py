@@ -25,13 +25,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from temper.data.augmentation.batch_transforms import crop_boxes, draw_moves, flips, shift_and_flip
+from temper.data.augmentation.batch_transforms import draw_moves, flips, shift_and_flip
+from temper.data.augmentation.parts import Pool, draw_parts
 from temper.data.images.decoding import mirror
 from temper.data.images.encoded import Encoded
 from temper.data.loading.loader import Plan
 from temper.data.loading.params import ViewParams
 from temper.data.loading.worker import Maker, Order, begin, make
-from temper.fields import Field, by_layout
+from temper.fields import PRESENT, VALID, Field, by_layout
 from temper.make_command import make_command
 from temper.maths.geometry import mirror_of, move, shift_of
 from temper.maths.random import hashes
@@ -52,6 +53,7 @@ class Stream:
         views: Augmentation.
         seed: Seed of the training.
         workers: Number of threads or processes.
+        repeats: How often each example is drawn in an epoch, for mosaics; None if there are none.
         ids: Returns the ids of the examples. Called only for error messages.
         pinned: Whether to put batches into pinned memory, from which a GPU can copy them directly.
     """
@@ -66,6 +68,7 @@ class Stream:
         *,
         seed: int,
         workers: int,
+        repeats: np.ndarray | None = None,
         ids: Callable[[], Sequence[str]] = tuple,
         pinned: bool = False,
     ) -> None:
@@ -75,7 +78,9 @@ class Stream:
         encoded = images if isinstance(images, Encoded) else None
         shape = tuple(images.shape[-3:])
         self._truth = dict(truth)
-        self._maker = Maker(encoded, shape, views.policy, self._truth, picture)
+        most_parts = 4 if views.mosaic else 1
+        self._maker = Maker(encoded, shape, views.policy, self._truth, picture, most_parts)
+        self._shares = None if repeats is None else torch.from_numpy(repeats.astype(np.float64).cumsum())
         self._pool: Executor | None = None
 
     def ahead(self, plans: Iterable[Plan], epoch: int) -> Iterator[tuple[Plan, dict[str, Tensor]]]:
@@ -100,18 +105,39 @@ class Stream:
                 future.cancel()
 
     def _order(self, plan: Plan) -> Order:
-        rows = plan.rows.numpy()
-        if isinstance(self.images, Encoded):
-            sizes, pixels = torch.from_numpy(self.images.sizes[rows]).long(), None
-        else:
-            pixels = self.images[rows]
-            sizes = torch.tensor(pixels.shape[1:3]).expand(len(rows), 2)
-        boxes = crop_boxes(sizes, plan.draws, self.views, seed=self.seed)
+        has_boxes = bool(by_layout(self._truth, "boxes") & self.columns.keys())
+        # Made here: if the stream kept it, it would refer to itself, and its threads would outlive it.
+        pool = Pool(self._sizes, self._objects if has_boxes else None, self._shares)
+        parts = draw_parts(plan.rows, plan.draws, self._maker.shape[:2], pool, self.views, seed=self.seed)
+        rows = parts.rows.numpy()
         seeds: list[int] = []
         if self._maker.policy:
             seeds = (hashes(plan.draws, 1, seed=self.seed, stream="policy")[:, 0] & ((1 << 63) - 1)).tolist()
-        truth = {name: column[rows] for name, column in self.columns.items()}
-        return Order(rows.tolist(), boxes.tolist(), seeds, pixels, truth)
+        return Order(
+            len(plan.rows),
+            parts.owners.tolist(),
+            rows.tolist(),
+            parts.boxes.tolist(),
+            parts.places.tolist(),
+            seeds,
+            None if isinstance(self.images, Encoded) else self.images[rows],
+            {name: column[rows] for name, column in self.columns.items()},
+        )
+
+    def _sizes(self, rows: Tensor) -> Tensor:
+        """Return heights and widths of the images of some examples."""
+        if isinstance(self.images, Encoded):
+            return torch.from_numpy(self.images.sizes[rows.numpy()]).long()
+        return torch.tensor(self.images.shape[1:3]).expand(len(rows), 2)
+
+    def _objects(self, rows: Tensor) -> Tensor:
+        """Return the boxes of the objects of some examples; those that do not count are 0."""
+        numbers = rows.numpy()
+        found = [
+            self.columns[name][numbers] * (self.columns[f"{name}{VALID}"][numbers] == PRESENT)[..., None]
+            for name in sorted(by_layout(self._truth, "boxes") & self.columns.keys())
+        ]
+        return torch.from_numpy(np.concatenate(found, axis=1))
 
     def _submit(self, order: Order) -> "Future[dict[str, np.ndarray] | tuple[int, str]]":
         if self._pool is None:

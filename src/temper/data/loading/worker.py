@@ -1,4 +1,4 @@
-"""The work of a worker for training: decode, crop and augment the images of one batch.
+"""The work of a worker for training: decode, cut, join and augment the images of one batch.
 
 This module does not import torch: the import would cost every worker process seconds and memory.
 """
@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from temper.data.augmentation.albumentations_policy import apply, compose
-from temper.data.images.decoding import Undecodable, stretch
+from temper.data.images.decoding import Undecodable, cut_out, stretch
 from temper.data.images.encoded import Encoded
-from temper.fields import Field, by_layout
+from temper.data.images.masks import IGNORED
+from temper.fields import VALID, Field, by_layout
 from temper.maths.geometry import crop_of, move
 from temper.parent_death import end_with_parent
 
@@ -23,16 +24,22 @@ _WHERE = "views.policy"
 class Order:
     """A request to a worker for the images of a batch; picklable."""
 
+    count: int
+    """Number of images."""
+    owners: Sequence[int]
+    """Which image each part belongs to, in order."""
     numbers: Sequence[int]
-    """Numbers of the images."""
+    """Number of the example of each part."""
     boxes: Sequence[Sequence[int]]
-    """Crop of each image: top, left, height, width, in pixels of that image."""
+    """What is taken for each part: top, left, height, width, in pixels of that example's image."""
+    places: Sequence[Sequence[int]]
+    """Where it goes: top, left, height, width, in pixels of the image that is made."""
     seeds: Sequence[int]
     """Seed of the policy for each image."""
     pixels: np.ndarray | None
-    """Pixels of the images; None if the images are encoded."""
+    """Pixels of each part's image; None if the images are encoded."""
     truth: Mapping[str, np.ndarray]
-    """Columns that move with the images, [batch, ...]; maps are whole."""
+    """Columns that move with the images, [parts, ...]; maps are whole."""
 
 
 @dataclass(frozen=True)
@@ -48,56 +55,96 @@ class Maker:
     """What the columns of the truth contain."""
     picture: str
     """Name of the images' column."""
+    most_parts: int = 1
+    """Largest number of parts of an image: a column has as many times the room for what they show."""
 
     def make(self, order: Order, transform: Any = None) -> dict[str, np.ndarray] | tuple[int, str]:
         """Return the columns of a batch; or the number of an image that cannot be read, and the reason."""
-        made = {self.picture: np.empty((len(order.numbers), *self.shape), np.uint8)}
-        maps = by_layout(self.truth, "map") & order.truth.keys()
-        made |= {
-            name: np.empty((len(column), *self.shape[:2]), column.dtype) if name in maps else column * 1
-            for name, column in order.truth.items()
-        }
-        for place, (number, box) in enumerate(zip(order.numbers, order.boxes, strict=True)):
+        made = {self.picture: np.empty((order.count, *self.shape), np.uint8)}
+        for name, column in order.truth.items():
+            shape = column.shape[1:]
+            if name in self._maps:
+                shape = self.shape[:2]
+            elif name in self._ragged:
+                shape = (shape[0] * self.most_parts, *shape[1:])
+            made[name] = np.zeros((order.count, *shape), column.dtype)
+        start = [0] * order.count
+        for part, owner in enumerate(order.owners):
             try:
-                self._fill(made, order, place, number, box)
+                self._fill(made, order, part)
             except Undecodable as error:
-                return number, str(error)
-            if transform is not None:
-                example = {name: column[place] for name, column in made.items()}
-                for name, value in apply(
-                    transform, example, self.truth, order.seeds[place], _WHERE, picture=self.picture
-                ).items():
-                    made[name][place] = value
+                return order.numbers[part], str(error)
+            start[owner] = self._place(made, order, part, start[owner])
+        for owner in range(order.count if transform is not None else 0):
+            example = {name: column[owner] for name, column in made.items()}
+            for name, value in apply(
+                transform, example, self.truth, order.seeds[owner], _WHERE, picture=self.picture
+            ).items():
+                made[name][owner] = value
         return made
 
-    def _fill(
-        self, made: Mapping[str, np.ndarray], order: Order, place: int, number: int, box: Sequence[int]
-    ) -> None:
-        """Write one image and its truth to their place in the batch."""
-        top, left, height, width = box
-        whole = self.images.sizes[number] if order.pixels is None else order.pixels.shape[1:3]  # type: ignore[union-attr]
+    def _fill(self, made: Mapping[str, np.ndarray], order: Order, part: int) -> None:
+        """Write a part of an image, and of the maps over it, to its place."""
+        box, (down, right, tall, wide) = order.boxes[part], order.places[part]
+        place = (order.owners[part], slice(down, down + tall), slice(right, right + wide))
         if order.pixels is None:
             assert self.images is not None
-            self.images.part(number, (top, left, height, width), made[self.picture][place])
+            self.images.part(order.numbers[part], tuple(box), made[self.picture][place])  # type: ignore[arg-type]
         else:
-            pixels = order.pixels[place][top : top + height, left : left + width]
-            stretch(pixels, *self.shape[:2], made[self.picture][place])
-        one = {name: column[place : place + 1] for name, column in order.truth.items()}
-        for name, moved in move(one, self.truth, *crop_of(box, whole)).items():
-            if name not in by_layout(self.truth, "map"):
-                made[name][place] = moved[0]
-        for name in by_layout(self.truth, "map") & order.truth.keys():
-            masks = order.truth[name]
-            places = [
-                (
-                    (start + (np.arange(wanted) + 0.5) * side / wanted) * masks.shape[axis] / whole[axis - 1]
-                ).astype(int)
-                for axis, start, side, wanted in (
-                    (1, top, height, self.shape[0]),
-                    (2, left, width, self.shape[1]),
-                )
+            stretch(cut_out(order.pixels[part], box), tall, wide, made[self.picture][place])
+        whole = self._size(order, part)
+        for name in self._maps & order.truth.keys():
+            mask = order.truth[name][part]
+            down_across = [
+                np.floor((start + (np.arange(wanted) + 0.5) * side / wanted) * mask.shape[axis] / whole[axis])
+                for axis, start, side, wanted in ((0, box[0], box[2], tall), (1, box[1], box[3], wide))
             ]
-            made[name][place] = masks[place][np.ix_(*places)]
+            lines, columns = (
+                each.clip(0, size - 1).astype(int) for each, size in zip(down_across, mask.shape, strict=True)
+            )
+            taken = mask[np.ix_(lines, columns)]
+            for axis, each in enumerate(down_across):
+                beside = (each < 0) | (each >= mask.shape[axis])
+                taken[beside if axis == 0 else (slice(None), beside)] = IGNORED
+            made[name][place] = taken
+
+    def _place(self, made: Mapping[str, np.ndarray], order: Order, part: int, start: int) -> int:
+        """Write what a part shows besides maps, from an entry on; return the next entry."""
+        one = {name: each[part : part + 1] for name, each in order.truth.items() if name not in self._maps}
+        one = move(one, self.truth, *crop_of(order.boxes[part], self._size(order, part)))
+        down, right, tall, wide = order.places[part]
+        height, width, _ = self.shape
+        share, corner = (wide / width, tall / height), (right / width, down / height)
+        for name in by_layout(self.truth, "boxes", "points") & one.keys():
+            one[name] = one[name] * np.resize(share, one[name].shape[-1]) + np.resize(
+                corner, one[name].shape[-1]
+            )
+        count = 0
+        for name, column in one.items():
+            if name in self._ragged:
+                count = column.shape[1]
+                made[name][order.owners[part], start : start + count] = column[0]
+            elif not start:
+                made[name][order.owners[part]] = column[0]
+        return start + count
+
+    @property
+    def _maps(self) -> frozenset[str]:
+        return by_layout(self.truth, "map")
+
+    @property
+    def _ragged(self) -> frozenset[str]:
+        """Columns with entries of which only some count."""
+        found = by_layout(self.truth, "boxes", "points", "sequence")
+        return found | {f"{name}{VALID}" for name in found}
+
+    def _size(self, order: Order, part: int) -> Sequence[int]:
+        """Return height and width of the image of a part."""
+        if order.pixels is not None:
+            return order.pixels.shape[1:3]
+        assert self.images is not None
+        found: Sequence[int] = self.images.sizes[order.numbers[part]]
+        return found
 
 
 _WORKER: dict[str, Any] = {}
