@@ -17,23 +17,18 @@ from temper.problem import (
     Backbone,
     Columns,
     Emphasis,
-    Headline,
     Outputs,
     Row,
     Targets,
 )
+from temper.problems.box_scores import BoxScores
 from temper.problems.classes import bind_classes, merged_labels
-from temper.problems.defaults import Defaults
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _NOTHING = "(no object)"
 """Stratum of examples without any object."""
-_SURE = 0.5
-"""Smallest score of a box that counts as a decision, and smallest overlap of two boxes that are the same."""
-_HALF, _THREE_QUARTERS = 0, 5
-"""Places of the overlaps 0.5 and 0.75 among those at which boxes are counted."""
 _SIZES = tuple(4 * 2 ** (step / 3) for step in range(3))
 SHAPES: Mapping[str, Sequence[tuple[float, float]]] = {
     "yolo": [(4.0, 4.0)],
@@ -43,7 +38,7 @@ SHAPES: Mapping[str, Sequence[tuple[float, float]]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Detection(Defaults):
+class Detection(BoxScores):
     """Objects of named classes, each with a box.
 
     The target and answer `boxes` are [batch, boxes, 4], left, top, right and bottom as shares of the image's
@@ -75,15 +70,6 @@ class Detection(Defaults):
     """Largest overlap (intersection over union) of two boxes of a class in an answer."""
     room: Annotated[int, pydantic.Field(ge=0)] = 0
     """Largest number of objects in an image; found in the data."""
-
-    @property
-    def headline(self) -> Headline:
-        return Headline("map")
-
-    @property
-    def scores(self) -> tuple[str, ...]:
-        """COCO's mean average precision, that of two overlaps, and that of each class."""
-        return ("map", "map_50", "map_75", *(f"ap_{name}" for name in self.classes))
 
     @property
     def truth(self) -> Mapping[str, Field]:
@@ -193,110 +179,6 @@ class Detection(Defaults):
             outputs, most=self.most, least=self.least, most_overlap=self.most_overlap
         )
         return {"boxes": boxes, "labels": labels, "scores": scores, f"boxes{VALID}": valid}
-
-    def tally(self, answer: Answer, targets: Targets) -> "Tensor":
-        """Return counts for each example, [batch, counts]: right and wrong boxes by score, and true boxes."""
-        import torch
-
-        from temper.maths.average_precision import OVERLAPS, count_scores
-        from temper.maths.boxes import UNMATCHED
-
-        matched = self._match(answer, targets, torch.tensor(OVERLAPS, dtype=torch.double))
-        counts = answer[f"boxes{VALID}"][:, None] == PRESENT
-        right, wrong = (matched >= 0) & counts, (matched == UNMATCHED) & counts
-        found = count_scores(answer["scores"], answer["labels"], right, wrong, num_classes=len(self.classes))
-        there = torch.nn.functional.one_hot(targets["labels"], len(self.classes))
-        true = (there * (targets[f"boxes{VALID}"] == PRESENT)[..., None]).sum(dim=1)
-        return torch.cat([found.flatten(1), true.double()], dim=1)
-
-    def score(self, totals: "Tensor") -> "dict[str, Tensor]":
-        from temper.maths.average_precision import BINS, OVERLAPS, average_precision
-        from temper.maths.tallies import mean_where
-
-        num_classes = len(self.classes)
-        shape = (num_classes, len(OVERLAPS), 2, BINS)
-        true = totals[..., -num_classes:]
-        each = average_precision(totals[..., :-num_classes].unflatten(-1, shape), true)
-        by_overlap = each.transpose(-1, -2)
-        mean = mean_where(by_overlap, (true > 0)[..., None, :].expand_as(by_overlap))
-        by_class = each.mean(dim=-1)
-        halves = {"map_50": mean[..., _HALF], "map_75": mean[..., _THREE_QUARTERS]}
-        return {"map": mean.mean(dim=-1), **halves} | {
-            f"ap_{name}": by_class[..., number] for number, name in enumerate(self.classes)
-        }
-
-    def constant(self, counts: Mapping[str, int]) -> tuple[str, dict[str, float]] | None:
-        return "no object", dict.fromkeys(self.scores, 0.0)
-
-    def confusion(self, answer: Answer, targets: Targets) -> "Tensor":
-        """Count the classes of objects whose box was found, whatever class was said."""
-        import torch
-
-        from temper.maths.tallies import count_pairs
-
-        matched = self._match(answer, targets, torch.tensor([_SURE]), classes=False)[:, 0]
-        true = targets["labels"].gather(1, matched.clamp(min=0))
-        pairs = (matched >= 0) & (answer["scores"] >= _SURE)
-        return count_pairs(true[pairs], answer["labels"][pairs], len(self.classes))
-
-    def error(self, answer: Answer, targets: Targets) -> "Tensor":
-        """Return 1 minus twice the scores of the right boxes, divided by all scores and the true boxes."""
-        import torch
-
-        from temper.maths.boxes import UNMATCHED
-
-        matched = self._match(answer, targets, torch.tensor([_SURE]))[:, 0]
-        scores = answer["scores"].double()
-        right, wrong = ((scores * which).sum(dim=1) for which in (matched >= 0, matched == UNMATCHED))
-        true = (targets[f"boxes{VALID}"] == PRESENT).sum(dim=1)
-        whole = right + wrong + true
-        return 1 - (2 * right / whole.clamp(min=1e-12)).where(whole > 0, torch.ones_like(whole))
-
-    def gap(self, ours: Answer, theirs: Answer) -> "Tensor":
-        """Return how much of the scores above the smallest one belongs to boxes that differ."""
-        import torch
-
-        weights = [(each["scores"].double() - self.least).clamp(min=0) for each in (ours, theirs)]
-        common = self._common(ours, theirs) * torch.minimum(weights[0][:, :, None], weights[1][:, None])
-        shared = common.amax(dim=2).sum(dim=1) + common.amax(dim=1).sum(dim=1)
-        whole = weights[0].sum(dim=1) + weights[1].sum(dim=1)
-        return ((whole - shared) / whole.clamp(min=1)).clamp(0, 1)
-
-    def changed(self, ours: Answer, theirs: Answer) -> "Tensor":
-        """Return the share of the boxes with a score of a half or more that only one answer has."""
-        sure = [each["scores"] >= _SURE for each in (ours, theirs)]
-        same = (self._common(ours, theirs) >= _SURE) & sure[0][:, :, None] & sure[1][:, None]
-        kept = same.any(dim=2).sum(dim=1) + same.any(dim=1).sum(dim=1)
-        whole = sure[0].sum(dim=1) + sure[1].sum(dim=1)
-        return 1 - (kept.double() / whole.clamp(min=1)).where(whole > 0, kept.double() + 1)
-
-    def caption(self, answer: Answer, targets: Targets) -> str:
-        import torch
-
-        from temper.maths.boxes import UNMATCHED
-
-        matched = self._match(answer, targets, torch.tensor([_SURE]))[0, 0]
-        sure = answer["scores"][0] >= _SURE
-        right, wrong = (int((sure & which).sum()) for which in (matched >= 0, matched == UNMATCHED))
-        return f"{right} of {int((targets[f'boxes{VALID}'][0] == PRESENT).sum())} found, {wrong} wrong"
-
-    def _match(self, answer: Answer, targets: Targets, least: "Tensor", *, classes: bool = True) -> "Tensor":
-        """Return which true box each found one is at each overlap, [batch, overlaps, boxes]."""
-        from temper.maths.boxes import match, overlap
-
-        valid = targets[f"boxes{VALID}"]
-        overlaps = overlap(answer["boxes"].double(), targets["boxes"].double(), valid == UNDECIDED)
-        possible = (answer[f"boxes{VALID}"] == PRESENT)[:, :, None].expand_as(overlaps)
-        if classes:
-            possible = possible & (answer["labels"][:, :, None] == targets["labels"][:, None])
-        return match(overlaps, possible, valid, least.to(overlaps))
-
-    def _common(self, ours: Answer, theirs: Answer) -> "Tensor":
-        """Return the overlap of each pair of boxes of one class, [batch, ours, theirs]."""
-        from temper.maths.boxes import overlap
-
-        same = ours["labels"][:, :, None] == theirs["labels"][:, None]
-        return overlap(ours["boxes"].double(), theirs["boxes"].double()) * same
 
 
 def _boxes(row: Row) -> list[dict[str, object]]:

@@ -106,7 +106,7 @@ def random_scene(
 
 
 def by_coco(said: dict[str, torch.Tensor], true: dict[str, torch.Tensor]) -> np.ndarray:
-    """Return what COCO's own tool says: mean average precision, at 0.5 and at 0.75."""
+    """Return what COCO's own tool says: mean average precision, at 0.5 and 0.75; recalls among 1, 10, 100."""
     annotations, results = [], []
     for image in range(len(true["boxes"])):
         for box, label, valid in zip(
@@ -142,17 +142,28 @@ def by_coco(said: dict[str, torch.Tensor], true: dict[str, torch.Tensor]) -> np.
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return np.array(evaluation.stats[:3])
+    return np.array([*evaluation.stats[:3], *evaluation.stats[6:9]])
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_scores_are_those_of_coco_within_a_thousandth(seed: int):
     said, true = random_scene(np.random.default_rng(seed), 300)
     scores = problem().score(problem().tally(said, true).sum(dim=0))
-    ours = np.array([float(scores[name]) for name in ("map", "map_50", "map_75")])
+    names = ("map", "map_50", "map_75", "recall_1", "recall_10", "recall_100")
+    ours = np.array([float(scores[name]) for name in names])
     theirs = by_coco(said, true)
     assert 0.1 < theirs[0] < 0.9
     assert np.abs(ours - theirs).max() < 1e-3, (ours, theirs)
+    assert np.abs(ours[3:] - theirs[3:]).max() < 1e-9
+
+
+def test_f1_counts_the_boxes_that_are_decisions():
+    box = torch.tensor([[[0.0, 0, 0.5, 0.5], [0.5, 0.5, 1, 1], [0, 0.5, 0.4, 1]]])
+    true = {"boxes": box, "labels": torch.tensor([[0, 0, 1]]), "boxes_valid": torch.tensor([[1, 1, 1]])}
+    said = {"boxes": box, "labels": torch.tensor([[0, 1, 1]]), "scores": torch.tensor([[0.9, 0.5, 0.49]])}
+    scores = problem().score(problem().tally({**said, "boxes_valid": torch.ones(1, 3)}, true).sum(dim=0))
+    # The cat: one of two found. The dog: a wrong one, and the right one is no decision. No owl is there.
+    assert float(scores["f1"]) == pytest.approx((2 / 3 + 0) / 2)
 
 
 def test_scores_of_many_sums_at_once_are_those_of_each():
