@@ -47,13 +47,17 @@ def _heads() -> list[tuple[type, list[str]]]:
 
 
 def _section(kind: type, path: str, more: str = "") -> str:
-    inherited = [base for base in kind.__bases__ if is_dataclass(base)]
+    # A base of several sections is no section of its own: its keys are listed in each of them.
+    inherited = [base for base in kind.__bases__ if is_dataclass(base) and not base.__subclasses__()[1:]]
     also = f" It has every key of `{inherited[0].__name__}`, and these:" if inherited else ""
     lines = [
         f"\n### `{path}`: {kind.__name__}\n\n{_first_paragraph(kind)}{more}{also}\n\n"
         "| key | type | default | meaning |\n|---|---|---|---|\n"
     ]
-    hints, notes, nested = get_type_hints(kind, include_extras=True), _notes(kind), []
+    hints, nested = get_type_hints(kind, include_extras=True), []
+    notes = {
+        name: note for part in kind.__mro__[::-1] if is_dataclass(part) for name, note in _notes(part).items()
+    }
     known = {item.name for base in inherited for item in fields(base)}
     for item in fields(kind):
         if item.name in known:

@@ -36,6 +36,9 @@ VALID = "_valid"
 ABSENT, PRESENT, UNDECIDED = 0, 1, 2
 """Values of such a column. An undecided entry is neither right nor wrong: a crowd, or something hidden."""
 
+QUARTER_TURN = 5
+"""From this EXIF orientation on, width and height of an image are swapped."""
+
 
 @dataclass(frozen=True)
 class Field:

@@ -69,7 +69,7 @@ class Row:
     group: str | None = None
     """Name of a group (e.g. a patient or a scene). All examples of a group are in the same split."""
     truth: str | None = None
-    """What else is true of the example, as JSON that only its problem reads."""
+    """What else is true of the example, as JSON for its problem and `data/counted.py`."""
     given: str | None = None
     """What is given besides files, as JSON by the name of the input: a text, numbers by name."""
 

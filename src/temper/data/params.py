@@ -54,7 +54,7 @@ class PrepareParams:
     mask_orientation: Literal["auto", "upright", "stored"] = "auto"
     """How masks lie if EXIF turns their image and both have the same size: as the image is shown, or as its
     pixels are stored. A mask whose sides are swapped is turned in any case. `auto` is `upright`, and stops if
-    the sides of other masks show that masks lie as pixels are stored. Points are counted in the same way."""
+    the sides of other masks show that masks lie as pixels are stored."""
     mask_palettes: Literal["compare", "ignore"] = "compare"
     """`compare` stops if a colour has different numbers in the palettes of two masks, which then do not mean
     the same classes; `ignore` takes the numbers as they are."""

@@ -6,8 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from temper.data.counted import PlacesIn
 from temper.fields import InputName
 
+Truth = Literal["boxes", "masks", "points"]
+"""What is read of objects in files of annotations."""
 _CLIP: InputName = "clip"
 
 
@@ -100,7 +103,10 @@ class Table(Source):
     (`problem.kind: keypoints`), e.g. `{nose: [nose_x, nose_y]}`. Empty cells mean that it is not known."""
     boxes: str | None = None
     """Name of the column with the boxes of objects (`problem.kind: detection`), or null. A cell is JSON,
-    `[{"label": "cat", "box": [left, top, right, bottom]}]` in pixels of the upright image, or empty."""
+    `[{"label": "cat", "box": [left, top, right, bottom]}]` in pixels of the image, or empty."""
+    boxes_in: PlacesIn = "upright"
+    """How boxes and points are counted in images that EXIF turns: in the image as it is shown (`upright`), or
+    as its pixels are `stored`."""
     mask: str | None = None
     """Name of the column with the paths of the masks, or null."""
     split: str | None = None
@@ -135,11 +141,44 @@ class Voc(Source):
     first_pixel: Literal[0, 1] | None = None
     """Number of the first pixel in the annotations. 1, as in VOC itself, means that the last pixel belongs to
     a box. null: 0 if any box begins there, and otherwise 1."""
+    boxes_in: PlacesIn = "upright"
+    """How boxes are counted in images that EXIF turns: in the image as it is shown (`upright`), or as its
+    pixels are `stored`."""
 
     @property
     def origin(self) -> str | None:
         """The folder itself."""
         return self.folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Annotations(Source):
+    """What is common to images with annotations of objects in files beside them."""
+
+    folder: str
+    """Path of the folder with the images and the annotations, relative to the project or absolute."""
+    truth: Truth = "boxes"
+    """What is read of the objects: their `boxes` (detection); their outlines, drawn as `masks` of classes
+    from 0, the background (segmentation); or the `points` of images that show one object with points
+    (keypoints)."""
+    boxes_in: PlacesIn = "upright"
+    """How places are counted in images that EXIF turns: in the image as it is shown (`upright`), or as its
+    pixels are `stored`."""
+
+    @property
+    def origin(self) -> str | None:
+        """The folder itself."""
+        return self.folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coco(Annotations):
+    """Images with annotations in COCO's JSON: one file, or one for each split."""
+
+    source: Literal["coco"]
+    annotations: str | dict[str, str] | None = None
+    """Path of the JSON file in the folder, or split -> path, e.g. `{train: a.json, test: b.json}`. null: they
+    are looked for, and names of files or folders (`instances_train2017.json`, `valid/`) say the splits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,4 +210,6 @@ class Toys(Source):
         return self.inputs
 
 
-AnySource = Annotated[FashionMnist | Digits | ImageFolder | Table | Voc | Toys, Field(discriminator="source")]
+AnySource = Annotated[
+    FashionMnist | Digits | ImageFolder | Table | Voc | Coco | Toys, Field(discriminator="source")
+]

@@ -70,7 +70,7 @@ def place_on_canvas(
     return (down, across), ((down - height) // 2, (across - width) // 2)
 
 
-def frame_of(height: int, width: int, to: tuple[int, int], fit: Fit, *, orientation: int = 1) -> Frame:
+def frame_of(height: int, width: int, to: tuple[int, int], fit: Fit) -> Frame:
     """Return where the image of one size, that a network sees, lies in the image that was sent.
 
     Example:
@@ -79,7 +79,7 @@ def frame_of(height: int, width: int, to: tuple[int, int], fit: Fit, *, orientat
         ((1.0, 0.5), (0.0, 0.25), [[30.0, 0.0], [60.0, 30.0]])
     """
     (tall, wide), (top, left) = place_on_canvas(height, width, to, fit)
-    return Frame(height, width, (width / wide, height / tall), (left / wide, top / tall), orientation)
+    return Frame(height, width, (width / wide, height / tall), (left / wide, top / tall))
 
 
 def as_seen(places_px: np.ndarray, frame: Frame) -> np.ndarray:
@@ -101,7 +101,7 @@ def as_seen(places_px: np.ndarray, frame: Frame) -> np.ndarray:
         shown = "x".join(f"{side:g}" for side in stored)
         raise ValueError(
             f"the place ({worst[0]:g}, {worst[1]:g}) is outside the image of {shown} px; correct it, or "
-            "remove the row (if EXIF turns the image, prepare.mask_orientation says how places are counted)"
+            "remove the row (if EXIF turns the image, ingest.boxes_in says how places are counted)"
         )
     shares = (places_px / stored).clip(0, 1)
     shares = shares[..., ::-1] if swapped else shares

@@ -94,7 +94,7 @@ class Detection(BoxScores):
         if missing := next((row for row in rows if "boxes" not in json.loads(row.truth or "{}")), None):
             raise ValueError(
                 f"{missing.path} has no boxes, but this problem needs them: an image without any object has "
-                "an empty list"
+                "an empty list (for annotations, set ingest.truth: boxes)"
             )
         fullest = max(rows, key=lambda row: len(_boxes(row)))
         most = len(_boxes(fullest))

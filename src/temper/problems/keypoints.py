@@ -110,7 +110,7 @@ class Keypoints(Defaults):
             if places is None:
                 raise ValueError(
                     f"{row.path} has no points, but this problem needs them: set ingest.source: table and "
-                    "ingest.points to the columns that hold them"
+                    "ingest.points to the columns that hold them or, for annotations, ingest.truth: points"
                 )
             names = names or tuple(places)
             seen.update(name for name, place in places.items() if place is not None)

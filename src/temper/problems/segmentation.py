@@ -1,7 +1,8 @@
 """Segmentation: which class does each pixel show?"""
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -21,6 +22,7 @@ from temper.problem import (
     Targets,
 )
 from temper.problems import choices
+from temper.problems.classes import merged_labels
 from temper.problems.defaults import Defaults
 from temper.problems.gaps import largest_gap
 
@@ -31,6 +33,8 @@ _MANY = 8
 """Number of unknown numbers in a mask from which on they are no class numbers."""
 IGNORED = 255
 """Value of pixels of a mask that do not count; the same number as in `temper.maths.losses`."""
+BACKGROUND = "background"
+"""Name of class 0 in masks that are drawn of outlines, if no outline has it."""
 NOTHING = "(all ignored)"
 """Stratum of examples in which all pixels are ignored."""
 
@@ -46,8 +50,9 @@ class Segmentation(Defaults):
     head: ClassVar[type[PixelPyramidParams]] = PixelPyramidParams
     inputs: ClassVar[tuple[InputName, ...]] = ("image",)
     kind: Literal["segmentation"]
-    classes: tuple[str, ...]
-    """Names of the class numbers in the masks, from 0. Pixels with 255 do not count."""
+    classes: tuple[str, ...] = ()
+    """Names of the class numbers in the masks, from 0. Pixels with 255 do not count. If left out, they are
+    those of the masks that ingest drew of outlines."""
 
     @property
     def headline(self) -> Headline:
@@ -74,18 +79,19 @@ class Segmentation(Defaults):
         return {"classes": Field("map", names=self.classes)}
 
     def bind(self, rows: Sequence[Row]) -> "Segmentation":
-        if len(self.classes) < 2:
+        classes = _drawn_classes(rows, self.classes)
+        if len(classes) < 2:
             raise ValueError(
-                f"problem.classes = {list(self.classes)}: segmentation needs at least two classes; "
+                f"problem.classes = {list(classes)}: segmentation needs at least two classes; "
                 "name the classes in the order of their numbers, background first"
             )
         missing = [row.path for row in rows if row.mask is None]
         if missing:
             raise ValueError(
                 f"images without a mask: {len(missing)}, the first one is {missing[0]}; segmentation needs "
-                "one mask per image"
+                "one mask per image (of outlines in annotations, ingest.truth: masks draws them)"
             )
-        return self
+        return replace(self, classes=classes)
 
     def pack(self, row: Row, images: Mapping[str, np.ndarray], frame: Frame) -> Columns:
         mask = images["mask"]
@@ -183,6 +189,32 @@ class Segmentation(Defaults):
     def caption(self, answer: Answer, targets: Targets) -> str:
         shown = self.strata({name: value[0].numpy() for name, value in targets.items()})
         return f"{' + '.join(sorted(shown))}, {float(self.error(answer, targets)[0]):.0%} of pixels wrong"
+
+
+def _drawn_classes(rows: Sequence[Row], named: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of the classes: those of params.yaml or, without them, those of drawn masks.
+
+    Args:
+        rows: The examples. The truth of a drawn mask says the numbers of the labels in it.
+        named: Names in params.yaml, which must be those of drawn masks.
+
+    Raises:
+        ValueError: If they are others, so that numbers would have wrong names.
+    """
+    numbers: dict[str, int] = {}
+    for row in rows:
+        numbers |= json.loads(row.truth or "{}").get("numbers", {})
+    if not numbers:
+        return named
+    drawn = {number: label for label, number in numbers.items()}
+    listed = tuple(drawn.get(number, BACKGROUND) for number in range(max(drawn) + 1))
+    merged = merged_labels(named, listed[1:])
+    if named and tuple(merged.get(label, label) for label in listed[1:]) != named[1:]:
+        raise ValueError(
+            f"problem.classes = {list(named)}, but ingest drew masks with the classes {list(listed)}; write "
+            "them in this order, or leave problem.classes out"
+        )
+    return named or listed
 
 
 def _way_out(unknown: np.ndarray) -> str:

@@ -18,7 +18,8 @@ from PIL import Image
 
 from temper.data.dataset.splits import check_strata, count_strata
 from temper.data.images.other_formats import holds_several
-from temper.data.images.reading import Store, Unreadable, open_plain
+from temper.data.images.reading import Unreadable, open_plain
+from temper.data.images.store import Store
 from temper.data.params import PrepareParams
 from temper.data.remark import Remark, remark_on
 from temper.data.source_params import ImageFolder, Table
@@ -257,7 +258,7 @@ class _Seen:
 
 def _sample(listing: Listing) -> list[_Seen]:
     """Decode some images, evenly spread over the rows; fewer if the files are large."""
-    rows, store = listing.rows, Store({}, find=listing.find)
+    rows, store = listing.rows, Store({}, find=listing.find, draw=listing.draw)
     sizes = [_size(listing.find, row) for row in _spread(rows, _LEAST_SAMPLED)]
     count = int(_SAMPLED_BYTES / max(1.0, sum(sizes) / len(sizes)))
     some = _spread(rows, min(MOST_SAMPLED, max(_LEAST_SAMPLED, count)))

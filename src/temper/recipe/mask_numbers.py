@@ -11,7 +11,8 @@ from PIL import Image
 
 from temper.data.images.doubts import is_lossy
 from temper.data.images.masks import IGNORED
-from temper.data.images.reading import Store, Unreadable
+from temper.data.images.reading import Unreadable
+from temper.data.images.store import Store
 from temper.data.remark import Remark, remark_on
 
 _EDGE_SHARE = 0.5

@@ -12,7 +12,7 @@ from temper.data.dataset.given_columns import GivenColumns, declare_inputs
 from temper.data.dataset.resize import unify_chunks
 from temper.data.dataset.scan import look_over
 from temper.data.examples import count_listed
-from temper.data.images.reading import Store
+from temper.data.images.store import Store
 from temper.data.intake import TAKE_IN
 from temper.data.intake.offer import Arrival, Intake, Offer, Write
 from temper.data.params import PrepareParams

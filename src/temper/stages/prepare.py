@@ -27,7 +27,7 @@ from temper.data.dataset.splits import SPLITS, assign_splits, check_strata, coun
 from temper.data.dataset.write_encoded import keep_encoded, write_unified
 from temper.data.disk import require_space
 from temper.data.images.encoded import FOLDER
-from temper.data.images.reading import Store
+from temper.data.images.store import Store
 from temper.data.params import PrepareParams
 from temper.data.remark import Remark, remark_on
 from temper.inputs.clip_input import count_frames

@@ -40,7 +40,8 @@ def update(project: Path, ingest: Any) -> None:
         return
     listing = LISTED[ingest.source](ingest, project)
     paths = {name: listing.place(name) for name in listing.names}
-    paths |= {f"/{path.name}": os.fspath(path) for path in listing.read}
+    origin = project / (ingest.origin or "")
+    paths |= {f"/{os.path.relpath(path, origin)}": os.fspath(path) for path in listing.read}
     digests, size = _digest(project / _CACHE, paths)
     whole = hashlib.blake2b(digest_size=16)
     for name in sorted(digests):

@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from temper.data.images.idx import parse_idx
 from temper.data.images.masks import MaskRules, read_mask, resize_mask
-from temper.data.images.reading import Store, Unreadable, parse_idx, split_path, unify
+from temper.data.images.reading import Unreadable, unify
+from temper.data.images.store import Store, split_path
 
 AT_MOST = {"max_pixels": 10_000, "max_side_px": 200}
 LIMITS = {"height_px": 4, "width_px": 4, **AT_MOST}

@@ -4,6 +4,7 @@ in training, the exported file and the server's answer, in pixels of the image t
 import io
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -105,7 +106,7 @@ def test_a_box_still_encloses_what_is_bright(
     upright = np.asarray(image)
 
     # The truth, in pixels as they are stored, follows the image into the unified one.
-    frame = frame_of(image.height, image.width, SIZE, fit, orientation=turned(image))
+    frame = replace(frame_of(image.height, image.width, SIZE, fit), orientation=turned(image))
     ends = as_seen(np.array(corners, float).reshape(2, 2), frame)
     truth = np.concatenate([ends.min(axis=0), ends.max(axis=0)])
     seen = resize(image, *SIZE, fit, max_pixels=10**7)

@@ -98,7 +98,7 @@ def test_settings_that_cannot_be_right_name_the_way_out():
 
 
 def test_a_place_outside_its_image_is_refused_with_the_place_and_the_size():
-    with pytest.raises(ValueError, match=r"\(60, 240\) is outside the image of 200x50 px.*mask_orientation"):
+    with pytest.raises(ValueError, match=r"\(60, 240\) is outside the image of 200x50 px.*ingest\.boxes_in"):
         as_seen(np.array([60.0, 240.0]), FRAME)
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from temper.data.dataset.rows import Rows
 from temper.data.images.clip_reading import Clip, read_clip
 from temper.data.images.levels import CLIPPED
-from temper.data.images.reading import Raw, Store, Unreadable
+from temper.data.images.reading import Raw, Unreadable
+from temper.data.images.store import Store
 from temper.data.params import PrepareParams
 from temper.data.remark import NAMED, Note, Remark
 from temper.inputs.clip_input import ClipInput

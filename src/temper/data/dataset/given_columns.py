@@ -10,7 +10,7 @@ import numpy as np
 
 from temper.data.dataset.clip_columns import ClipNotes, is_grey, read_clips
 from temper.data.dataset.packed import measure
-from temper.data.images.reading import Store
+from temper.data.images.store import Store
 from temper.data.params import PrepareParams
 from temper.inputs.clip_input import ClipInput
 from temper.inputs.declared import declare

@@ -10,7 +10,7 @@ from temper.data.dataset.rows import Rows
 from temper.data.dataset.scan import Survey
 from temper.data.images.levels import CLIPPED, find_levels, find_mark, find_outliers, sample_levels
 from temper.data.images.masks import IGNORED
-from temper.data.images.reading import Store
+from temper.data.images.store import Store
 from temper.data.images.wide_sample import read_wide
 from temper.data.params import PrepareParams
 from temper.data.remark import NAMED, Kind, Remark, remark_on
@@ -100,6 +100,7 @@ def remark_on_images(
             for remark in _remark_on_rows(*note, rows, np.setdiff1d(numbers, [*survey.bad]))
         ),
         *_remark_on_masks(rows, survey, params),
+        *_remark_on_places(rows, survey),
     ]
 
 
@@ -215,8 +216,9 @@ def _remark_on_masks(rows: Rows, survey: Survey, params: PrepareParams) -> list[
     """
     if not has_masks(rows):
         return []
-    turned = np.flatnonzero((survey.orientations > 1) & survey.swapped).tolist()
-    open_ones = np.flatnonzero((survey.orientations > 1) & ~survey.swapped).tolist()
+    masked = np.asarray(rows.table["mask"].is_valid()) & (survey.orientations > 1)
+    turned = np.flatnonzero(masked & survey.swapped).tolist()
+    open_ones = np.flatnonzero(masked & ~survey.swapped).tolist()
     undecided = [rows[number].id for number in open_ones if number not in survey.bad]
     if turned and undecided and params.mask_orientation == "auto":
         raise ValueError(
@@ -246,6 +248,27 @@ def _remark_on_masks(rows: Rows, survey: Survey, params: PrepareParams) -> list[
         *remark_on("guessed", f"masks of images that EXIF turns are taken as {either}", undecided),
         *survey.palettes.check(),
         *([Remark("left out", explain_ignored(share))] if share else []),
+    ]
+
+
+def _remark_on_places(rows: Rows, survey: Survey) -> list[Remark]:
+    """Return how boxes and points in images that EXIF turns were counted."""
+    text = "images that EXIF turns have boxes or points, which are taken as"
+    stored, upright = (np.setdiff1d(survey.truth.turned[key], [*survey.bad]) for key in (True, False))
+    return [
+        *_remark_on_rows(
+            "guessed",
+            f"{text} the image is shown, upright; look at artifacts/prepare/sheet.png; ingest.boxes_in: "
+            "stored counts the stored pixels",
+            rows,
+            upright.astype(np.int64),
+        ),
+        *_remark_on_rows(
+            "converted",
+            f"{text} the pixels are stored (ingest.boxes_in), and are turned, too",
+            rows,
+            stored.astype(np.int64),
+        ),
     ]
 
 

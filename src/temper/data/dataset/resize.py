@@ -18,16 +18,8 @@ from temper.data.images.encoded import reads_the_same
 from temper.data.images.masks import MaskRules, is_swapped, read_mask, resize_mask
 from temper.data.images.orientation import turned
 from temper.data.images.palettes import Palette, read_palette
-from temper.data.images.reading import (
-    Store,
-    Unreadable,
-    fit_channels,
-    notes_on,
-    open_plain,
-    resize,
-    split_path,
-    was_wide,
-)
+from temper.data.images.reading import Unreadable, fit_channels, notes_on, open_plain, resize, was_wide
+from temper.data.images.store import Store, split_path
 from temper.data.params import PrepareParams
 from temper.data.remark import Note
 from temper.fields import Frame
@@ -57,7 +49,7 @@ class Chunk:
     coloured: Bool[np.ndarray, "rows"]
     """Whether an image has colour that unifying removed."""
     orientations: UInt8[np.ndarray, "rows"]
-    """EXIF orientation of an image with a mask as it is stored; 0 without a mask."""
+    """EXIF orientation of each image as it is stored; 0 if it was not decoded."""
     swapped: Bool[np.ndarray, "rows"]
     """Whether the sides of a mask are those of its turned image, swapped."""
     palettes: dict[int, Palette] = field(default_factory=dict)
@@ -214,17 +206,14 @@ def _decode(
             became_grey = chunk.images.shape[-1] < 3 and pixels.ndim == 3
             chunk.coloured[place] = became_grey and not find_grey(pixels[None])[0]
             chunk.sizes[place] = image.height, image.width
-            counted = turned(image) if params.mask_orientation == "stored" else 1
-            chunk.frames[place] = frame_of(
-                image.height, image.width, chunk.images.shape[1:3], params.fit, orientation=counted
-            )
+            chunk.orientations[place] = turned(image)
+            chunk.frames[place] = frame_of(image.height, image.width, chunk.images.shape[1:3], params.fit)
             notes = [*notes_on(image), *doubt_image(raw, image, row.path)]
             if was_wide(image):
                 chunk.wide.add(chunk.numbers[place])
             if check_plain:
                 chunk.plain[place] = reads_the_same(raw, image)
             if chunk.masks is not None and row.mask is not None:
-                chunk.orientations[place] = turned(image)
                 mask = store.read(row.mask)
                 chunk.swapped[place] = turned(image) > 1 and is_swapped(mask, image.size)
                 palette = read_palette(mask) if params.mask_palettes == "compare" else None

@@ -16,7 +16,7 @@ from temper.data.dataset.rows import Rows, read_rows, write_rows
 from temper.data.dataset.scan import facts_of, look_over
 from temper.data.dataset.write_encoded import keep_encoded
 from temper.data.images.encoded import FOLDER, Encoded
-from temper.data.images.reading import Store
+from temper.data.images.store import Store
 from temper.data.params import PrepareParams
 from temper.data.source_params import AnySource, FashionMnist, Toys
 from temper.data.sources import LISTED, MADE
@@ -106,7 +106,7 @@ def take_sample(
 def _open(source: AnySource, project: Path, work: Path, count: int) -> tuple[Sequence[Row], Store]:
     if source.source in LISTED:
         listing = LISTED[source.source](source, project)
-        return listing.rows, Store({}, find=listing.find)
+        return listing.rows, Store({}, find=listing.find, draw=listing.draw)
     raw = work / "raw"
     raw.mkdir()
     if isinstance(source, FashionMnist):

@@ -14,16 +14,16 @@ from jaxtyping import Bool, Float16, Int32, Int64, UInt8
 from temper.data.dataset.duplicates import digest_pixels
 from temper.data.dataset.given_columns import GivenColumns
 from temper.data.dataset.near_duplicates import count_cosines, to_cosines
+from temper.data.dataset.packed_truth import PackedTruth
 from temper.data.dataset.resize import Chunk, count_channels, find_grey, has_masks, unify_chunks
-from temper.data.images.masks import IGNORED
 from temper.data.images.palettes import Palettes
-from temper.data.images.reading import Store, Unreadable
+from temper.data.images.reading import Unreadable
+from temper.data.images.store import Store
 from temper.data.params import PrepareParams
 from temper.data.remark import Note
-from temper.fields import Frame, by_layout
+from temper.fields import Frame
 from temper.inputs.facts import Facts, picture_of
 from temper.inputs.image_input import ImageInput
-from temper.maths.geometry import within_borders
 from temper.problem import Problem, Row
 from temper.progress import track
 
@@ -45,59 +45,13 @@ _FAINT_NOTES = {
 }
 
 
-class Truth:
-    """Ground truth of all rows: columns in files in the folder `work`, and each row's strata and digest."""
-
-    def __init__(self, problem: Problem, num_rows: int, work: Path) -> None:
-        self.columns: dict[str, np.ndarray] = {}
-        self.strata: list[frozenset[str]] = [frozenset()] * num_rows
-        self.digests = np.zeros(num_rows, "S32")
-        self._pixels = self._ignored = 0
-        self.only_ignored: list[int] = []
-        """Numbers of the rows whose maps show one class, and pixels that do not count."""
-        self._problem, self._work = problem, work
-        self._known: dict[frozenset[str], frozenset[str]] = {}
-
-    @property
-    def ignored_share(self) -> float:
-        """Share of the pixels of all masks that do not count."""
-        return self._ignored / self._pixels if self._pixels else 0.0
-
-    def pack(self, number: int, row: Row, images: Mapping[str, np.ndarray], frame: Frame) -> None:
-        """Store the ground truth of a row as the problem packs it.
-
-        Raises:
-            ValueError: If the problem rejects the row.
-        """
-        columns = self._problem.pack(row, images, frame)
-        strata = self._problem.strata(columns)
-        self.strata[number] = self._known.setdefault(strata, strata)
-        sha = hashlib.blake2b(digest_size=16)
-        for name in sorted(columns):
-            value = np.asarray(columns[name])
-            if name not in self.columns:
-                shape = (len(self.strata), *value.shape)
-                memory = np.lib.format.open_memmap(self._work / f"truth-{name}.npy", "w+", value.dtype, shape)
-                self.columns[name] = np.asarray(memory)  # a plain view, because indexing a memmap is slow
-            self.columns[name][number] = value
-            if name in by_layout(self._problem.truth, "map"):
-                counted = value[within_borders(frame, *value.shape)]
-                ignored = int((counted == IGNORED).sum())
-                self._pixels += counted.size
-                self._ignored += ignored
-                if ignored and len(strata) == 1:
-                    self.only_ignored.append(number)
-            sha.update(value.tobytes())
-        self.digests[number] = sha.hexdigest()
-
-
 @dataclass
 class Survey:
     """Results of the pass over the images, by number of the row."""
 
     bad: dict[int, str]
     """Number of the row -> why it cannot be used."""
-    truth: Truth
+    truth: PackedTruth
     digests: np.ndarray
     """Digests of the unified pixels, in hexadecimal, as bytes of type S32; of the file if an image is blank
     or has more than 8 bits, since different files may then be equal after unifying. If more than an image is
@@ -117,7 +71,7 @@ class Survey:
     grey: Bool[np.ndarray, "rows"]
     """Whether an image has no colour."""
     orientations: UInt8[np.ndarray, "rows"]
-    """EXIF orientation of an image with a mask as it is stored; 0 without a mask."""
+    """EXIF orientation of each image as it is stored; 0 if it was not decoded."""
     swapped: Bool[np.ndarray, "rows"]
     """Whether the sides of a mask are those of its turned image, swapped."""
     blank: Bool[np.ndarray, "rows"]
@@ -207,7 +161,7 @@ def _begin(
     )
     return Survey(
         {},
-        Truth(problem, num_rows, work),
+        PackedTruth(problem, num_rows, work),
         np.zeros(num_rows, "S32"),
         channels,
         GivenColumns.create(facts, num_rows, params, work),
@@ -269,14 +223,22 @@ def _pack_truth(survey: Survey, rows: Sequence[Row], chunk: Chunk, picture: str)
         row, images = rows[number], {picture: chunk.images[i]}
         if chunk.masks is not None and row.mask is not None:
             images["mask"] = chunk.masks[i]
-        _pack_row(survey, number, row, images, chunk.frames[i])
+        _pack_row(survey, number, row, images, chunk.frames[i], orientation=int(chunk.orientations[i]))
 
 
-def _pack_row(survey: Survey, number: int, row: Row, images: Mapping[str, np.ndarray], frame: Frame) -> None:
+def _pack_row(
+    survey: Survey,
+    number: int,
+    row: Row,
+    images: Mapping[str, np.ndarray],
+    frame: Frame,
+    *,
+    orientation: int = 1,
+) -> None:
     """Pack the ground truth of a row, and what it gives besides an image. A row that is rejected is bad."""
     try:
         survey.given.pack(number, row)
-        survey.truth.pack(number, row, images, frame)
+        survey.truth.pack(number, row, images, frame, orientation=orientation)
     except ValueError as error:
         survey.bad[number] = str(error)
 

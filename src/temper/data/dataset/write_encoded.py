@@ -12,7 +12,8 @@ from temper.data.dataset.resize import CHUNK, unify_chunks
 from temper.data.dataset.rows import Rows
 from temper.data.dataset.scan import Survey
 from temper.data.images.encoded import EncodedWriter, encode
-from temper.data.images.reading import Raw, Store, open_plain
+from temper.data.images.reading import Raw, open_plain
+from temper.data.images.store import Store
 from temper.data.params import PrepareParams
 from temper.progress import Bar
 

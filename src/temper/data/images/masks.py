@@ -10,13 +10,11 @@ from PIL import Image
 
 from temper.data.images.orientation import turn, turned
 from temper.data.images.reading import Raw, Unreadable, open_upright
-from temper.fields import Fit
+from temper.fields import QUARTER_TURN, Fit
 from temper.maths.geometry import place_on_canvas
 
 IGNORED = 255
 """Number of pixels in masks that do not count."""
-_FIRST_QUARTER = 5
-"""From this EXIF orientation on, width and height are swapped."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +69,8 @@ def read_mask(
         mask = open_upright(raw, max_pixels=max_pixels, max_side_px=max_side_px)
     except Unreadable as error:
         raise Unreadable(f"its mask is unusable: {error}") from error
-    swapped = mask.size == size[::-1] != size and orientation >= _FIRST_QUARTER
-    alike = mask.size == size and (orientation < _FIRST_QUARTER or size[0] == size[1])
+    swapped = mask.size == size[::-1] != size and orientation >= QUARTER_TURN
+    alike = mask.size == size and (orientation < QUARTER_TURN or size[0] == size[1])
     if (swapped or (rules.stored and alike)) and turned(mask) == 1:
         mask = turn(mask, orientation)
     if mask.size != size:

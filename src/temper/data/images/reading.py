@@ -1,33 +1,26 @@
 """Reading of raw images from ingest's artifact, and unifying them to grey or RGB of one size.
 
-The path of a row says where its image is: `images.zip/cat/a.jpg` in an archive, `images.npy#3` or
-`images.gz#3` in an array (NumPy or gzipped IDX). Archives and arrays are opened once.
-
 Unifying means: EXIF orientation is applied; transparent pixels are blended with a background
 (`transparency.py`); palettes, CMYK and the like become RGB; a range of the levels of more than 8 bits becomes
 8 bits (`levels.py`); and the image is resized by an antialiased bilinear filter. Of an animation, the first
 image is used.
 """
 
-import gzip
 import io
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
-from temper.data.images.idx import parse_idx
 from temper.data.images.levels import CLIPPED, Levels, as_eight_bits, is_clipped, is_measured, is_wide
 from temper.data.images.orientation import keep_turned, read_orientation, turn, turned
 from temper.data.images.other_formats import explain_format
 from temper.data.images.png_texts import SIGNATURE, without_texts
 from temper.data.images.transparency import Background, flatten, shows_background
 from temper.data.images.wide_colour import as_colours, read_wide_colour
-from temper.data.images.zip_archive import Archive
 from temper.data.remark import Note
 from temper.fields import Fit, Frame
 from temper.maths.geometry import BORDER, frame_of, place_on_canvas
@@ -47,76 +40,6 @@ class Unreadable(Exception):
 
 class TooLarge(Unreadable):
     """Raised for an image with more pixels, or a longer side, than is allowed."""
-
-
-class Store:
-    """The files of ingest, read by path; every archive and array is opened once.
-
-    Args:
-        files: Name -> file.
-        find: Returns the file of a member of the archive, if the archive was not written yet; None if it was.
-    """
-
-    def __init__(self, files: Mapping[str, Path], find: Callable[[str], Path] | None = None) -> None:
-        self._files, self._find = files, find
-        self._archives: dict[str, Archive] = {}
-        self._arrays: dict[str, np.ndarray] = {}
-
-    def __enter__(self) -> "Store":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for archive in self._archives.values():
-            archive.close()
-
-    def open(self, path: str) -> None:
-        """Open the archive or array of a path, so that several threads may call `read` afterwards."""
-        name = split_path(path)[0]
-        if name.endswith((".npy", ".gz")):
-            self.array(name)
-        elif name.endswith(".zip") and name not in self._archives and self._find is None:
-            self._archives[name] = Archive(self._files[name])
-
-    def array(self, name: str) -> np.ndarray:
-        """Return a whole array of images, uint8 [images, height, width] or [images, height, width, 3]."""
-        if name not in self._arrays:
-            file = self._files[name]
-            self._arrays[name] = (
-                parse_idx(gzip.decompress(file.read_bytes()))
-                if name.endswith(".gz")
-                else np.load(file, mmap_mode="r")
-            )
-        return self._arrays[name]
-
-    def read(self, path: str) -> Raw:
-        """Return one image: the bytes of its file, or its pixels if it is in an array.
-
-        Raises:
-            Unreadable: If the file cannot be read, or its archive is damaged.
-        """
-        name, inner = split_path(path)
-        if name.endswith((".npy", ".gz")):
-            return self.array(name)[int(inner)]
-        if not inner:
-            return self._files[name].read_bytes()
-        if self._find is not None:
-            try:
-                return self._find(inner).read_bytes()
-            except OSError as error:
-                raise Unreadable(f"it cannot be read: {error.strerror}") from error
-        try:
-            return self._archives[name].read(inner)
-        except ValueError as error:
-            raise Unreadable(f"damaged in {name}: {error}") from error
-
-
-def split_path(path: str) -> tuple[str, str]:
-    """Split a path into the container and the place in it, which is empty if the file itself is the image."""
-    first, _, inner = path.partition("/")
-    if first.endswith(".zip") and inner:
-        return first, inner
-    name, _, index = path.rpartition("#")
-    return (name, index) if name.endswith((".npy", ".gz")) else (path, "")
 
 
 def unify(

@@ -26,6 +26,10 @@ from temper.data.disk import require_space
 from temper.progress import track
 
 NAME = "images.zip"
+DRAWN = "masks.zip"
+"""Name of the archive with files that a source makes."""
+_DRAWN_BYTES = 1 << 14
+"""Usual size of such a file, which is not known before."""
 _LOCAL = struct.Struct("<4s5H3I2H")
 _CENTRAL = struct.Struct("<4s6H3I5H2I")
 _END = struct.Struct("<4s4H2IH")
@@ -61,14 +65,38 @@ def write_archive(names: Sequence[str], find: Callable[[str], Path], path: Path)
             )
         needed += file.stat().st_size + 256
     require_space(path.parent, needed, f"{len(names)} images")
+
+    def read(name: str) -> bytes:
+        content = _read(find(name))
+        if len(content) >= _MOST_32:
+            raise ValueError(
+                f"{find(name)} has {len(content)} bytes, which is too large for an image; remove it"
+            )
+        return content
+
+    _write(names, read, path)
+
+
+def write_drawn(names: Sequence[str], draw: Callable[[str], bytes], path: Path) -> None:
+    """Store what a function returns for each name, in the order of the names.
+
+    Args:
+        names: Names of the members, which those of files are part of.
+        draw: Returns the content of a name, of less than 4 GiB.
+        path: Path of the archive.
+
+    Raises:
+        ValueError: If the disk has too little space.
+    """
+    require_space(path.parent, len(names) * _DRAWN_BYTES, f"{len(names)} drawn masks")
+    _write(names, draw, path)
+
+
+def _write(names: Sequence[str], read: Callable[[str], bytes], path: Path) -> None:
     directory = bytearray()
     with path.open("wb") as archive:
         for name in track(sorted(names), "ingest", len(names)):
-            offset, content = archive.tell(), _read(find(name))
-            if len(content) >= _MOST_32:
-                raise ValueError(
-                    f"{find(name)} has {len(content)} bytes, which is too large for an image; remove it"
-                )
+            offset, content = archive.tell(), read(name)
             try:
                 encoded, flags = name.encode("ascii"), 0
             except UnicodeEncodeError:

@@ -7,7 +7,7 @@ from typing import Any
 
 from temper.data.sources.cell_text import is_empty, text_of
 
-_WAY = 'write [{"label": "cat", "box": [left, top, right, bottom]}], in pixels of the upright image'
+_WAY = 'write [{"label": "cat", "box": [left, top, right, bottom]}], in pixels of the image'
 _KEYS = {"label", "box", "crowd"}
 
 

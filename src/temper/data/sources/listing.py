@@ -14,12 +14,16 @@ class Listing:
 
     rows: list[Row]
     names: Sequence[str]
-    """Names inside the archive of all files, masks included."""
+    """Names inside the archive of all files, masks included, but for those that are drawn."""
     place: Callable[[str], str]
     """Returns the path of the file of a name, as text: a Path for each of many files takes time."""
     remarks: tuple[Remark, ...] = ()
     read: tuple[Path, ...] = ()
     """Other files that the rows come from: the table."""
+    drawn: tuple[str, ...] = ()
+    """Names of files that the source makes (masks of outlines), inside an archive of their own."""
+    draw: Callable[[str], bytes] | None = None
+    """Returns the content of such a file."""
 
     def find(self, name: str) -> Path:
         """Return the path of the file of a name."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from temper.data.counted import PlacesIn, say_counted
 from temper.data.remark import Remark, remark_on
 from temper.data.sources.box_cells import BoxCells
 from temper.data.sources.cell_text import is_empty, read_number, text_of
@@ -29,6 +30,7 @@ class Measured:
         values: Names of the columns with numbers.
         points: Name of a point -> names of the columns with its places across and down.
         boxes: Name of the column with boxes; None if there is none.
+        boxes_in: How places are counted in images that EXIF turns.
 
     Raises:
         ValueError: If both places of a point are in one column.
@@ -40,6 +42,7 @@ class Measured:
         values: tuple[str, ...] = (),
         points: Mapping[str, tuple[str, str]] = MappingProxyType({}),
         boxes: str | None = None,
+        boxes_in: PlacesIn = "upright",
     ) -> None:
         for name, (across, down) in points.items():
             if across == down:
@@ -48,6 +51,7 @@ class Measured:
         self._points = {
             name: {column: cells[column] for column in columns} for name, columns in points.items()
         }
+        self._boxes_in: PlacesIn = boxes_in
         self._boxes = BoxCells(boxes, cells[boxes]) if boxes is not None else None
         self._refuse_shares()
 
@@ -87,6 +91,8 @@ class Measured:
             found["points"] = {name: self._point(number, where, name) for name in self._points}
         if self._boxes is not None:
             found["boxes"] = self._boxes.row(number, where)
+        if self._points or self._boxes is not None:
+            found |= say_counted(None, self._boxes_in)
         labels = dict.fromkeys(box["label"] for box in found.get("boxes", []))
         return json.dumps(found) if found else None, tuple(labels)
 

@@ -96,7 +96,7 @@ def read_table(params: Table, project: Path, columns: Columns | None = None) -> 
             _require_column(params.file, key, name, table.cells)
     reader = RowReader(params, file, {key: table.cells[name] for key, name in names.items() if name}, names)
     reader.one_hot = {name: table.cells[name] for name in params.one_hot}
-    reader.measured = Measured(table.cells, params.values, params.points, params.boxes)
+    reader.measured = Measured(table.cells, params.values, params.points, params.boxes, params.boxes_in)
     reader.given = GivenCells(table.cells, params.text, params.numbers)
     rows = [reader.row(number) for number in range(len(next(iter(table.cells.values()))))]
     reader.measured.check()

@@ -7,24 +7,20 @@ Boxes of VOC count pixels from 1, and the last one belongs to the box; tools of 
 in which some box begins at 0 counts from 0, another one from 1, and the report says which.
 """
 
-import math
 import unicodedata
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-import orjson
-
-from temper.data.images.zip_archive import NAME
 from temper.data.remark import Remark, remark_on
 from temper.data.source_params import Voc
-from temper.data.sources.drawn_boxes import Drawn, DrawnBoxes
+from temper.data.sources.annotated import AnnotatedImages, Thing
+from temper.data.sources.drawn_boxes import Drawn
 from temper.data.sources.listing import Listing
 from temper.data.sources.litter import is_image, is_litter
 from temper.data.sources.odd_labels import remark_on_labels
 from temper.data.sources.split_names import split_of
 from temper.data.sources.walk import list_files
-from temper.problem import Row
 
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 _LISTS = ("ImageSets", "Main")
@@ -37,14 +33,14 @@ class _Annotation:
     name: str
     """Name of the XML file."""
     size: tuple[float, float]
-    """Width and height of the image in pixels; infinite if the file does not say them."""
+    """Width and height of the image in pixels; 0 if the file does not say them."""
     boxes: list[tuple[str, tuple[float, ...], bool]]
     """Label, sides as they are written, and whether the object is marked as difficult."""
 
-    def drawn(self, first: int) -> list[Drawn]:
-        """Return the boxes from pixel 0 on: those that count from 1 include the last one."""
+    def things(self, first: int) -> list[Thing]:
+        """Return the objects from pixel 0 on: boxes that count from 1 include the last pixel."""
         return [
-            Drawn(label, (sides[0] - first, sides[1] - first, *sides[2:]), sides, difficult)
+            Thing(label, Drawn(label, (sides[0] - first, sides[1] - first, *sides[2:]), sides, difficult))
             for label, sides, difficult in self.boxes
         ]
 
@@ -58,8 +54,6 @@ class _Found:
     same_name: list[str] = field(default_factory=list)
     no_split: list[str] = field(default_factory=list)
     only_listed: list[str] = field(default_factory=list)
-    difficult: list[str] = field(default_factory=list)
-    boxes: DrawnBoxes = field(default_factory=DrawnBoxes)
 
     def by_stem(self, names: list[str]) -> dict[str, str]:
         """Return the first file of each name, whatever its folder and ending."""
@@ -85,10 +79,6 @@ class _Found:
                 "left out", "images of the lists are not there, or have no annotation", self.only_listed
             ),
             *remark_on("noticed", "images are in no list of a split, and are trained with", self.no_split),
-            *remark_on(
-                "noticed", "boxes are marked as difficult, and are neither right nor wrong", self.difficult
-            ),
-            *self.boxes.remarks(),
         ]
 
 
@@ -117,21 +107,18 @@ def list_rows(params: Voc, project: Path) -> Listing:
     read = {stem: each for stem, each in listed.items() if each is not None}
     starts = [side for each in read.values() for _, sides, _ in each.boxes for side in sides[:2]]
     first = params.first_pixel if params.first_pixel is not None else 0 if 0 in starts else 1
-    splits, rows = _splits(root), []
+    splits = _splits(root)
+    seen = AnnotatedImages("boxes", params.boxes_in, root.joinpath)
     for stem, each in read.items():
         if stem not in images:
             found.without_image.append(each.name)
             continue
-        boxes = found.boxes.check(each.drawn(first), each.size, images[stem])
-        found.difficult += [f"{images[stem]} ({box['label']})" for box in boxes if box.get("crowd")]
         if splits and stem not in splits:
             found.no_split.append(images[stem])
-        labels = tuple(dict.fromkeys(box["label"] for box in boxes))
-        truth = orjson.dumps({"boxes": boxes}).decode()
-        name = images[stem]
-        rows.append(Row(name, f"{NAME}/{name}", labels=labels, split=splits.get(stem), truth=truth))
+        seen.add(images[stem], each.things(first), each.size, splits.get(stem))
     found.only_listed += [stem for stem in splits if stem not in read or stem not in images]
     found.without_truth += [name for stem, name in images.items() if stem not in read]
+    rows = seen.rows()
     if not rows:
         raise ValueError(
             f"{root}: none of the {len(names)} annotations has an image of the same name; the first one is "
@@ -141,11 +128,9 @@ def list_rows(params: Voc, project: Path) -> Listing:
         {label for row in rows for label in row.labels}, apart="rename them in the .xml files"
     )
     remarks = found.remarks(first=first, guessed=params.first_pixel is None)
+    remarks += seen.remarks(crowds="boxes are marked as difficult")
     lists = tuple(sorted(root.joinpath(*_LISTS).glob("*.txt")))
-    files = tuple(root / name for name in names)
-    return Listing(
-        rows, [row.id for row in rows], lambda name: str(root / name), (*remarks, *odd), files + lists
-    )
+    return seen.listing(rows, root, [*remarks, *odd], [*(root / name for name in names), *lists])
 
 
 def _read(path: Path, name: str) -> _Annotation | None:
@@ -170,8 +155,7 @@ def _read(path: Path, name: str) -> _Annotation | None:
             raise ValueError(f"{path} has an object without a name; name it, or remove the object")
         sides = tuple(_number(each.findtext(f"bndbox/{side}"), path, f"bndbox/{side}") for side in _SIDES)
         boxes.append((label, sides, (each.findtext("difficult") or "0").strip() not in ("0", "")))
-    size = (width or math.inf, height or math.inf)
-    return _Annotation(name, size, boxes)
+    return _Annotation(name, (width, height), boxes)
 
 
 def _number(text: str | None, path: Path, what: str) -> float:

@@ -1,0 +1,248 @@
+"""A folder of images with annotations in COCO's JSON: one file, or one for each split.
+
+Boxes are left, top, width and height in pixels from 0. Images are found by the path in `file_name`, relative
+to the file of annotations or to the usual folders, or by their name if only one image has it. Captions are
+not read: they are no truth about classes or places.
+"""
+
+import os
+import posixpath
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from temper.data.remark import Remark, remark_on
+from temper.data.source_params import Coco
+from temper.data.sources.annotated import AnnotatedImages, Size
+from temper.data.sources.coco_file import CocoFile, Id, explain_shape, read_coco, read_id, read_numbers
+from temper.data.sources.coco_objects import CocoObjects
+from temper.data.sources.image_names import ImageNames
+from temper.data.sources.listing import Listing
+from temper.data.sources.litter import is_image
+from temper.data.sources.odd_labels import remark_on_labels
+from temper.data.sources.split_names import SPELLINGS, split_of
+from temper.data.sources.walk import list_files
+
+_JOINTS = re.compile(r"[\W_]+")
+_POINTS, _OBJECTS = "person_keypoints", "instances"
+"""How COCO calls the files of the same images with points, and without."""
+
+
+@dataclass
+class _Found:
+    """What was decided about files and images."""
+
+    other_files: list[str] = field(default_factory=list)
+    captions: list[str] = field(default_factory=list)
+    splits: list[str] = field(default_factory=list)
+    nameless: list[str] = field(default_factory=list)
+    listed_twice: list[str] = field(default_factory=list)
+    same_file: list[str] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+    """Image -> file that lists it."""
+
+    def remarks(self) -> list[Remark]:
+        return [
+            *remark_on("guessed", "files of annotations are read; ingest.annotations chooses", self.splits),
+            *remark_on(
+                "left out",
+                "JSON files are not in COCO's form, or have other annotations of the same images",
+                self.other_files,
+            ),
+            *remark_on("left out", "JSON files hold captions", self.captions),
+            *remark_on("left out", "images have no id or no file_name in their file", self.nameless),
+            *remark_on("left out", "images are listed twice with the same id", self.listed_twice),
+            *remark_on("converted", "images are listed twice, and have the objects of both", self.same_file),
+        ]
+
+
+def list_rows(params: Coco, project: Path) -> Listing:
+    """List the images with their objects; no image is decoded.
+
+    Raises:
+        ValueError: If the folder or the annotations are missing, cannot be read, or contradict each other.
+    """
+    root = project / params.folder
+    if not root.is_dir():
+        raise ValueError(
+            f"ingest.folder = {params.folder!r}: {root} does not exist; name the folder that holds the "
+            "images and the annotations"
+        )
+    walk, found = list_files(str(root)), _Found()
+    files = _choose(params, root, walk.companions, found)
+    images = [name for name in walk.files if is_image(name)]
+    names, objects = ImageNames(images), CocoObjects(params.truth)
+    seen = AnnotatedImages(params.truth, params.boxes_in, root.joinpath)
+    for file, split in files:
+        by_id, sizes = _match(file, names, found)
+        things = objects.read(file, {number: place or name for number, (name, place) in by_id.items()})
+        joined: dict[str, list[Id]] = {}
+        for number, (_, place) in by_id.items():
+            if place is not None:
+                joined.setdefault(place, []).append(number)
+        for place, ids in joined.items():
+            found.same_file += [place] * (len(ids) > 1)
+            seen.add(place, [thing for each in ids for thing in things[each]], sizes[ids[0]], split)
+    objects.check()
+    rows = seen.rows(order=objects.categories.order, points=objects.categories.points)
+    if not rows:
+        raise ValueError(_explain_nothing(root, params, files, names))
+    remarks = (
+        *found.remarks(),
+        *names.remarks(),
+        *remark_on("left out", "images have no entry in the annotations", sorted({*images} - {*found.files})),
+        *objects.remarks(),
+        *seen.remarks(crowds="boxes are marked as crowds"),
+        *remark_on_labels(objects.used, apart="rename their categories in the annotations"),
+    )
+    return seen.listing(rows, root, remarks, [root / file.name for file, _ in files])
+
+
+def _choose(
+    params: Coco, root: Path, companions: list[str], found: _Found
+) -> list[tuple[CocoFile, str | None]]:
+    """Return the files of annotations, each with its split.
+
+    Raises:
+        ValueError: If there are none, or one that is named cannot be used.
+    """
+    if params.annotations is not None:
+        named = {None: params.annotations} if isinstance(params.annotations, str) else params.annotations
+        return [_read_named(root, key, name) for key, name in named.items()]
+    paths = [name for name in companions if name.lower().endswith(".json")]
+    read = {name: read_coco(root / name, name) for name in paths}
+    files = {name: file for name, file in read.items() if file is not None}
+    found.captions += [name for name, file in files.items() if file.has_captions]
+    files = {name: file for name, file in files.items() if file.has_objects}
+    if not files and found.captions:
+        raise ValueError(_explain_captions(found.captions[0]))
+    if not files:
+        listed = f" (but {', '.join(paths[:3])}, in another form)" if paths else ""
+        raise ValueError(
+            f"{root} has no annotations in COCO's form{listed}: a .json file with images, annotations and "
+            "categories; set ingest.annotations to it"
+        )
+    if params.truth == "points":
+        files = {name: file for name, file in files.items() if file.has_points} or files
+    else:
+        twins = {name for name in files if name.replace(_POINTS, _OBJECTS) in {*files} - {name}}
+        files = {name: file for name, file in files.items() if name not in twins}
+    found.other_files += [name for name in paths if name not in files and name not in found.captions]
+    chosen = [(file, _split_in(name)) for name, file in files.items()]
+    found.splits += [f"{file.name}{f' ({split})' if split else ''}" for file, split in chosen]
+    return chosen
+
+
+def _read_named(root: Path, key: str | None, name: str) -> tuple[CocoFile, str | None]:
+    """Read a file that params.yaml names.
+
+    Raises:
+        ValueError: If it is missing or of another form, or its key is no split.
+    """
+    if key is not None and split_of(key) is None:
+        raise ValueError(f"ingest.annotations names the split {key!r}; write {SPELLINGS}")
+    path = root / name
+    if not path.is_file():
+        raise ValueError(
+            f"ingest.annotations: {path} does not exist; name a .json file, relative to ingest.folder"
+        )
+    file = read_coco(path, os.path.relpath(path, root).replace(os.sep, "/"))
+    if file is None:
+        raise ValueError(explain_shape(str(path)))
+    if not file.has_objects:
+        raise ValueError(_explain_captions(name) if file.has_captions else explain_shape(str(path)))
+    return file, split_of(key) if key is not None else _split_in(file.name)
+
+
+def _explain_captions(name: str) -> str:
+    return (
+        f"{name} holds captions, and no kind of problem learns texts; set ingest.annotations to a file of "
+        "objects or, to give texts beside labels as an input, write a table and set ingest.source: table and "
+        "ingest.text"
+    )
+
+
+def _split_in(name: str) -> str | None:
+    """Return the split that the path of a file says, its name first.
+
+    Example:
+        >>> _split_in("annotations/instances_val2017.json"), _split_in("valid/_annotations.coco.json")
+        ('validation', 'validation')
+        >>> _split_in("annotations/all.json") is None
+        True
+    """
+    path, _ = posixpath.splitext(name)
+    for part in reversed(path.split("/")):
+        for word in _JOINTS.split(part):
+            if (split := split_of(word.rstrip("0123456789"))) is not None:
+                return split
+    return None
+
+
+def _match(
+    file: CocoFile, names: ImageNames, found: _Found
+) -> tuple[dict[Id, tuple[str, str | None]], dict[Id, Size | None]]:
+    """Return the name and the file of each image, None if there is none, and the size that is stated.
+
+    Raises:
+        ValueError: If an id means two images, or an image is listed in two files.
+    """
+    by_id: dict[Id, tuple[str, str | None]] = {}
+    sizes: dict[Id, Size | None] = {}
+    folders = _folders(file.name)
+    for place, each in enumerate(file.images, 1):
+        number, written = read_id(each.get("id")), each.get("file_name")
+        if number is None or not isinstance(written, str) or not written.strip():
+            found.nameless.append(f"{file.name}: image number {place}")
+            continue
+        if number in by_id:
+            if by_id[number][0] != written:
+                raise ValueError(
+                    f"{file.name}: the image id {number} is that of {by_id[number][0]} and of {written}, so "
+                    "that nobody knows whose annotations are whose; give each image its own id"
+                )
+            found.listed_twice.append(f"{file.name}: {written}")
+            continue
+        image = names.find(written, folders)
+        if image is not None and (other := found.files.setdefault(image, file.name)) != file.name:
+            raise ValueError(
+                f"{image} is in {other} and in {file.name}; an image can be in one split only: remove it "
+                "from one of the files, or set ingest.annotations to the files that shall be read"
+            )
+        size = read_numbers([each.get("width"), each.get("height")])
+        by_id[number], sizes[number] = (written, image), None if size is None else (size[0], size[1])
+    return by_id, sizes
+
+
+def _folders(name: str) -> list[str]:
+    """Return the folders to which names of images may be relative, the likeliest first.
+
+    Example:
+        >>> _folders("annotations/instances_val2017.json")[:4]
+        ['annotations', 'annotations/images', 'val2017', 'images/val2017']
+    """
+    own, above = posixpath.dirname(name), posixpath.dirname(posixpath.dirname(name))
+    stem = posixpath.splitext(posixpath.basename(name))[0]
+    words = [word for word in _JOINTS.split(stem) if split_of(word.rstrip("0123456789"))]
+    parts = [f"{folder}{word}" for word in words for folder in ("", "images/")]
+    listed = [own, posixpath.join(own, "images")]
+    for base in dict.fromkeys(("", above, own)):
+        listed += [posixpath.join(base, part) for part in (*parts, "", "images")]
+    return list(dict.fromkeys(listed))
+
+
+def _explain_nothing(
+    root: Path, params: Coco, files: list[tuple[CocoFile, str | None]], names: ImageNames
+) -> str:
+    """Return why no image can be used."""
+    listed = sum(len(file.images) for file, _ in files)
+    missing = next((remark.names[0] for remark in names.remarks() if "not there" in remark.text), None)
+    if missing is not None:
+        return (
+            f"{root}: none of the {listed} images in the annotations is there; the first one is {missing}; "
+            "put the images into this folder, or set ingest.folder to one that holds them"
+        )
+    return (
+        f"{root}: none of the {listed} images in the annotations can be used with ingest.truth = "
+        f"{params.truth}; set it to another truth, or add images with such objects"
+    )
