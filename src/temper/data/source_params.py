@@ -182,6 +182,13 @@ class Coco(Annotations):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Yolo(Annotations):
+    """Images with a text file of rows for each, as YOLO reads them, and perhaps `data.yaml`."""
+
+    source: Literal["yolo"]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Toys(Source):
     """Generated examples of simple shapes, for trying the pipeline without data."""
 
@@ -211,5 +218,5 @@ class Toys(Source):
 
 
 AnySource = Annotated[
-    FashionMnist | Digits | ImageFolder | Table | Voc | Coco | Toys, Field(discriminator="source")
+    FashionMnist | Digits | ImageFolder | Table | Voc | Coco | Yolo | Toys, Field(discriminator="source")
 ]

@@ -5,6 +5,7 @@ from pathlib import Path
 from PIL import Image
 
 from temper.data.images.orientation import read_orientation
+from temper.data.images.reading import identify
 from temper.fields import QUARTER_TURN
 
 
@@ -17,7 +18,12 @@ def read_header(path: Path) -> tuple[tuple[int, int], int] | None:
     try:
         with Image.open(path) as image:
             return image.size, read_orientation(image)
-    except Exception:  # Pillow raises almost any type of error for damaged files
+    except Exception:  # Pillow raises almost any type of error for damaged files, and for some that decode
+        pass
+    try:
+        whole = identify(path.read_bytes())
+        return whole.size, read_orientation(whole)
+    except Exception:
         return None
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from temper.data.images.zip_archive import DRAWN, NAME, write_archive, write_drawn
 from temper.data.remark import Remark
-from temper.data.sources import coco, digits, fashion_mnist, imagefolder, table, toys, voc
+from temper.data.sources import coco, digits, fashion_mnist, imagefolder, table, toys, voc, yolo
 from temper.data.sources.listing import Listing
 from temper.problem import Row
 
@@ -27,6 +27,7 @@ LISTED: dict[str, Callable[[Any, Path], Listing]] = {
     "table": table.list_rows,
     "voc": voc.list_rows,
     "coco": coco.list_rows,
+    "yolo": yolo.list_rows,
 }
 """`source` in params.yaml -> function that lists the user's files without copying them."""
 

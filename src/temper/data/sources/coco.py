@@ -7,7 +7,6 @@ not read: they are no truth about classes or places.
 
 import os
 import posixpath
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,10 +19,9 @@ from temper.data.sources.image_names import ImageNames
 from temper.data.sources.listing import Listing
 from temper.data.sources.litter import is_image
 from temper.data.sources.odd_labels import remark_on_labels
-from temper.data.sources.split_names import SPELLINGS, split_of
+from temper.data.sources.split_names import SPELLINGS, split_in, split_of, words_of_split
 from temper.data.sources.walk import list_files
 
-_JOINTS = re.compile(r"[\W_]+")
 _POINTS, _OBJECTS = "person_keypoints", "instances"
 """How COCO calls the files of the same images with points, and without."""
 
@@ -128,7 +126,7 @@ def _choose(
         twins = {name for name in files if name.replace(_POINTS, _OBJECTS) in {*files} - {name}}
         files = {name: file for name, file in files.items() if name not in twins}
     found.other_files += [name for name in paths if name not in files and name not in found.captions]
-    chosen = [(file, _split_in(name)) for name, file in files.items()]
+    chosen = [(file, split_in(posixpath.splitext(name)[0])) for name, file in files.items()]
     found.splits += [f"{file.name}{f' ({split})' if split else ''}" for file, split in chosen]
     return chosen
 
@@ -151,7 +149,7 @@ def _read_named(root: Path, key: str | None, name: str) -> tuple[CocoFile, str |
         raise ValueError(explain_shape(str(path)))
     if not file.has_objects:
         raise ValueError(_explain_captions(name) if file.has_captions else explain_shape(str(path)))
-    return file, split_of(key) if key is not None else _split_in(file.name)
+    return file, split_of(key) if key is not None else split_in(posixpath.splitext(file.name)[0])
 
 
 def _explain_captions(name: str) -> str:
@@ -160,23 +158,6 @@ def _explain_captions(name: str) -> str:
         "objects or, to give texts beside labels as an input, write a table and set ingest.source: table and "
         "ingest.text"
     )
-
-
-def _split_in(name: str) -> str | None:
-    """Return the split that the path of a file says, its name first.
-
-    Example:
-        >>> _split_in("annotations/instances_val2017.json"), _split_in("valid/_annotations.coco.json")
-        ('validation', 'validation')
-        >>> _split_in("annotations/all.json") is None
-        True
-    """
-    path, _ = posixpath.splitext(name)
-    for part in reversed(path.split("/")):
-        for word in _JOINTS.split(part):
-            if (split := split_of(word.rstrip("0123456789"))) is not None:
-                return split
-    return None
 
 
 def _match(
@@ -223,8 +204,7 @@ def _folders(name: str) -> list[str]:
     """
     own, above = posixpath.dirname(name), posixpath.dirname(posixpath.dirname(name))
     stem = posixpath.splitext(posixpath.basename(name))[0]
-    words = [word for word in _JOINTS.split(stem) if split_of(word.rstrip("0123456789"))]
-    parts = [f"{folder}{word}" for word in words for folder in ("", "images/")]
+    parts = [f"{folder}{word}" for word in words_of_split(stem) for folder in ("", "images/")]
     listed = [own, posixpath.join(own, "images")]
     for base in dict.fromkeys(("", above, own)):
         listed += [posixpath.join(base, part) for part in (*parts, "", "images")]

@@ -7,8 +7,8 @@ from typing import Any
 
 from temper.data.remark import Remark, remark_on
 
-_LEAST_PX = 1.0
-"""Boxes whose both sides are at most this long are points, not boxes."""
+_LEAST_PX = 1.01
+"""Boxes whose both sides are at most this long are points, not boxes; shares are rounded, so not quite 1."""
 
 
 @dataclass(frozen=True)

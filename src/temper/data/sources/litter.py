@@ -35,7 +35,7 @@ _UNFINISHED = re.compile(
 )
 _COMPANIONS = frozenset(
     {".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".ini", ".log"}
-    | {".xmp", ".aae", ".thm", ".pp3", ".dop"}  # settings of cameras and editors, beside each photograph
+    | {".xmp", ".aae", ".thm", ".pp3", ".dop", ".cache"}  # settings of cameras and editors, caches of tools
     | {".aria2", ".md5", ".sha1", ".sha256", ".zip", ".tar", ".gz", ".7z", ".rar", ".torrent", ".lock", ".db"}
     | {".bak", ".py", ".ipynb", ".mat", ".npz", ".parquet", ".names", ".data", ".cfg", ".ovr", ".svg"}
 )
