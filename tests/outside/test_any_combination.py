@@ -11,8 +11,11 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from temper.data.sources.listing import Listing
 from temper.problems.classes import bind_classes
+from tests.outside.annotation_files import COCO, GOOD, YOLO, list_coco, list_yolo, write_coco, write_yolo
 from tests.outside.files import ADDED, LEFT_OUT, LOOK_ALIKES, class_folders, list_folder, list_table
+from tests.unit.data.annotated import boxes
 
 FUZZ = settings(
     max_examples=int(os.environ.get("TEMPER_FUZZ", "200")),
@@ -112,3 +115,40 @@ def test_tables(separator: str, lines: list[tuple[int, str]], end: str, encoding
                 assert row.labels == (cell,) or len(listing.rows) < len(lines)
     finally:
         shutil.rmtree(project)
+
+
+@FUZZ
+@given(st.sets(st.sampled_from(sorted(COCO))))
+def test_annotations_in_json(situations: set[str]):
+    project = temporary()
+    try:
+        content = write_coco(project)
+        for what in sorted(situations):
+            COCO[what][0](project, content)
+        _check_told(list_coco(project, content), [COCO[what][1] for what in situations])
+    finally:
+        shutil.rmtree(project)
+
+
+@FUZZ
+@given(st.sets(st.sampled_from(sorted(YOLO))))
+def test_annotations_in_text_files(situations: set[str]):
+    project = temporary()
+    try:
+        write_yolo(project)
+        for what in sorted(situations):
+            YOLO[what][0](project)
+        _check_told(list_yolo(project), [YOLO[what][1] for what in situations])
+    finally:
+        shutil.rmtree(project)
+
+
+def _check_told(listing: Listing, names: list[str]) -> None:
+    """Check that good boxes are there as they were, and that all names are told."""
+    found = boxes(listing)
+    for number, name in enumerate(GOOD):
+        each = next(found[key] for key in found if key.endswith(name))
+        assert each[0]["label"] == ("cat", "dog")[number % 2], name
+    told = [name for remark in listing.remarks for name in remark.names]
+    for name in names:
+        assert not name or any(name in each for each in told), f"{name} is not told"

@@ -76,6 +76,20 @@ def test_changes_behind_the_names_of_a_table_are_noticed(table: Path, name: str)
     assert digest(table) != before
 
 
+def test_files_of_annotations_of_one_name_are_all_watched(tmp_path: Path):
+    project = make_project(tmp_path / "project", "detection")
+    set_lines(project, ingest="{source: yolo, folder: data}")
+    for split in ("train", "val"):
+        image(project / "data" / split / "images" / "a.png")
+        (project / "data" / split / "labels").mkdir()
+        (project / "data" / split / "labels" / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    seen = {digest(project)}
+    for split in ("train", "val"):
+        (project / "data" / split / "labels" / "a.txt").write_text("0 0.5 0.5 0.25 0.5\n")
+        seen.add(digest(project))
+    assert len(seen) == 3
+
+
 def test_a_touched_or_copied_file_is_no_change(folder: Path):
     before = digest(folder)
     for path in (folder / "images").rglob("*.png"):
