@@ -95,7 +95,7 @@ def bright(project: Path) -> np.ndarray:
     return packed(project, "image").max(axis=-1) > 150
 
 
-BOXES = ("detection", "{kind: detection, cell_px: 2, most: 20}")
+BOXES = ("detection", "{kind: detection, cells_px: [2, 4], most: 20}")
 
 
 @pytest.mark.parametrize(

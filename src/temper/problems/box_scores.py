@@ -14,7 +14,7 @@ _SURE = 0.5
 """Smallest score of a box that counts as a decision, and smallest overlap of two boxes that are the same."""
 _HALF, _THREE_QUARTERS = 0, 5
 """Places of the overlaps 0.5 and 0.75 among those at which boxes are counted."""
-_AMONG = (1, 10, 100)
+_AMONG = (10, 100)
 """Numbers of boxes of a class and an image among which a true one is looked for."""
 
 
