@@ -21,6 +21,7 @@ from ruamel.yaml.error import YAMLError
 from temper.compress.params import DistillationTerms, QuantizeParams
 from temper.config_errors import check_for_dvc, explain, find_infinite, known_keys
 from temper.data.augmentation.params import AugmentParams
+from temper.data.images.mask_values import with_named_classes
 from temper.data.loading.params import SamplingParams, ViewParams
 from temper.data.params import PrepareParams
 from temper.data.source_params import AnySource
@@ -112,8 +113,10 @@ class Params(BaseModel):
 
     @model_validator(mode="after")
     def _check_rules(self) -> Self:
-        self.check_rules()
-        return self
+        problem: Any = with_named_classes(self.problem, self.prepare.mask_values)
+        named = self.model_copy(update={"problem": problem})
+        named.check_rules()
+        return named
 
     def check_rules(self, *, strata: Collection[str] | None = None, channels: int = 3) -> None:
         """Refuse gate rules on something that will not be measured, before hours of training.

@@ -148,7 +148,7 @@ def test_a_folder_that_contains_the_project_is_refused(tmp_path: Path, folder: s
 
     project = tmp_path / "above" / "project"
     class_folders(project / "images")
-    with pytest.raises(ValueError, match=r"contains the project's own files; move the class folders"):
+    with pytest.raises(ValueError, match=r"contains the project's own files; move the data into"):
         LISTED["imagefolder"](ImageFolder(source="imagefolder", folder=folder), project)
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from temper.data.images.mask_values import MaskValues
 from temper.fields import Fit
 
 _LEAST_PX = 8
@@ -49,8 +50,11 @@ class PrepareParams:
     background: Literal["white", "black", "checker"] = "white"
     """What shows through transparent pixels; `checker` is squares of two greys, on which drawings in black
     and in white are visible. A deployed model reads images in the same way."""
-    mask_values: dict[int, int] = field(default_factory=dict)
-    """Number in the masks -> class number, for masks that number their classes otherwise, e.g. `{255: 1}`."""
+    mask_values: MaskValues = field(default_factory=dict)
+    """Number or colour in the masks -> name of its class, e.g. `{0: background, 255: cell}` or `{"#000000":
+    background, "#ff0000": road}`; 255 in place of a name means that such pixels do not count. What is not
+    named makes an image unusable. Names become `problem.classes` if that has none. With class numbers only,
+    as in `{255: 1}`, all other numbers stay as they are."""
     mask_orientation: Literal["auto", "upright", "stored"] = "auto"
     """How masks lie if EXIF turns their image and both have the same size: as the image is shown, or as its
     pixels are stored. A mask whose sides are swapped is turned in any case. `auto` is `upright`, and stops if

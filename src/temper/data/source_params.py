@@ -132,6 +132,28 @@ class Table(Source):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Masks(Source):
+    """A folder with images and their masks, which lie in folders of their own or beside the images."""
+
+    source: Literal["masks"]
+    folder: str
+    """Path of the folder that holds both, relative to the project or absolute."""
+    images: str | None = None
+    """Folder of the images within it, which may be below or above folders that are splits. null: `images`,
+    `image`, `JPEGImages` and other usual names."""
+    masks: str | None = None
+    """Folder of the masks within it. null: `masks`, `label`, `SegmentationClass` and other usual names or, if
+    there is none, beside the images (`1_mask.png`)."""
+    splits: Literal["auto", "none"] = "auto"
+    """`auto`: folders called like splits (train, val, Testing, ...) are splits. `none`: they are not."""
+
+    @property
+    def origin(self) -> str | None:
+        """The folder itself."""
+        return self.folder
+
+
+@dataclass(frozen=True, kw_only=True)
 class Voc(Source):
     """A folder in the form of PASCAL VOC: `Annotations`, `JPEGImages`, and splits in `ImageSets/Main`."""
 
@@ -218,5 +240,6 @@ class Toys(Source):
 
 
 AnySource = Annotated[
-    FashionMnist | Digits | ImageFolder | Table | Voc | Coco | Yolo | Toys, Field(discriminator="source")
+    FashionMnist | Digits | ImageFolder | Table | Masks | Voc | Coco | Yolo | Toys,
+    Field(discriminator="source"),
 ]

@@ -51,8 +51,8 @@ class Segmentation(Defaults):
     inputs: ClassVar[tuple[InputName, ...]] = ("image",)
     kind: Literal["segmentation"]
     classes: tuple[str, ...] = ()
-    """Names of the class numbers in the masks, from 0. Pixels with 255 do not count. If left out, they are
-    those of the masks that ingest drew of outlines."""
+    """Names of the class numbers in the masks, from 0. Pixels with 255 do not count. Left out if
+    `prepare.mask_values` names them, or if ingest draws the masks of outlines."""
 
     @property
     def headline(self) -> Headline:
@@ -221,8 +221,9 @@ def _way_out(unknown: np.ndarray) -> str:
     """Return what to do about a mask with unknown numbers."""
     if len(np.unique(unknown)) >= _MANY:
         return (
-            "it has many such numbers: it is blurred (by resizing, or as a JPEG), or numbers objects instead "
-            "of classes; make it anew, with one number per class, as a PNG"
+            "it has many such numbers: it is blurred (by resizing, or as a JPEG), numbers objects instead of "
+            "classes, or is a photograph (are images and masks confused?); make it anew, with one number "
+            "per class, as a PNG"
         )
     return (
         "add the name there or, if masks number classes otherwise, set prepare.mask_values, for example "

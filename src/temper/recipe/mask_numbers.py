@@ -10,7 +10,7 @@ from jaxtyping import Integer
 from PIL import Image
 
 from temper.data.images.doubts import is_lossy
-from temper.data.images.masks import IGNORED
+from temper.data.images.mask_values import IGNORED
 from temper.data.images.reading import Unreadable
 from temper.data.images.store import Store
 from temper.data.remark import Remark, remark_on

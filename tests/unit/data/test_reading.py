@@ -10,6 +10,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from temper.data.images.idx import parse_idx
+from temper.data.images.mask_values import Meaning
 from temper.data.images.masks import MaskRules, read_mask, resize_mask
 from temper.data.images.reading import Unreadable, unify
 from temper.data.images.store import Store, split_path
@@ -105,7 +106,10 @@ def test_the_size_is_checked_before_anything_is_decoded() -> None:
     ("mask", "reason"),
     [
         (filled("L", 0, (5, 4)), "mask has 5x4 px, the image 4x4 px"),
-        (filled("RGB", (0, 9, 0)), "mode RGB; one class number per pixel"),
+        (
+            filled("RGB", (0, 9, 0)),
+            r"colours #000900 \(16 px\); name the class of each in prepare.mask_values",
+        ),
         (Image.fromarray(np.full((4, 4), 300, np.uint16)), "class number 300"),
     ],
     ids=["size", "colour", "number"],
@@ -178,10 +182,10 @@ def test_of_equal_sizes_the_parameter_decides(stored: bool) -> None:
 
 def test_numbers_of_masks_can_be_named() -> None:
     mask = Image.fromarray(np.array([[0, 255], [128, 255]], np.uint8).repeat(2, 0).repeat(2, 1))
-    found = read_mask(encoded(mask), (4, 4), rules=MaskRules({255: 1, 128: 2}), **AT_MOST)
+    found = read_mask(encoded(mask), (4, 4), rules=MaskRules(Meaning({255: 1, 128: 2})), **AT_MOST)
     assert found[::2, ::2].tolist() == [[0, 1], [2, 1]]
     wide = Image.fromarray(np.full((4, 4), 1000, np.uint16))
-    assert (read_mask(encoded(wide), (4, 4), rules=MaskRules({1000: 1}), **AT_MOST) == 1).all()
+    assert (read_mask(encoded(wide), (4, 4), rules=MaskRules(Meaning({1000: 1})), **AT_MOST) == 1).all()
 
 
 @pytest.mark.parametrize(

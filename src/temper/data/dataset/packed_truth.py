@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from temper.data.counted import counted_frame, is_stored
-from temper.data.images.masks import IGNORED
+from temper.data.images.mask_values import IGNORED
 from temper.fields import Frame, by_layout
 from temper.maths.geometry import within_borders
 from temper.problem import Problem, Row

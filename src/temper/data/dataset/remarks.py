@@ -9,7 +9,7 @@ from temper.data.dataset.resize import has_masks
 from temper.data.dataset.rows import Rows
 from temper.data.dataset.scan import Survey
 from temper.data.images.levels import CLIPPED, find_levels, find_mark, find_outliers, sample_levels
-from temper.data.images.masks import IGNORED
+from temper.data.images.mask_values import IGNORED, read_meaning
 from temper.data.images.store import Store
 from temper.data.images.wide_sample import read_wide
 from temper.data.params import PrepareParams
@@ -99,7 +99,7 @@ def remark_on_images(
             if note != CLIPPED or params.range == "auto"
             for remark in _remark_on_rows(*note, rows, np.setdiff1d(numbers, [*survey.bad]))
         ),
-        *_remark_on_masks(rows, survey, params),
+        *_remark_on_masks(rows, survey, classes, params),
         *_remark_on_places(rows, survey),
     ]
 
@@ -207,15 +207,19 @@ def _remark_on_mixed_masks(rows: Rows, survey: Survey) -> list[Remark]:
     return _remark_on_rows("noticed", text, rows, survey.truth.only_ignored if several else [])
 
 
-def _remark_on_masks(rows: Rows, survey: Survey, params: PrepareParams) -> list[Remark]:
+def _remark_on_masks(
+    rows: Rows, survey: Survey, classes: Sequence[str], params: PrepareParams
+) -> list[Remark]:
     """Return how masks were turned, and how many of their pixels do not count.
 
     Raises:
-        ValueError: If palettes number the same colours differently, or masks of turned images may lie either
-            way.
+        ValueError: If most masks have colours without a class, palettes number the same colours differently,
+            or masks of turned images may lie either way.
     """
     if not has_masks(rows):
         return []
+    survey.unnamed.check(len(rows))
+    meaning = read_meaning(params.mask_values, classes)
     masked = np.asarray(rows.table["mask"].is_valid()) & (survey.orientations > 1)
     turned = np.flatnonzero(masked & survey.swapped).tolist()
     open_ones = np.flatnonzero(masked & ~survey.swapped).tolist()
@@ -242,8 +246,8 @@ def _remark_on_masks(rows: Rows, survey: Survey, params: PrepareParams) -> list[
         *_remark_on_mixed_masks(rows, survey),
         *remark_on(
             "noticed",
-            "numbers of prepare.mask_values are in no mask",
-            map(str, sorted(params.mask_values.keys() - survey.renumbered)),
+            f"{'colours' if meaning.colours else 'numbers'} of prepare.mask_values are in no mask",
+            [meaning.show(each) for each in sorted(meaning.numbers.keys() - survey.renumbered)],
         ),
         *remark_on("guessed", f"masks of images that EXIF turns are taken as {either}", undecided),
         *survey.palettes.check(),

@@ -15,6 +15,8 @@ from jaxtyping import Bool, Int32, UInt8
 
 from temper.data.images.doubts import doubt_image, doubt_mask
 from temper.data.images.encoded import reads_the_same
+from temper.data.images.mask_levels import ColourMask, Counts
+from temper.data.images.mask_values import AS_WRITTEN, Meaning
 from temper.data.images.masks import MaskRules, is_swapped, read_mask, resize_mask
 from temper.data.images.orientation import turned
 from temper.data.images.palettes import Palette, read_palette
@@ -59,7 +61,9 @@ class Chunk:
     notes: dict[int, list[Note]] = field(default_factory=dict)
     """Number of the row -> what was changed in its image, or is doubtful about it, if anything is."""
     renumbered: set[int] = field(default_factory=set)
-    """Numbers of `prepare.mask_values` that were found in masks."""
+    """Numbers or colours of `prepare.mask_values` that were found in masks."""
+    unnamed: dict[int, Counts] = field(default_factory=dict)
+    """Number of the row -> colours of its mask, if they have no class."""
     bad: dict[int, str] = field(default_factory=dict)
     """Number of the row -> why it cannot be used."""
 
@@ -84,6 +88,7 @@ def unify_chunks(
     *,
     channels: int,
     masks: bool,
+    meaning: Meaning = AS_WRITTEN,
     check_plain: bool = False,
 ) -> Iterator[Chunk]:
     """Check, decode and unify the images and masks of all rows, in order.
@@ -94,6 +99,7 @@ def unify_chunks(
         params: Size of the unified images, and limits.
         channels: Number of channels of the unified images, 1 or 3.
         masks: Whether there are masks.
+        meaning: What the numbers or colours in masks mean.
         check_plain: Whether to check that training may decode the unchanged files. This costs a second
             decoding.
     """
@@ -117,7 +123,7 @@ def unify_chunks(
             }.values():
                 store.open(name)
             if not _copy_whole(some, store, chunk):
-                _decode(some, store, params, chunk, pool, check_plain)
+                _decode(some, store, params, chunk, pool, meaning, check_plain)
             yield chunk
             bar.advance(len(some))
 
@@ -190,11 +196,12 @@ def _decode(
     params: PrepareParams,
     chunk: Chunk,
     pool: ThreadPoolExecutor,
+    meaning: Meaning,
     check_plain: bool,
 ) -> None:
     limits: dict[str, Any] = {name: getattr(params, name) for name in ("max_pixels", "max_side_px")}
     shape: dict[str, Any] = {name: getattr(params, name) for name in ("height_px", "width_px", "fit")}
-    rules = MaskRules(params.mask_values, chunk.renumbered, stored=params.mask_orientation == "stored")
+    rules = MaskRules(meaning, chunk.renumbered, stored=params.mask_orientation == "stored")
 
     def decode(place: int) -> str | None:
         row = rows[place]
@@ -216,7 +223,8 @@ def _decode(
             if chunk.masks is not None and row.mask is not None:
                 mask = store.read(row.mask)
                 chunk.swapped[place] = turned(image) > 1 and is_swapped(mask, image.size)
-                palette = read_palette(mask) if params.mask_palettes == "compare" else None
+                compared = params.mask_palettes == "compare" and not meaning.colours
+                palette = read_palette(mask) if compared else None
                 if palette is not None:
                     chunk.palettes[chunk.numbers[place]] = palette
                 numbers = read_mask(mask, image.size, orientation=turned(image), rules=rules, **limits)
@@ -225,6 +233,8 @@ def _decode(
             if notes:
                 chunk.notes[chunk.numbers[place]] = notes
         except Unreadable as error:
+            if isinstance(error, ColourMask):
+                chunk.unnamed[chunk.numbers[place]] = error.counts
             return str(error)
         return None
 

@@ -16,6 +16,8 @@ from temper.data.dataset.given_columns import GivenColumns
 from temper.data.dataset.near_duplicates import count_cosines, to_cosines
 from temper.data.dataset.packed_truth import PackedTruth
 from temper.data.dataset.resize import Chunk, count_channels, find_grey, has_masks, unify_chunks
+from temper.data.images.mask_levels import UnnamedColours
+from temper.data.images.mask_values import read_meaning
 from temper.data.images.palettes import Palettes
 from temper.data.images.reading import Unreadable
 from temper.data.images.store import Store
@@ -83,7 +85,9 @@ class Survey:
     notes: dict[Note, list[int]]
     """What was changed in images, or is doubtful about them -> numbers of their rows."""
     renumbered: set[int]
-    """Numbers of `prepare.mask_values` that were found in masks."""
+    """Numbers or colours of `prepare.mask_values` that were found in masks."""
+    unnamed: UnnamedColours
+    """Colours of masks that have no class."""
     moments: Int64[np.ndarray, "rows 2 channels"]
     """Sums of the unified pixels and of their squares; empty if `images` contains the pixels."""
 
@@ -121,6 +125,7 @@ def look_over(
         params,
         channels=channels,
         masks=has_masks(rows),
+        meaning=read_meaning(params.mask_values, problem.classes),
         check_plain=encoded and not params.shrink_px,
     ):
         place = slice(chunk.numbers.start, chunk.numbers.stop)
@@ -182,6 +187,7 @@ def _begin(
         Palettes(),
         {},
         set(),
+        UnnamedColours(),
         np.zeros((num_rows if encoded else 0, 2, channels), np.int64),
     )
 
@@ -197,6 +203,8 @@ def _note(survey: Survey, rows: Sequence[Row], chunk: Chunk) -> None:
     survey.grey[place] = ~chunk.coloured & find_grey(chunk.images)
     survey.swapped[place] = chunk.swapped
     survey.renumbered |= chunk.renumbered
+    for counts in chunk.unnamed.values():
+        survey.unnamed.add(counts)
     spans = np.ptp(chunk.images, axis=(1, 2)).max(axis=1)
     survey.blank[place] = spans == 0
     for number, span in zip(chunk.numbers, spans.tolist(), strict=True):

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 from PIL import Image
 
-from temper.data.images.masks import IGNORED
+from temper.data.images.mask_values import IGNORED
 from temper.data.images.orientation import turned
 from temper.data.images.other_formats import holds_several
 from temper.data.images.reading import Raw

@@ -1,30 +1,34 @@
 """Masks: one class number per pixel, brought to the size and orientation of their image."""
 
 import io
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Integer, UInt8
 from PIL import Image
 
+from temper.data.images.mask_levels import (
+    count,
+    explain_unnamed,
+    read_colours,
+    read_numbers,
+    refuse_colours,
+)
+from temper.data.images.mask_values import AS_WRITTEN, IGNORED, Meaning
 from temper.data.images.orientation import turn, turned
 from temper.data.images.reading import Raw, Unreadable, open_upright
 from temper.fields import QUARTER_TURN, Fit
 from temper.maths.geometry import place_on_canvas
-
-IGNORED = 255
-"""Number of pixels in masks that do not count."""
 
 
 @dataclass(frozen=True)
 class MaskRules:
     """How masks are read."""
 
-    values: Mapping[int, int] = field(default_factory=dict)
-    """Number in the files -> class number, for numbers that are written otherwise."""
+    meaning: Meaning = AS_WRITTEN
+    """Class numbers of what is in the files, if they are written otherwise."""
     seen: set[int] = field(default_factory=set)
-    """Numbers of `values` that were found in a mask."""
+    """Numbers or colours of `meaning` that were found in a mask."""
     stored: bool = False
     """Whether a mask of an image that is turned by EXIF lies as the image is stored, not as it is shown."""
 
@@ -51,7 +55,7 @@ def read_mask(
 ) -> UInt8[np.ndarray, "tall wide"]:
     """Return a mask as class numbers, in the size of its image.
 
-    The numbers of a palette mask are its indices, whatever their colours.
+    The numbers of a palette mask are its indices, whatever their colours, unless `rules` name colours.
 
     Args:
         raw: Mask.
@@ -75,35 +79,38 @@ def read_mask(
         mask = turn(mask, orientation)
     if mask.size != size:
         raise Unreadable(f"its mask has {mask.width}x{mask.height} px, the image {size[0]}x{size[1]} px")
-    numbers = np.asarray(mask)
-    if numbers.ndim == 3 and mask.mode in ("RGB", "RGBA", "LA"):
-        colours = numbers[..., : 1 if mask.mode == "LA" else 3]
-        if mask.mode in ("RGBA", "LA") and not np.ptp(colours) and np.ptp(numbers[..., -1]):
-            raise Unreadable(
-                "its mask is one colour, and only its transparency differs; store the class numbers as grey "
-                "PNG without transparency"
-            )
-        if (colours == colours[..., :1]).all():  # a grey mask that was stored as colour
-            numbers = colours[..., 0]
-    if numbers.ndim != 2 or numbers.dtype.kind not in "bui":
-        raise Unreadable(
-            f"its mask has mode {mask.mode}; one class number per pixel is "
-            "expected: store masks as grey PNG, or with a palette"
-        )
-    if rules.values:
-        plain = numbers.astype(np.int64)
-        numbers = plain.copy()
-        for value, number in rules.values.items():
-            there = plain == value
-            if there.any():
-                rules.seen.add(value)
-                numbers[there] = number
+    numbers = _as_classes(mask, rules)
     if numbers.size and (int(numbers.max()) > 255 or int(numbers.min()) < 0):
         raise Unreadable(
             f"its mask contains class number {int(numbers.max())}; 0..254 are possible, 255 is ignored; "
             f"prepare.mask_values: {{{int(numbers.max())}: 1}} makes it class 1"
         )
     return numbers.astype(np.uint8)
+
+
+def _as_classes(mask: Image.Image, rules: MaskRules) -> Integer[np.ndarray, "tall wide"]:
+    """Return the class number of each pixel.
+
+    Raises:
+        Unreadable: If the mask holds colours where numbers are expected, or something that is not named.
+    """
+    meaning = rules.meaning
+    plain = read_colours(mask) if meaning.colours else read_numbers(mask)
+    if plain is None:
+        raise refuse_colours(mask, meaning)
+    if not meaning.numbers:
+        return plain
+    plain = plain.astype(np.int64)
+    numbers, named = plain.copy(), np.zeros(plain.shape, bool)
+    for value, number in meaning.numbers.items():
+        there = plain == value
+        if there.any():
+            rules.seen.add(value)
+            numbers[there] = number
+            named |= there
+    if meaning.whole and not named.all():
+        raise Unreadable(explain_unnamed(count(plain[~named]), meaning))
+    return numbers
 
 
 def resize_mask(

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8
 from PIL import Image
 
-from temper.data.images.masks import IGNORED
+from temper.data.images.mask_values import IGNORED
 
 Polygon = Float[np.ndarray, "corners 2"]
 _ORIENTATION = 0x0112

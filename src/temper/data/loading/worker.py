@@ -12,7 +12,7 @@ import numpy as np
 from temper.data.augmentation.albumentations_policy import apply, compose
 from temper.data.images.decoding import Undecodable, cut_out, stretch
 from temper.data.images.encoded import Encoded
-from temper.data.images.masks import IGNORED
+from temper.data.images.mask_values import IGNORED
 from temper.fields import VALID, Field, by_layout
 from temper.maths.geometry import crop_of, move
 from temper.parent_death import end_with_parent

@@ -12,7 +12,7 @@ from typing import Any
 
 from temper.data.images.zip_archive import DRAWN, NAME, write_archive, write_drawn
 from temper.data.remark import Remark
-from temper.data.sources import coco, digits, fashion_mnist, imagefolder, table, toys, voc, yolo
+from temper.data.sources import coco, digits, fashion_mnist, imagefolder, mask_folders, table, toys, voc, yolo
 from temper.data.sources.listing import Listing
 from temper.problem import Row
 
@@ -24,6 +24,7 @@ MADE: dict[str, Callable[[Any, Path, Path], list[Row]]] = {
 """`source` in params.yaml -> function that makes or fetches the data."""
 LISTED: dict[str, Callable[[Any, Path], Listing]] = {
     "imagefolder": imagefolder.list_rows,
+    "masks": mask_folders.list_rows,
     "table": table.list_rows,
     "voc": voc.list_rows,
     "coco": coco.list_rows,

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from temper.data.images.header import read_header, shown_size
-from temper.data.images.masks import IGNORED
+from temper.data.images.mask_values import IGNORED
 from temper.data.images.outlines import Outline, Polygon, Runs, draw_mask, encode_mask
 from temper.data.remark import Remark, remark_on
 from temper.data.sources.drawn_boxes import Drawn

@@ -18,6 +18,7 @@ from temper.data.sources.layout import (
     folders_in,
     has_images,
     name_tables,
+    open_folder,
     refuse_equal_folders,
     refuse_images_and_truth,
     refuse_masks_beside,
@@ -80,19 +81,8 @@ def list_rows(params: ImageFolder, project: Path) -> Listing:
         ValueError: If the folder is missing or contains the project, has no class folders or only one, or
             class folders are empty.
     """
-    root = project / params.folder
-    root = root.resolve() if ".." in root.parts else root  # messages name it
-    if not root.is_dir():
-        state = "is a file" if root.exists() else "does not exist"
-        raise ValueError(
-            f"ingest.folder = {params.folder!r}: {root} {state}; "
-            "name a folder with one subfolder of images per class"
-        )
-    if project.resolve().is_relative_to(root.resolve()) and project != Path():
-        raise ValueError(
-            f"ingest.folder = {params.folder!r}: {root.resolve()} contains the project's own files; move the "
-            "class folders into a folder of their own and name that"
-        )
+    rule = "name a folder with one subfolder of images per class"
+    root = open_folder(params.folder, project, rule)
     found, rows = _Found(root), []
     for split, folder in _splits(found, params.splits == "auto"):
         for kind, names in _classes(found, folder):

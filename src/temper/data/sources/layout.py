@@ -6,20 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from temper.data.sources.litter import is_image, is_litter
+from temper.data.sources.mask_names import IMAGE_FOLDERS, TRUTH_FOLDERS, image_of, plain
 from temper.data.sources.split_names import SPELLINGS, split_of
 from temper.data.sources.table_file import ENDINGS
 from temper.data.sources.walk import Walk
 
-_IMAGE_FOLDERS = frozenset(
-    {"images", "image", "imgs", "img", "jpegimages", "photos", "trainimages", "imagestr", "imgdir"}
-    | {"input", "inputs", "original", "originals", "rgb"}
-)
-_TRUTH_FOLDERS = frozenset(
-    {"annotations", "annotation", "annotationmasks", "labels", "labelmaps", "groundtruth", "gt"}
-    | {"masks", "mask", "trainmasks", "segmentationclass", "segmentationobject", "boxes", "bboxes", "seg"}
-    | {"label", "labelstr", "anndir", "target", "targets", "maskpng", "segmentationclasspng"}
-)
-"""Names of folders, small letters only, that hold the images of a dataset and what is true of them."""
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 """Words in a name: `trainA`, `train_images` and `TrainImages` begin with the word train."""
 _PARTS = frozenset({"query", "gallery", "pred", "predict", "holdout", "unlabeled", "unlabelled"})
@@ -30,11 +21,32 @@ _NUMBERED = re.compile(
     re.IGNORECASE,
 )
 """Names of numbered parts of a dataset."""
-_MASK_ENDING = re.compile(
-    r"(.+)[ _-](mask|masks|seg|segmentation|gt|label|groundtruth|annotation)(_\d+)?", re.I
-)
 _MASKS_SHARE = 0.1
 """Share of the files of a class that may be masks of others."""
+
+
+def open_folder(folder: str, project: Path, rule: str) -> Path:
+    """Return the path of a data folder.
+
+    Args:
+        folder: `ingest.folder`, relative to the project or absolute.
+        project: Folder of the project.
+        rule: What the folder must hold, for messages.
+
+    Raises:
+        ValueError: If it does not exist, or contains the project.
+    """
+    root = project / folder
+    root = root.resolve() if ".." in root.parts else root  # messages name it
+    if not root.is_dir():
+        state = "is a file" if root.exists() else "does not exist"
+        raise ValueError(f"ingest.folder = {folder!r}: {root} {state}; {rule}")
+    if project.resolve().is_relative_to(root.resolve()) and project != Path():
+        raise ValueError(
+            f"ingest.folder = {folder!r}: {root.resolve()} contains the project's own files; move the data "
+            "into a folder of their own and name that"
+        )
+    return root
 
 
 def refuse_images_and_truth(root: Path, children: list[Path]) -> None:
@@ -44,12 +56,12 @@ def refuse_images_and_truth(root: Path, children: list[Path]) -> None:
         ValueError: Names both, and the way out.
     """
     names = {plain(child.name): child.name for child in children}
-    images, truth = sorted(names.keys() & _IMAGE_FOLDERS), sorted(names.keys() & _TRUTH_FOLDERS)
+    images, truth = sorted(names.keys() & IMAGE_FOLDERS), sorted(names.keys() & TRUTH_FOLDERS)
     if images and truth:
         raise ValueError(
             f"the folders {names[images[0]]}/ and {names[truth[0]]}/ of {root} look like images and their "
-            "truth, not like classes; for masks, write a table with the columns path and mask and set "
-            "ingest.source: table. If they are classes, set ingest.splits: none"
+            "truth, not like classes; set ingest.source: masks, or voc for boxes in .xml files. If "
+            "they are classes, set ingest.splits: none"
         )
 
 
@@ -63,12 +75,11 @@ def refuse_equal_folders(root: Path, children: list[Path]) -> None:
     if len(children) < 2 or len(inner) < len(children):
         return
     common = set.intersection(*inner)
-    if {plain(name) for name in common} & _TRUTH_FOLDERS:
+    if {plain(name) for name in common} & TRUTH_FOLDERS:
         raise ValueError(
             f"the folders of {root} ({', '.join(child.name for child in children[:4])}) each contain "
             f"{', '.join(sorted(common)[:4])}, which look like images and their truth; for classes, keep the "
-            "images only; for masks, write a table with the columns path and mask, and set ingest.source: "
-            "table"
+            "images only; for masks, set ingest.source: masks"
         )
     if len(common) > 1 and all(len(common) >= len(names) / 2 for names in inner):
         listed = ", ".join(child.name for child in children[:4])
@@ -136,12 +147,12 @@ def refuse_masks_beside(kind: Path, names: list[str]) -> None:
         ValueError: Names one of them.
     """
     stems = {PurePosixPath(name).with_suffix("").as_posix() for name in names}
-    found = sorted(stem for stem in stems if (match := _MASK_ENDING.fullmatch(stem)) and match[1] in stems)
+    found = sorted(stem for stem in stems if image_of(stem) in stems)
     if found and len(found) > _MASKS_SHARE * len(names):
         raise ValueError(
             f"{len(found)} of {len(names)} files of {kind} look like masks of other images there (for "
-            f"example {found[0]}), which are no images of this class; move them elsewhere, and write a table "
-            "with the columns path and mask if they shall be learned"
+            f"example {found[0]}), which are no images of this class; move them elsewhere, or set "
+            "ingest.source: masks if they shall be learned"
         )
 
 
@@ -166,11 +177,6 @@ def name_tables(folder: Path) -> str:
     """Return the names of the tables in a folder, as text; empty if there are none."""
     found = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in ENDINGS)
     return " or ".join(found[:2])
-
-
-def plain(name: str) -> str:
-    """Return the letters and digits of a name, in small letters."""
-    return re.sub(r"[\W_]+", "", name.lower())
 
 
 def folders_in(folder: Path) -> list[Path]:

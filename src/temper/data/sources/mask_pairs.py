@@ -1,16 +1,11 @@
 """Whether the masks of a table belong to their images, as far as names show it."""
 
-import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from temper.data.remark import Remark, remark_on
+from temper.data.sources.mask_names import bare_name
 from temper.problem import Row
-
-_ROLE = re.compile(
-    r"[ _-]*(masks?|seg|segmentation|gt|labels?|ground ?truth|annotations?|img?|images?)[ _-]*", re.IGNORECASE
-)
-"""What names of masks and images have beside what they have in common."""
 
 
 def check_pairs(rows: Sequence[Row]) -> list[Remark]:
@@ -36,4 +31,4 @@ def check_pairs(rows: Sequence[Row]) -> list[Remark]:
 
 def _key(path: str) -> str:
     """Return what the names of an image and its mask have in common."""
-    return _ROLE.sub("", PurePosixPath(path).stem.lower())
+    return bare_name(PurePosixPath(path).stem)
