@@ -72,14 +72,14 @@ def test_groups_in_several_spellings_are_one_group_and_nan_is_none(tmp_path: Pat
 def test_columns_that_are_not_read_are_named(tmp_path: Path):
     text = "path,labels,Usage,patientId\n0.png,cat,Training,1\n1.png,dog,Test,1\n"
     assert "left out: 2 columns are not read: Usage, patientId" in said(list_table(tmp_path, text))
-    source = find_source(tmp_path / "t.csv")
+    source = find_source(tmp_path / "t.csv").source
     assert (source.split, source.group) == ("Usage", "patientId")  # type: ignore[union-attr]
 
 
 def test_columns_that_describe_an_image_are_no_classes(tmp_path: Path):
     rows = "".join(f"{n}.png,{n % 2},{int(n > 1)},{n % 2},{1 - n % 2},{n % 2}\n" for n in range(6))
     (tmp_path / "t.csv").write_text(f"Image Index,sex,is_valid,cat,dog,island\n{rows}")
-    source = find_source(tmp_path / "t.csv")
+    source = find_source(tmp_path / "t.csv").source
     assert (source.path, source.one_hot) == ("Image Index", ("cat", "dog", "island"))  # type: ignore[union-attr]
 
 

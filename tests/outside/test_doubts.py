@@ -171,7 +171,7 @@ def _masks(folder: Path, make: object, *, ending: str = "png") -> Path:
 
 def test_init_does_not_take_the_numbers_of_jpegs_for_classes(tmp_path: Path):
     found = inspect_data(_masks(tmp_path, lambda number: 255 * _disc(number, 32, 8), ending="jpg"))
-    assert found.num_classes == 2 and found.mask_values == {255: 1}
+    assert found.num_classes == 2 and found.mask_values == {0: "background", 255: "class-1"}
     assert "6 masks are JPEGs" in said(found.remarks)
 
 

@@ -52,7 +52,7 @@ def time_candidates(found: Findings, *, draws: int, available: Available | None)
             work = Path(folder) / str(pretrained)
             work.mkdir()
             prepare, problem = (
-                PrepareParams(height_px=size[0], width_px=size[1]),
+                PrepareParams(height_px=size[0], width_px=size[1], mask_values=dict(found.mask_values)),
                 load_problem({"classes": (), **found.problem}),
             )
             return use_sample(take_sample(found.source, problem, prepare, Path(), work), seed=0)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from temper.data.source_params import ImageFolder, Table
 from temper.recipe.budget import (
     EVALUATE_SHARE,
     Budget,
@@ -73,7 +72,7 @@ def choose(
     return [
         Choice("project", project, "name of the registered model"),
         Choice("seed", 0, "the same seed gives the same model"),
-        Choice("problem", dict(found.problem), _explain_classes(found)),
+        Choice("problem", _write_problem(found), _explain_classes(found)),
         Choice("ingest", _write_source(found.source), _explain_counts(found)),
         *choose_preparation(found, plan, shares),
         Choice("augment.balance", balance.value, balance.reason),
@@ -83,7 +82,14 @@ def choose(
     ]
 
 
-def _write_source(source: ImageFolder | Table) -> dict[str, Any]:
+def _write_problem(found: Findings) -> dict[str, Any]:
+    """Return the problem as params.yaml has it; classes that prepare.mask_values names are left out."""
+    return {
+        name: value for name, value in found.problem.items() if name != "classes" or not found.mask_values
+    }
+
+
+def _write_source(source: Any) -> dict[str, Any]:
     """Return a source as params.yaml has it: its kind, and the values that differ from the defaults."""
     return {
         item.name: value for item in fields(source) if (value := getattr(source, item.name)) != item.default
@@ -92,7 +98,7 @@ def _write_source(source: ImageFolder | Table) -> dict[str, Any]:
 
 def wants_weights(found: Findings, shares: Shares) -> bool:
     """Whether pretrained weights help: few examples, large images, and one answer for the whole image."""
-    return found.short_px >= WEIGHTS_PX and shares.train_count < _FEW and not found.maps
+    return found.short_px >= WEIGHTS_PX and shares.train_count < _FEW and not (found.maps or found.objects)
 
 
 def _explain_counts(found: Findings) -> str:
@@ -103,6 +109,8 @@ def _explain_counts(found: Findings) -> str:
 
 
 def _explain_classes(found: Findings) -> str:
+    if found.mask_values:
+        return "prepare.mask_values names the classes"
     if found.maps:
         return "names for the numbers in the masks; rename them"
     if not found.num_classes:
@@ -146,7 +154,7 @@ def _teacher(found: Findings, plan: Plan, draws: int, available: Sequence[Availa
 
 def _explain_scratch(found: Findings, draws: int, available: Sequence[Available]) -> str:
     about = "about twice as wide as the student"
-    if found.maps or found.short_px < WEIGHTS_PX or draws >= _FEW or available:
+    if found.maps or found.objects or found.short_px < WEIGHTS_PX or draws >= _FEW or available:
         return about
     return (
         f"{about}; pretrained weights would help (few images): "

@@ -5,12 +5,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from temper.data.source_params import ImageFolder, Table
+from temper.data.source_params import Table
 from temper.data.sources.cell_text import text_of
 from temper.data.sources.named_files import NamedFiles
 from temper.data.sources.one_hot import find_one_hot
 from temper.data.sources.split_names import split_of
 from temper.data.sources.table_file import ENDINGS, read_columns
+from temper.recipe.folder_kinds import Recognised, recognise
 
 _COLUMNS = {
     "path": (
@@ -40,22 +41,25 @@ _NO_CLASS = re.compile(
 """Names of columns of 0 and 1 that describe an image, and are no class that it shows."""
 
 
-def find_source(data: Path) -> ImageFolder | Table:
+def find_source(data: Path) -> Recognised:
     """Return the source that reads a folder or table. Columns of a table are guessed from their names.
 
     Raises:
         ValueError: If there is no such folder or table, or a column cannot be guessed.
     """
     if data.suffix.lower() in ENDINGS and data.is_file():
-        return _name_columns(data)
-    rule = "a folder of class folders of images, or a .csv, .tsv or .parquet table"
+        return Recognised(_name_columns(data))
+    rule = (
+        "a folder of class folders of images, of images with masks or with .xml files of boxes, or a .csv, "
+        ".tsv or .parquet table"
+    )
     if not data.exists():
         raise ValueError(f"FOLDER = {str(data)!r} does not exist; name {rule}")
     if data.is_file():
         raise ValueError(
             f"FOLDER = {str(data)!r} is a file, but not a .csv, .tsv or .parquet table; name {rule}"
         )
-    return ImageFolder(source="imagefolder", folder=str(data.resolve()))
+    return recognise(data)
 
 
 def _all_numbers(cells: list[Any]) -> bool:

@@ -5,37 +5,25 @@ Names, labels and splits are read for all examples; sizes, colour and damage for
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
-
-import numpy as np
-from PIL import Image
+from typing import Any, cast
 
 from temper.data.dataset.splits import check_strata, count_strata
-from temper.data.images.other_formats import holds_several
-from temper.data.images.reading import Unreadable, open_plain
-from temper.data.images.store import Store
-from temper.data.params import PrepareParams
 from temper.data.remark import Remark, remark_on
-from temper.data.source_params import ImageFolder, Table
+from temper.data.source_params import AnySource, Table
 from temper.data.sources import LISTED
-from temper.data.sources.listing import Listing
 from temper.fields import by_layout
 from temper.problem import SHARE, Problem, Row
 from temper.problems import dump
 from temper.problems.suggesting import suggest_mask_values, suggest_problem
 from temper.recipe.finding_source import find_source
-from temper.recipe.mask_numbers import Mask, judge_numbers, read_mask_numbers
+from temper.recipe.mask_numbers import judge_numbers
+from temper.recipe.object_sizes import measure_objects
+from temper.recipe.sampled_files import sample_files
 
-MOST_SAMPLED = 500
-_LEAST_SAMPLED = 50
-_SAMPLED_BYTES = 300_000_000
-"""Largest total size of the files that are decoded: this takes a minute on two cores."""
 _MOST_UNREADABLE = 0.5
 """Largest share of sampled files that cannot be read. Above it, the folder holds something else."""
 _MOST_UP = 2
@@ -43,6 +31,8 @@ _MOST_UP = 2
 LEAST_IN_ALL = 60
 """Smallest number of images. Fewer give a training split of one or two small batches, and nothing can be
 measured."""
+LEAST_WITH_MASKS = 20
+"""The same for images with masks, each of which says something of all its pixels."""
 LEAST_OF_CLASS = 6
 """Smallest number of images of a class: two in each split."""
 
@@ -51,7 +41,7 @@ LEAST_OF_CLASS = 6
 class Findings:
     """Properties of a dataset."""
 
-    source: ImageFolder | Table
+    source: AnySource
     problem: Mapping[str, Any]
     """The problem as params.yaml has it, with classes only if the data do not contain their names."""
     num_classes: int
@@ -80,8 +70,12 @@ class Findings:
     """Names of the problem's scores."""
     remarks: tuple[Remark, ...] = ()
     """What was guessed, left out or converted."""
-    mask_values: Mapping[int, int] = field(default_factory=dict)
-    """Number in the masks -> class number, where they are written otherwise."""
+    mask_values: Mapping[int | str, int | str] = field(default_factory=dict)
+    """Number or colour in the masks -> name of its class, where they are written otherwise."""
+    why_source: str = ""
+    """What kind of folder was found, if it is not the usual one."""
+    objects: Mapping[str, float] = field(default_factory=dict)
+    """Class -> median side of its boxes as a share of the image's side, if there are boxes."""
     hidden_share: float = 0.0
     """Share of the sampled images of which a white background leaves nothing: white drawings."""
     why_kind: str = ""
@@ -111,13 +105,14 @@ def inspect_data(data: Path) -> Findings:
         ValueError: If training is impossible: no images, no classes or only one, too few images, or none that
             can be read.
     """
-    source = find_source(data)
+    recognised = find_source(data)
+    source = recognised.source
     listing = LISTED[source.source](source, Path())
     rows = listing.rows
     counts = Counter(label for row in rows for label in row.labels)
-    _check_counts(data, len(rows), counts)
+    _check_counts(data, rows, counts)
     _check_splits(rows)
-    seen = _sample(listing)
+    seen = sample_files(listing)
     readable = [each for each in seen if each.reason is None]
     unreadable = [each for each in seen if each.reason is not None]
     if len(unreadable) > _MOST_UNREADABLE * len(seen):
@@ -127,12 +122,13 @@ def inspect_data(data: Path) -> Findings:
             "what is no image"
         )
     numbers, doubts = judge_numbers([each.mask for each in readable if each.mask is not None])
-    problem = suggest_problem(rows, numbers=numbers)
+    suggested = suggest_problem(rows, numbers=numbers)
+    problem = suggested.bind(rows)
     several = [each.name for each in readable if each.several]
     unit = problem.headline.unit
     return Findings(
         source=source,
-        problem=_without_labels(problem, counts),
+        problem=_written(suggested),
         num_classes=len(problem.classes),
         maps=bool(by_layout(problem.answer, "map")),
         num_examples=len(rows),
@@ -155,16 +151,16 @@ def inspect_data(data: Path) -> Findings:
         unit=unit,
         scale=1.0 if unit == SHARE else (problem.constant({}) or ("", {}))[1].get(problem.headline.name, 1.0),
         mask_values=suggest_mask_values(numbers),
+        why_source=recognised.why,
+        objects=measure_objects(rows, [each.size for each in readable]),
         hidden_share=sum(each.hidden for each in readable) / len(readable),
     )
 
 
-def _without_labels(problem: Problem, counts: Mapping[str, int]) -> dict[str, Any]:
-    """Return a problem as params.yaml has it. Classes are left out if the labels name them."""
-    found = dump(problem)
-    return {
-        name: value for name, value in found.items() if name == "kind" or (name == "classes" and not counts)
-    }
+def _written(problem: Problem) -> dict[str, Any]:
+    """Return a problem as params.yaml has it: its kind, and what differs from the defaults."""
+    usual = {item.name: item.default for item in fields(cast(Any, problem))}
+    return {name: value for name, value in dump(problem).items() if getattr(problem, name) != usual.get(name)}
 
 
 def seen_from(found: Findings, project: Path) -> Findings:
@@ -172,22 +168,19 @@ def seen_from(found: Findings, project: Path) -> Findings:
 
     The path is relative if source and project are near each other, so that they can be moved together.
     """
-    source = found.source
-    path = Path(source.folder if isinstance(source, ImageFolder) else source.file)
+    source: Any = found.source
+    key = "file" if isinstance(source, Table) else "folder"
+    path = Path(getattr(source, key))
     relative = os.path.relpath(path, project.resolve())
     written = str(path) if relative.count("..") > _MOST_UP else relative
-    return replace(
-        found,
-        source=replace(source, folder=written)
-        if isinstance(source, ImageFolder)
-        else replace(source, file=written),
-    )
+    return replace(found, source=replace(source, **{key: written}))
 
 
-def _check_counts(data: Path, total: int, counts: Mapping[str, int]) -> None:
-    if total < LEAST_IN_ALL:
+def _check_counts(data: Path, rows: Sequence[Row], counts: Mapping[str, int]) -> None:
+    least = LEAST_WITH_MASKS if any(row.mask for row in rows) else LEAST_IN_ALL
+    if len(rows) < least:
         raise ValueError(
-            f"{data} holds {total} images; at least {LEAST_IN_ALL} are needed for training, validation and "
+            f"{data} holds {len(rows)} images; at least {least} are needed for training, validation and "
             "test, and a few hundred of each class for a good model; add images"
         )
     few = {name: count for name, count in counts.items() if count < LEAST_OF_CLASS}
@@ -215,7 +208,7 @@ def _check_splits(rows: Sequence[Row]) -> None:
     check_strata(named, official=frozenset(official))
 
 
-def _why_kind(rows: Sequence[Row], source: ImageFolder | Table) -> str:
+def _why_kind(rows: Sequence[Row], source: AnySource) -> str:
     """Return why rows are multilabel although most have one label; empty if there is nothing to explain."""
     if isinstance(source, Table) and source.values:
         return (
@@ -225,7 +218,7 @@ def _why_kind(rows: Sequence[Row], source: ImageFolder | Table) -> str:
     several, none = (
         sum(holds(len(row.labels)) for row in rows) for holds in (lambda n: n > 1, lambda n: n < 1)
     )
-    if any(row.mask for row in rows) or not several + none:
+    if any(row.mask or row.truth for row in rows) or not several + none:
         return ""
     parts = [f"{several:,} images have several labels"] if several else []
     parts += [f"{none:,} have none"] if none else []
@@ -236,65 +229,3 @@ _CLIPS = (
     "of the sampled files hold several images, of which only the first is used; if they are films or scans, "
     "set problem.inputs: [clip]"
 )
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """Properties of one file."""
-
-    name: str
-    size: tuple[int, int] = (0, 0)
-    """Height and width in pixels."""
-    grey: bool = False
-    mask: Mask | None = None
-    """Numbers in its mask."""
-    hidden: bool = False
-    """Whether it is blank on a white background, but not on a black one."""
-    several: bool = False
-    """Whether the file holds several images."""
-    reason: str | None = None
-    """Why the file cannot be read; None if it can."""
-
-
-def _sample(listing: Listing) -> list[_Seen]:
-    """Decode some images, evenly spread over the rows; fewer if the files are large."""
-    rows, store = listing.rows, Store({}, find=listing.find, draw=listing.draw)
-    sizes = [_size(listing.find, row) for row in _spread(rows, _LEAST_SAMPLED)]
-    count = int(_SAMPLED_BYTES / max(1.0, sum(sizes) / len(sizes)))
-    some = _spread(rows, min(MOST_SAMPLED, max(_LEAST_SAMPLED, count)))
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        return list(pool.map(lambda row: _see(store, row), some))
-
-
-def _spread(rows: Sequence[Row], count: int) -> list[Row]:
-    places = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), count)).round().astype(np.int64))
-    return [rows[place] for place in places]
-
-
-def _size(find: Callable[[str], Path], row: Row) -> int:
-    try:
-        return find(row.path.partition("/")[2]).stat().st_size
-    except OSError:
-        return 0
-
-
-def _see(store: Store, row: Row) -> _Seen:
-    limits = PrepareParams(height_px=8, width_px=8)
-    shown = partial(
-        open_plain, max_pixels=limits.max_pixels, max_side_px=limits.max_side_px, levels="per-image"
-    )
-    try:
-        raw = store.read(row.path)
-        image = shown(raw)
-        hidden = _is_blank(image) and not _is_blank(shown(raw, background="black"))
-        mask = None if row.mask is None else read_mask_numbers(store, row.mask)
-    except Unreadable as error:
-        return _Seen(row.id, reason=str(error))
-    pixels = np.asarray(image)
-    grey = pixels.ndim == 2 or bool((pixels[..., :1] == pixels[..., 1:]).all())
-    return _Seen(row.id, (image.height, image.width), grey, mask, hidden, holds_several(raw))
-
-
-def _is_blank(image: Image.Image) -> bool:
-    pixels = np.asarray(image)
-    return bool((pixels == pixels[:1, :1]).all())

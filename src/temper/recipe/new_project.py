@@ -22,6 +22,7 @@ from temper.recipe.candidate_times import time_candidates, time_chosen
 from temper.recipe.choosing import choose, wants_weights
 from temper.recipe.looking import Findings, inspect_data, seen_from
 from temper.recipe.networks import Available
+from temper.recipe.object_sizes import explain_size
 from temper.recipe.splitting import Shares, choose_balance, choose_shares
 from temper.recipe.weights import find_weights
 from temper.recipe.writing import write_params
@@ -133,7 +134,9 @@ def write_project(data: Path, project: Path, *, minutes: float, force: bool = Fa
     more = (
         [f"this takes {together:.0f} min, more than the {minutes:g} asked for"] if together > minutes else []
     )
-    return Written([*describe(found), *busy, *more], estimates)
+    after = params.prepare.height_px, params.prepare.width_px
+    lost = explain_size(found.objects, maps=found.maps, before=(found.height_px, found.width_px), after=after)
+    return Written([*describe(found), *lost, *busy, *more], estimates)
 
 
 def _say_busy() -> list[str]:
@@ -193,6 +196,7 @@ def describe(found: Findings) -> list[str]:
     colour = "grey" if found.channels == 1 else f"{1 - found.grey_share:.0%} with colour"
     sides = f"sides from {found.least_px} to {found.most_px} px"
     lines = [
+        *filter(None, [found.why_source]),
         f"{found.num_examples:,} images"
         + (f", {found.num_classes} classes" if found.num_classes else "")
         + (f" ({listed})" if listed else ""),

@@ -50,7 +50,7 @@ def choose_preparation(found: Findings, plan: Plan, shares: Shares) -> list[Choi
         else f"{1 - found.grey_share:.0%} of the sampled images have colour"
     )
     if found.mask_values:
-        reason_of_values = "the masks consist of 0 and 255, so 255 is taken for the second class"
+        reason_of_values = "names for what the masks hold, which become the classes; rename them"
         lines.append(Choice("prepare.mask_values", dict(found.mask_values), reason_of_values))
     if found.hidden_share:
         background = "black" if found.hidden_share == 1 else "checker"

@@ -8,7 +8,7 @@ from PIL import Image
 
 from temper.config import parse
 from temper.data.source_params import ImageFolder, Table
-from temper.recipe import looking
+from temper.recipe import sampled_files
 from temper.recipe.finding_source import find_source
 from temper.recipe.looking import inspect_data, seen_from
 from temper.recipe.new_project import describe, make_text
@@ -62,10 +62,10 @@ def test_files_of_several_images_are_named_with_what_reads_them(tmp_path: Path):
 
 
 def test_only_a_sample_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(looking, "MOST_SAMPLED", 60)
+    monkeypatch.setattr(sampled_files, "MOST_SAMPLED", 60)
     found = inspect_data(fill(tmp_path, {"cat": 50, "dog": 30}))
     assert (found.num_examples, found.num_sampled) == (80, 60)
-    monkeypatch.setattr(looking, "_SAMPLED_BYTES", 1)
+    monkeypatch.setattr(sampled_files, "_SAMPLED_BYTES", 1)
     assert inspect_data(tmp_path).num_sampled == 50
 
 
@@ -116,7 +116,7 @@ def test_a_table_with_masks_asks_for_each_pixel(tmp_path: Path):
 
 
 def test_masks_of_one_number_are_refused_with_the_reason(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"fewer than two class numbers \(0\)"):
+    with pytest.raises(ValueError, match=r"fewer than two class numbers or colours \(0\)"):
         inspect_data(masks(tmp_path, (0, 0)))
 
 
@@ -158,7 +158,7 @@ def test_the_column_whose_files_exist_has_the_paths(tmp_path: Path):
     files = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png"))
     lines = [f"/somewhere/{number},{file},{file[:3]}" for number, file in enumerate(files)]
     (tmp_path / "t.csv").write_text("\n".join(["path,image,label", *lines]))
-    assert find_source(tmp_path / "t.csv").path == "image"
+    assert find_source(tmp_path / "t.csv").source.path == "image"
 
 
 @pytest.mark.parametrize("column", ["target", "age"])
@@ -245,6 +245,6 @@ def test_masks_of_0_and_255_have_two_classes(tmp_path: Path):
     lines = "".join(f"{number}.png,mask-{number}.png\n" for number in range(60))
     (tmp_path / "list.csv").write_text(f"path,mask\n{lines}")
     found = inspect_data(tmp_path / "list.csv")
-    assert found.num_classes == 2 and found.mask_values == {255: 1}
+    assert found.num_classes == 2 and found.mask_values == {0: "background", 255: "class-1"}
     params = parse(make_text(found, SPEEDS, (), minutes=10, project="x"))
-    assert params.prepare.mask_values == {255: 1}
+    assert params.prepare.mask_values == {0: "background", 255: "class-1"}

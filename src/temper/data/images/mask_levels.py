@@ -82,7 +82,7 @@ def refuse_colours(mask: Image.Image, meaning: Meaning) -> ColourMask:
     """Return the error for a mask in colour where numbers are expected."""
     counts = count(read_colours(mask))
     if len(counts) > MANY:
-        return ColourMask(_explain_many(Meaning(colours=True)), counts)
+        return ColourMask(explain_many(Meaning(colours=True)), counts)
     named = ", which names numbers" if meaning.numbers else ""
     listed = _list(counts, Meaning(colours=True), _LISTED)
     reason = (
@@ -101,7 +101,7 @@ def explain_unnamed(unnamed: Counts, meaning: Meaning) -> str:
     """
     where = "prepare.mask_values does not name"
     if len(unnamed) > MANY:
-        return _explain_many(meaning, f" that {where}")
+        return explain_many(meaning, f" that {where}")
     what = "colour" if meaning.colours else "number"
     shown = _list(unnamed, meaning, _SHOWN)
     more = f" and {len(unnamed) - _SHOWN} more" if len(unnamed) > _SHOWN else ""
@@ -133,7 +133,7 @@ def _list(counts: Counts, meaning: Meaning, most: int) -> str:
     return ", ".join(f"{meaning.show(value)} ({pixels} px)" for value, pixels in list(counts.items())[:most])
 
 
-def _explain_many(meaning: Meaning, which: str = "") -> str:
+def explain_many(meaning: Meaning, which: str = "") -> str:
     """Return why a mask has far too many numbers or colours; the same words for all masks, to count them."""
     what = "colours" if meaning.colours else "numbers"
     return (
