@@ -53,11 +53,7 @@ def take_in(params: ImageFolder, project: Path, offer: Offer) -> Intake:
     if not names:
         return intake
     data = project / params.folder
-    if offer.inbox.resolve().is_relative_to(data.resolve()):
-        raise ValueError(
-            f"retrain.inbox = {str(offer.inbox.relative_to(project))!r}: the inbox must not be inside the "
-            f"data folder {params.folder!r}; name another folder"
-        )
+    offer.require_apart(project, params.folder)
     dataset = _look_at(data)
     intake.new_class = _explain_new_class(offer, dataset)
     counts = Counter(name.split("/")[0] for name in names)

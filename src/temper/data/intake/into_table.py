@@ -7,20 +7,17 @@ as the dataset spells them, and joined as it joins them.
 
 import hashlib
 import os
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from temper.data.images.zip_archive import NAME
 from temper.data.intake.dropped_table import DroppedTable, file_keys, read_dropped
 from temper.data.intake.grown_table import GrownTable
-from temper.data.intake.offer import MIN_IMAGES, Arrival, Fate, Intake, Offer, Write, place_aside
+from temper.data.intake.new_rows import explain_new_class, find_unfit, read_labels
+from temper.data.intake.offer import Arrival, Fate, Intake, Offer, Write, place_aside
 from temper.data.intake.table_writing import Writer, open_table
 from temper.data.source_params import Table
 from temper.data.sources.table_file import ENDINGS
-from temper.problem import Problem, Row
 
 _ASIDE: tuple[Fate, ...] = ("known", "disputed", "unusable")
 
@@ -84,39 +81,17 @@ def _read(name: str, params: Table, project: Path, main: GrownTable, offer: Offe
 
 def _find_strange(dropped: Sequence[DroppedTable], main: GrownTable, offer: Offer, intake: Intake) -> None:
     """Leave rows with labels that the dataset does not have; spell the other labels as the dataset does."""
-    fixed = offer.problem.classes
-    others = sorted({label for row in main.table.rows for label in row.labels} | {*main.params.one_hot})
-    counts = Counter(label for table in dropped for row in table.rows for label in row.labels)
-    meant = {label: offer.find_class(label, fixed) or offer.find_class(label, others) for label in counts}
-    may_be_new = offer.new_classes and not fixed
-    strange = {
-        label
-        for label, kind in meant.items()
-        if kind is None and not (may_be_new and counts[label] >= MIN_IMAGES)
-    }
-    intake.new_class = _explain_new_class(offer, fixed)
+    others = {label for row in main.table.rows for label in row.labels} | {*main.params.one_hot}
+    labels = read_labels([row for table in dropped for row in table.rows], others, offer)
+    intake.new_class = explain_new_class(offer)
     for table in dropped:
         for number, row in enumerate(table.rows):
-            if unknown := strange & {*row.labels}:
+            if unknown := labels.unknown(row):
                 table.staying.add(number)
-                intake.arrivals += [
-                    Arrival(table.name_of(number), "strange", label) for label in sorted(unknown)
-                ]
+                intake.arrivals += [Arrival(table.name_of(number), "strange", label) for label in unknown]
                 continue
-            spelt = {label: meant[label] or label for label in row.labels}
-            intake.renamed |= {label: kind for label, kind in spelt.items() if kind != label}
-            table.rows[number] = replace(row, labels=tuple(dict.fromkeys(spelt.values())))
-
-
-def _explain_new_class(offer: Offer, fixed: Sequence[str]) -> str:
-    if fixed:
-        return "Correct the labels, or add the new classes to problem.classes"
-    if not offer.new_classes:
-        return (
-            "Correct the labels, or set retrain.new_classes: allow, which makes them new classes; each needs "
-            f"at least {MIN_IMAGES} images"
-        )
-    return f"A new class needs at least {MIN_IMAGES} images"
+            intake.renamed |= labels.renamed(row)
+            table.rows[number] = labels.spell(row)
 
 
 def _decide(
@@ -131,48 +106,10 @@ def _decide(
     ]
     if not places:
         return []
-    rows = [table.rows[number] for table, number in places]
-    known = [replace(row, path=row.id) for row in main.table.rows]
-    named = [replace(row, path=row.path.removeprefix(f"{NAME}/")) for row in rows]
-    problem, reasons = _bind(offer.problem, known, named)
-    fitting = [place for place in range(len(rows)) if place not in reasons]
-    unusable = offer.find_unusable([rows[place] for place in fitting], problem)
-    reasons |= {fitting[number]: reason for number, reason in unusable.items()}
+    reasons = find_unfit([table.rows[number] for table, number in places], main.table.rows, offer)
     return [
         (place, _decide_row(*place, reasons.get(number), main, offer)) for number, place in enumerate(places)
     ]
-
-
-def _bind(problem: Problem, known: Sequence[Row], rows: Sequence[Row]) -> tuple[Problem, dict[int, str]]:
-    """Bind a problem to the rows of the dataset and to the new ones that fit it.
-
-    Returns:
-        The problem, and why the other new rows do not fit, by number.
-
-    Raises:
-        ValueError: If the dataset itself does not fit the problem.
-    """
-    accepted, reasons = list(known), dict[int, str]()
-    bound: list[Problem] = []
-
-    def add(numbers: Sequence[int]) -> None:
-        """Add rows; of those that do not fit, halve by halve, until single ones are left."""
-        try:
-            bound.append(problem.bind([*accepted, *(rows[number] for number in numbers)]))
-        except ValueError as error:
-            if len(numbers) == 1:
-                reasons[numbers[0]] = str(error)
-                return
-            if not bound:
-                bound.append(problem.bind(known))
-            half = len(numbers) // 2
-            add(numbers[:half])
-            add(numbers[half:])
-        else:
-            accepted.extend(rows[number] for number in numbers)
-
-    add(range(len(rows)))
-    return (bound or [problem.bind(known)])[-1], reasons
 
 
 def _decide_row(
@@ -190,7 +127,7 @@ def _decide_row(
         return Arrival(name, fate, table.name, reason, files, tuple(places))
 
     if unusable is not None:
-        return put_aside("unusable", unusable.replace(f"{NAME}/", ""))
+        return put_aside("unusable", unusable)
     if (other := main.find_disputed(row, paths)) is not None:
         return put_aside("disputed", other)
     alike = main.find_alike(row, paths)

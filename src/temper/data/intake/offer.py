@@ -27,7 +27,8 @@ Fate = Literal[
 - `known`, `disputed`, `unusable`: they are put aside, since the dataset contains the image, contains it with
   another truth, or since prepare could not read it;
 - `fresh`, `unsorted`, `litter`, `strange`, `refused`: they stay, since they may still be being copied, belong
-  to nothing, are no images, are of a class that the dataset does not have, or since a table has an error.
+  to nothing, are no images, are of a class that the dataset does not have, or since a table or an annotation
+  has an error.
 """
 
 
@@ -52,6 +53,18 @@ class Offer:
     """Returns which rows prepare could not use, by number, and why. The problem must be bound to the data; it
     looks at the truth if it is given. Paths of rows are those in an archive of `labelled`."""
 
+    def require_apart(self, project: Path, folder: str) -> None:
+        """Check that the inbox is not inside the data folder, whose files would be part of the dataset.
+
+        Raises:
+            ValueError: Names both.
+        """
+        if self.inbox.resolve().is_relative_to((project / folder).resolve()):
+            raise ValueError(
+                f"retrain.inbox = {str(self.inbox.relative_to(project))!r}: the inbox must not be inside the "
+                f"data folder {folder!r}; name another folder"
+            )
+
 
 @dataclass(frozen=True)
 class Arrival:
@@ -61,11 +74,11 @@ class Arrival:
     """Name of the image, or of what else is in the inbox."""
     fate: Fate
     kind: str = ""
-    """What it is counted as: its class, or the table that names it."""
+    """What it is counted as: its class, the table that names it, or what comes with it."""
     reason: str = ""
     """Why it is put aside or refused, or which file of the dataset it disputes."""
     files: tuple[str, ...] = ()
-    """Names of the files that leave the inbox: the image and its mask, if there are any."""
+    """Names of the files that leave the inbox: the image first, then its mask or annotation, if any."""
     places: tuple[Path, ...] = ()
     """Where these files go; empty if they only leave."""
 
@@ -100,6 +113,8 @@ class Intake:
     """Names of files that stay in the inbox, too, since a row that stays needs them."""
     notes: list[str] = field(default_factory=list)
     """What else was done."""
+    together: bool = False
+    """Whether files belong together, so that all are in their places before any of them leaves the inbox."""
 
     def leave(self, fate: Fate, names: Iterable[str]) -> None:
         """Leave files where they are."""

@@ -11,6 +11,7 @@ import unicodedata
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from temper.data.remark import Remark, remark_on
 from temper.data.source_params import Voc
@@ -26,8 +27,12 @@ _SIDES = ("xmin", "ymin", "xmax", "ymax")
 _LISTS = ("ImageSets", "Main")
 
 
+DIFFICULT = "boxes are marked as difficult"
+"""What VOC calls boxes that are neither right nor wrong."""
+
+
 @dataclass(frozen=True)
-class _Annotation:
+class Annotation:
     """What an XML file says of its image."""
 
     name: str
@@ -36,6 +41,11 @@ class _Annotation:
     """Width and height of the image in pixels; 0 if the file does not say them."""
     boxes: list[tuple[str, tuple[float, ...], bool]]
     """Label, sides as they are written, and whether the object is marked as difficult."""
+
+    @property
+    def starts(self) -> list[float]:
+        """Left and top sides of all boxes."""
+        return [side for _, sides, _ in self.boxes for side in sides[:2]]
 
     def things(self, first: int) -> list[Thing]:
         """Return the objects from pixel 0 on: boxes that count from 1 include the last pixel."""
@@ -82,8 +92,28 @@ class _Found:
         ]
 
 
+@dataclass(frozen=True)
+class VocFolder:
+    """A folder that was read."""
+
+    listing: Listing
+    first: Literal[0, 1]
+    """Number of the first pixel."""
+    annotations: Path
+    """Folder of the .xml file of the first image."""
+
+
 def list_rows(params: Voc, project: Path) -> Listing:
     """List the images with their boxes; no image is read.
+
+    Raises:
+        ValueError: As for `read_folder`.
+    """
+    return read_folder(params, project).listing
+
+
+def read_folder(params: Voc, project: Path) -> VocFolder:
+    """Read the annotations of a folder; no image is read.
 
     Raises:
         ValueError: If the folder is missing, has no annotations, or an annotation cannot be read.
@@ -103,10 +133,11 @@ def list_rows(params: Voc, project: Path) -> Listing:
     walk = list_files(str(root))
     found = _Found()
     images = found.by_stem([name for name in walk.files if is_image(name)])
-    listed = {stem: _read(root / name, name) for stem, name in found.by_stem(names).items()}
+    listed = {stem: read_annotation(root / name, name) for stem, name in found.by_stem(names).items()}
     read = {stem: each for stem, each in listed.items() if each is not None}
-    starts = [side for each in read.values() for _, sides, _ in each.boxes for side in sides[:2]]
-    first = params.first_pixel if params.first_pixel is not None else 0 if 0 in starts else 1
+    starts = {side for each in read.values() for side in each.starts}
+    guessed: Literal[0, 1] = 0 if 0 in starts else 1
+    first = params.first_pixel if params.first_pixel is not None else guessed
     splits = _splits(root)
     seen = AnnotatedImages("boxes", params.boxes_in, root.joinpath)
     for stem, each in read.items():
@@ -128,12 +159,14 @@ def list_rows(params: Voc, project: Path) -> Listing:
         {label for row in rows for label in row.labels}, apart="rename them in the .xml files"
     )
     remarks = found.remarks(first=first, guessed=params.first_pixel is None)
-    remarks += seen.remarks(crowds="boxes are marked as difficult")
+    remarks += seen.remarks(crowds=DIFFICULT)
     lists = tuple(sorted(root.joinpath(*_LISTS).glob("*.txt")))
-    return seen.listing(rows, root, [*remarks, *odd], [*(root / name for name in names), *lists])
+    listing = seen.listing(rows, root, [*remarks, *odd], [*(root / name for name in names), *lists])
+    first_image = PurePosixPath(rows[0].id).stem
+    return VocFolder(listing, first, (root / read[first_image].name).parent)
 
 
-def _read(path: Path, name: str) -> _Annotation | None:
+def read_annotation(path: Path, name: str) -> Annotation | None:
     """Read an annotation; None if the file is about something else.
 
     Raises:
@@ -155,7 +188,7 @@ def _read(path: Path, name: str) -> _Annotation | None:
             raise ValueError(f"{path} has an object without a name; name it, or remove the object")
         sides = tuple(_number(each.findtext(f"bndbox/{side}"), path, f"bndbox/{side}") for side in _SIDES)
         boxes.append((label, sides, (each.findtext("difficult") or "0").strip() not in ("0", "")))
-    return _Annotation(name, (width, height), boxes)
+    return Annotation(name, (width, height), boxes)
 
 
 def _number(text: str | None, path: Path, what: str) -> float:

@@ -33,7 +33,7 @@ class Taken:
     """The result of importing the inbox."""
 
     moved: Counter[str] = field(default_factory=Counter)
-    """Number of imported examples by class, or by the table that contained them."""
+    """Number of imported examples by class, by the table that contained them, or by what came with them."""
     renamed: dict[str, str] = field(default_factory=dict)
     """Class in the inbox -> class of the dataset whose name differs only in spelling."""
     before: int = 0
@@ -59,12 +59,12 @@ class Taken:
     why_strange: str = ""
     """What a new class needs."""
     refused: list[str] = field(default_factory=list)
-    """Tables left in the inbox because of an error, as `table: error`."""
+    """Tables and annotations left in the inbox because of an error, as `file: error`."""
     notes: list[str] = field(default_factory=list)
-    """What else is said of tables, each as a line."""
+    """What else is said of tables and annotations, each as a line."""
 
     def words(self) -> str:
-        """Return the result as one line, and a line for each table that changes or has an error."""
+        """Return the result as one line, and a line for each file that changes or has an error."""
         parts = [f"{count} {name}" for name, count in sorted(self.moved.items())]
         messages = [
             f"imported {self.moved.total()} new examples from the inbox ({', '.join(parts)})"

@@ -1,10 +1,10 @@
 """Carries out what a source decided about the files in the inbox.
 
 An interruption at any time neither loses an image nor takes it twice. A new image has a name that contains
-its digest. Where no table changes, it appears under that name by one rename. Where a table gets new rows,
-files appear in their places first, by a link or a copy; then tables are written, that of the dataset first;
-only then files leave the inbox. So the next run finds all it needs: it leaves files that are in their places
-already, and removes rows from the inbox that the dataset has already.
+its digest. A lone image appears under that name by one rename. Where a table gets new rows, or several files
+belong together, files appear in their places first, by a link or a copy; then tables are written, that of the
+dataset first; only then files leave the inbox. So the next run finds all it needs: it leaves files that are
+in their places already, and removes rows from the inbox that the dataset has already.
 """
 
 import csv
@@ -34,17 +34,20 @@ def carry_out(intake: incoming.Intake, labelled: Path, aside: Path) -> None:
     Raises:
         ValueError: If somebody changes a table meanwhile.
     """
-    explained = _explained(aside)
-    stamps = {name: _stamp(labelled / name) for arrival in intake.arrivals for name in arrival.files}
+    explained, copied = _explained(aside), bool(intake.writes) or intake.together
+    # The image is named first and leaves last: an interrupted run is recognised by it.
+    stamps = {
+        name: _stamp(labelled / name) for arrival in intake.arrivals for name in reversed(arrival.files)
+    }
     for arrival in intake.arrivals:
         for name, place in zip(arrival.files, arrival.places, strict=False):
-            if intake.writes:
+            if copied:
                 _copy(labelled / name, place)
             else:
                 _move(labelled / name, place)
         if arrival.fate in _PUT_ASIDE:
             _explain(arrival, intake.truth, aside, explained)
-    if intake.writes:
+    if copied:
         for folder in {place.parent for arrival in intake.arrivals for place in arrival.places}:
             flush(folder)
     for write in intake.writes:

@@ -1,0 +1,130 @@
+"""New images with .xml files of boxes, for a folder in the form of PASCAL VOC."""
+
+import json
+import unicodedata
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+from temper.data.images.zip_archive import NAME
+from temper.data.intake.annotated import Dropped, Inbox, pair_by_name, places_of_pair
+from temper.data.intake.offer import Arrival, Contents, Offer, Write
+from temper.data.source_params import Voc
+from temper.data.sources.annotated import AnnotatedImages
+from temper.data.sources.litter import is_image
+from temper.data.sources.voc import DIFFICULT, Annotation, read_annotation, read_folder
+from temper.problem import Row
+
+
+class VocFiles:
+    """A folder in the form of PASCAL VOC.
+
+    Args:
+        params: Parameters of the source.
+        project: Folder of the project.
+
+    Raises:
+        ValueError: If it cannot be read.
+    """
+
+    truth: ClassVar[str] = "set of boxes"
+    counted_as: ClassVar[str] = "with boxes"
+    unsorted: ClassVar[tuple[str, str]] = (
+        "are images without an .xml file, or .xml files without an image, of the same name",
+        "put both of one name into labelled/",
+    )
+    endings: ClassVar[frozenset[str]] = frozenset({".xml"})
+
+    def __init__(self, params: Voc, project: Path) -> None:
+        self._found, self._params = read_folder(params, project), params
+        self.rows: Sequence[Row] = self._found.listing.rows
+        self._read: dict[str, Annotation] = {}
+
+    def files(self, row: Row) -> tuple[Path, ...]:
+        return (self._found.listing.find(row.id),)
+
+    def read(self, offer: Offer, images: Sequence[str], others: Sequence[str]) -> Inbox:
+        pairs, lone = pair_by_name(filter(is_image, images), others)
+        inbox = Inbox(lone=[*lone, *(name for name in images if not is_image(name))])
+        for image, name in pairs.items():
+            try:
+                found = self._read_one(offer.labelled / name, name)
+            except ValueError as error:
+                inbox.refused.append(Arrival(name, "refused", reason=str(error)))
+                continue
+            self._read[image] = found
+            (row,) = self._images([image]).rows()
+            inbox.dropped.append(Dropped(replace(row, path=f"{NAME}/{image}"), (image, name)))
+        return inbox
+
+    def _read_one(self, path: Path, name: str) -> Annotation:
+        """Read an annotation.
+
+        Raises:
+            ValueError: If it cannot be read, or would change how the others are read.
+        """
+        found = read_annotation(path, name)
+        if found is None:
+            raise ValueError("its first element is not <annotation>, so it holds no boxes of an image")
+        if self._params.first_pixel is None and self._found.first and 0 in found.starts:
+            raise ValueError(
+                "it has a box that begins at pixel 0, but the boxes of the dataset were taken to count from "
+                "1, since none begins at 0; with it all of them would move by a pixel: correct it, or set "
+                "ingest.first_pixel"
+            )
+        return found
+
+    def spell(self, row: Row, renamed: Mapping[str, str]) -> Row:
+        truth = json.loads(row.truth or "{}")
+        spelt = [{**each, "label": renamed.get(each["label"], each["label"])} for each in truth["boxes"]]
+        return replace(row, truth=json.dumps({**truth, "boxes": spelt}))
+
+    def said(self, row: Row, files: Sequence[Path]) -> str:
+        boxes = json.loads(row.truth or "{}").get("boxes", [])
+        return json.dumps(sorted(json.dumps(each, sort_keys=True) for each in boxes))
+
+    def places(self, new: Dropped, image: Path, offer: Offer, contents: Contents) -> tuple[Path, ...]:
+        folders = self._found.listing.find(self.rows[0].id).parent, self._found.annotations
+        pair = places_of_pair(image, folders[0], offer.labelled / new.files[1], folders[1], contents)
+        return pair[:1] if new.renamed else pair
+
+    def writes(self, taken: Sequence[tuple[Dropped, Arrival]], offer: Offer) -> list[Write]:
+        """Return the annotations whose labels are spelled otherwise."""
+        folder = self._found.annotations
+        return [
+            Write(
+                folder / f"{arrival.places[0].stem}.xml",
+                _respell((offer.labelled / new.files[1]).read_bytes(), new.renamed),
+            )
+            for new, arrival in taken
+            if new.renamed
+        ]
+
+    def notes(self, taken: Sequence[Dropped]) -> list[str]:
+        images = self._images([new.name for new in taken])
+        images.rows()
+        lines = [str(each) for each in images.remarks(crowds=DIFFICULT)]
+        if any(row.split for row in self.rows):
+            lines.append(
+                f"{len(taken)} new images are in no list of ImageSets/Main, so they are trained with; name "
+                "them in a list to validate or test with them"
+            )
+        return lines
+
+    def _images(self, names: Sequence[str]) -> AnnotatedImages:
+        """Return some images of the inbox with their objects."""
+        found = AnnotatedImages("boxes", self._params.boxes_in, Path)
+        for name in names:
+            found.add(name, self._read[name].things(self._found.first), self._read[name].size, None)
+        return found
+
+
+def _respell(content: bytes, renamed: Mapping[str, str]) -> bytes:
+    """Return an annotation with other names of its objects."""
+    document = ET.fromstring(content)
+    for each in document.iterfind("object/name"):
+        label = unicodedata.normalize("NFC", (each.text or "").strip())
+        each.text = renamed.get(label, label)
+    return ET.tostring(document, encoding="utf-8")
