@@ -57,7 +57,12 @@ def _is_annotation(path: Path) -> bool:
 
 def _masks(folder: Path) -> Recognised | None:
     """Recognise images with masks, in folders of their own or side by side."""
-    found = find_pairs(_images(folder))
+    try:
+        found = find_pairs(_images(folder))
+    except ValueError as error:
+        raise ValueError(
+            f"{folder}: {error}, in a params.yaml of your own, or move the other one elsewhere"
+        ) from error
     count = len(found.pairs)
     if not count or count <= _MASKS_SHARE * (count + len(found.without_mask) + len(found.several)):
         return None

@@ -124,6 +124,15 @@ def test_class_folders_are_still_class_folders(tmp_path: Path, classes: dict[str
     assert find_source(tmp_path).source.source == "imagefolder" and not find_source(tmp_path).why
 
 
+def test_two_folders_that_may_hold_masks_are_named(tmp_path: Path):
+    masks(tmp_path, square)
+    draw(tmp_path / "labels" / "1.png")
+    with pytest.raises(
+        ValueError, match=r"labels and masks may both .*ingest.masks, in a params.yaml of your"
+    ):
+        find_source(tmp_path)
+
+
 def test_masks_beside_images_are_recognised(tmp_path: Path):
     for number in range(20):
         draw(tmp_path / f"{number}.png", seed=number)

@@ -27,7 +27,7 @@ def read_key(key: object) -> int | str:
         (255, '#ff0000', '#ff0000')
     """
     text = str(key).strip()
-    if re.fullmatch(r"\d+", text):
+    if re.fullmatch(r"-?\d+", text):
         return int(text)
     if found := _HEX.fullmatch(text):
         return text.lower()
@@ -39,7 +39,27 @@ def read_key(key: object) -> int | str:
     )
 
 
-MaskValues = dict[Annotated[int | str, BeforeValidator(read_key)], int | str]
+def read_keys(values: object) -> object:
+    """Return a mapping whose keys are numbers and colours.
+
+    Raises:
+        ValueError: If a key is neither, or there twice.
+
+    Example:
+        >>> read_keys({"0": "ground", "255,0,0": "road"})
+        {0: 'ground', '#ff0000': 'road'}
+    """
+    if not isinstance(values, dict):
+        return values
+    found: dict[int | str, object] = {}
+    for key, value in values.items():
+        if (plain := read_key(key)) in found:
+            raise ValueError(f"{key!r} is there twice, perhaps written otherwise; name it once")
+        found[plain] = value
+    return found
+
+
+MaskValues = Annotated[dict[int | str, int | str], BeforeValidator(read_keys)]
 """Number or colour in the masks -> name or number of its class."""
 
 
