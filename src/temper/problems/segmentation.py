@@ -83,7 +83,8 @@ class Segmentation(Defaults):
         if len(classes) < 2:
             raise ValueError(
                 f"problem.classes = {list(classes)}: segmentation needs at least two classes; "
-                "name the classes in the order of their numbers, background first"
+                "name the classes in the order of their numbers, background first, or give names in "
+                "prepare.mask_values"
             )
         missing = [row.path for row in rows if row.mask is None]
         if missing:

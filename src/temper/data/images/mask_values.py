@@ -139,7 +139,7 @@ def with_named_classes(problem: Any, values: Mapping[int | str, int | str]) -> A
                 "mean, too, e.g. {0: background, 255: cell}"
             )
         problem = replace(problem, classes=classes)
-    if not classes:
+    if not classes and values:
         raise ValueError(
             "problem.classes is missing: name the classes in the order of their numbers in the masks, "
             "background first, or give names in prepare.mask_values"

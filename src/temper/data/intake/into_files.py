@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from temper.data.intake.annotated import AnnotatedSet, Dropped
+from temper.data.intake.annotated_inbox import AnnotatedSet, Dropped
 from temper.data.intake.new_rows import explain_new_class, find_unfit, read_labels
 from temper.data.intake.offer import Arrival, Contents, Fate, Intake, Offer, place_aside
 from temper.problem import Row

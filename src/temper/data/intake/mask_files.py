@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from temper.artifacts import digest_file
 from temper.data.images.zip_archive import NAME
-from temper.data.intake.annotated import Dropped, Inbox, places_of_pair
+from temper.data.intake.annotated_inbox import Dropped, Inbox, places_of_pair
 from temper.data.intake.offer import Arrival, Contents, Offer, Write
 from temper.data.source_params import Masks
 from temper.data.sources.litter import is_image

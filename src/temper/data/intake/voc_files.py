@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from temper.data.images.zip_archive import NAME
-from temper.data.intake.annotated import Dropped, Inbox, pair_by_name, places_of_pair
+from temper.data.intake.annotated_inbox import Dropped, Inbox, pair_by_name, places_of_pair
 from temper.data.intake.offer import Arrival, Contents, Offer, Write
 from temper.data.source_params import Voc
 from temper.data.sources.annotated import AnnotatedImages
