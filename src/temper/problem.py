@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias, r
 import numpy as np
 
 from temper.fields import Field, Frame, View
+from temper.taught import Taught
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -122,41 +123,6 @@ class Backbone(Protocol):
     def __call__(self, given: "Tensor") -> "list[Tensor]": ...
 
 
-class Taught(Protocol):
-    """What only distillation and calibration ask. `problems.defaults` answers it for outputs of any kind."""
-
-    def ask_teacher(self, teacher: "nn.Module", inputs: Inputs, outputs: Outputs) -> Outputs:
-        """Return the teacher's outputs for a batch.
-
-        Args:
-            teacher: The teacher, frozen and in evaluation mode.
-            inputs: What the student saw.
-            outputs: What the student answered: a teacher of two stages must answer for the same proposals.
-        """
-
-    def distance(self, outputs: Outputs, reference: Outputs, *, temperature: float = 1.0) -> "Tensor":
-        """Return the distance of each example's outputs from those of another network, shape [batch].
-
-        It is 0 for equal outputs. Only `outputs` gets a gradient.
-        """
-
-    def soften(self, outputs: Outputs, temperature: float) -> Outputs:
-        """Return outputs that are less confident by `temperature`; 1 changes nothing."""
-
-    def standardize(self, outputs: Outputs) -> Outputs:
-        """Remove scale and offset from outputs (z-scored logits).
-
-        Distillation uses this between networks of different confidence.
-        """
-
-    @property
-    def standardized_share(self) -> float:
-        """Share of the directions in which outputs can differ that `standardize` keeps, 0..1.
-
-        Distillation compares the remaining directions without standardising.
-        """
-
-
 @runtime_checkable
 class Problem(Taught, Protocol):
     """A kind of question about an image. Kinds are frozen dataclasses, and their fields are their YAML."""
@@ -216,6 +182,16 @@ class Problem(Taught, Protocol):
 
         Raises:
             ValueError: If the example's ground truth is not valid, e.g. a mask has an unknown class number.
+        """
+
+    def settle(self, columns: Columns, facts: Mapping[str, Any]) -> "tuple[Problem, list[str]]":
+        """Return the problem, completed by what the training split shows, and what is said about it.
+
+        Called once, after all examples were packed and split.
+
+        Args:
+            columns: Columns of the training split.
+            facts: Facts about the inputs.
         """
 
     def strata(self, columns: Columns) -> frozenset[str]:

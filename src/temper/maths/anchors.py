@@ -14,12 +14,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+Shape = tuple[float, float]
+"""Width and height."""
+_ROUNDS = 100
+"""Largest number of rounds in which shapes are fitted; some tens are enough."""
+_SAME = 0.5
+"""Overlap from which a shape stands for a box."""
 _LONGEST = 6.0
 """Largest logarithm of a distance: 400 times half an anchor is more than any image."""
 
 
 def lay_anchors(
-    rows: int, columns: int, cell: tuple[float, float], shapes: Sequence[tuple[float, float]]
+    rows: int, columns: int, cell: tuple[float, float], shapes: Sequence[Shape]
 ) -> Float[Tensor, "anchors 4"]:
     """Return the anchors of a grid, cell by cell and row by row.
 
@@ -61,6 +67,49 @@ def decode(sides: Float[Tensor, "*shape 4"], anchors: Float[Tensor, "*shape 4"])
 def middles(anchors: Float[Tensor, "*shape 4"]) -> Float[Tensor, "*shape 2"]:
     """Return the middles of boxes, across and down."""
     return _middle_and_half(anchors)[0]
+
+
+def fit_shapes(sides: Float[Tensor, "boxes 2"], count: int) -> list[Shape]:
+    """Return the shapes that overlap boxes best, smallest first: k-means with 1 - overlap as the distance.
+
+    Boxes and shapes are compared with a common middle. A shape is the median of its boxes. The first shapes
+    are those of boxes at evenly spread ranks of the area, so that nothing depends on chance.
+
+    Args:
+        sides: Widths and heights of boxes, in any unit.
+        count: Number of shapes.
+
+    Source:
+        Redmon and Farhadi 2016, arXiv:1612.08242, section 2 (dimension clusters).
+    """
+    ordered = sides.double()[sides.double().prod(dim=1).argsort(stable=True)]
+    ranks = ((torch.arange(count) + 0.5) / count * len(ordered)).long().clamp(max=len(ordered) - 1)
+    shapes, before = ordered[ranks], torch.full((len(ordered),), -1)
+    for _ in range(_ROUNDS):
+        nearest = _overlap_of_shapes(ordered, shapes).argmax(dim=1)
+        if torch.equal(nearest, before):
+            break
+        before = nearest
+        for number in nearest.unique().tolist():
+            shapes[number] = ordered[nearest == number].median(dim=0).values
+    order = shapes.prod(dim=1).argsort(stable=True)
+    return [(round(wide, 5), round(high, 5)) for wide, high in shapes[order].tolist()]
+
+
+def judge_shapes(sides: Float[Tensor, "boxes 2"], shapes: Sequence[Shape]) -> tuple[float, float]:
+    """Return the mean best overlap of boxes with shapes, and the share of boxes with one of a half or more.
+
+    Example:
+        >>> judge_shapes(torch.tensor([[2.0, 2.0], [1.0, 1.0]]), [(2.0, 2.0)])
+        (0.625, 0.5)
+    """
+    best = _overlap_of_shapes(sides.double(), torch.tensor(shapes, dtype=torch.double)).amax(dim=1)
+    return float(best.mean()), float((best >= _SAME).double().mean())
+
+
+def _overlap_of_shapes(sides: Tensor, shapes: Tensor) -> Float[Tensor, "boxes shapes"]:
+    common = torch.minimum(sides[:, None], shapes[None]).prod(dim=2)
+    return common / (sides.prod(dim=1)[:, None] + shapes.prod(dim=1)[None] - common).clamp(min=1e-12)
 
 
 def _middle_and_half(boxes: Tensor) -> tuple[Tensor, Tensor]:

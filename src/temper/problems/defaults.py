@@ -1,8 +1,9 @@
 """What most kinds of problems answer; a kind overrides what it answers otherwise."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
 
-from temper.problem import Answer, Inputs, Option, Outputs, Targets
+from temper.problem import Answer, Columns, Inputs, Option, Outputs, Targets
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -20,6 +21,10 @@ class Defaults:
     def rare(self) -> bool:
         """Every split needs every stratum."""
         return False
+
+    def settle(self, columns: Columns, facts: Mapping[str, Any]) -> tuple[Self, list[str]]:
+        """Return the problem as it is: nothing more must be known."""
+        return self, []
 
     def confusion(self, answer: Answer, targets: Targets) -> "Tensor | None":
         """Return None: there are no classes to confuse."""

@@ -4,7 +4,7 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pydantic
@@ -17,6 +17,7 @@ from temper.problem import (
     Backbone,
     Columns,
     Emphasis,
+    Option,
     Outputs,
     Row,
     Targets,
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 _NOTHING = "(no object)"
 """Stratum of examples without any object."""
 _SIZES = tuple(4 * 2 ** (step / 3) for step in range(3))
+_FITTED = 3
+"""Number of fitted anchors of a cell."""
 SHAPES: Mapping[str, Sequence[tuple[float, float]]] = {
     "yolo": [(4.0, 4.0)],
     "ssd": [(size * wide**0.5, size / wide**0.5) for size in _SIZES for wide in (0.5, 1.0, 2.0)],
@@ -62,6 +65,11 @@ class Detection(BoxScores):
     )
     """Side in pixels of the cells of each grid, finest first, each twice as large as the one before. Objects
     of four to eight cells' size are found best."""
+    anchors: Literal["customary", "fitted"] = "customary"
+    """Shapes of the anchors of `ssd`: nine per cell as in RetinaNet, or three that prepare fits to the boxes
+    of the training split, where it says how well both overlap them."""
+    shapes: tuple[tuple[tuple[float, float], ...], ...] = ()
+    """Widths and heights of the fitted anchors of each grid, as shares of the image; found in the data."""
     most: Annotated[int, pydantic.Field(ge=1, le=1000)] = 100
     """Largest number of boxes in an answer."""
     least: Annotated[float, pydantic.Field(ge=0.001, lt=1)] = 0.01
@@ -80,6 +88,11 @@ class Detection(BoxScores):
         return VIEWS - {"cutmix"}
 
     @property
+    def emphases(self) -> frozenset[Option]:
+        """Logit adjustment."""
+        return frozenset({"offsets"})
+
+    @property
     def answer(self) -> Mapping[str, Field]:
         return {**self.truth, "scores": Field("sequence")}
 
@@ -88,6 +101,11 @@ class Detection(BoxScores):
             raise ValueError(
                 f"cells_px = {list(self.cells_px)}: each grid must have cells twice as large as the one "
                 "before, such as [8, 16, 32]"
+            )
+        if self.anchors == "fitted" and self.method != "ssd":
+            raise ValueError(
+                f"anchors = fitted: method {self.method} has one anchor per cell and fits none; leave "
+                "anchors out, or set method to ssd"
             )
 
     def bind(self, rows: Sequence[Row]) -> "Detection":
@@ -125,6 +143,32 @@ class Detection(BoxScores):
             valid[number] = UNDECIDED if found.get("crowd") else PRESENT
         return {"boxes": boxes, "labels": labels, f"boxes{VALID}": valid}
 
+    def settle(self, columns: Columns, facts: Mapping[str, Any]) -> "tuple[Detection, list[str]]":
+        """Fit the shapes of the anchors, if that is asked for."""
+        if self.anchors != "fitted":
+            return self, []
+        import torch
+
+        from temper.maths.anchors import fit_shapes, judge_shapes
+
+        there = columns["boxes"][columns[f"boxes{VALID}"] == PRESENT]
+        sides = torch.from_numpy(there[:, 2:] - there[:, :2])
+        (image,) = facts.values()
+        usual = [
+            (wide * cell / image.width_px, high * cell / image.height_px)
+            for cell in self.cells_px
+            for wide, high in SHAPES[self.method]
+        ]
+        shapes = fit_shapes(sides, _FITTED * len(self.cells_px))
+        found = [
+            f"{len(each)} {which} shapes of anchors overlap the {len(sides)} training boxes by {mean:.3f} on "
+            f"average, and {share:.1%} of them by a half or more"
+            for which, each in (("fitted", shapes), ("customary", usual))
+            for mean, share in [judge_shapes(sides, each)]
+        ]
+        firsts = range(0, len(shapes), _FITTED)
+        return replace(self, shapes=tuple(tuple(shapes[first : first + _FITTED]) for first in firsts)), found
+
     def strata(self, columns: Columns) -> frozenset[str]:
         """Return the classes of the objects."""
         shown = columns["labels"][columns[f"boxes{VALID}"] == PRESENT]
@@ -137,8 +181,8 @@ class Detection(BoxScores):
             encoders,
             num_classes=len(self.classes),
             cells_px=self.cells_px,
-            shapes=[SHAPES[self.method]] * len(self.cells_px),
-            in_cells=True,
+            shapes=self.shapes or [SHAPES[self.method]] * len(self.cells_px),
+            in_cells=not self.shapes,
             params=head or DetectorParams(),
         )
 
@@ -149,8 +193,8 @@ class Detection(BoxScores):
         from temper.maths.assignment import by_overlap, by_task
         from temper.maths.detections import detection_loss
 
-        if emphasis != PLAIN:
-            raise ValueError("label smoothing, logit adjustment and costs are not defined for boxes")
+        if emphasis.smoothing or emphasis.costs:
+            raise ValueError("label smoothing and costs are not defined for boxes")
         # Mosaics leave room for the objects of four images, of which most is empty.
         there = (targets[f"boxes{VALID}"] != ABSENT).any(dim=0)
         used = max(1, int((there * torch.arange(1, len(there) + 1, device=there.device)).max()))
@@ -161,6 +205,11 @@ class Detection(BoxScores):
         else:
             scores, found = (outputs[name].detach().float() for name in ("logits", "sides"))
             assigned = by_task(scores.sigmoid(), decode(found, anchors), anchors, boxes, labels, valid)
+        if emphasis.offsets:
+            outputs = {
+                **outputs,
+                "logits": outputs["logits"] + outputs["logits"].new_tensor(emphasis.offsets),
+            }
         return detection_loss(outputs, assigned, boxes, labels)
 
     def distance(self, outputs: Outputs, reference: Outputs, *, temperature: float = 1.0) -> "Tensor":

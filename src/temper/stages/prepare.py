@@ -12,18 +12,19 @@ import numpy as np
 from jaxtyping import Int64
 
 from temper.artifacts import Artifact
+from temper.data.dataset.class_checks import check_classes, count_classes
 from temper.data.dataset.contact_sheet import mark, write_sheet
 from temper.data.dataset.given_columns import declare_inputs
 from temper.data.dataset.kept_splits import keep_settings
 from temper.data.dataset.packed import GROUPED, TABLE, measure, open_columns, write_split, write_table
-from temper.data.dataset.remarks import choose_levels, explain_ignored, remark_on_images, remark_on_sizes
+from temper.data.dataset.remarks import choose_levels, remark_on_images, remark_on_sizes
 from temper.data.dataset.report import DROPPED, write_dropped, write_report
 from temper.data.dataset.resize import check_bad_share, has_masks
 from temper.data.dataset.rows import FILE, Rows, as_found, read_rows
 from temper.data.dataset.scan import Survey, facts_of, look_over
 from temper.data.dataset.selection import NEAR, Selection, list_pairs, remark_on_equal, select
 from temper.data.dataset.shortcuts import find_shortcuts
-from temper.data.dataset.splits import SPLITS, assign_splits, check_strata, count_strata
+from temper.data.dataset.splits import SPLITS, assign_splits
 from temper.data.dataset.write_encoded import keep_encoded, write_unified
 from temper.data.disk import require_space
 from temper.data.images.encoded import FOLDER
@@ -66,7 +67,7 @@ def run(
         selection = select(rows, survey, params.prepare, project / params.prepare.splits)
         rows, dropped, kept = selection.rows, selection.dropped, selection.kept
         strata = [survey.truth.strata[i] for i in kept]
-        _check_classes(problem, strata, dropped, survey.truth.ignored_share)
+        check_classes(problem, strata, dropped, survey.truth.ignored_share)
         splits = assign_splits(
             rows.take(kept),
             strata,
@@ -75,10 +76,11 @@ def run(
             seed=params.seed,
             kept=selection.splits,
         )
-        counts, unknown = _count(rows, splits, strata, problem)
+        counts, unknown = count_classes(rows, splits, strata, problem)
         examples = {name: splits.count(name) for name in SPLITS}
         facts = _write_splits(out, rows, kept, splits, store, survey, settings, inputs_seen)
-    remarks += _say([*unknown, *remark_on_equal(rows, selection, survey)])
+    problem, found = _settle(problem, survey, kept[np.array(splits) == "train"], facts)
+    remarks += _say([*unknown, *found, *remark_on_equal(rows, selection, survey)])
     remarks += _say(list_pairs(out / NEAR, rows, selection, splits, survey.truth.strata))
     _write_rows(out / TABLE, rows, kept, splits, survey)
     _list_dropped(rows, selection, out / DROPPED)
@@ -186,6 +188,15 @@ def _write_splits(
     return measured
 
 
+def _settle(
+    problem: Problem, survey: Survey, members: Int64[np.ndarray, "members"], facts: Facts
+) -> tuple[Problem, list[Remark]]:
+    """Return the problem, completed by what the training split shows, and what is said about it."""
+    shown = {name: column[members] for name, column in survey.truth.columns.items()}
+    settled, said = problem.settle(shown, facts)
+    return settled, [Remark("noticed", text) for text in said]
+
+
 def _list_dropped(rows: Rows, selection: Selection, path: Path) -> None:
     """Write the list of images that are left out, and say how many there are."""
     write_dropped(rows, selection.dropped, selection.others, path)
@@ -203,57 +214,6 @@ def _summarise(dropped: Mapping[int, str], survey: Survey) -> dict[str, int]:
     """Return how many images were dropped for each reason."""
     reasons = ("cannot be used" if i in survey.bad else reason for i, reason in dropped.items())
     return dict(sorted(Counter(reasons).items()))
-
-
-def _check_classes(
-    problem: Problem, strata: Sequence[frozenset[str]], dropped: Mapping[int, str], ignored_share: float
-) -> None:
-    """Check that every class has an example left.
-
-    Raises:
-        ValueError: Names all classes that have none.
-    """
-    left = {name for each in strata for name in each}
-    if lacking := [name for name in problem.classes if name not in left]:
-        names = ", ".join(map(repr, lacking))
-        which = f"class {names} has" if len(lacking) == 1 else f"{len(lacking)} classes ({names}) have"
-        raise ValueError(
-            f"{which} no example among the {len(strata)} usable ones ({_count_reasons(dropped)}); add "
-            "images, or remove the class" + (f". {explain_ignored(ignored_share)}" if ignored_share else "")
-        )
-
-
-def _count(
-    rows: Rows, splits: Sequence[str], strata: Sequence[frozenset[str]], problem: Problem
-) -> tuple[dict[str, dict[str, int]], list[Remark]]:
-    """Count the examples by split and stratum, and check that every stratum occurs where it must.
-
-    That is in every split or, for a problem of rare strata, nowhere: then those are told that are looked for,
-    and are not known from training.
-    """
-    counts = count_strata(splits, strata)
-    if empty := [name for name, by_name in counts.items() if not any(by_name.values())]:
-        raise ValueError(
-            f"the {empty[0]} split is empty: all {len(splits)} examples are in other splits"
-            + (", since their groups are too large or too few" if any(row.group for row in rows) else "")
-            + "; add examples, or change ingest.group, ingest.split, prepare.test_share or validation_share"
-        )
-    official = frozenset(row.split for row in rows if row.split)
-    alike = find_misspelt(Counter(name for each in strata for name in each))
-    named = frozenset().union(*strata)
-    optional = named if problem.rare else named - {*problem.classes} if problem.classes else frozenset[str]()
-    check_strata(counts, official=official, alike=alike, optional=optional)
-    lost = [name for name in counts["test"] if counts["test"][name] and not counts["train"][name]]
-    text = "items are in the test split but have no training image, so that they cannot be found"
-    return counts, remark_on("noticed", text, lost if problem.rare else [])
-
-
-def _count_reasons(dropped: Mapping[int, str]) -> str:
-    """Return how many images were dropped, and why."""
-    counts = Counter(dropped.values())
-    listed = "; ".join(f"{count}: {reason}" for reason, count in counts.most_common(3))
-    more = f"; and {len(counts) - 3} more reasons" if len(counts) > 3 else ""
-    return f"{len(dropped)} were dropped{': ' if listed else ''}{listed}{more}"
 
 
 def _write_rows(

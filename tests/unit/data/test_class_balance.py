@@ -26,6 +26,18 @@ def test_counts_by_hand() -> None:
     assert drawn("undersample", 0.4) == {"a": 4, "b": 2, "c": 1}  # 6 - 0.4 * 5 and 2 - 0.4 = 1.6
 
 
+def test_repeat_factors_grow_with_the_root_of_how_rare_a_class_is() -> None:
+    strata = [frozenset("a")] * 12 + [frozenset("ab")] * 3 + [frozenset("ac")]
+    params = BalanceParams(method="repeat-factor", frequency=0.75)
+    # 12 of 16 images are frequent enough: those of b are a quarter of that, and that of c a twelfth.
+    repeats = draw_repeats(strata, params, seed=0).tolist()
+    assert repeats[:12] == [1] * 12 and repeats[12:15] == [2] * 3 and repeats[15] in (3, 4)
+    assert (
+        draw_repeats(strata, BalanceParams(method="repeat-factor", frequency=0.01), seed=0).tolist()
+        == [1] * 16
+    )
+
+
 @given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=60), st.integers(0, 3))
 def test_full_strength_makes_counts_equal(names: list[str], seed: int) -> None:
     strata = [frozenset({name}) for name in names]

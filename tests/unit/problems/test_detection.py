@@ -13,6 +13,7 @@ from pycocotools.cocoeval import COCOeval
 from torchvision.ops import batched_nms
 
 from temper.fields import ABSENT, PRESENT, UNDECIDED, Frame
+from temper.inputs.image_input import ImageInput
 from temper.maths.anchors import lay_anchors
 from temper.maths.boxes import EXCUSED, UNMATCHED, generalized_overlap, match, overlap
 from temper.maths.detections import read_detections, suppress
@@ -227,6 +228,29 @@ def test_what_is_suppressed_is_what_torchvision_suppresses(most_overlap: float):
         kept = suppress(boxes[None], classes[None], torch.ones(1, 300, dtype=torch.bool), most_overlap)[0]
         theirs = batched_nms(boxes, torch.linspace(1, 0, 300), classes, most_overlap)
         assert kept.nonzero().flatten().tolist() == sorted(theirs.tolist())
+
+
+def test_fitted_shapes_overlap_the_boxes_better_than_the_customary_ones():
+    rng = np.random.default_rng(0)
+    kinds = np.array([[0.05, 0.05], [0.08, 0.3], [0.4, 0.15], [0.5, 0.6], [0.2, 0.2], [0.1, 0.06]])
+    sides = kinds[rng.integers(6, size=400)] * rng.uniform(0.95, 1.05, (400, 2))
+    corner = rng.uniform(0, 0.3, (400, 2))
+    columns = {
+        "boxes": np.concatenate([corner, corner + sides], axis=1).reshape(100, 4, 4).astype(np.float32),
+        "boxes_valid": np.full((100, 4), PRESENT, np.uint8),
+    }
+    asked = problem(method="ssd", anchors="fitted", cells_px=(8, 16))
+    settled, said = asked.settle(columns, {"image": ImageInput(64, 96, 3)})
+    found = np.array(settled.shapes).reshape(-1, 2)
+    assert len(settled.shapes) == 2 and all(len(each) == 3 for each in settled.shapes)
+    assert np.abs(found[found.prod(axis=1).argsort()] / kinds[kinds.prod(axis=1).argsort()] - 1).max() < 0.03
+    assert "6 fitted shapes of anchors overlap the 400 training boxes by 0.9" in said[0]
+    assert "and 100.0% of them by a half or more" in said[0] and "18 customary shapes" in said[1]
+    assert problem().settle(columns, {}) == (problem(), [])
+    with pytest.raises(ValueError, match=r"anchors = fitted: method yolo has one anchor per cell"):
+        problem(anchors="fitted")
+    with pytest.raises(ValueError, match=r"cells_px = \[8, 20\]: each grid must have cells twice as large"):
+        problem(cells_px=(8, 20))
 
 
 def test_answers_that_differ_a_little_have_a_small_gap():

@@ -10,12 +10,13 @@ become fully equal.
 | none | 1 | 1 | |
 | oversample | up to the largest stratum | 1 | |
 | undersample | down to the smallest stratum | 1 | |
+| repeat-factor | root of (frequency / share of the images) | 1 | |
 | weights | 1 | 1 / effective number, mean 1 | |
 | costs | 1 | 1 | cost matrix |
 | logit-adjustment | 1 | 1 | strength x log prior |
 
-Sources: effective number, Cui et al. 2019, arXiv:1901.05555, equation 2; logit adjustment, Menon et al. 2021,
-arXiv:2007.07314, equation 10.
+Sources: repeat factor, Gupta et al. 2019, arXiv:1908.03195, section 4.2; effective number, Cui et al. 2019,
+arXiv:1901.05555, equation 2; logit adjustment, Menon et al. 2021, arXiv:2007.07314, equation 10.
 """
 
 import difflib
@@ -45,10 +46,14 @@ def draw_repeats(strata: Strata, params: BalanceParams, *, seed: int) -> Int64[n
     """
     counts = count(strata)
     ends = {"oversample": max, "undersample": min}
-    if params.method not in ends:
+    if params.method == "repeat-factor":
+        rare = params.frequency * len(strata)
+        factors = {name: max(1.0, (rare / number) ** 0.5) for name, number in counts.items()}
+    elif params.method in ends:
+        end = ends[params.method](counts.values())
+        factors = {name: 1 + params.strength * (end / number - 1) for name, number in counts.items()}
+    else:
         return np.ones(len(strata), np.int64)
-    end = ends[params.method](counts.values())
-    factors = {name: 1 + params.strength * (end / number - 1) for name, number in counts.items()}
     repeats = np.zeros(len(strata), np.int64)
     rng = np.random.default_rng([seed, 0xBA1A])
     for name, members in sorted(_by_rarest(strata, factors).items()):

@@ -31,10 +31,17 @@ Count = Annotated[int, Field(ge=0)]
 class BalanceParams:
     """Settings for balancing classes of different size."""
 
-    method: Literal["none", "oversample", "undersample", "weights", "costs", "logit-adjustment"] = "none"
+    method: Literal[
+        "none", "oversample", "undersample", "repeat-factor", "weights", "costs", "logit-adjustment"
+    ] = "none"
+    """`repeat-factor` is for images that show several classes, most of them frequent ones: an image is drawn
+    as often as the rarest class that it shows asks for, by the root of how rare that is."""
     strength: Share = 1.0
     """For `oversample` and `undersample`: 0 leaves the counts as they are, 1 makes them equal. For
     `logit-adjustment`: factor of the offsets."""
+    frequency: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """For `repeat-factor`: share of the images below which a class is rare. Images of a class that a quarter
+    of that share shows are drawn twice as often."""
     beta: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """For `weights`: beta in the effective number (1 - beta^n) / (1 - beta) of a class with n examples."""
     costs: dict[str, dict[str, float]] = field(default_factory=dict)
