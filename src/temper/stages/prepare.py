@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import Int64
 
 from temper.artifacts import Artifact
-from temper.data.dataset.class_checks import check_classes, count_classes
 from temper.data.dataset.contact_sheet import mark, write_sheet
 from temper.data.dataset.given_columns import declare_inputs
 from temper.data.dataset.kept_splits import keep_settings
@@ -37,6 +36,7 @@ from temper.inputs.stored import as_record
 from temper.problem import Problem
 from temper.problems import dump
 from temper.problems.classes import find_misspelt, merged_labels
+from temper.stages.class_checks import check_classes, count_classes
 
 _SHEET_COLUMNS = 12
 _SHEET_LINES = 40
