@@ -1,11 +1,12 @@
 """What only distillation and calibration ask of a problem."""
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from temper.problem import Inputs, Outputs
+    from temper.problem import Inputs, Outputs, Targets
 
 
 class Taught(Protocol):
@@ -40,4 +41,18 @@ class Taught(Protocol):
         """Share of the directions in which outputs can differ that `standardize` keeps, 0..1.
 
         Distillation compares the remaining directions without standardising.
+        """
+
+    def set_decisions(
+        self, network: "nn.Module", outputs: "Sequence[Outputs]", targets: "Sequence[Targets]"
+    ) -> Mapping[str, float]:
+        """Shift what a trained network says, so that its decisions are best on examples that it did not see.
+
+        Args:
+            network: The network, which is changed.
+            outputs: What it says about validation examples, batch by batch.
+            targets: Their truth.
+
+        Returns:
+            The scores that change with it; empty if nothing was shifted.
         """

@@ -205,6 +205,7 @@ def only_read_at_the_door(module: str) -> bool:
         "temper.maths.geometry",  # imported by the policy
         "temper.gate.slices",
         "temper.networks.head_params",
+        "temper.data.source_params",
     )
     return empty or module.endswith(".params") or module.startswith("temper.problem") or module in named
 

@@ -41,6 +41,16 @@ def count_scores(
     return counts
 
 
+def lowest_score(number: int) -> float:
+    """Return the smallest score that `count_scores` counts in a bin or a better one.
+
+    Example:
+        >>> round(lowest_score(BINS // 2 - 1), 6)
+        0.5
+    """
+    return math.sin((1 - (number + 1) / BINS) * math.pi / 2) ** 2
+
+
 def average_precision(
     counts: Float[Tensor, "*sums classes overlaps 2 bins"], positives: Float[Tensor, "*sums classes"]
 ) -> Float[Tensor, "*sums classes overlaps"]:

@@ -79,6 +79,12 @@ class Detector(Pyramid):
             "anchors": all_anchors.expand(image.shape[0], -1, -1),
         }
 
+    def shift_scores(self, by: float) -> None:
+        """Add a number to all log-odds."""
+        with torch.no_grad():
+            for branch in self.classes:
+                branch[-1].bias += by  # type: ignore[index]
+
     def grids(self, image: Tensor) -> list[Tensor]:
         """Return the feature map of each grid, [batch, width, rows, columns]."""
         merged = self.merge_all(image)

@@ -1,5 +1,6 @@
 """Scores of boxes: how answers of boxes are compared with the truth, and with each other."""
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -64,23 +65,18 @@ class BoxScores(Defaults):
         return torch.cat([found.flatten(1), early.flatten(1), true.double()], dim=1)
 
     def score(self, totals: "Tensor") -> "dict[str, Tensor]":
-        from temper.maths.average_precision import BINS, OVERLAPS, average_precision
+        from temper.maths.average_precision import BINS, average_precision
         from temper.maths.tallies import mean_where
 
-        num_classes, num_overlaps = len(self.classes), len(OVERLAPS)
-        sizes = [num_classes * num_overlaps * each for each in (2 * BINS, len(_AMONG))]
-        found, early, true = totals.split([*sizes, num_classes], dim=-1)
-        found = found.unflatten(-1, (num_classes, num_overlaps, 2, BINS))
+        found, early, true = self._split(totals)
         there = true > 0
         each = average_precision(found, true)
         by_overlap = each.transpose(-1, -2)
         mean = mean_where(by_overlap, there[..., None, :].expand_as(by_overlap))
         by_class = each.mean(dim=-1)
         # Bins of falling scores: the first half is that of scores of a half or more.
-        right, wrong = found[..., _HALF, :, : BINS // 2].sum(dim=-1).unbind(dim=-1)
-        f1 = 2 * right / (right + wrong + true).clamp(min=1)
-        shares = early.unflatten(-1, (num_classes, num_overlaps, len(_AMONG))).mean(dim=-2)
-        recalls = (shares / true[..., None].clamp(min=1)).transpose(-1, -2)
+        f1 = _f1(found[..., _HALF, :, : BINS // 2].sum(dim=-1), true)
+        recalls = (early.mean(dim=-2) / true[..., None].clamp(min=1)).transpose(-1, -2)
         recalls = mean_where(recalls, there[..., None, :].expand_as(recalls))
         return {
             "map": mean.mean(dim=-1),
@@ -90,6 +86,30 @@ class BoxScores(Defaults):
             "f1": mean_where(f1, there),
             **{f"recall_{most}": recalls[..., number] for number, most in enumerate(_AMONG)},
         }
+
+    def best_threshold(self, totals: "Tensor") -> tuple[float, float]:
+        """Return the smallest score of the best decisions, and their mean F1 over classes.
+
+        Args:
+            totals: Sums of tallies, [counts].
+        """
+        from temper.maths.average_precision import lowest_score
+        from temper.maths.tallies import mean_where
+
+        found, _, true = self._split(totals)
+        upto = found[:, _HALF].cumsum(dim=-1).movedim(-1, 0)
+        f1 = mean_where(_f1(upto, true), (true > 0).expand(upto.shape[:-1]))
+        best = int(f1.argmax())
+        return lowest_score(best), float(f1[best])
+
+    def _split(self, totals: "Tensor") -> "tuple[Tensor, Tensor, Tensor]":
+        """Return right and wrong boxes by score, right ones among the best, and true ones."""
+        from temper.maths.average_precision import BINS, OVERLAPS
+
+        shapes = [(len(self.classes), len(OVERLAPS), *each) for each in ((2, BINS), (len(_AMONG),))]
+        parts = totals.split([*map(math.prod, shapes), len(self.classes)], dim=-1)
+        found, early = (part.unflatten(-1, shape) for part, shape in zip(parts, shapes, strict=False))
+        return found, early, parts[-1]
 
     def constant(self, counts: Mapping[str, int]) -> tuple[str, dict[str, float]] | None:
         return "no object", dict.fromkeys(self.scores, 0.0)
@@ -163,3 +183,9 @@ class BoxScores(Defaults):
 
         same = ours["labels"][:, :, None] == theirs["labels"][:, None]
         return overlap(ours["boxes"].double(), theirs["boxes"].double()) * same
+
+
+def _f1(counts: "Tensor", true: "Tensor") -> "Tensor":
+    """Return F1 of right and wrong boxes, [..., classes, 2], and true ones, [..., classes]."""
+    right, wrong = counts.unbind(dim=-1)
+    return 2 * right / (right + wrong + true).clamp(min=1)

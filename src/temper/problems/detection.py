@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -220,6 +221,19 @@ class Detection(BoxScores):
 
     def soften(self, outputs: Outputs, temperature: float) -> Outputs:
         return {**outputs, "logits": outputs["logits"] / temperature}
+
+    def set_decisions(
+        self, network: "nn.Module", outputs: Sequence[Outputs], targets: Sequence[Targets]
+    ) -> Mapping[str, float]:
+        """Shift the scores so that F1 is best at 0.5: they mean how well a box fits, and would lie lower."""
+        import torch
+
+        tallies = [
+            self.tally(self.read(said), true).sum(dim=0) for said, true in zip(outputs, targets, strict=True)
+        ]
+        best, f1 = self.best_threshold(torch.stack(tallies).sum(dim=0))
+        network.shift_scores(-math.log(best / (1 - best)))  # type: ignore[operator]
+        return {"f1": f1}
 
     def read(self, outputs: Outputs) -> Answer:
         from temper.maths.detections import read_detections

@@ -30,7 +30,7 @@ from temper.networks.params import watched_file
 from temper.networks.pretrained import pin, read_weights
 from temper.networks.transfer import start_from
 from temper.networks.whitening import whiten
-from temper.problem import Emphasis, Headline, Objective, Problem
+from temper.problem import Emphasis, Headline, Objective, Outputs, Problem, Targets
 from temper.problems import load as load_problem
 from temper.stages.known_examples import open_known
 from temper.stages.load_trained import read_facts
@@ -111,14 +111,21 @@ def train_network(
         )
         found: dict[str, Any] = {}
         if ranks.first:
+            temperature, decided = _calibrate(network, problem, held, facts, ranks.device)
             save_network(network, out / WEIGHTS)
             write_curves(result.entries, out / "curves.csv")
-            scores = ", ".join(f"{name} {result.scores[name]:.4f}" for name in problem.scores)
+            scores = ", ".join(
+                f"{name} {value:.4f}"
+                for name, value in {**result.scores, **decided}.items()
+                if name != CHANCE
+            )
             print(
                 f"{what}: epoch {result.best_epoch} of {params.fit.epochs} is the best by {by.name}: {scores}"
             )
             notes = _notes(result, Course(what, by, params.fit), teacher)
-            found = _facts(result, network, problem, held, facts, params, ranks.device) | started | notes
+            found = _facts(result, network, params) | started | notes
+            found["scores"] |= decided
+            found["temperature"] = temperature
         leave_ranks(ranks)
         return found
 
@@ -187,15 +194,7 @@ def transfer(
     return {"transfer": report.record()}
 
 
-def _facts(
-    result: FitResult,
-    network: nn.Module,
-    problem: Problem,
-    held: Mapping[str, Tensor],
-    facts: Facts,
-    params: "TrainParams | DistillParams",
-    device: torch.device,
-) -> dict[str, Any]:
+def _facts(result: FitResult, network: nn.Module, params: "TrainParams | DistillParams") -> dict[str, Any]:
     found = {
         "backbone": asdict(params.backbone),
         "scores": {name: value for name, value in result.scores.items() if name != CHANCE},
@@ -204,7 +203,6 @@ def _facts(
         "num_parameters": count_parameters(network),
         "precision": result.mode.precision,
         "layout": result.mode.layout,
-        "temperature": _calibrate(network, problem, held, facts, device),
     }
     if params.head:
         found["head"] = params.head
@@ -224,22 +222,33 @@ def _calibrate(
     held: Mapping[str, Tensor],
     facts: Facts,
     device: torch.device,
-) -> float:
-    """Return the calibration temperature, from as many examples as `_CALIBRATION_BYTES` of outputs allow."""
+) -> tuple[float, Mapping[str, float]]:
+    """Set the decisions of a trained network; return its temperature, and the scores that changed."""
+    outputs, truths = _answer_some(network, held, facts, device)
+    decided = problem.set_decisions(network, outputs, truths)
+    if decided:
+        outputs, _ = _answer_some(network, held, facts, device)
+    return fit_temperature(problem, outputs, truths), decided
+
+
+@torch.inference_mode()
+def _answer_some(
+    network: nn.Module, held: Mapping[str, Tensor], facts: Facts, device: torch.device
+) -> tuple[list[Outputs], list[Targets]]:
+    """Return outputs and truth of as many validation examples as `_CALIBRATION_BYTES` of outputs allow."""
     outputs, truths = [], []
     network.eval()
-    with torch.inference_mode():
-        one, _ = next(whole_batches(held, facts, 1, device))
-        each = sum(value.numel() * value.element_size() for value in network(one).values())
-        total = count_examples(held)
-        count = max(1, min(total, _CALIBRATION_BYTES // each))
-        some = torch.linspace(0, total - 1, count).round().long()
-        kept = held if count == total else {name: column[some] for name, column in held.items()}
-        size = fit_batch([count_values(facts)], VALIDATION_BATCH)
-        for inputs, targets in whole_batches(kept, facts, size, device):
-            outputs.append(network(inputs))
-            truths.append(targets)
-        return fit_temperature(problem, outputs, truths)
+    one, _ = next(whole_batches(held, facts, 1, device))
+    each = sum(value.numel() * value.element_size() for value in network(one).values())
+    total = count_examples(held)
+    count = max(1, min(total, _CALIBRATION_BYTES // each))
+    some = torch.linspace(0, total - 1, count).round().long()
+    kept = held if count == total else {name: column[some] for name, column in held.items()}
+    size = fit_batch([count_values(facts)], VALIDATION_BATCH)
+    for inputs, targets in whole_batches(kept, facts, size, device):
+        outputs.append(network(inputs))
+        truths.append(targets)
+    return outputs, truths
 
 
 def _notes(result: FitResult, course: Course, teacher: Mapping[str, float] | None) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from temper.maths.detections import read_detections, suppress
 from temper.maths.geometry import frame_of
 from temper.problem import Row
 from temper.problems.detection import Detection
+from tests.toy import TOYS
 
 CLASSES = ("cat", "dog", "owl")
 
@@ -165,6 +166,30 @@ def test_f1_counts_the_boxes_that_are_decisions():
     scores = problem().score(problem().tally({**said, "boxes_valid": torch.ones(1, 3)}, true).sum(dim=0))
     # The cat: one of two found. The dog: a wrong one, and the right one is no decision. No owl is there.
     assert float(scores["f1"]) == pytest.approx((2 / 3 + 0) / 2)
+
+
+def test_decisions_are_set_where_f1_is_best_on_examples_that_were_not_seen():
+    toy = TOYS["detection"]
+    network, (inputs, targets) = toy.network().eval(), toy.batch(64)
+    with torch.inference_mode():
+        said = toy.say(targets)
+        # Right boxes score between 0.2 and 0.4, and a wrong one in each image 0.15.
+        right = said["logits"] > 0
+        said["logits"][right] = torch.linspace(-1.4, -0.4, int(right.sum()))
+        said["logits"][:, 40, 0] = -1.73
+        parts = [{name: value[some] for name, value in said.items()} for some in (slice(40), slice(40, 64))]
+        truth = [
+            {name: value[some] for name, value in targets.items()} for some in (slice(40), slice(40, 64))
+        ]
+        before = network(inputs)["logits"]
+        assert toy.problem.set_decisions(network, parts, truth) == {"f1": 1.0}
+        moved = network(inputs)["logits"] - before
+        shift = float(moved.mean())
+        assert moved.std() < 1e-5 and 1.4 <= shift < 1.73
+        shifted = {**said, "logits": said["logits"] + shift}
+        answer = toy.problem.read(shifted)
+        assert float(toy.problem.score(toy.problem.tally(answer, targets).sum(dim=0))["f1"]) == 1
+        assert TOYS["multiclass"].problem.set_decisions(network, [], []) == {}
 
 
 def test_scores_of_many_sums_at_once_are_those_of_each():
