@@ -287,10 +287,11 @@ def assert_served_and_watched(quantize: artifacts.Artifact, prepare: artifacts.A
             places = np.array(list(answer[name].values()))
             assert (places >= 0).all() and (places <= SENT).all() and places.max() > 1
         elif field.layout == "boxes":
-            places = np.array(answer[name]).reshape(-1, 4)
+            places = np.array([each["box"] for each in answer[name]]).reshape(-1, 4)
             assert (places >= 0).all() and (places <= [*SENT, *SENT]).all()
-            assert len(places) == len(answer["labels"]) == len(answer["scores"])
-            assert {*answer["labels"]} <= {*problem.classes}
+            assert {each["class"] for each in answer[name]} <= {*problem.classes}
+            scores = [each["score"] for each in answer[name]]
+            assert answer.keys() == {name} and scores == sorted(scores, reverse=True)
         elif field.layout == "value":
             assert "class" in answer or "classes" in answer
     clear = drift.describe(given, facts, deployed)

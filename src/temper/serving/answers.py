@@ -1,22 +1,31 @@
 """Answers of a model as JSON: what its outputs mean is said by the fields in its metadata, never guessed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import orjson
 
-from temper.fields import PRESENT, VALID, Field, Frame, valid_column
+from temper.fields import PRESENT, VALID, Field, Frame, by_layout, valid_column
 from temper.maths.geometry import as_sent, map_as_sent
 
 _RAGGED = ("boxes", "points", "sequence")
+_BOX_DECIMALS, _SCORE_DECIMALS = 2, 4
+"""Decimals of pixels and of scores of boxes: finer than any network is."""
 
 
-def as_json(answers: Mapping[str, np.ndarray], fields: Mapping[str, Field], frames: Sequence[Frame]) -> bytes:
+def as_json(
+    answers: Mapping[str, np.ndarray],
+    fields: Mapping[str, Field],
+    frames: Sequence[Frame],
+    *,
+    least_score: float = 0.0,
+) -> bytes:
     """Format one answer per image.
 
     Measurements are given by name, with their unit. Probabilities of classes are followed by `class` and
-    `score`, or by `classes` where several may be true. Boxes and points are in pixels of the image that was
+    `score`, or by `classes` where several may be true. Boxes are a list of objects, best first, each with
+    what is known of it (`about_boxes`) and its `box`. Boxes and points are in pixels of the image that was
     sent, upright; a map covers that image, and keeps the size in which the model made it.
     Entries that do not count are left out, and numbers of a sequence become their names. If several outputs
     have classes, `class` and the like begin with the name of the output.
@@ -25,17 +34,25 @@ def as_json(answers: Mapping[str, np.ndarray], fields: Mapping[str, Field], fram
         answers: Outputs by name, [images, ...].
         fields: What the outputs contain; outputs without a field are features and stay as they are.
         frames: Where each image that the model saw lies in the image that was sent.
+        least_score: Boxes with a smaller score are left out.
     """
     named = [name for name, field in fields.items() if field.names and field.layout == "value"]
+    about = {name: about_boxes(name, fields, answers) for name in by_layout(fields, "boxes") & answers.keys()}
+    inside = {name for columns in about.values() for name in columns.values()}
     found: list[dict[str, Any]] = [{} for _ in frames]
     for name, values in answers.items():
-        if name.removesuffix(VALID) in fields and name.endswith(VALID):
+        if name in inside or (name.removesuffix(VALID) in fields and name.endswith(VALID)):
             continue
         field = fields.get(name, Field())
         prefix = "" if len(named) == 1 else f"{name}_"
         for number, answer in enumerate(found):
             value = values[number]
-            if field.layout in ("boxes", "points"):
+            if field.layout == "boxes":
+                columns = {key: (fields[each], answers[each][number]) for key, each in about[name].items()}
+                counts = _counts(name, answers, number, len(value))
+                answer[name] = _objects(value, columns, counts, frames[number], least_score)
+                continue
+            if field.layout == "points":
                 value = as_sent(value.reshape(-1, 2), frames[number]).reshape(value.shape)
             if field.layout == "map":
                 value = map_as_sent(value, frames[number])
@@ -48,6 +65,58 @@ def as_json(answers: Mapping[str, np.ndarray], fields: Mapping[str, Field], fram
                 value = value[counts]
             answer |= _name(name, field, value, prefix)
     return orjson.dumps(found, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def about_boxes(boxes: str, fields: Mapping[str, Field], columns: Collection[str]) -> dict[str, str]:
+    """Return what is known of each box besides its place: the key in the JSON, and the output it is in.
+
+    A sequence belongs to boxes if the same column says which entries of both count. The only one with names
+    is the `class`, and the only one of fractions is the `score`; others keep their names.
+
+    Args:
+        boxes: Name of the output with the boxes.
+        fields: What the outputs contain.
+        columns: Names of all outputs.
+
+    Example:
+        >>> fields = {"boxes": Field("boxes"), "labels": Field("sequence", names=("a", "b"))}
+        >>> about_boxes("boxes", fields, ["boxes", "labels", "boxes_valid"])
+        {'class': 'labels'}
+    """
+    valid = valid_column(boxes, columns)
+    sequences = [] if valid is None else sorted(by_layout(fields, "sequence") & set(columns))
+    found = [name for name in sequences if valid_column(name, columns) == valid]
+    named = [name for name in found if fields[name].names]
+    scores = [name for name in found if not fields[name].names and fields[name].unit is None]
+    keys = {each[0]: key for key, each in (("class", named), ("score", scores)) if len(each) == 1}
+    return {keys.get(name, name): name for name in (*named, *scores, *found)}
+
+
+def _objects(
+    boxes: np.ndarray,
+    columns: Mapping[str, tuple[Field, np.ndarray]],
+    counts: np.ndarray,
+    frame: Frame,
+    least_score: float,
+) -> list[dict[str, Any]]:
+    """Return the boxes of an image that count, best first, each with what is known of it."""
+    places = as_sent(boxes.astype(np.float64).reshape(-1, 2), frame).reshape(boxes.shape)
+    order = np.flatnonzero(counts)
+    if "score" in columns:
+        scores = columns["score"][1]
+        order = order[scores[order] >= least_score]
+        order = order[np.argsort(-scores[order], kind="stable")]
+    found = {key: _listed(field, value[order]) for key, (field, value) in columns.items()}
+    found["box"] = places[order].round(_BOX_DECIMALS).tolist()
+    return [dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True)]
+
+
+def _listed(field: Field, values: np.ndarray) -> list[Any]:
+    """Return the entries of a sequence: names, or numbers with few decimals."""
+    if field.names:
+        return [field.names[each] for each in values.tolist()]
+    plain = values.astype(np.float64).round(_SCORE_DECIMALS) if values.dtype.kind == "f" else values
+    return list(plain.tolist())
 
 
 def _name(name: str, field: Field, value: np.ndarray, prefix: str) -> dict[str, Any]:

@@ -27,6 +27,20 @@ _BINARY = {"type": "string", "format": "binary"}
 _PIXELS = {"type": "array", "items": {}, "description": "[images][height][width][channels], 0 to 255"}
 _REFUSAL = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
 _REFUSED = {"application/json": {"schema": {"$ref": "#/components/schemas/Refusal"}}}
+_OBJECT = {
+    "type": "object",
+    "properties": {
+        "class": {"type": "string"},
+        "score": {"type": "number"},
+        "box": {
+            "type": "array",
+            "items": {"type": "number"},
+            "minItems": 4,
+            "maxItems": 4,
+            "description": "left, top, right and bottom in pixels of the upright image that was sent",
+        },
+    },
+}
 _ANSWERED = {
     "type": "object",
     "required": ["model", "answers"],
@@ -44,13 +58,14 @@ _ANSWERED = {
             "type": "array",
             "description": "One per image, in order: every output of the model by its name. Probabilities of "
             "classes are followed by the best class and its probability or, where several may be true, by "
-            "all classes that reach the threshold.",
+            "all classes that reach the threshold. Boxes are a list of objects, best first.",
             "items": {
                 "type": "object",
                 "properties": {
                     "class": {"type": "string"},
                     "score": {"type": "number"},
                     "classes": {"type": "array", "items": {"type": "string"}},
+                    "boxes": {"type": "array", "items": _OBJECT},
                 },
             },
         },
@@ -65,11 +80,18 @@ _SHAPE = {
     "image or clip.",
     "schema": {"type": "string", "example": "1,28,28,1"},
 }
+_LEAST_SCORE = {
+    "name": "least_score",
+    "in": "query",
+    "required": False,
+    "description": "Smallest score of the boxes that are wanted, for models that answer boxes with scores.",
+    "schema": {"type": "number", "minimum": 0, "maximum": 1, "example": 0.5},
+}
 _PREDICT: dict[str, Any] = {
     "tags": ["answers"],
     "summary": "Answer one or many images",
     "operationId": "predict",
-    "parameters": [_SHAPE],
+    "parameters": [_SHAPE, _LEAST_SCORE],
     "requestBody": {
         "required": True,
         "content": {

@@ -108,7 +108,8 @@ class Model:
         return orjson.dumps(self.name)
 
     @cached_property
-    def _outputs(self) -> list[str]:
+    def outputs(self) -> list[str]:
+        """Names of the outputs."""
         return [output.name for output in self.session.get_outputs()]
 
     @cached_property
@@ -128,7 +129,7 @@ class Model:
             Unanswerable: If the model cannot process inputs of these shapes.
         """
         try:
-            return dict(zip(self._outputs, self.session.run(self._outputs, dict(given)), strict=True))
+            return dict(zip(self.outputs, self.session.run(self.outputs, dict(given)), strict=True))
         except Exception as error:  # ONNX Runtime's own exceptions have no common base class
             reason = str(error).splitlines()[0][:300]
             shapes = ", ".join(f"{name} {list(column.shape[1:])}" for name, column in given.items())

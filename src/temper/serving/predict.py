@@ -122,12 +122,15 @@ class Predict:
         model = self.follower.model
         if model is None:
             raise Refused(503, f"no model: {self.follower.problem}")
+        asked = _asked(scope["query_string"], "least_score")
+        least = 0.0 if asked is None else request_decoding.read_least_score(asked, model)
         sent = await self._read(scope, headers, receive, model)
         answers = await self.batcher.answer(model, sent.given)
         self.metrics.answered(model.place.version, len(sent.frames))
         if self.sample is not None and sent.files:
             self.sample(sent.files)
-        return b'{"model":%s,"answers":%s}' % (model.name_json, as_json(answers, model.fields, sent.frames))
+        found = as_json(answers, model.fields, sent.frames, least_score=least)
+        return b'{"model":%s,"answers":%s}' % (model.name_json, found)
 
     def _check_token(self, headers: dict[bytes, bytes]) -> None:
         if self.token is None:
@@ -159,7 +162,7 @@ class Predict:
             if len(body) < _AT_ONCE_BYTES:
                 return _as_sent(model, read(body, model, self.params))
             return _as_sent(model, await asyncio.to_thread(read, body, model, self.params))
-        if kind == _RAW and (shape := _shape(scope["query_string"])) is not None:
+        if kind == _RAW and (shape := _asked(scope["query_string"], "shape")):
             return _as_sent(model, request_decoding.read_raw(body, shape, model, self.params))
         try:
             return await self._decode([{next(iter(model.facts)): body}], model)
@@ -201,8 +204,9 @@ _ARRIVED = "temper.arrived"
 
 
 @lru_cache(256)
-def _shape(query: bytes) -> str | None:
-    return parse_qs(query.decode("latin-1")).get("shape", [None])[-1]
+def _asked(query: bytes, name: str) -> str | None:
+    """Return a value of the query; None if it is left out."""
+    return parse_qs(query.decode("latin-1"), keep_blank_values=True).get(name, [None])[-1]
 
 
 async def _read_body(receive: Receive, content_length: bytes, max_bytes: int) -> bytes:

@@ -16,11 +16,12 @@ import orjson
 
 from temper.data.examples import Example, read_example
 from temper.data.images.reading import TooLarge, Unreadable
-from temper.fields import Frame
+from temper.fields import Frame, by_layout
 from temper.inputs.clip_input import ClipInput
 from temper.inputs.image_input import ImageInput
 from temper.maths.geometry import place_on_canvas
 from temper.serve_params import ServeParams
+from temper.serving.answers import about_boxes
 from temper.serving.model_follower import Model
 
 _BEFORE, _BEHIND = (
@@ -195,6 +196,23 @@ def _as_pixels(value: Any) -> np.ndarray:
     except ValueError:
         raise Refused(422, "image: pixels must be from 0 to 255") from None
     return pixels.reshape(shape)
+
+
+def read_least_score(sent: str, model: Model) -> float:
+    """Read `least_score` of the query, the smallest score of boxes that are wanted, 0 to 1."""
+    boxes = by_layout(model.fields, "boxes")
+    if not any("score" in about_boxes(name, model.fields, model.outputs) for name in boxes):
+        answers = ", ".join(model.fields)
+        raise Refused(
+            422, f"least_score={sent[:80]}: the model answers {answers}, no boxes with scores; leave it out"
+        )
+    try:
+        score = float(sent)
+    except ValueError:
+        score = math.nan
+    if not 0 <= score <= 1:
+        raise Refused(422, f"least_score={sent[:80]!r} must be a number from 0 to 1")
+    return score
 
 
 def read_raw(body: bytes, shape: str, model: Model, params: ServeParams) -> np.ndarray:

@@ -143,7 +143,7 @@ def test_a_box_still_encloses_what_is_bright(
     answers = dict(zip(names, session.run(None, {"image": pixels[None, ..., None]}), strict=True))
     said = json.loads(as_json(answers, ANSWER, [place]))[0]
     sides = [image.width, image.height] * 2
-    assert_close(np.array(said["boxes"][0]) / sides, whole, slack)
+    assert_close(np.array(said["boxes"][0]["box"]) / sides, whole, slack)
     assert_close(box_of(255 * np.array(said["bright"])), whole, slack)
     assert np.array_equal(map_as_sent(answers["bright"][0], place), said["bright"])
 

@@ -6,11 +6,12 @@ import numpy as np
 
 from temper.fields import Field, Frame
 from temper.problems.deployed_answer import ANSWER, read_answer, write_answer
+from temper.problems.detection import Detection
 from temper.problems.keypoints import Keypoints
 from temper.problems.multiclass import Multiclass
 from temper.problems.multilabel import Multilabel
 from temper.problems.regression import Regression
-from temper.serving.answers import as_json
+from temper.serving.answers import about_boxes, as_json
 
 FRAME = Frame(height_px=50, width_px=200)
 CLASSES = ("a", "b", "c", "d")
@@ -23,7 +24,7 @@ def said(answers: dict[str, np.ndarray], fields: dict[str, Field]) -> list[dict[
 def test_boxes_are_no_classes_though_there_are_as_many():
     boxes = np.array([[[0.1, 0.2, 0.3, 0.9]] * 4], np.float32)
     (answer,) = said({"boxes": boxes}, {"boxes": Field("boxes")})
-    assert set(answer) == {"boxes"}
+    assert set(answer) == {"boxes"} and all(set(each) == {"box"} for each in answer["boxes"])
     numbers = np.array([[0.1, 0.2, 0.3, 0.9]], np.float32)
     (answer,) = said({"sizes": numbers}, {"sizes": Field()})
     assert set(answer) == {"sizes"}
@@ -62,21 +63,72 @@ def test_two_answers_with_classes_keep_their_names_apart():
     assert (answer["colour_class"], answer["shape_class"]) == ("red", "square") and "class" not in answer
 
 
-def test_entries_that_do_not_count_are_left_out_and_numbers_are_named():
-    answers = {
-        "boxes": np.array([[[0, 0, 1, 1], [0, 0, 0.5, 0.5], [0, 0, 0, 0]]], np.float32),
-        "scores": np.array([[0.9, 0.5, 0.0]], np.float32),
-        "labels": np.array([[3, 1, 0]], np.int64),
-        "boxes_valid": np.array([[1, 1, 0]], np.int64),
+DETECTED = {
+    "boxes": np.array([[[0, 0, 1, 1], [0, 0, 0.5, 0.12345], [0, 0, 0, 0], [0.25, 0.5, 0.75, 1]]], np.float32),
+    "scores": np.array([[0.5, 0.91239, 0.99, 0.3]], np.float32),
+    "labels": np.array([[3, 1, 0, 0]], np.int64),
+    "boxes_valid": np.array([[1, 1, 0, 1]], np.int64),
+}
+"""Answers of which one does not count, and whose scores do not fall."""
+OBJECTS = {
+    "boxes": Field("boxes"),
+    "labels": Field("sequence", names=CLASSES),
+    "scores": Field("sequence"),
+}
+
+
+def test_boxes_are_objects_best_first_without_those_that_do_not_count():
+    (answer,) = said(DETECTED, OBJECTS)
+    assert answer == {
+        "boxes": [
+            {"class": "b", "score": 0.9124, "box": [0.0, 0.0, 100.0, 6.17]},
+            {"class": "d", "score": 0.5, "box": [0.0, 0.0, 200.0, 50.0]},
+            {"class": "a", "score": 0.3, "box": [50.0, 25.0, 150.0, 50.0]},
+        ]
     }
+    fields = Detection(kind="detection", classes=CLASSES).answer
+    assert said(DETECTED, dict(fields)) == [answer], "the problem declares the same"
+    nothing = {**DETECTED, "boxes_valid": np.zeros((1, 4), np.int64)}
+    assert said(nothing, OBJECTS) == [{"boxes": []}]
+
+
+def test_boxes_with_a_small_score_can_be_left_out():
+    def classes(least: float) -> list[str]:
+        (answer,) = json.loads(as_json(DETECTED, OBJECTS, [FRAME], least_score=least))
+        return [each["class"] for each in answer["boxes"]]
+
+    assert classes(0.3) == ["b", "d", "a"] and classes(0.31) == ["b", "d"] and classes(0.95) == []
+
+
+def test_a_sequence_belongs_to_boxes_only_if_the_same_entries_count():
+    """Two sequences with names keep theirs, and one with entries of its own stays beside the boxes."""
     fields = {
-        "boxes": Field("boxes"),
-        "scores": Field("sequence"),
-        "labels": Field("sequence", names=CLASSES),
+        **OBJECTS,
+        "colours": Field("sequence", names=("red", "blue")),
+        "text": Field("sequence", names=("x", "y")),
     }
-    (answer,) = said(answers, fields)
-    assert answer["labels"] == ["d", "b"] and len(answer["boxes"]) == len(answer["scores"]) == 2
-    assert "boxes_valid" not in answer
+    more = {
+        **DETECTED,
+        "colours": np.array([[1, 0, 0, 1]], np.int64),
+        "text": np.array([[1, 1, 0]], np.int64),
+        "text_valid": np.array([[1, 0, 1]], np.int64),
+    }
+    shared = {**more, "colours_valid": more["boxes_valid"]}
+    assert about_boxes("boxes", fields, [*DETECTED, "colours"]) == {
+        "colours": "colours",
+        "labels": "labels",
+        "score": "scores",
+    }
+    (answer,) = said({**DETECTED, "colours": more["colours"]}, fields)
+    assert answer["boxes"][0] == {
+        "colours": "red",
+        "labels": "b",
+        "score": 0.9124,
+        "box": [0.0, 0.0, 100.0, 6.17],
+    }
+    (answer,) = said(shared, fields)
+    assert answer["text"] == ["y", "x"] and answer["colours"] == ["blue", "red", "blue"]
+    assert all(each.keys() == {"box"} for each in answer["boxes"]), "which entries count is not said"
 
 
 def test_what_a_file_says_of_its_answer_is_read_again():
@@ -103,7 +155,7 @@ def test_boxes_and_points_are_in_pixels_of_the_image_that_was_sent():
     fields = {**problem.answer, "boxes": Field("boxes")}
     (answer,) = json.loads(as_json(answers, fields, [between]))
     assert answer["points"] == {"nose": [100.0, 25.0], "tail": [50.0, 0.0]}
-    assert answer["boxes"] == [[100.0, 0.0, 200.0, 50.0]]
+    assert answer["boxes"] == [{"box": [100.0, 0.0, 200.0, 50.0]}]
     assert answer["confidence"] == {"nose": np.float32(0.9), "tail": np.float32(0.2)}
     (answer,) = said({"points": answers["points"]}, dict(problem.answer))
     assert answer["points"]["nose"] == [100.0, 25.0], "the whole image was seen"
