@@ -97,9 +97,9 @@ class Toy:
         }
 
 
-def pool_of(images: np.ndarray) -> Pool:
-    """Return images, uint8 [images, height, width, channels], as a pool."""
-    return Pool({"image": images}, {"image": ImageInput(*images.shape[1:])})
+def pool_of(images: np.ndarray, boxes: torch.Tensor | None = None) -> Pool:
+    """Return images, uint8 [images, height, width, channels], as a pool, with the boxes of their objects."""
+    return Pool({"image": images}, {"image": ImageInput(*images.shape[1:])}, boxes)
 
 
 def _multiclass(generator: np.random.Generator) -> tuple[Row, dict[str, np.ndarray]]:

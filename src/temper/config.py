@@ -132,7 +132,7 @@ class Params(BaseModel):
             headline=self.problem.headline.name,
             unit=self.problem.headline.unit,
             scores=self.problem.scores,
-            conditions=self.evaluate.conditions(channels=channels),
+            conditions=self.evaluate.conditions(channels=channels, truth=self.problem.truth),
             strata=strata,
         )
         self._check_inputs()

@@ -1,6 +1,7 @@
 """Laws of every stress condition."""
 
 import inspect
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from temper.fields import Field
 from temper.stress.conditions import CONDITIONS, SEVERITIES, Condition, applicable, stress
 from temper.stress.params import NAMES, EvaluateParams
 from temper.stress.pool import Pool
@@ -17,18 +19,21 @@ SIZES = {1: (28, 28), 3: (20, 33)}
 
 
 def make_pool(channels: int) -> Pool:
-    """Make images of smooth shapes on a noisy background, from black to white."""
+    """Make images of smooth shapes on a noisy background, from black to white, and a box round each."""
     rng = np.random.default_rng(channels)
     height, width = SIZES[channels]
     images = rng.integers(0, 60, (64, height, width, channels))
     rows, columns = np.mgrid[:height, :width]
-    for image in images:
+    boxes = torch.zeros(64, 2, 4)
+    for image, box in zip(images, boxes, strict=True):
         centre, radius = rng.uniform(0.3, 0.7, 2) * (height, width), rng.uniform(4, 9)
         inside = (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 < radius**2
         image[inside] += rng.integers(60, 195, channels)
+        ends = np.array([*(centre - radius), *(centre + radius)])[[1, 0, 3, 2]]
+        box[0] = torch.from_numpy((ends / [width, height, width, height]).clip(0, 1))
     images[0] = 0
     images[1] = 255
-    return pool_of(images.astype(np.uint8))
+    return pool_of(images.astype(np.uint8), boxes)
 
 
 POOLS = {channels: make_pool(channels) for channels in SIZES}
@@ -115,12 +120,22 @@ def test_names_are_unique_and_families_are_those_of_the_parameters():
 
 def test_grey_images_have_no_colour_temperature():
     families = ("occlusion", "illumination", "noise")
-    grey, colour = (applicable(families, channels=channels) for channels in (1, 3))
+    grey, colour = (applicable(families, POOLS[channels]) for channels in (1, 3))
     assert {item.name for item in colour} - {item.name for item in grey} == {"colour temperature"}
-    for measured, channels in ((grey, 1), (colour, 3)):
-        named = EvaluateParams(families=families).conditions(channels=channels)
-        assert [name for names in named.values() for name in names] == [item.name for item in measured]
-    assert applicable((), channels=3) == ()
+    assert applicable((), POOLS[3]) == ()
+
+
+@pytest.mark.parametrize("channels", SIZES)
+@pytest.mark.parametrize("boxes", [True, False])
+def test_the_parameters_name_what_is_measured(channels: int, boxes: bool):
+    """Covers on objects are left out where the truth has no boxes."""
+    families = ("occlusion", "illumination", "noise")
+    pool = POOLS[channels]
+    measured = applicable(families, pool if boxes else replace(pool, boxes=None))
+    truth = {"boxes": Field("boxes")} if boxes else {"label": Field()}
+    named = EvaluateParams(families=families).conditions(channels=channels, truth=truth)
+    assert [name for names in named.values() for name in names] == [item.name for item in measured]
+    assert any(item.on_objects for item in measured) == boxes
 
 
 @pytest.mark.parametrize("severity", [-1, 6])

@@ -43,7 +43,7 @@ from temper.stages.load_trained import read_facts
 from temper.stages.training_batches import make_loader, open_loader
 from temper.stages.validation import validate
 from temper.stress.conditions import SEVERITIES, applicable, stress
-from temper.stress.pool import Pool, as_served
+from temper.stress.pool import Pool, as_served, boxes_of
 
 _HELD = 64
 """Number of images in a timed batch of validation or evaluation."""
@@ -233,10 +233,11 @@ def time_evaluation(params: Params, size: Size, material: Material) -> Estimate:
 
     The float networks, on the processor, stand for the files that will be deployed.
     """
-    pool = Pool({name: material.held[name] for name in material.facts}, material.facts)
-    conditions = applicable(params.evaluate.families, channels=pool.channels)
-    stressed = min(params.evaluate.stress_images, size.test) * len(conditions) * len(SEVERITIES)
     held = {name: torch.from_numpy(np.array(column)) for name, column in material.held.items()}
+    given = {name: material.held[name] for name in material.facts}
+    pool = Pool(given, material.facts, boxes_of(held, material.problem.truth))
+    conditions = applicable(params.evaluate.families, pool)
+    stressed = min(params.evaluate.stress_images, size.test) * len(conditions) * len(SEVERITIES)
     count = len(pool)
     networks = [
         (_build(params.train, material), 1),

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
+from temper.problems import load
 from temper.recipe.budget import (
     EVALUATE_SHARE,
     Budget,
@@ -30,7 +31,7 @@ from temper.recipe.splitting import (
     choose_shares,
     is_rebalanced,
 )
-from temper.stress.params import NAMES
+from temper.stress.params import EvaluateParams
 
 _FEW = 20_000
 """Number of training examples below which pretrained weights gain more than they cost."""
@@ -68,7 +69,7 @@ def choose(
     budget = Budget(minutes, draws, shares.validation_count)
     sizes = [size] if size else candidate_sizes(found.height_px, found.width_px, pretrained=pretrained)
     plan = plan_trainings(budget, speeds, sizes, pretrained=pretrained)
-    stress = _count_stress(shares.test_count, plan, speeds, minutes)
+    stress = _count_stress(found, shares.test_count, plan, speeds, minutes)
     return [
         Choice("project", project, "name of the registered model"),
         Choice("seed", 0, "the same seed gives the same model"),
@@ -231,7 +232,7 @@ def _fit(section: str, fit: Fit, seconds: float, *, pretrained: bool, rebalanced
     return lines
 
 
-def _count_stress(test_count: int, plan: Plan, speeds: Speeds, minutes: float) -> int:
+def _count_stress(found: Findings, test_count: int, plan: Plan, speeds: Speeds, minutes: float) -> int:
     """Return the number of test images under each condition and severity, as many as the time allows."""
     teacher = speeds.pretrained if plan.pretrained and speeds.pretrained else speeds.teacher
 
@@ -239,7 +240,8 @@ def _count_stress(test_count: int, plan: Plan, speeds: Speeds, minutes: float) -
         return pace.answer_s * pace.scale(plan.size)
 
     one = answer_s(teacher) + _CANDIDATES_OF_STUDENT * answer_s(speeds.student)
-    conditions = sum(len(names) for names in NAMES.values())
+    measured = EvaluateParams().conditions(channels=3, truth=load(found.problem).truth)
+    conditions = sum(len(names) for names in measured.values())
     fit = int(60 * minutes * EVALUATE_SHARE / (one * conditions * _SEVERITIES))
     return min(test_count, max(_LEAST_STRESS, min(_MOST_STRESS, fit // 50 * 50)))
 

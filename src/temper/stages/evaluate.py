@@ -163,9 +163,12 @@ def _draw(
 def _richest(examples: Pool, evaluation: Evaluation) -> int:
     """Return the key of the image, among the first stressed ones, whose shades are spread most evenly.
 
-    Such an image shows best what the conditions do.
+    Such an image shows best what the conditions do. Where the truth has boxes, it shows objects, if any does.
     """
-    keys = evaluation.subset[:_SAMPLE_FROM]
+    keys = evaluation.subset
+    if examples.boxes is not None and (shown := examples.boxes[keys].flatten(1).any(dim=1)).any():
+        keys = keys[shown]
+    keys = keys[:_SAMPLE_FROM]
     shades = torch.stack(
         [torch.bincount(image.flatten() // 16, minlength=16) for image in examples.take(keys)]
     )

@@ -22,7 +22,7 @@ from temper.stages.load_trained import read_facts
 from temper.stages.units import read_units
 from temper.stress.evaluation import Candidate, Evaluation
 from temper.stress.params import EvaluateParams
-from temper.stress.pool import Pool
+from temper.stress.pool import Pool, boxes_of
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,13 @@ class HeldOut:
 def open_test(prepare: Artifact) -> HeldOut:
     """Open the test split. Only measurements do this."""
     columns = held_out(prepare)
-    facts = read_facts(prepare)
+    facts, problem = read_facts(prepare), load_problem(prepare.facts["problem"])
+    targets = as_targets(columns, facts)
+    given = {name: np.asarray(columns[name]) for name in facts}
     return HeldOut(
-        load_problem(prepare.facts["problem"]),
-        Pool({name: np.asarray(columns[name]) for name in facts}, facts),
-        as_targets(columns, facts),
+        problem,
+        Pool(given, facts, boxes_of(targets, problem.truth)),
+        targets,
         read_strata(prepare, "test"),
         read_units(prepare, "test"),
     )
@@ -100,7 +102,10 @@ def make_ratings(
     """
     headline = problem.headline
     question = Question(problem.kind, problem.classes, headline.name, headline.greater_is_better)
-    measured_on = digest_json({"data": prepare.digest, "seed": seed, "evaluate": asdict(params)})
+    conditions = {item.name: item.strengths for item in evaluation.conditions}
+    measured_on = digest_json(
+        {"data": prepare.digest, "seed": seed, "evaluate": asdict(params), "conditions": conditions}
+    )
     ratings = {}
     for name, found in costs.items():
         rows = [

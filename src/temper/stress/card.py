@@ -20,6 +20,7 @@ from temper.artifacts import write_atomically
 from temper.problem import SHARE
 from temper.stress.card_html import HTML
 from temper.stress.card_markdown import MARKDOWN
+from temper.stress.params import ON_OBJECTS
 
 RECORD = "card.json"
 CLASSES = ("class", "classes")
@@ -32,9 +33,9 @@ STRATA = ("stratum", "strata")
 LIMITS = (
     "Every score was measured on the test split of this dataset. "
     "Scores may be worse on images from another camera, place or time.",
-    "The stress is synthetic and applies one condition at a time. Not tested: blur, compression, weather, "
-    "rotated or scaled subjects, several conditions at once, adversarial attacks, and subjects of none of "
-    "the classes.",
+    "The stress is synthetic and applies one condition at a time. Not tested: {covers}blur, compression, "
+    "weather, rotated or scaled subjects, several conditions at once, adversarial attacks, and subjects of "
+    "none of the classes.",
     "Scores under stress use a subset of the test images, spread evenly over the {strata}; compare them with "
     "severity 0 of the same images, not with the clean score of all test images.",
     "Intervals show how much the scores would vary with another choice of test images. "
@@ -124,7 +125,9 @@ def write_card(
     from jinja2 import Environment, StrictUndefined
 
     one, many = card.data["words"]
-    limits = [limit.format(strata=many) for limit in LIMITS]
+    is_covered = any(item["name"] in ON_OBJECTS for item in card.conditions)
+    covers = "" if is_covered else "covers placed on the subjects, "
+    limits = [limit.format(strata=many, covers=covers) for limit in LIMITS]
     facts = {
         "card": card,
         "unit": "%" if card.unit == SHARE else card.unit,

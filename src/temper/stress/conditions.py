@@ -48,16 +48,36 @@ class Condition:
     """Unit of the strengths, as printed in plots and tables."""
     channels: tuple[int, ...] = (1, 3)
     """Numbers of channels of the images that the condition can act on."""
+    on_objects: bool = False
+    """Whether the condition needs the boxes of objects."""
 
 
 # Shares of the area: from a tenth to more than half.
 _COVERED = (0.1, 0.2, 0.3, 0.45, 0.6)
+# Shares of each object's box: less than `HIDDEN_SHARE`, so that objects apart from others stay true.
+_OBJECTS_COVERED = (0.2, 0.3, 0.4, 0.5, 0.6)
 
 CONDITIONS = (
     Condition("patch", "occlusion", occlusion.patch, _COVERED, "share covered"),
     Condition("grid", "occlusion", occlusion.grid, _COVERED, "share covered"),
     Condition("stripes", "occlusion", occlusion.stripes, _COVERED, "share covered"),
     Condition("foreign patch", "occlusion", occlusion.foreign_patch, _COVERED, "share covered"),
+    Condition(
+        "patch on objects",
+        "occlusion",
+        occlusion.patch_on_objects,
+        _OBJECTS_COVERED,
+        "share of each box covered",
+        on_objects=True,
+    ),
+    Condition(
+        "foreign patch on objects",
+        "occlusion",
+        occlusion.foreign_patch_on_objects,
+        _OBJECTS_COVERED,
+        "share of each box covered",
+        on_objects=True,
+    ),
     # Half a stop is a usual error of automatic exposure; three stops are a factor of eight.
     Condition("exposure", "illumination", illumination.exposure, (0.5, 1.0, 1.5, 2.0, 3.0), "stops"),
     # The remaining contrast is 0.75, 0.5, 0.4, 0.3, 0.15, as in CIFAR-10-C:
@@ -86,9 +106,15 @@ CONDITIONS = (
 )
 
 
-def applicable(families: Sequence[str], *, channels: int) -> tuple[Condition, ...]:
-    """Return the conditions of the given families that can act on images with `channels` channels."""
-    return tuple(item for item in CONDITIONS if item.family in families and channels in item.channels)
+def applicable(families: Sequence[str], pool: Pool) -> tuple[Condition, ...]:
+    """Return the conditions of the given families that can act on the pictures of a pool."""
+    return tuple(
+        item
+        for item in CONDITIONS
+        if item.family in families
+        and pool.channels in item.channels
+        and (pool.boxes is not None or not item.on_objects)
+    )
 
 
 def stress(

@@ -126,7 +126,7 @@ def evaluate(
         )
     units = torch.arange(len(pool)) if units is None else units
     subset = choose(strata, params.stress_images, seed=seed)
-    conditions = applicable(params.families, channels=pool.channels)
+    conditions = applicable(params.families, pool)
     size = fit_batch([pool.num_values], params.batch_size)
     everything, some = (keys.split(size) for keys in (torch.arange(len(pool)), subset))
     pieces = Pieces(checkpoints)

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
+from temper.fields import PRESENT, VALID, Field, by_layout
 from temper.inputs.facts import Facts, count_examples, count_values, draw, picture_of
 
 
@@ -28,6 +29,9 @@ class Pool:
     packed: Mapping[str, np.ndarray]
     """Each input, [examples, ...]; may be memory-mapped from a file."""
     facts: Facts
+    boxes: Float[Tensor, "examples boxes 4"] | None = None
+    """Boxes round the objects, as shares of the picture, on which some conditions lay their covers; boxes
+    that do not count have no area. None if the truth has no boxes."""
 
     def __len__(self) -> int:
         return count_examples(self.packed)
@@ -73,6 +77,22 @@ class Pool:
     def draw(self, key: int) -> np.ndarray:
         """Return an example as a picture, uint8 [height, width, channels]."""
         return draw({name: column[key] for name, column in self.packed.items()}, self.facts)
+
+
+def boxes_of(
+    targets: Mapping[str, Tensor], fields: Mapping[str, Field]
+) -> Float[Tensor, "examples boxes 4"] | None:
+    """Return the boxes of a truth, as `Pool.boxes` holds them; None if it has none.
+
+    Args:
+        targets: Columns of the truth, [examples, ...].
+        fields: What they contain.
+    """
+    found = [
+        targets[name] * (targets[f"{name}{VALID}"] == PRESENT)[..., None]
+        for name in sorted(by_layout(fields, "boxes"))
+    ]
+    return torch.cat(found, dim=1) if found else None
 
 
 def as_served(images: UInt8[Tensor, "batch channels height width"]) -> np.ndarray:

@@ -33,8 +33,10 @@ def test_every_kind_of_problem_is_timed_before_anything_ran(tmp_path: Path, kind
     # 144 draws in batches of 32, 2 epochs.
     assert found["train"].words.startswith("8 steps of ")
     assert found["distill"].words.startswith("8 steps of ")
-    # 60 test images; 40 of them, if they are images, under 12 conditions of 5 severities.
-    assert found["evaluate"].words.startswith("2,460 images, " if pictured else "60 images, ")
+    # 60 test images; 40 of them, if they are images, under 12 conditions of 5 severities; with boxes, 14.
+    conditions = {**dict.fromkeys(KINDS, 12), "detection": 14, "text": 0, "clip": 0}
+    images = 60 + 40 * 5 * conditions[kind]
+    assert found["evaluate"].words.startswith(f"{images:,} images, ")
     assert all(each.seconds > 0 for each in found.values())
     assert read_estimates(project, params, measure_workload(project, params)) == found
     assert not (project / "artifacts").exists()

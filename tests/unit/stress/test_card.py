@@ -6,6 +6,7 @@ import pytest
 
 from temper.stress import plots
 from temper.stress.card import Card, Plot, as_bytes, as_count, as_rows, read_card, write_card, write_record
+from temper.stress.params import ON_OBJECTS
 
 SPREAD = {"value": 0.92136, "low": 0.9, "high": 0.94}
 COSTS = {"bytes": 57_300, "params": 12_345, "macs": 20_100_000, "file": "quantized.onnx", "digest": "ab" * 32}
@@ -46,6 +47,14 @@ def folder(tmp_path: Path) -> Path:
     figure = plots.draw_confusion(np.array([[3, 1], [0, 4]]), classes=("a", "b"), candidate="student")
     plots.save(figure, tmp_path / "plots" / "confusion.png")
     return tmp_path
+
+
+def test_covers_on_objects_are_a_limit_unless_they_were_measured(folder: Path):
+    write_card(folder, CARD)
+    assert "Not tested: covers placed on the subjects, blur" in (folder / "card.md").read_text()
+    measured = {**CARD.conditions[0], "name": ON_OBJECTS[0], "family": "occlusion"}
+    write_card(folder, replace(CARD, conditions=(measured,)))
+    assert "Not tested: blur" in (folder / "card.md").read_text()
 
 
 def test_record_survives_writing_and_reading(folder: Path):
