@@ -94,3 +94,28 @@ def valid_column(name: str, columns: Collection[str]) -> str | None:
 def by_layout(fields: Mapping[str, Field], *layouts: Layout) -> frozenset[str]:
     """Return the names of the columns with one of some layouts."""
     return frozenset(name for name, field in fields.items() if field.layout in layouts)
+
+
+def about_boxes(boxes: str, fields: Mapping[str, Field], columns: Collection[str]) -> dict[str, str]:
+    """Return what is known of each box besides its place: what it is called, and the column it is in.
+
+    A sequence belongs to boxes if the same column says which entries of both count. The only one with names
+    is the `class`, and the only one of fractions is the `score`; others keep their names.
+
+    Args:
+        boxes: Name of the column with the boxes.
+        fields: What the columns contain.
+        columns: Names of all columns.
+
+    Example:
+        >>> fields = {"boxes": Field("boxes"), "labels": Field("sequence", names=("a", "b"))}
+        >>> about_boxes("boxes", fields, ["boxes", "labels", "boxes_valid"])
+        {'class': 'labels'}
+    """
+    valid = valid_column(boxes, columns)
+    sequences = [] if valid is None else sorted(by_layout(fields, "sequence") & set(columns))
+    found = [name for name in sequences if valid_column(name, columns) == valid]
+    named = [name for name in found if fields[name].names]
+    scores = [name for name in found if not fields[name].names and fields[name].unit is None]
+    keys = {each[0]: key for key, each in (("class", named), ("score", scores)) if len(each) == 1}
+    return {keys.get(name, name): name for name in (*named, *scores, *found)}

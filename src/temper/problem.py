@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias, r
 import numpy as np
 
 from temper.fields import Field, Frame, View
+from temper.mistakes import Reported
 from temper.taught import Taught
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ class Backbone(Protocol):
 
 
 @runtime_checkable
-class Problem(Taught, Protocol):
+class Problem(Taught, Reported, Protocol):
     """A kind of question about an image. Kinds are frozen dataclasses, and their fields are their YAML."""
 
     kind: str
@@ -258,10 +259,7 @@ class Problem(Taught, Protocol):
         """Count true classes (rows) by predicted ones (columns), [classes, classes]; None without classes."""
 
     def error(self, answer: Answer, targets: Targets) -> "Tensor":
-        """Return how wrong each prediction is, shape [batch], from 0 (correct and certain) to 1.
-
-        The sheet of the worst mistakes is sorted by it.
-        """
+        """Return how wrong each prediction is, shape [batch], from 0 (correct and certain) to 1."""
 
     def gap(self, ours: Answer, theirs: Answer) -> "Tensor":
         """Return by how much two answers differ, shape [batch], 0 to 1: also where no decision changes.
@@ -271,6 +269,3 @@ class Problem(Taught, Protocol):
 
     def changed(self, ours: Answer, theirs: Answer) -> "Tensor":
         """Return the share of the decisions about each image in which two answers differ, shape [batch]."""
-
-    def caption(self, answer: Answer, targets: Targets) -> str:
-        """Return a caption for a batch of one example, e.g. `shirt, predicted coat 0.93`."""

@@ -13,6 +13,7 @@ from temper.compress.export import Deployable, export
 from temper.compress.quantizer import Quantizer, Setting
 from temper.fields import by_layout
 from temper.inputs.stored import as_record, read_inputs, read_record, write_inputs
+from temper.mistakes import Verdict
 from temper.networks.heads import count_parameters
 from temper.networks.onnx_model import Deployed
 from temper.problem import Emphasis
@@ -191,6 +192,27 @@ def test_confusion_counts_everything_and_captions_are_text(toy: Toy):
     assert toy.problem.caption(
         {k: v[one] for k, v in answer.items()}, {k: v[one] for k, v in targets.items()}
     )
+
+
+def test_errors_are_those_of_the_named_mistakes_and_none_of_the_truth(toy: Toy):
+    inputs, targets = toy.batch()
+    truthful = toy.problem.read(toy.say(targets))
+    with torch.inference_mode():
+        answer = toy.problem.read(toy.network().eval()(inputs))
+    for given in (truthful, answer):
+        errors = toy.problem.errors(given, targets)
+        assert errors.keys() == toy.problem.mistakes.keys()
+        assert all(each.shape == (16,) and (each >= 0).all() for each in errors.values())
+        assert given is answer or all((each < 1e-6).all() for each in errors.values())
+        if (verdicts := toy.problem.verdicts(given, targets)) is not None:
+            for each, fields, columns in zip(
+                verdicts, (toy.problem.truth, toy.problem.answer), (targets, given), strict=True
+            ):
+                (name,) = by_layout(fields, "boxes")
+                assert each.shape == columns[name].shape[:2]
+                assert given is answer or {*each.unique().tolist()} <= {Verdict.HIDDEN, Verdict.RIGHT}
+    for mistake in toy.problem.mistakes.values():
+        assert "student" in mistake.text.format(candidate="student") and mistake.title
 
 
 def test_dump_and_load_give_the_same_problem(toy: Toy):

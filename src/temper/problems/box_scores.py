@@ -4,22 +4,20 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from temper.fields import PRESENT, UNDECIDED, VALID
+from temper.fields import PRESENT, VALID
 from temper.problem import Answer, Headline, Targets
-from temper.problems.defaults import Defaults
+from temper.problems.box_mistakes import SURE, BoxMistakes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_SURE = 0.5
-"""Smallest score of a box that counts as a decision, and smallest overlap of two boxes that are the same."""
 _HALF, _THREE_QUARTERS = 0, 5
 """Places of the overlaps 0.5 and 0.75 among those at which boxes are counted."""
 _AMONG = (10, 100)
 """Numbers of boxes of a class and an image among which a true one is looked for."""
 
 
-class BoxScores(Defaults):
+class BoxScores(BoxMistakes):
     """A kind whose truth and answer have `boxes`, `labels` and `boxes_valid`; the answer's `scores` fall."""
 
     classes: tuple[str, ...]
@@ -120,9 +118,9 @@ class BoxScores(Defaults):
 
         from temper.maths.tallies import count_pairs
 
-        matched = self._match(answer, targets, torch.tensor([_SURE]), classes=False)[:, 0]
+        matched = self._match(answer, targets, torch.tensor([SURE]), classes=False)[:, 0]
         true = targets["labels"].gather(1, matched.clamp(min=0))
-        pairs = (matched >= 0) & (answer["scores"] >= _SURE)
+        pairs = (matched >= 0) & (answer["scores"] >= SURE)
         return count_pairs(true[pairs], answer["labels"][pairs], len(self.classes))
 
     def error(self, answer: Answer, targets: Targets) -> "Tensor":
@@ -131,7 +129,7 @@ class BoxScores(Defaults):
 
         from temper.maths.boxes import UNMATCHED
 
-        matched = self._match(answer, targets, torch.tensor([_SURE]))[:, 0]
+        matched = self._match(answer, targets, torch.tensor([SURE]))[:, 0]
         scores = answer["scores"].double()
         right, wrong = ((scores * which).sum(dim=1) for which in (matched >= 0, matched == UNMATCHED))
         true = (targets[f"boxes{VALID}"] == PRESENT).sum(dim=1)
@@ -150,32 +148,11 @@ class BoxScores(Defaults):
 
     def changed(self, ours: Answer, theirs: Answer) -> "Tensor":
         """Return the share of the boxes with a score of a half or more that only one answer has."""
-        sure = [each["scores"] >= _SURE for each in (ours, theirs)]
-        same = (self._common(ours, theirs) >= _SURE) & sure[0][:, :, None] & sure[1][:, None]
+        sure = [each["scores"] >= SURE for each in (ours, theirs)]
+        same = (self._common(ours, theirs) >= SURE) & sure[0][:, :, None] & sure[1][:, None]
         kept = same.any(dim=2).sum(dim=1) + same.any(dim=1).sum(dim=1)
         whole = sure[0].sum(dim=1) + sure[1].sum(dim=1)
         return 1 - (kept.double() / whole.clamp(min=1)).where(whole > 0, kept.double() + 1)
-
-    def caption(self, answer: Answer, targets: Targets) -> str:
-        import torch
-
-        from temper.maths.boxes import UNMATCHED
-
-        matched = self._match(answer, targets, torch.tensor([_SURE]))[0, 0]
-        sure = answer["scores"][0] >= _SURE
-        right, wrong = (int((sure & which).sum()) for which in (matched >= 0, matched == UNMATCHED))
-        return f"{right} of {int((targets[f'boxes{VALID}'][0] == PRESENT).sum())} found, {wrong} wrong"
-
-    def _match(self, answer: Answer, targets: Targets, least: "Tensor", *, classes: bool = True) -> "Tensor":
-        """Return which true box each found one is at each overlap, [batch, overlaps, boxes]."""
-        from temper.maths.boxes import match, overlap
-
-        valid = targets[f"boxes{VALID}"]
-        overlaps = overlap(answer["boxes"].double(), targets["boxes"].double(), valid == UNDECIDED)
-        possible = (answer[f"boxes{VALID}"] == PRESENT)[:, :, None].expand_as(overlaps)
-        if classes:
-            possible = possible & (answer["labels"][:, :, None] == targets["labels"][:, None])
-        return match(overlaps, possible, valid, least.to(overlaps))
 
     def _common(self, ours: Answer, theirs: Answer) -> "Tensor":
         """Return the overlap of each pair of boxes of one class, [batch, ours, theirs]."""

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from temper.problem import Answer, Columns, Inputs, Option, Outputs, Targets
+from temper.mistakes import WORST, Mistake
+from temper.problem import Answer, Columns, Inputs, Option, Outputs, Problem, Targets
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -28,6 +29,19 @@ class Defaults:
 
     def confusion(self, answer: Answer, targets: Targets) -> "Tensor | None":
         """Return None: there are no classes to confuse."""
+        return None
+
+    @property
+    def mistakes(self) -> Mapping[str, Mistake]:
+        """One way to be wrong."""
+        return WORST
+
+    def errors(self: Problem, answer: Answer, targets: Targets) -> "dict[str, Tensor]":
+        """Return `error` as the only way to be wrong."""
+        return {"mistakes": self.error(answer, targets)}
+
+    def verdicts(self, answer: Answer, targets: Targets) -> "tuple[Tensor, Tensor] | None":
+        """Return None: an example is right or wrong as a whole."""
         return None
 
     def ask_teacher(self, teacher: "nn.Module", inputs: Inputs, outputs: Outputs) -> Outputs:

@@ -1,12 +1,12 @@
 """Answers of a model as JSON: what its outputs mean is said by the fields in its metadata, never guessed."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import orjson
 
-from temper.fields import PRESENT, VALID, Field, Frame, by_layout, valid_column
+from temper.fields import PRESENT, VALID, Field, Frame, about_boxes, by_layout, valid_column
 from temper.maths.geometry import as_sent, map_as_sent
 
 _RAGGED = ("boxes", "points", "sequence")
@@ -65,31 +65,6 @@ def as_json(
                 value = value[counts]
             answer |= _name(name, field, value, prefix)
     return orjson.dumps(found, option=orjson.OPT_SERIALIZE_NUMPY)
-
-
-def about_boxes(boxes: str, fields: Mapping[str, Field], columns: Collection[str]) -> dict[str, str]:
-    """Return what is known of each box besides its place: the key in the JSON, and the output it is in.
-
-    A sequence belongs to boxes if the same column says which entries of both count. The only one with names
-    is the `class`, and the only one of fractions is the `score`; others keep their names.
-
-    Args:
-        boxes: Name of the output with the boxes.
-        fields: What the outputs contain.
-        columns: Names of all outputs.
-
-    Example:
-        >>> fields = {"boxes": Field("boxes"), "labels": Field("sequence", names=("a", "b"))}
-        >>> about_boxes("boxes", fields, ["boxes", "labels", "boxes_valid"])
-        {'class': 'labels'}
-    """
-    valid = valid_column(boxes, columns)
-    sequences = [] if valid is None else sorted(by_layout(fields, "sequence") & set(columns))
-    found = [name for name in sequences if valid_column(name, columns) == valid]
-    named = [name for name in found if fields[name].names]
-    scores = [name for name in found if not fields[name].names and fields[name].unit is None]
-    keys = {each[0]: key for key, each in (("class", named), ("score", scores)) if len(each) == 1}
-    return {keys.get(name, name): name for name in (*named, *scores, *found)}
 
 
 def _objects(

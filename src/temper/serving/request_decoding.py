@@ -16,12 +16,11 @@ import orjson
 
 from temper.data.examples import Example, read_example
 from temper.data.images.reading import TooLarge, Unreadable
-from temper.fields import Frame, by_layout
+from temper.fields import Frame, about_boxes, by_layout
 from temper.inputs.clip_input import ClipInput
 from temper.inputs.image_input import ImageInput
 from temper.maths.geometry import place_on_canvas
 from temper.serve_params import ServeParams
-from temper.serving.answers import about_boxes
 from temper.serving.model_follower import Model
 
 _BEFORE, _BEHIND = (

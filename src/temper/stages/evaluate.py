@@ -10,7 +10,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from temper.artifacts import DEPLOYED, Artifact
@@ -18,16 +17,18 @@ from temper.data.dataset.contact_sheet import mark
 from temper.gate.rating import write_rating
 from temper.problem import Problem, Targets
 from temper.stages.card_content import fill_card, find_warnings
-from temper.stages.holdout import make_ratings, open_test
+from temper.stages.holdout import HeldOut, make_ratings, open_test
 from temper.stress.card import Plot, write_card, write_record
-from temper.stress.evaluation import Evaluation, evaluate, find_worst
+from temper.stress.evaluation import Candidate, Evaluation, evaluate
 from temper.stress.pool import Pool
 from temper.stress.scores import Score, figures, tabulate, write
+from temper.stress.worst_examples import Example, find_worst
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_WORST = 24
+_WORST, _WORST_OF_SEVERAL = 24, 12
+"""Number of the worst mistakes on a sheet: if a problem has one way to be wrong, and if it has several."""
 RATINGS = "ratings"
 """Folder with the ratings of the candidates, which the gate compares."""
 _SAMPLE_FROM = 64
@@ -69,15 +70,7 @@ def run(
     ratings = make_ratings(evaluation, problem, prepare, params.evaluate, seed=params.seed, costs=costs)
     for name, rating in ratings.items():
         write_rating(out / RATINGS / f"{name}.safetensors", rating)
-    mistakes = find_worst(
-        problem,
-        candidates[DEPLOYED],
-        examples,
-        targets=test.targets,
-        errors=evaluation.errors[DEPLOYED],
-        count=_WORST,
-        mark=mark,
-    )
+    mistakes = _find_mistakes(test, candidates[DEPLOYED], evaluation)
     plots = _draw(problem, evaluation, scores, mistakes, examples, test.targets, out, seed=params.seed)
     headline = problem.headline.name
     facts = {
@@ -99,6 +92,23 @@ def run(
     return facts
 
 
+def _find_mistakes(test: HeldOut, candidate: Candidate, evaluation: Evaluation) -> dict[str, list[Example]]:
+    """Return the worst examples of the deployed candidate, by the way in which it was wrong."""
+    return {
+        name: find_worst(
+            test.problem,
+            candidate,
+            test.examples,
+            targets=test.targets,
+            errors=errors,
+            count=_WORST if len(test.problem.mistakes) == 1 else _WORST_OF_SEVERAL,
+            names=test.names,
+            mark=mark,
+        )
+        for name, errors in evaluation.errors[DEPLOYED].items()
+    }
+
+
 def _cost(found: Mapping[str, Any]) -> dict[str, Any]:
     return {name: found[name] for name in ("file", "bytes", "params", "macs", "digest")}
 
@@ -107,7 +117,7 @@ def _draw(
     problem: Problem,
     evaluation: Evaluation,
     scores: Sequence[Score],
-    mistakes: tuple[list[np.ndarray], list[str]],
+    mistakes: Mapping[str, Sequence[Example]],
     examples: Pool,
     targets: Targets,
     out: Path,
@@ -143,11 +153,10 @@ def _draw(
         true, field = targets[column].double().numpy(), problem.answer[column]
         figure = plots.draw_measured(true, found.numpy(), field=field, candidate=DEPLOYED)
         keep(column, figure, "Predicted and true", "One point per clean test image.")
-    if len(mistakes[0]):
-        figure = sheets.draw_mistakes(mistakes[0], captions=mistakes[1])
-        keep(
-            "mistakes", figure, "Worst mistakes", f"The clean test images on which {DEPLOYED} was most wrong."
-        )
+    for name, mistake in problem.mistakes.items():
+        if mistakes[name]:
+            text = mistake.text.format(candidate=DEPLOYED)
+            keep(name, sheets.draw_mistakes(mistakes[name]), mistake.title, text)
     if conditions:
         key = _richest(examples, evaluation)
         figure = sheets.draw_samples(examples, key=key, conditions=conditions, seed=seed)

@@ -11,7 +11,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from temper.artifacts import Artifact, digest_json
-from temper.data.dataset.packed import as_targets, held_out, read_strata
+from temper.data.dataset.packed import as_targets, held_out, read_rows_of, read_strata
 from temper.gate.rating import CellKey, Question, Rating
 from temper.maths.batching import fit_batch
 from temper.networks.onnx_model import PART, Deployed
@@ -35,6 +35,8 @@ class HeldOut:
     strata: list[frozenset[str]]
     units: Int64[Tensor, "examples"]
     """Number of the unit of each example: a group, or an example that is in none."""
+    names: Sequence[str] = ()
+    """Name of each example, as its source says it; empty if they are not known."""
 
     def open(self, file: Path) -> Candidate:
         """Open a deployed file, which takes as many of these examples at a time as memory allows.
@@ -78,6 +80,7 @@ def open_test(prepare: Artifact) -> HeldOut:
         targets,
         read_strata(prepare, "test"),
         read_units(prepare, "test"),
+        read_rows_of(prepare, "test", ["id"])["id"],
     )
 
 

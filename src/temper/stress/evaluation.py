@@ -21,7 +21,6 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from temper.fields import Field
 from temper.maths.batching import fit_batch, rows_of
 from temper.maths.geometry import hide
 from temper.maths.random import derive, permutation
@@ -36,11 +35,7 @@ from temper.stress.pool import Pool
 
 Candidate: TypeAlias = Callable[[Mapping[str, np.ndarray]], Answer]
 """A network under test: takes packed inputs by name as a deployed file does."""
-Mark: TypeAlias = Callable[[np.ndarray, Mapping[str, np.ndarray], Mapping[str, Field], str], np.ndarray]
-"""Draws columns of an example over its image in a colour."""
-TRUE, ANSWERED = "#40c040", "#ff8c1a"
-"""Colours of what is true and of what was answered."""
-_CLEAN_RESULTS = ("tallies", "errors", "confusion")
+_CLEAN_RESULTS = ("tallies", "confusion")
 """Names of the results of a candidate on clean images."""
 
 
@@ -51,8 +46,8 @@ class Evaluation:
     cells: tuple[Cell, ...]
     confusions: Mapping[str, Int64[Tensor, "classes classes"]]
     """Candidate -> confusion matrix over all clean test images."""
-    errors: Mapping[str, Float64[Tensor, "images"]]
-    """Candidate -> error on each clean test image."""
+    errors: Mapping[str, Mapping[str, Float64[Tensor, "images"]]]
+    """Candidate -> way to be wrong -> error on each clean test image."""
     alone: Mapping[str, Float64[Tensor, "units"]]
     """Candidate -> headline of each clean test image, or group of images, by itself."""
     measured: Mapping[str, Mapping[str, Float64[Tensor, "images values"]]]
@@ -133,7 +128,7 @@ def evaluate(
     with Bar("evaluate", len(everything) + len(some) * len(conditions) * len(SEVERITIES)) as bar:
         on_clean = partial(_measure_clean, problem, candidates, pool, targets)
         clean = pieces.measure(CLEAN, everything, on_clean, _join, bar)
-        tallies, errors, confusions = (
+        tallies, confusions = (
             {name: clean[f"{name}/{what}"] for name in candidates if f"{name}/{what}" in clean}
             for what in _CLEAN_RESULTS
         )
@@ -153,6 +148,9 @@ def evaluate(
                 scored = pieces.measure(f"{condition.name} {severity}", some, shown, score, bar)
                 cells += stressed_cells(scored, condition, severity, len(subset))
         pieces.write()
+    errors = {
+        name: {kind: clean[f"{name}/errors/{kind}"] for kind in problem.mistakes} for name in candidates
+    }
     measured = {
         name: {column: clean[f"{name}/answers/{column}"] for column in _measurements(problem)}
         for name in candidates
@@ -178,7 +176,8 @@ def _measure_clean(
     """Measure each candidate on a batch of unchanged images.
 
     Returns:
-        `<candidate>/<one of _CLEAN_RESULTS>`, and `<candidate>/answers/<column>` for each measurement.
+        `<candidate>/<one of _CLEAN_RESULTS>`, `<candidate>/errors/<way to be wrong>`, and
+        `<candidate>/answers/<column>` for each measurement.
     """
     shown = pool.serve(keys)
     truth = rows_of(targets, keys)
@@ -186,7 +185,8 @@ def _measure_clean(
     for name, candidate in candidates.items():
         answer = candidate(shown)
         found[f"{name}/tallies"] = problem.tally(answer, truth).double()
-        found[f"{name}/errors"] = problem.error(answer, truth).double()
+        for kind, error in problem.errors(answer, truth).items():
+            found[f"{name}/errors/{kind}"] = error.double()
         for column in _measurements(problem):
             found[f"{name}/answers/{column}"] = answer[column].double()
         if (confusion := problem.confusion(answer, truth)) is not None:
@@ -217,40 +217,3 @@ def _measure_stressed(
     if found.hidden is not None:
         truth = hide(truth, problem.truth, found.hidden)
     return {name: problem.tally(candidate(shown), truth).double() for name, candidate in candidates.items()}
-
-
-def find_worst(
-    problem: Problem,
-    candidate: Candidate,
-    pool: Pool,
-    *,
-    targets: Targets,
-    errors: Float64[Tensor, "images"],
-    count: int,
-    mark: Mark | None = None,
-) -> tuple[list[np.ndarray], list[str]]:
-    """Return pictures of the examples on which a candidate was most wrong, worst first, and their captions.
-
-    Examples that it answered without any error are not mistakes and are left out. `mark` draws what lies in
-    an image: what is true in the colour `TRUE`, what was answered in `ANSWERED`.
-    """
-    keys = errors.argsort(descending=True, stable=True)[:count]
-    keys = keys[errors[keys] > 0]
-    if not len(keys):
-        return [], []
-    answer = candidate(pool.serve(keys))
-    captions, drawn = [], []
-    for place, key in enumerate(keys.tolist()):
-        alone = {name: value[place : place + 1] for name, value in answer.items()}
-        truth = rows_of(targets, slice(key, key + 1))
-        captions.append(problem.caption(alone, truth))
-        image = pool.draw(key)
-        if mark is not None:
-            for columns, fields, colour in (
-                (truth, problem.truth, TRUE),
-                (alone, problem.answer, ANSWERED),
-            ):
-                one = {name: value[0].numpy() for name, value in columns.items()}
-                image = mark(image, one, fields, colour)
-        drawn.append(image)
-    return drawn, captions

@@ -4,14 +4,14 @@ import json
 
 import numpy as np
 
-from temper.fields import Field, Frame
+from temper.fields import Field, Frame, about_boxes
 from temper.problems.deployed_answer import ANSWER, read_answer, write_answer
 from temper.problems.detection import Detection
 from temper.problems.keypoints import Keypoints
 from temper.problems.multiclass import Multiclass
 from temper.problems.multilabel import Multilabel
 from temper.problems.regression import Regression
-from temper.serving.answers import about_boxes, as_json
+from temper.serving.answers import as_json
 
 FRAME = Frame(height_px=50, width_px=200)
 CLASSES = ("a", "b", "c", "d")

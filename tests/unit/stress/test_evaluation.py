@@ -11,10 +11,11 @@ from pyarrow import parquet
 
 from temper.problems.multiclass import Multiclass
 from temper.stress.cells import CLEAN, MEAN, STRATUM, SUBSET
-from temper.stress.evaluation import choose, evaluate, find_worst
+from temper.stress.evaluation import choose, evaluate
 from temper.stress.params import EvaluateParams
 from temper.stress.pool import Pool
 from temper.stress.scores import figures, pick, tabulate, write
+from temper.stress.worst_examples import find_worst
 from tests.toy import pool_of
 
 PROBLEM = Multiclass(kind="multiclass", classes=("dark", "light"))
@@ -113,14 +114,15 @@ def test_figures_are_those_of_the_table(scores):
 
 def test_worst_mistakes_come_first_with_captions(data, found):
     images, targets, _ = data
-    errors = found.errors["mean"]
-    shown, captions = find_worst(PROBLEM, by_mean, images, targets=targets, errors=errors, count=2)
+    errors = found.errors["mean"]["mistakes"]
+    shown = find_worst(PROBLEM, by_mean, images, targets=targets, errors=errors, count=2, names=["x"] * 50)
+    captions = [each.caption for each in shown]
     assert len(shown) == 2 and {caption.split(",")[0] for caption in captions} == {"light", "dark"}
     assert all("light" in caption and "dark" in caption for caption in captions)
     worst = int(errors.argmax())
-    assert worst in (3, 40) and np.array_equal(shown[0], images.packed["image"][worst])
-    nothing, captions = find_worst(PROBLEM, by_mean, images, targets=targets, errors=errors * 0, count=2)
-    assert len(nothing) == 0 and captions == []
+    assert worst in (3, 40) and np.array_equal(shown[0].image, images.packed["image"][worst])
+    assert not any(each.outlines for each in shown)
+    assert find_worst(PROBLEM, by_mean, images, targets=targets, errors=errors * 0, count=2) == []
 
 
 def test_subset_is_spread_evenly_sorted_and_seeded():

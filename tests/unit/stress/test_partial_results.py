@@ -64,7 +64,8 @@ def assert_equal(found: Evaluation, expected: Evaluation) -> None:
         assert all(torch.equal(one.samples[name], other.samples[name]) for name in one.samples)
         assert all(one.samples[name].dtype == other.samples[name].dtype for name in one.samples)
     for name in expected.errors:
-        assert torch.equal(found.errors[name], expected.errors[name])
+        for kind, errors in expected.errors[name].items():
+            assert torch.equal(found.errors[name][kind], errors)
         assert torch.equal(found.confusions[name], expected.confusions[name])
         assert found.confusions[name].dtype == expected.confusions[name].dtype
 

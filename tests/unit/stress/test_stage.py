@@ -115,7 +115,13 @@ def make_inputs(project: Path, toy: Toy) -> dict[str, artifacts.Artifact]:
     ]
     write_table(
         prepare / "rows.parquet",
-        {"split": ["test"] * 20, "index": list(range(20)), "strata": strata, "group": [None] * 20},
+        {
+            "split": ["test"] * 20,
+            "index": list(range(20)),
+            "strata": strata,
+            "group": [None] * 20,
+            "id": [f"toy-{i}" for i in range(20)],
+        },
     )
     counts = dict(Counter(name for names in strata for name in names))
     facts = {
