@@ -111,21 +111,15 @@ def train_network(
         )
         found: dict[str, Any] = {}
         if ranks.first:
-            temperature, decided = _calibrate(network, problem, held, facts, ranks.device)
+            calibrated = _calibrate(network, problem, held, facts, ranks.device)
             save_network(network, out / WEIGHTS)
             write_curves(result.entries, out / "curves.csv")
-            scores = ", ".join(
-                f"{name} {value:.4f}"
-                for name, value in {**result.scores, **decided}.items()
-                if name != CHANCE
-            )
+            found = _facts(result, network, params, *calibrated) | started
+            scores = ", ".join(f"{name} {found['scores'][name]:.4f}" for name in problem.scores)
             print(
                 f"{what}: epoch {result.best_epoch} of {params.fit.epochs} is the best by {by.name}: {scores}"
             )
-            notes = _notes(result, Course(what, by, params.fit), teacher)
-            found = _facts(result, network, params) | started | notes
-            found["scores"] |= decided
-            found["temperature"] = temperature
+            found |= _notes(result, Course(what, by, params.fit), teacher)
         leave_ranks(ranks)
         return found
 
@@ -194,15 +188,22 @@ def transfer(
     return {"transfer": report.record()}
 
 
-def _facts(result: FitResult, network: nn.Module, params: "TrainParams | DistillParams") -> dict[str, Any]:
+def _facts(
+    result: FitResult,
+    network: nn.Module,
+    params: "TrainParams | DistillParams",
+    temperature: float,
+    decided: Mapping[str, float],
+) -> dict[str, Any]:
     found = {
         "backbone": asdict(params.backbone),
-        "scores": {name: value for name, value in result.scores.items() if name != CHANCE},
+        "scores": {name: value for name, value in result.scores.items() if name != CHANCE} | decided,
         "best_epoch": result.best_epoch,
         "num_steps": result.num_steps,
         "num_parameters": count_parameters(network),
         "precision": result.mode.precision,
         "layout": result.mode.layout,
+        "temperature": temperature,
     }
     if params.head:
         found["head"] = params.head
