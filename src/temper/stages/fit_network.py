@@ -197,7 +197,7 @@ def _facts(
 ) -> dict[str, Any]:
     found = {
         "backbone": asdict(params.backbone),
-        "scores": {name: value for name, value in result.scores.items() if name != CHANCE} | decided,
+        "scores": {name: value for name, value in result.scores.items() if name != CHANCE} | {**decided},
         "best_epoch": result.best_epoch,
         "num_steps": result.num_steps,
         "num_parameters": count_parameters(network),
