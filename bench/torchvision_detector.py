@@ -204,6 +204,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lr", type=float, default=0.001)
+    parser.add_argument("--validation", action="store_true", help="score validation images")
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     prepare = artifacts.load("prepare", options.project / "artifacts" / "prepare")
@@ -211,7 +212,7 @@ def main() -> None:
     columns = {
         "train": dict(open_split(prepare, "train")),
         "validation": dict(open_split(prepare, "validation")),
-        "test": dict(held_out(prepare)),
+        "test": dict(open_split(prepare, "validation") if options.validation else held_out(prepare)),
     }
     for split, each in columns.items():
         if "image" not in each:
