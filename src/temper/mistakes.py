@@ -65,5 +65,11 @@ class Reported(Protocol):
             examples are right or wrong as a whole.
         """
 
+    def parts(self, targets: "Mapping[str, Tensor]") -> "Mapping[str, Mapping[str, Tensor]]":
+        """Return parts of the truth that the report scores by themselves, such as small objects.
+
+        For each of them, `Problem.tally` counts that part only. Empty parts are left out.
+        """
+
     def caption(self, answer: "Mapping[str, Tensor]", targets: "Mapping[str, Tensor]") -> str:
         """Return a caption for a batch of one example, e.g. `shirt, predicted coat 0.93`."""

@@ -63,6 +63,7 @@ def match(
     possible: Bool[Tensor, "batch found true"],
     valid: Int[Tensor, "batch true"],
     least: Float[Tensor, "thresholds"],
+    lesser: Bool[Tensor, "batch true"] | None = None,
 ) -> Int[Tensor, "batch thresholds found"]:
     """Return which true box each found one is: the best one that no earlier one took.
 
@@ -72,6 +73,8 @@ def match(
         valid: Which true boxes count: absent, present or undecided. An undecided one excuses any number of
             found boxes that no present one explains.
         least: Smallest overlaps of a match.
+        lesser: Which true boxes are there, but are not asked for, such as those of another size: each
+            excuses one found box that is none of the others.
 
     Returns:
         Number of the true box, `UNMATCHED` or `EXCUSED`, for found boxes in order of falling score.
@@ -85,12 +88,14 @@ def match(
     matched = torch.full((batch, len(least), found), UNMATCHED, dtype=torch.long, device=overlaps.device)
     if not overlaps.shape[2]:
         return matched
+    # An overlap is at most 1, so those that are asked for come first.
+    asked = torch.ones_like(valid) if lesser is None else 1 - lesser.long()
     for number in range(found):
         here = overlaps[:, number, None]
         close = possible[:, number, None] & (here >= least[:, None].clamp(max=1 - 1e-10))
-        value, best = here.masked_fill(~(close & free), -1).max(dim=2)
+        value, best = (here + 2 * asked[:, None]).masked_fill(~(close & free), -1).max(dim=2)
         taken = value >= 0
-        excused = (close & crowds).any(dim=2)
-        matched[:, :, number] = torch.where(taken, best, torch.where(excused, EXCUSED, UNMATCHED))
+        excused = (close & crowds).any(dim=2) | taken
+        matched[:, :, number] = torch.where(value >= 2, best, torch.where(excused, EXCUSED, UNMATCHED))
         free &= ~(torch.zeros_like(free).scatter(2, best[..., None], True) & taken[..., None])
     return matched

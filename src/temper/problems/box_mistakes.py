@@ -123,7 +123,15 @@ class BoxMistakes(Defaults):
             scores=answer["scores"],
         )
 
-    def _match(self, answer: Answer, targets: Targets, least: "Tensor", *, classes: bool = True) -> "Tensor":
+    def _match(
+        self,
+        answer: Answer,
+        targets: Targets,
+        least: "Tensor",
+        *,
+        classes: bool = True,
+        lesser: "Tensor | None" = None,
+    ) -> "Tensor":
         """Return which true box each found one is at each overlap, [batch, overlaps, boxes]."""
         from temper.maths.boxes import match, overlap
 
@@ -132,4 +140,4 @@ class BoxMistakes(Defaults):
         possible = (answer[f"boxes{VALID}"] == PRESENT)[:, :, None].expand_as(overlaps)
         if classes:
             possible = possible & (answer["labels"][:, :, None] == targets["labels"][:, None])
-        return match(overlaps, possible, valid, least.to(overlaps))
+        return match(overlaps, possible, valid, least.to(overlaps), lesser)

@@ -13,6 +13,14 @@ if TYPE_CHECKING:
 
 _HALF, _THREE_QUARTERS = 0, 5
 """Places of the overlaps 0.5 and 0.75 among those at which boxes are counted."""
+_SIZES = {
+    "small objects, below 32 x 32 px": (0.0, 32.0**2),
+    "medium objects": (32.0**2, 96.0**2),
+    "large objects, above 96 x 96 px": (96.0**2, math.inf),
+}
+"""COCO's sizes of objects -> smallest and largest area in pixels of the sent image."""
+_PART = "part_px"
+"""Key of a truth of which only objects of some sizes are asked for: smallest and largest area, [batch, 2]."""
 _AMONG = (10, 100)
 """Numbers of boxes of a class and an image among which a true one is looked for."""
 
@@ -47,10 +55,13 @@ class BoxScores(BoxMistakes):
         import torch
 
         from temper.maths.average_precision import OVERLAPS, count_scores
-        from temper.maths.boxes import UNMATCHED
+        from temper.maths.boxes import EXCUSED, UNMATCHED
 
         num_classes = len(self.classes)
-        matched = self._match(answer, targets, torch.tensor(OVERLAPS, dtype=torch.double))
+        lesser, beside = (_of_other_size(each["boxes"], targets) for each in (targets, answer))
+        overlaps = torch.tensor(OVERLAPS, dtype=torch.double)
+        matched = self._match(answer, targets, overlaps, lesser=lesser)
+        matched = matched.where(~((matched == UNMATCHED) & beside[:, None]), EXCUSED)
         counts = answer[f"boxes{VALID}"][:, None] == PRESENT
         right, wrong = (matched >= 0) & counts, (matched == UNMATCHED) & counts
         found = count_scores(answer["scores"], answer["labels"], right, wrong, num_classes=num_classes)
@@ -59,8 +70,18 @@ class BoxScores(BoxMistakes):
         among = place[:, None] <= torch.tensor(_AMONG, device=place.device)[:, None]
         early = torch.einsum("bof,bfc,bkf->bcok", *(each.double() for each in (right, said, among)))
         there = torch.nn.functional.one_hot(targets["labels"], num_classes)
-        true = (there * (targets[f"boxes{VALID}"] == PRESENT)[..., None]).sum(dim=1)
+        true = (there * ((targets[f"boxes{VALID}"] == PRESENT) & ~lesser)[..., None]).sum(dim=1)
         return torch.cat([found.flatten(1), early.flatten(1), true.double()], dim=1)
+
+    def parts(self, targets: Targets) -> Mapping[str, Targets]:
+        """Small, medium and large objects, if there are any: truths in which the others are not asked for."""
+        found = {}
+        for name, ends in _SIZES.items():
+            part = targets["area_px"].new_tensor(ends).expand(len(targets["area_px"]), 2)
+            only = {**targets, _PART: part}
+            if ((targets[f"boxes{VALID}"] == PRESENT) & ~_of_other_size(targets["boxes"], only)).any():
+                found[name] = only
+        return found
 
     def score(self, totals: "Tensor") -> "dict[str, Tensor]":
         from temper.maths.average_precision import BINS, average_precision
@@ -166,3 +187,16 @@ def _f1(counts: "Tensor", true: "Tensor") -> "Tensor":
     """Return F1 of right and wrong boxes, [..., classes, 2], and true ones, [..., classes]."""
     right, wrong = counts.unbind(dim=-1)
     return 2 * right / (right + wrong + true).clamp(min=1)
+
+
+def _of_other_size(boxes: "Tensor", targets: Targets) -> "Tensor":
+    """Return which boxes, [batch, boxes, 4], have another size than the part that is asked for."""
+    import torch
+
+    from temper.maths.boxes import area
+
+    if _PART not in targets:
+        return torch.zeros_like(boxes[..., 0], dtype=torch.bool)
+    size = area(boxes.double()) * targets["area_px"][:, None]
+    least, most = (end[:, None] for end in targets[_PART].unbind(dim=1))
+    return (size < least) | (size > most)

@@ -27,6 +27,10 @@ class Defaults:
         """Return the problem as it is: nothing more must be known."""
         return self, []
 
+    def parts(self, targets: Targets) -> Mapping[str, Targets]:
+        """Return none."""
+        return {}
+
     def confusion(self, answer: Answer, targets: Targets) -> "Tensor | None":
         """Return None: there are no classes to confuse."""
         return None

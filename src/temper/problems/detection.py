@@ -82,7 +82,8 @@ class Detection(BoxScores):
 
     @property
     def truth(self) -> Mapping[str, Field]:
-        return {"boxes": Field("boxes"), "labels": Field("sequence", names=self.classes)}
+        """Boxes, their classes, and how many pixels of the sent image the seen one stands for."""
+        return {"boxes": Field("boxes"), "labels": Field("sequence", names=self.classes), "area_px": Field()}
 
     @property
     def keeps(self) -> frozenset[View]:
@@ -95,7 +96,8 @@ class Detection(BoxScores):
 
     @property
     def answer(self) -> Mapping[str, Field]:
-        return {**self.truth, "scores": Field("sequence")}
+        told = {name: field for name, field in self.truth.items() if name != "area_px"}
+        return {**told, "scores": Field("sequence")}
 
     def __post_init__(self) -> None:
         if any(2 * fine != coarse for fine, coarse in itertools.pairwise(self.cells_px)):
@@ -142,7 +144,8 @@ class Detection(BoxScores):
             name = str(found["label"])
             labels[number] = self.classes.index(merged_labels(self.classes, [name]).get(name, name))
             valid[number] = UNDECIDED if found.get("crowd") else PRESENT
-        return {"boxes": boxes, "labels": labels, f"boxes{VALID}": valid}
+        area = np.array(frame.width_px * frame.height_px / (frame.scale[0] * frame.scale[1]), np.float32)
+        return {"boxes": boxes, "labels": labels, f"boxes{VALID}": valid, "area_px": area}
 
     def settle(self, columns: Columns, facts: Mapping[str, Any]) -> "tuple[Detection, list[str]]":
         """Fit the shapes of the anchors, if that is asked for."""

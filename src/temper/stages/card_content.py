@@ -9,7 +9,7 @@ from temper.networks.onnx_model import Deployed
 from temper.problem import Problem
 from temper.stages.load_trained import read_facts
 from temper.stress.card import CLASSES, STRATA, Card, Plot
-from temper.stress.cells import CLEAN, STRATUM
+from temper.stress.cells import CLEAN, PART_OF_TRUTH, STRATUM
 from temper.stress.evaluation import Evaluation
 from temper.stress.scores import Score, pick
 
@@ -60,9 +60,14 @@ def fill_card(
         },
         candidates=facts["candidates"],
         strata={
-            row.condition: {name: _stratum(scores, name, headline.name, row.condition) for name in names}
+            row.condition: {name: _clean(scores, name, headline.name, row) for name in names}
             for row in scores
             if row.family == STRATUM
+        },
+        parts={
+            row.condition: {name: _clean(scores, name, headline.name, row) for name in names}
+            for row in scores
+            if row.family == PART_OF_TRUTH
         },
         conditions=tuple(
             {"name": item.name, "family": item.family, "unit": item.unit, "strengths": list(item.strengths)}
@@ -118,8 +123,11 @@ def _describe_precision(quantize: Artifact) -> dict[str, Any]:
     return {DEPLOYED: {key: found[key] for key in ("precision", "why")}} if found else {}
 
 
-def _stratum(scores: Sequence[Score], candidate: str, headline: str, name: str) -> dict[str, float]:
-    row = pick(scores, candidate=candidate, metric=headline, family=STRATUM, condition=name, severity=0)
+def _clean(scores: Sequence[Score], candidate: str, headline: str, like: Score) -> dict[str, float]:
+    """Return a candidate's headline for the stratum, or the part of the truth, of a row."""
+    row = pick(
+        scores, candidate=candidate, metric=headline, family=like.family, condition=like.condition, severity=0
+    )
     return {"value": row.value, "low": row.low, "high": row.high}
 
 

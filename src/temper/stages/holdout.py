@@ -20,6 +20,7 @@ from temper.problems import load as load_problem
 from temper.problems.deployed_answer import ANSWER, read_answer
 from temper.stages.load_trained import read_facts
 from temper.stages.units import read_units
+from temper.stress.cells import PART_OF_TRUTH
 from temper.stress.evaluation import Candidate, Evaluation
 from temper.stress.params import EvaluateParams
 from temper.stress.pool import Pool, boxes_of
@@ -118,7 +119,7 @@ def make_ratings(
                 cell.samples[metric].double().numpy(),
             )
             for cell in evaluation.cells
-            if cell.candidate == name
+            if cell.candidate == name and cell.family != PART_OF_TRUTH
             for metric, value in cell.values.items()
         ]
         cells, values, samples = zip(*rows, strict=True)

@@ -11,7 +11,7 @@ Source:
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,8 @@ class Card:
     training: Mapping[str, Any]
     """How the networks were trained, nested; empty if this was not recorded."""
     plots: tuple[Plot, ...]
+    parts: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    """Part of the truth -> candidate -> `value`, `low` and `high` of the headline; often empty."""
     warnings: tuple[str, ...] = ()
     """What is wrong with the model, as sentences."""
 

@@ -126,6 +126,24 @@ batch {{ (latency.candidates.values()|first).images_per_s.batch|default(256) }}.
 </tbody>
 </table></div>
 
+{% if card.parts %}
+<h2>By part of the truth</h2>
+<p class="soft">{{ card.headline }} in {{ unit }}, over all clean test images; what is not of the part \
+is neither right nor wrong.</p>
+<div class="wide"><table>
+<thead><tr><th></th>{% for name in card.candidates %}<th class="n">{{ name }}</th>{% endfor %}</tr></thead>
+<tbody>
+{% for part, found in card.parts.items() %}
+<tr><th>{{ part }}</th>
+{% for name in card.candidates %}
+<td class="n">{{ found[name].value|score }}<small>\
+{{ found[name].low|score }}&ndash;{{ found[name].high|score }}</small></td>
+{% endfor %}</tr>
+{% endfor %}
+</tbody>
+</table></div>
+
+{% endif %}
 <h2>Conditions</h2>
 <div class="wide"><table>
 <thead><tr><th>family</th><th>condition</th><th>strength at severity 1 to 5</th><th>unit</th></tr></thead>

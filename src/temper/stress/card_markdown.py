@@ -76,6 +76,19 @@ batch {{ (latency.candidates.values()|first).images_per_s.batch|default(256) }}.
 {%- for split in card.data.splits %} {{ "{:,}".format(card.data.strata[stratum][split]) }} |{% endfor +%}
 {% endfor %}
 
+{% if card.parts %}
+## By part of the truth
+
+{{ card.headline }} in {{ unit }}, over all clean test images; what is not of the part is neither right \
+nor wrong.
+
+| part |{% for name in card.candidates %} {{ name|cell }} |{% endfor +%}
+|---|{{ "--:|" * (card.candidates|length) }}
+{% for part, found in card.parts.items() %}
+| {{ part|cell }} |{% for name in card.candidates %} {{ found[name]|spread }} |{% endfor +%}
+{% endfor %}
+
+{% endif %}
 ## Conditions
 
 | family | condition | strength at severity 1 to 5 | unit |

@@ -24,6 +24,9 @@ MEAN = "mean"
 STRATUM = "stratum"
 """Family of the clean scores of each stratum; its conditions are the names of the strata."""
 
+PART_OF_TRUTH = "part"
+"""Family of the clean scores of parts of the truth, such as small objects; its conditions are their names."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -107,6 +110,32 @@ def clean_cells(
             if family == STRATUM:
                 values, samples = {headline: values[headline]}, {headline: samples[headline]}
             cells.append(Cell(name, family, condition, 0, len(keys), values, samples))
+    return cells
+
+
+def part_cells(
+    problem: Problem,
+    tallies: Mapping[str, Mapping[str, Float64[Tensor, "images counts"]]],
+    units: Int64[Tensor, "images"],
+    params: EvaluateParams,
+    seed: int,
+) -> list[Cell]:
+    """Score the parts of the truth on all clean images (only the headline).
+
+    Args:
+        problem: Problem that defines the scores.
+        tallies: Candidate -> part -> tallies.
+        units: Number of each image's unit.
+        params: How often units are drawn.
+        seed: Seed of the run.
+    """
+    draws = draw(len(units.unique()), resamples=params.bootstrap, seed=derive(seed, "bootstrap"))
+    headline, cells = problem.headline.name, []
+    for name, parts in tallies.items():
+        for part, found in parts.items():
+            values, samples = _score(problem, sum_units(found, units), draws)
+            own = {headline: values[headline]}, {headline: samples[headline]}
+            cells.append(Cell(name, PART_OF_TRUTH, part, 0, len(found), *own))
     return cells
 
 

@@ -27,7 +27,7 @@ from temper.maths.random import derive, permutation
 from temper.maths.statistics import draw, sum_units
 from temper.problem import Answer, Problem, Targets
 from temper.progress import Bar
-from temper.stress.cells import CLEAN, Cell, clean_cells, means, score_all, stressed_cells
+from temper.stress.cells import CLEAN, Cell, clean_cells, means, part_cells, score_all, stressed_cells
 from temper.stress.conditions import SEVERITIES, Condition, applicable, stress
 from temper.stress.params import EvaluateParams
 from temper.stress.partial_results import Pieces, Tensors
@@ -126,7 +126,7 @@ def evaluate(
     everything, some = (keys.split(size) for keys in (torch.arange(len(pool)), subset))
     pieces = Pieces(checkpoints)
     with Bar("evaluate", len(everything) + len(some) * len(conditions) * len(SEVERITIES)) as bar:
-        on_clean = partial(_measure_clean, problem, candidates, pool, targets)
+        on_clean = partial(_measure_clean, problem, candidates, pool, targets, problem.parts(targets))
         clean = pieces.measure(CLEAN, everything, on_clean, _join, bar)
         tallies, confusions = (
             {name: clean[f"{name}/{what}"] for name in candidates if f"{name}/{what}" in clean}
@@ -137,6 +137,8 @@ def evaluate(
             for name, found in tallies.items()
         }
         cells = clean_cells(problem, tallies, strata, units, subset, params, seed)
+        by_part = {name: _of_parts(clean, name) for name in candidates}
+        cells += part_cells(problem, by_part, units, params, seed)
         drawn, own = units[subset], derive(seed, "bootstrap")
         draws = draw(len(drawn.unique()), resamples=params.bootstrap, seed=own)
         score = partial(score_all, problem, drawn, draws)
@@ -159,6 +161,12 @@ def evaluate(
     return Evaluation(tuple(cells), confusions, errors, alone, measured, subset, conditions)
 
 
+def _of_parts(clean: Tensors, candidate: str) -> dict[str, Tensor]:
+    """Return the tallies of a candidate by part of the truth."""
+    start = f"{candidate}/parts/"
+    return {key.removeprefix(start): value for key, value in clean.items() if key.startswith(start)}
+
+
 def _measurements(problem: Problem) -> list[str]:
     """Return the columns of measurements that truth and answer have in common."""
     return [
@@ -171,13 +179,14 @@ def _measure_clean(
     candidates: Mapping[str, Candidate],
     pool: Pool,
     targets: Targets,
+    parts: Mapping[str, Targets],
     keys: Int64[Tensor, "batch"],
 ) -> Tensors:
     """Measure each candidate on a batch of unchanged images.
 
     Returns:
-        `<candidate>/<one of _CLEAN_RESULTS>`, `<candidate>/errors/<way to be wrong>`, and
-        `<candidate>/answers/<column>` for each measurement.
+        `<candidate>/<one of _CLEAN_RESULTS>`, `<candidate>/errors/<way to be wrong>`,
+        `<candidate>/parts/<part of the truth>`, and `<candidate>/answers/<column>` for each measurement.
     """
     shown = pool.serve(keys)
     truth = rows_of(targets, keys)
@@ -185,6 +194,8 @@ def _measure_clean(
     for name, candidate in candidates.items():
         answer = candidate(shown)
         found[f"{name}/tallies"] = problem.tally(answer, truth).double()
+        for part, only in parts.items():
+            found[f"{name}/parts/{part}"] = problem.tally(answer, rows_of(only, keys)).double()
         for kind, error in problem.errors(answer, truth).items():
             found[f"{name}/errors/{kind}"] = error.double()
         for column in _measurements(problem):
