@@ -14,7 +14,7 @@ from temper.data.dataset.scan import look_over
 from temper.data.examples import count_listed
 from temper.data.images.store import Store
 from temper.data.intake import TAKE_IN
-from temper.data.intake.offer import Arrival, Intake, Offer, Write
+from temper.data.intake.offer import Arrival, Draw, Intake, Offer, Write
 from temper.data.params import PrepareParams
 from temper.data.sources.litter import is_litter
 from temper.data.sources.walk import Walk, list_files
@@ -72,13 +72,19 @@ def make_offer(
 
 
 def find_unusable(
-    rows: Sequence[Row], problem: Problem | None, folder: Path, params: PrepareParams, unbound: Problem
+    rows: Sequence[Row],
+    problem: Problem | None,
+    draw: Draw | None,
+    folder: Path,
+    params: PrepareParams,
+    unbound: Problem,
 ) -> Mapping[int, str]:
     """Return which new rows prepare could not use, by number, and why.
 
     Args:
         rows: Their paths are those of an archive of the folder.
         problem: Problem, bound to the data, that looks at the truth of the rows; None if it need not.
+        draw: Returns a mask that lies in no file; None if there are none.
         folder: Folder of the new files.
         params: How prepare reads images. The range of their levels does not matter.
         unbound: The problem before it is bound, which knows its inputs.
@@ -86,7 +92,7 @@ def find_unusable(
     if not rows:
         return {}
     settings = replace(params, range="per-image")
-    with Store({}, lambda name: folder / name) as store, TemporaryDirectory() as work:
+    with Store({}, lambda name: folder / name, draw) as store, TemporaryDirectory() as work:
         facts = declare_inputs(problem or unbound, rows, settings)
         if problem is None and picture_of(facts) is None:
             return GivenColumns.create(facts, len(rows), settings, Path(work)).read_files(

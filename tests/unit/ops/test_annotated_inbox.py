@@ -303,16 +303,23 @@ def state(project: Project) -> tuple[object, ...]:
     return found, data, left(project), left(project, "aside")
 
 
-@pytest.mark.parametrize("batch", [boxes_batch, masks_batch])
-@pytest.mark.parametrize("linked", [True, False])
-@pytest.mark.parametrize("after", [True, False])
-def test_a_kill_at_any_step_loses_nothing_and_takes_nothing_twice(
+def check_kills(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     batch: Callable[[Path], Project],
+    *,
     linked: bool,
     after: bool,
-):
+) -> None:
+    """Kill the import of a batch at each of its steps, and compare what two further runs make of it.
+
+    Args:
+        tmp_path: Folder for the projects.
+        monkeypatch: What replaces the steps.
+        batch: Writes a project with a full inbox.
+        linked: Whether the disk has hard links.
+        after: Whether the kill comes after the step, not before it.
+    """
     whole = batch(tmp_path / "whole")
     before = {path.read_bytes() for path in whole.folder.rglob("*.*g")}
     take(whole)
@@ -336,3 +343,16 @@ def test_a_kill_at_any_step_loses_nothing_and_takes_nothing_twice(
         if linked:
             assert state(project) == state(whole), where
     assert number > 12, "steps were missed"
+
+
+@pytest.mark.parametrize("batch", [boxes_batch, masks_batch])
+@pytest.mark.parametrize("linked", [True, False])
+@pytest.mark.parametrize("after", [True, False])
+def test_a_kill_at_any_step_loses_nothing_and_takes_nothing_twice(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    batch: Callable[[Path], Project],
+    linked: bool,
+    after: bool,
+):
+    check_kills(tmp_path, monkeypatch, batch, linked=linked, after=after)

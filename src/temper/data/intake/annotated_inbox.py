@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Protocol
 
-from temper.data.intake.offer import Arrival, Contents, Offer, Write, place_in
+from temper.data.intake.offer import Arrival, Contents, Draw, Offer, Write, place_in
 from temper.problem import Row
 
 
@@ -22,6 +22,10 @@ class Dropped:
     """Its labels and truth; paths are those in an archive of the new files."""
     files: tuple[str, ...]
     """Names of the files that leave the inbox with it: the image first."""
+    told_by: tuple[str, ...] = ()
+    """Names of other files that say what is true of it, and perhaps of other images."""
+    rewritten: bool = False
+    """Whether what belongs to the image is written anew, and only the image itself is moved."""
     renamed: dict[str, str] = field(default_factory=dict)
     """Label in these files -> how the dataset spells it."""
 
@@ -38,8 +42,14 @@ class Inbox:
     dropped: list[Dropped] = field(default_factory=list)
     lone: list[str] = field(default_factory=list)
     """Names of files that belong to nothing."""
+    missing: list[str] = field(default_factory=list)
+    """Images that a file of annotations names, but that are not there, as `file: image`."""
     refused: list[Arrival] = field(default_factory=list)
     """Files that cannot be read, and why."""
+
+
+Decided = Sequence[tuple[Dropped, Arrival]]
+"""Images, and what becomes of them."""
 
 
 class AnnotatedSet(Protocol):
@@ -57,6 +67,10 @@ class AnnotatedSet(Protocol):
     """All examples of the dataset."""
 
     def __init__(self, params: Any, project: Path) -> None: ...
+
+    @property
+    def draw(self) -> Draw | None:
+        """What draws the masks of new images, after `spell`; None if masks are files."""
 
     def files(self, row: Row) -> tuple[Path, ...]:
         """Return the image of an example of the dataset, and what `said` needs."""
@@ -77,17 +91,45 @@ class AnnotatedSet(Protocol):
         """Return what is true of an image, as a text that is equal if that is equal."""
 
     def places(self, new: Dropped, image: Path, offer: Offer, contents: Contents) -> tuple[Path, ...]:
-        """Return where the files of a new example go, as far as they are not written by `writes`.
+        """Return where the files of a new example go, as far as they are not written anew.
 
         Raises:
             ValueError: If the dataset could not find them there.
         """
 
-    def writes(self, taken: Sequence[tuple[Dropped, Arrival]], offer: Offer) -> list[Write]:
-        """Return the files that are written otherwise than they were in the inbox."""
+    def writes_before(self, decided: Decided, offer: Offer) -> list[Write]:
+        """Return the files that are written before any image is in its place.
+
+        Args:
+            decided: The images that are taken or put aside. All others stay in the inbox.
+            offer: What is in the inbox.
+
+        Raises:
+            ValueError: If a file of the dataset cannot be written.
+        """
+
+    def writes(self, decided: Decided, offer: Offer) -> list[Write]:
+        """Return the files that are written once all images are in their places, in this order.
+
+        The arguments and errors are those of `writes_before`.
+        """
 
     def notes(self, taken: Sequence[Dropped]) -> list[str]:
         """Return what else is said of the examples that are taken, each as a line."""
+
+
+def first_for_training(rows: Iterable[Row]) -> Row:
+    """Return the first row for training: new examples go where it is, never into the folder of a test split.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    found = next((row for row in rows if row.split in (None, "train")), None)
+    if found is None:
+        raise ValueError(
+            "the dataset has no annotated image for training, beside which new ones could go; add some to it"
+        )
+    return found
 
 
 def pair_by_name(images: Iterable[str], others: Iterable[str]) -> tuple[dict[str, str], list[str]]:
@@ -112,7 +154,14 @@ def pair_by_name(images: Iterable[str], others: Iterable[str]) -> tuple[dict[str
 
 
 def places_of_pair(
-    image: Path, image_folder: Path, other: Path, other_folder: Path, contents: Contents, *, added: str = ""
+    image: Path,
+    image_folder: Path,
+    other: Path,
+    other_folder: Path,
+    contents: Contents,
+    *,
+    added: str = "",
+    content: bytes | None = None,
 ) -> tuple[Path, Path]:
     """Return the places of an image and of the file that belongs to it, which have one name.
 
@@ -123,10 +172,12 @@ def places_of_pair(
         other_folder: Folder for that.
         contents: The images of the dataset.
         added: What the name of the other file has in addition.
+        content: What the other file contains there; None if it is not changed.
     """
+    content = other.read_bytes() if content is None else content
     first = place_in(image_folder, image, contents)
     second = other_folder / f"{first.stem}{added}{other.suffix.lower()}"
-    if second.is_file() and second.read_bytes() != other.read_bytes():  # somebody edited or left it there
+    if second.is_file() and second.read_bytes() != content:  # somebody edited or left it there
         digest = hashlib.sha256(f"{contents.digest(image)} {contents.digest(other)}".encode()).hexdigest()
         first = place_in(image_folder, image, contents, digest)
         second = other_folder / f"{first.stem}{added}{other.suffix.lower()}"

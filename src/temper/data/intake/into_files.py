@@ -1,7 +1,8 @@
 """Takes new images with their annotations or masks into a dataset whose truth lies in files.
 
 Image and annotation get one name, which contains the digest of the image. Both are in their places before
-either of them leaves the inbox; the image leaves last, so that an interrupted run is recognised by it.
+either of them leaves the inbox; the image arrives last and leaves last, so that an interrupted run is
+recognised by it, and no image is in the dataset without its truth.
 """
 
 import glob
@@ -59,18 +60,21 @@ def take_in(kind: type[AnnotatedSet], params: Any, project: Path, offer: Offer) 
     read = main.read(offer, found.files, others)
     intake.arrivals += [_leave_refused(each, settled) for each in read.refused]
     intake.arrivals += [_leave_lone(name, dataset, offer, settled) for name in read.lone]
-    ready = [each for each in read.dropped if {*each.files} <= {*settled}]
+    intake.leave("unsorted", read.missing)
+    ready = [each for each in read.dropped if {*each.files, *each.told_by} <= {*settled}]
     intake.leave("fresh", [each.name for each in read.dropped if each not in ready])
     known = _leave_strange(ready, dataset, offer, intake)
-    reasons = find_unfit([each.row for each in known], main.rows, offer)
-    taken = []
+    reasons = find_unfit([each.row for each in known], main.rows, offer, main.draw)
+    decided = []
     for number, new in enumerate(known):
         arrival = _decide(new, dataset, offer, reasons.get(number))
         intake.arrivals.append(arrival)
-        if arrival.fate == "new":
-            taken.append((new, arrival))
-    intake.writes += main.writes(taken, offer)
-    intake.notes += main.notes([new for new, _ in taken]) if taken else []
+        if arrival.files:
+            decided.append((new, arrival))
+    intake.writes_before += main.writes_before(decided, offer)
+    intake.writes += main.writes(decided, offer)
+    taken = [new for new, arrival in decided if arrival.fate == "new"]
+    intake.notes += main.notes(taken) if taken else []
     return intake
 
 
@@ -126,7 +130,8 @@ def _decide(new: Dropped, dataset: _Dataset, offer: Offer, unusable: str | None)
     def put_aside(fate: Fate, reason: str) -> Arrival:
         # All have one digest, so that they keep one name; it is that of all contents, so that none is lost.
         digest = hashlib.sha256(" ".join(map(contents.digest, paths)).encode()).hexdigest()
-        places = tuple(place_aside(offer, each, digest) for each in new.files)
+        moved = new.files[:1] if new.rewritten else new.files
+        places = tuple(place_aside(offer, each, digest) for each in moved)
         return Arrival(new.name, fate, main.counted_as, reason, new.files, places)
 
     if unusable is not None:

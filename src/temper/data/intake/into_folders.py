@@ -73,7 +73,7 @@ def take_in(params: ImageFolder, project: Path, offer: Offer) -> Intake:
             if kind is not None and kind != given:
                 intake.renamed[given] = kind
     rows = [Row(name, f"{NAME}/{name}") for name in settled]
-    unusable = offer.find_unusable(rows, None)
+    unusable = offer.find_unusable(rows, None, None)
     for number, (name, kind) in enumerate(settled.items()):
         intake.arrivals.append(_decide(name, kind, dataset, offer, unusable.get(number)))
     return intake

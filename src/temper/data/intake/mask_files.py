@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from temper.artifacts import digest_file
 from temper.data.images.zip_archive import NAME
-from temper.data.intake.annotated_inbox import Dropped, Inbox, places_of_pair
-from temper.data.intake.offer import Arrival, Contents, Offer, Write
+from temper.data.intake.annotated_inbox import Decided, Dropped, Inbox, first_for_training, places_of_pair
+from temper.data.intake.offer import Contents, Offer, Write
 from temper.data.source_params import Masks
 from temper.data.sources.litter import is_image
 from temper.data.sources.mask_folders import list_rows
@@ -33,13 +33,13 @@ class MaskFiles:
         "put both into labelled/images/ and labelled/masks/ with one name, or call the mask NAME_mask.png",
     )
     endings: ClassVar[frozenset[str]] = frozenset()
+    draw = None
 
     def __init__(self, params: Masks, project: Path) -> None:
         self._params, self._root = params, project / params.folder
         self._listing = list_rows(params, project)
         self.rows: Sequence[Row] = self._listing.rows
-        # New examples are trained with: they never go into the folders of another split.
-        first = next(row for row in self.rows if row.split in (None, "train"))
+        first = first_for_training(self.rows)
         self._image, self._mask = first.id, str(first.mask).removeprefix(f"{NAME}/")
         self._has_splits = any(row.split for row in self.rows)
 
@@ -87,7 +87,10 @@ class MaskFiles:
             )
         return pair
 
-    def writes(self, taken: Sequence[tuple[Dropped, Arrival]], offer: Offer) -> list[Write]:
+    def writes_before(self, decided: Decided, offer: Offer) -> list[Write]:
+        return []
+
+    def writes(self, decided: Decided, offer: Offer) -> list[Write]:
         return []
 
     def notes(self, taken: Sequence[Dropped]) -> list[str]:

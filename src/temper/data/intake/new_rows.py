@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from temper.data.images.zip_archive import NAME
-from temper.data.intake.offer import MIN_IMAGES, Offer
+from temper.data.intake.offer import MIN_IMAGES, Draw, Offer
 from temper.problem import Problem, Row
 
 
@@ -63,13 +63,16 @@ def explain_new_class(offer: Offer) -> str:
     return f"A new class needs at least {MIN_IMAGES} images"
 
 
-def find_unfit(rows: Sequence[Row], known: Sequence[Row], offer: Offer) -> dict[int, str]:
+def find_unfit(
+    rows: Sequence[Row], known: Sequence[Row], offer: Offer, draw: Draw | None = None
+) -> dict[int, str]:
     """Return which new rows the problem or prepare rejects, by number, and why.
 
     Args:
         rows: New rows, with paths in an archive of the inbox.
         known: The rows of the dataset.
         offer: The problem, and prepare's own check.
+        draw: Returns the mask of a new row, if masks are drawn.
 
     Raises:
         ValueError: If the dataset itself does not fit the problem.
@@ -80,7 +83,7 @@ def find_unfit(rows: Sequence[Row], known: Sequence[Row], offer: Offer) -> dict[
     named = [replace(row, path=row.path.removeprefix(f"{NAME}/")) for row in rows]
     problem, reasons = _bind(offer.problem, shown, named)
     fitting = [place for place in range(len(rows)) if place not in reasons]
-    unusable = offer.find_unusable([rows[place] for place in fitting], problem)
+    unusable = offer.find_unusable([rows[place] for place in fitting], problem, draw)
     found = reasons | {fitting[number]: reason for number, reason in unusable.items()}
     return {number: reason.replace(f"{NAME}/", "") for number, reason in found.items()}
 

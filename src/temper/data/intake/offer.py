@@ -4,6 +4,7 @@ A source decides and changes nothing: which files it takes and where they go, wh
 which tables then have other rows. The inbox (`temper.ops.retraining.inbox`) carries it out.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,10 @@ Fate = Literal[
 """
 
 
+Draw = Callable[[str], bytes]
+"""Returns a mask by its name in the archive of drawn masks."""
+
+
 @dataclass(frozen=True)
 class Offer:
     """What is in the inbox, and the rules by which a source decides."""
@@ -49,9 +54,10 @@ class Offer:
     """Whether the dataset may get new classes."""
     find_class: Callable[[str, Iterable[str]], str | None]
     """Returns which of the known classes a name means: the same, or the only one that differs in spelling."""
-    find_unusable: Callable[[Sequence[Row], Problem | None], Mapping[int, str]]
+    find_unusable: Callable[[Sequence[Row], Problem | None, Draw | None], Mapping[int, str]]
     """Returns which rows prepare could not use, by number, and why. The problem must be bound to the data; it
-    looks at the truth if it is given. Paths of rows are those in an archive of `labelled`."""
+    looks at the truth if it is given. Paths of rows are those in an archive of `labelled`; masks that lie in
+    no file are drawn."""
 
     def require_apart(self, project: Path, folder: str) -> None:
         """Check that the inbox is not inside the data folder, whose files would be part of the dataset.
@@ -85,11 +91,11 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Write:
-    """A table that has other rows afterwards."""
+    """A table or file of annotations that has other content afterwards."""
 
     path: Path
     content: bytes | None
-    """The new content; None if the table is to be removed."""
+    """The new content; None if the file is to be removed."""
     digest: str | None = None
     """Digest of the content from which the new one was made; None if there was no such file."""
 
@@ -107,8 +113,10 @@ class Intake:
     arrivals: list[Arrival] = field(default_factory=list)
     renamed: dict[str, str] = field(default_factory=dict)
     """Class in the inbox -> class of the dataset whose name differs only in spelling."""
+    writes_before: list[Write] = field(default_factory=list)
+    """Files to write before any file is in its place, in this order."""
     writes: list[Write] = field(default_factory=list)
-    """Tables to write after all files are in their places and before they leave the inbox, in this order."""
+    """Files to write after all files are in their places and before they leave the inbox, in this order."""
     shared: set[str] = field(default_factory=set)
     """Names of files that stay in the inbox, too, since a row that stays needs them."""
     notes: list[str] = field(default_factory=list)
@@ -119,6 +127,26 @@ class Intake:
     def leave(self, fate: Fate, names: Iterable[str]) -> None:
         """Leave files where they are."""
         self.arrivals += [Arrival(name, fate) for name in names]
+
+
+def change(path: Path, raw: bytes, content: bytes, name: str) -> Write:
+    """Return the change of a file of the dataset.
+
+    Args:
+        path: The file.
+        raw: Its content from which the new one was made.
+        content: The new content.
+        name: What the file is called in messages.
+
+    Raises:
+        ValueError: If it is read-only.
+    """
+    if not path.stat().st_mode & 0o222:
+        raise ValueError(
+            f"{name} is read-only, so it cannot take what the new examples need; make it writable: "
+            f"`dvc unprotect {name}` if DVC tracks it, otherwise `chmod u+w {name}`"
+        )
+    return Write(path.resolve(), content, hashlib.sha256(raw).hexdigest())
 
 
 class Contents:

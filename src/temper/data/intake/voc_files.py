@@ -1,18 +1,15 @@
 """New images with .xml files of boxes, for a folder in the form of PASCAL VOC."""
 
-import json
 import unicodedata
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from temper.data.images.zip_archive import NAME
-from temper.data.intake.annotated_inbox import Dropped, Inbox, pair_by_name, places_of_pair
+from temper.data.intake.annotated_inbox import Decided, Dropped, Inbox, pair_by_name, places_of_pair
+from temper.data.intake.dropped_objects import DroppedObjects, say_objects
 from temper.data.intake.offer import Arrival, Contents, Offer, Write
 from temper.data.source_params import Voc
-from temper.data.sources.annotated import AnnotatedImages
 from temper.data.sources.litter import is_image
 from temper.data.sources.voc import DIFFICULT, Annotation, read_annotation, read_folder
 from temper.problem import Row
@@ -40,7 +37,11 @@ class VocFiles:
     def __init__(self, params: Voc, project: Path) -> None:
         self._found, self._params = read_folder(params, project), params
         self.rows: Sequence[Row] = self._found.listing.rows
-        self._read: dict[str, Annotation] = {}
+        self._objects = DroppedObjects("boxes", params.boxes_in, Path())
+
+    @property
+    def draw(self) -> None:
+        return None
 
     def files(self, row: Row) -> tuple[Path, ...]:
         return (self._found.listing.find(row.id),)
@@ -54,9 +55,8 @@ class VocFiles:
             except ValueError as error:
                 inbox.refused.append(Arrival(name, "refused", reason=str(error)))
                 continue
-            self._read[image] = found
-            (row,) = self._images([image]).rows()
-            inbox.dropped.append(Dropped(replace(row, path=f"{NAME}/{image}"), (image, name)))
+            row = self._objects.add(image, found.things(self._found.first), found.size)
+            inbox.dropped.append(Dropped(row, (image, name)))
         return inbox
 
     def _read_one(self, path: Path, name: str) -> Annotation:
@@ -77,48 +77,39 @@ class VocFiles:
         return found
 
     def spell(self, row: Row, renamed: Mapping[str, str]) -> Row:
-        truth = json.loads(row.truth or "{}")
-        spelt = [{**each, "label": renamed.get(each["label"], each["label"])} for each in truth["boxes"]]
-        return replace(row, truth=json.dumps({**truth, "boxes": spelt}))
+        return self._objects.respell(row.id, renamed)
 
     def said(self, row: Row, files: Sequence[Path]) -> str:
-        boxes = json.loads(row.truth or "{}").get("boxes", [])
-        return json.dumps(sorted(json.dumps(each, sort_keys=True) for each in boxes))
+        return say_objects(row, None)
 
     def places(self, new: Dropped, image: Path, offer: Offer, contents: Contents) -> tuple[Path, ...]:
         folders = self._found.listing.find(self.rows[0].id).parent, self._found.annotations
         pair = places_of_pair(image, folders[0], offer.labelled / new.files[1], folders[1], contents)
         return pair[:1] if new.renamed else pair
 
-    def writes(self, taken: Sequence[tuple[Dropped, Arrival]], offer: Offer) -> list[Write]:
-        """Return the annotations whose labels are spelled otherwise."""
+    def writes_before(self, decided: Decided, offer: Offer) -> list[Write]:
+        return []
+
+    def writes(self, decided: Decided, offer: Offer) -> list[Write]:
+        """Return the annotations of new images whose labels are spelled otherwise."""
         folder = self._found.annotations
         return [
             Write(
                 folder / f"{arrival.places[0].stem}.xml",
                 _respell((offer.labelled / new.files[1]).read_bytes(), new.renamed),
             )
-            for new, arrival in taken
-            if new.renamed
+            for new, arrival in decided
+            if arrival.fate == "new" and new.renamed
         ]
 
     def notes(self, taken: Sequence[Dropped]) -> list[str]:
-        images = self._images([new.name for new in taken])
-        images.rows()
-        lines = [str(each) for each in images.remarks(crowds=DIFFICULT)]
+        lines = self._objects.explain([new.name for new in taken], crowds=DIFFICULT)
         if any(row.split for row in self.rows):
             lines.append(
                 f"{len(taken)} new images are in no list of ImageSets/Main, so they are trained with; name "
                 "them in a list to validate or test with them"
             )
         return lines
-
-    def _images(self, names: Sequence[str]) -> AnnotatedImages:
-        """Return some images of the inbox with their objects."""
-        found = AnnotatedImages("boxes", self._params.boxes_in, Path)
-        for name in names:
-            found.add(name, self._read[name].things(self._found.first), self._read[name].size, None)
-        return found
 
 
 def _respell(content: bytes, renamed: Mapping[str, str]) -> bytes:

@@ -83,17 +83,35 @@ class AnnotatedImages:
         """
         self._seen.append(_Seen(name, things, size, split))
 
-    def rows(self, *, order: Sequence[str] = (), points: Sequence[str] = ()) -> list[Row]:
+    @property
+    def labels(self) -> list[str]:
+        """Labels of all objects, sorted."""
+        return sorted({thing.label for each in self._seen for thing in each.things})
+
+    @property
+    def numbers(self) -> Mapping[str, int]:
+        """Label -> its number in masks; empty for other truths."""
+        return self._masks.numbers
+
+    def rows(
+        self,
+        *,
+        order: Sequence[str] = (),
+        points: Sequence[str] = (),
+        numbers: Mapping[str, int] | None = None,
+    ) -> list[Row]:
         """Return the rows of all images that can be used, in the order in which they were added.
 
         Args:
             order: Labels in the order in which masks number them.
             points: Names of the points.
+            numbers: Label -> its number in the masks of other images.
         """
         self._points = points
         if self._truth == "masks":
             things = [thing for each in self._seen for thing in each.things]
-            self._masks.number(order, {thing.label for thing in things if thing.shape and not thing.crowd})
+            used = {thing.label for thing in things if thing.shape and not thing.crowd}
+            self._masks.number(order, used, numbers)
         make = {"boxes": self._boxed, "masks": self._masked, "points": self._pointed}[self._truth]
         return [row for each in self._seen if (row := make(each)) is not None]
 

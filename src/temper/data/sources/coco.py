@@ -7,19 +7,21 @@ not read: they are no truth about classes or places.
 
 import os
 import posixpath
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from temper.data.remark import Remark, remark_on
 from temper.data.source_params import Coco
-from temper.data.sources.annotated import AnnotatedImages, Size
-from temper.data.sources.coco_file import CocoFile, Id, explain_shape, read_coco, read_id, read_numbers
+from temper.data.sources.annotated import AnnotatedImages
+from temper.data.sources.coco_file import CocoFile, explain_shape, read_coco
+from temper.data.sources.coco_images import CocoImages, ids_by_place
 from temper.data.sources.coco_objects import CocoObjects
 from temper.data.sources.image_names import ImageNames
 from temper.data.sources.listing import Listing
 from temper.data.sources.litter import is_image
 from temper.data.sources.odd_labels import remark_on_labels
-from temper.data.sources.split_names import SPELLINGS, split_in, split_of, words_of_split
+from temper.data.sources.split_names import SPELLINGS, split_in, split_of
 from temper.data.sources.walk import list_files
 
 _POINTS, _OBJECTS = "person_keypoints", "instances"
@@ -33,11 +35,7 @@ class _Found:
     other_files: list[str] = field(default_factory=list)
     captions: list[str] = field(default_factory=list)
     splits: list[str] = field(default_factory=list)
-    nameless: list[str] = field(default_factory=list)
-    listed_twice: list[str] = field(default_factory=list)
     same_file: list[str] = field(default_factory=list)
-    files: dict[str, str] = field(default_factory=dict)
-    """Image -> file that lists it."""
 
     def remarks(self) -> list[Remark]:
         return [
@@ -48,14 +46,34 @@ class _Found:
                 self.other_files,
             ),
             *remark_on("left out", "JSON files hold captions", self.captions),
-            *remark_on("left out", "images have no id or no file_name in their file", self.nameless),
-            *remark_on("left out", "images are listed twice with the same id", self.listed_twice),
             *remark_on("converted", "images are listed twice, and have the objects of both", self.same_file),
         ]
 
 
+@dataclass(frozen=True)
+class CocoFolder:
+    """A folder that was read."""
+
+    listing: Listing
+    files: Mapping[str, str]
+    """Image -> file that lists it, as a path from the folder."""
+    points: Sequence[str]
+    """Names of the points."""
+    numbers: Mapping[str, int]
+    """Label -> its number in drawn masks."""
+
+
 def list_rows(params: Coco, project: Path) -> Listing:
     """List the images with their objects; no image is decoded.
+
+    Raises:
+        ValueError: As for `read_folder`.
+    """
+    return read_folder(params, project).listing
+
+
+def read_folder(params: Coco, project: Path) -> CocoFolder:
+    """Read the annotations of a folder; no image is decoded.
 
     Raises:
         ValueError: If the folder or the annotations are missing, cannot be read, or contradict each other.
@@ -70,30 +88,31 @@ def list_rows(params: Coco, project: Path) -> Listing:
     files = _choose(params, root, walk.companions, found)
     images = [name for name in walk.files if is_image(name)]
     names, objects = ImageNames(images), CocoObjects(params.truth)
+    listed = CocoImages(names)
     seen = AnnotatedImages(params.truth, params.boxes_in, root.joinpath)
     for file, split in files:
-        by_id, sizes = _match(file, names, found)
-        things = objects.read(file, {number: place or name for number, (name, place) in by_id.items()})
-        joined: dict[str, list[Id]] = {}
-        for number, (_, place) in by_id.items():
-            if place is not None:
-                joined.setdefault(place, []).append(number)
-        for place, ids in joined.items():
+        by_id = listed.find(file)
+        things = objects.read(file, {number: each.place or each.written for number, each in by_id.items()})
+        for place, ids in ids_by_place(by_id).items():
             found.same_file += [place] * (len(ids) > 1)
-            seen.add(place, [thing for each in ids for thing in things[each]], sizes[ids[0]], split)
+            seen.add(place, [thing for each in ids for thing in things[each]], by_id[ids[0]].size, split)
     objects.check()
     rows = seen.rows(order=objects.categories.order, points=objects.categories.points)
     if not rows:
         raise ValueError(_explain_nothing(root, params, files, names))
     remarks = (
         *found.remarks(),
+        *listed.remarks(),
         *names.remarks(),
-        *remark_on("left out", "images have no entry in the annotations", sorted({*images} - {*found.files})),
+        *remark_on(
+            "left out", "images have no entry in the annotations", sorted({*images} - {*listed.files})
+        ),
         *objects.remarks(),
         *seen.remarks(crowds="boxes are marked as crowds"),
         *remark_on_labels(objects.used, apart="rename their categories in the annotations"),
     )
-    return seen.listing(rows, root, remarks, [root / file.name for file, _ in files])
+    listing = seen.listing(rows, root, remarks, [root / file.name for file, _ in files])
+    return CocoFolder(listing, listed.files, objects.categories.points, seen.numbers)
 
 
 def _choose(
@@ -158,57 +177,6 @@ def _explain_captions(name: str) -> str:
         "objects or, to give texts beside labels as an input, write a table and set ingest.source: table and "
         "ingest.text"
     )
-
-
-def _match(
-    file: CocoFile, names: ImageNames, found: _Found
-) -> tuple[dict[Id, tuple[str, str | None]], dict[Id, Size | None]]:
-    """Return the name and the file of each image, None if there is none, and the size that is stated.
-
-    Raises:
-        ValueError: If an id means two images, or an image is listed in two files.
-    """
-    by_id: dict[Id, tuple[str, str | None]] = {}
-    sizes: dict[Id, Size | None] = {}
-    folders = _folders(file.name)
-    for place, each in enumerate(file.images, 1):
-        number, written = read_id(each.get("id")), each.get("file_name")
-        if number is None or not isinstance(written, str) or not written.strip():
-            found.nameless.append(f"{file.name}: image number {place}")
-            continue
-        if number in by_id:
-            if by_id[number][0] != written:
-                raise ValueError(
-                    f"{file.name}: the image id {number} is that of {by_id[number][0]} and of {written}, so "
-                    "that nobody knows whose annotations are whose; give each image its own id"
-                )
-            found.listed_twice.append(f"{file.name}: {written}")
-            continue
-        image = names.find(written, folders)
-        if image is not None and (other := found.files.setdefault(image, file.name)) != file.name:
-            raise ValueError(
-                f"{image} is in {other} and in {file.name}; an image can be in one split only: remove it "
-                "from one of the files, or set ingest.annotations to the files that shall be read"
-            )
-        size = read_numbers([each.get("width"), each.get("height")])
-        by_id[number], sizes[number] = (written, image), None if size is None else (size[0], size[1])
-    return by_id, sizes
-
-
-def _folders(name: str) -> list[str]:
-    """Return the folders to which names of images may be relative, the likeliest first.
-
-    Example:
-        >>> _folders("annotations/instances_val2017.json")[:4]
-        ['annotations', 'annotations/images', 'val2017', 'images/val2017']
-    """
-    own, above = posixpath.dirname(name), posixpath.dirname(posixpath.dirname(name))
-    stem = posixpath.splitext(posixpath.basename(name))[0]
-    parts = [f"{folder}{word}" for word in words_of_split(stem) for folder in ("", "images/")]
-    listed = [own, posixpath.join(own, "images")]
-    for base in dict.fromkeys(("", above, own)):
-        listed += [posixpath.join(base, part) for part in (*parts, "", "images")]
-    return list(dict.fromkeys(listed))
 
 
 def _explain_nothing(

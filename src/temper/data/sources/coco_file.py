@@ -106,14 +106,19 @@ class Categories:
         return numbers
 
 
-def read_coco(path: Path, name: str) -> CocoFile | None:
+def read_coco(path: Path, name: str, raw: bytes | None = None) -> CocoFile | None:
     """Read a file; None if it is JSON, but not of this form.
+
+    Args:
+        path: The file.
+        name: Its path below the user's folder, for messages.
+        raw: Its content, if it was read already.
 
     Raises:
         ValueError: If it is no JSON.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes() if raw is None else raw)
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(

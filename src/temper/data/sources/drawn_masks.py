@@ -1,6 +1,6 @@
 """Masks that are drawn of the outlines in annotations: one class number per pixel, 0 is the background."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,29 +36,41 @@ class DrawnMasks:
         self._wrong: dict[str, list[str]] = {}
         self._no_size: list[str] = []
 
-    def number(self, order: Sequence[str], used: Collection[str]) -> None:
+    @property
+    def numbers(self) -> Mapping[str, int]:
+        """Label -> its number."""
+        return self._numbers
+
+    def number(
+        self, order: Sequence[str], used: Collection[str], known: Mapping[str, int] | None = None
+    ) -> None:
         """Give each label that has an outline a number, from 1; one called background is 0.
 
         Args:
             order: Labels in the order of their numbers.
             used: Labels that have an outline.
+            known: Label -> number that it has already; others come behind.
 
         Raises:
             ValueError: If no object has an outline, or there are too many labels.
         """
-        if not used:
+        if not used and not known:
             raise ValueError(
                 "ingest.truth = masks, but no object has an outline that could be drawn; set ingest.truth: "
                 "boxes"
             )
-        named = [label for label in order if label in used and label.casefold() != BACKGROUND]
-        if len(named) > _MOST_CLASSES:
+        numbers = dict(known or {})
+        new = [label for label in order if label in used and label not in numbers]
+        named = [label for label in new if label.casefold() != BACKGROUND]
+        last = max(numbers.values(), default=0) + len(named)
+        if last > _MOST_CLASSES:
             raise ValueError(
-                f"ingest.truth = masks: {len(named)} labels have outlines, but a mask has numbers for "
+                f"ingest.truth = masks: {last} labels have outlines, but a mask has numbers for "
                 f"{_MOST_CLASSES}; merge some of them"
             )
-        self._numbers = {label: number for number, label in enumerate(named, 1)}
-        self._numbers |= {label: 0 for label in used if label.casefold() == BACKGROUND}
+        numbers |= {label: number for number, label in enumerate(named, last - len(named) + 1)}
+        numbers |= {label: 0 for label in used if label.casefold() == BACKGROUND}
+        self._numbers = numbers
 
     def add(
         self, name: str, shapes: Sequence[Shape], size: tuple[float, float] | None

@@ -6,9 +6,11 @@ text file shows no object, unless none of the images in its folder has one.
 """
 
 import posixpath
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from temper.data.counted import PlacesIn
 from temper.data.images.header import read_header, shown_size
 from temper.data.remark import Remark, remark_on
 from temper.data.source_params import Yolo
@@ -59,8 +61,30 @@ class _Found:
         ]
 
 
+@dataclass(frozen=True)
+class YoloFolder:
+    """A folder that was read."""
+
+    listing: Listing
+    data: YoloData
+    """Names of classes and points, and lists of images."""
+    texts: Mapping[str, str | None]
+    """Image -> its text file, None if it shows no object."""
+    numbers: Mapping[str, int]
+    """Label -> its number in drawn masks."""
+
+
 def list_rows(params: Yolo, project: Path) -> Listing:
     """List the images with their objects; of each image with objects, the header is read.
+
+    Raises:
+        ValueError: As for `read_folder`.
+    """
+    return read_folder(params, project).listing
+
+
+def read_folder(params: Yolo, project: Path) -> YoloFolder:
+    """Read the text files of a folder; of each image with objects, the header is read.
 
     Raises:
         ValueError: If the folder is missing, has no images or no text files, or one cannot be read.
@@ -85,7 +109,7 @@ def list_rows(params: Yolo, project: Path) -> Listing:
         things, size = list[Thing](), None
         header = read_header(root / image) if text is not None and read[text] else None
         if header is not None and text is not None:
-            size = header[0] if params.boxes_in == "stored" else shown_size(*header)
+            size = size_in(header, params.boxes_in)
             things = rows.things(read[text], size, text)
         elif text is not None and read[text]:
             found.unread.append(image)
@@ -106,7 +130,18 @@ def list_rows(params: Yolo, project: Path) -> Listing:
             {label for row in listed for label in row.labels}, apart="rename them in data.yaml"
         ),
     ]
-    return seen.listing(listed, root, remarks, [*data.read, *(root / text for text in read)])
+    listing = seen.listing(listed, root, remarks, [*data.read, *(root / text for text in read)])
+    return YoloFolder(listing, data, labels, seen.numbers)
+
+
+def size_in(header: tuple[tuple[int, int], int], places_in: PlacesIn) -> tuple[int, int]:
+    """Return width and height of an image whose places are counted as it is shown, or as it is stored.
+
+    Args:
+        header: Width and height of the stored pixels, and the EXIF orientation.
+        places_in: Value of `ingest.boxes_in`.
+    """
+    return header[0] if places_in == "stored" else shown_size(*header)
 
 
 def _hint(params: Yolo, data: YoloData) -> str:
@@ -126,7 +161,7 @@ def _split(data: YoloData, images: list[str], names: ImageNames, found: _Found) 
 
 def _pair(images: list[str], texts: set[str], found: _Found) -> dict[str, str | None]:
     """Return the text file of each image, None if it shows no object; other images are left out."""
-    pairs = {image: next((name for name in _texts_of(image) if name in texts), None) for image in images}
+    pairs = {image: next((name for name in texts_of(image) if name in texts), None) for image in images}
     labelled = {posixpath.dirname(image) for image, text in pairs.items() if text is not None}
     seen = dict[str, str]()
     for image, text in list(pairs.items()):
@@ -149,13 +184,13 @@ def _pair(images: list[str], texts: set[str], found: _Found) -> dict[str, str | 
     return pairs
 
 
-def _texts_of(image: str) -> list[str]:
+def texts_of(image: str) -> list[str]:
     """Return where the text file of an image may be, the likeliest place first.
 
     Example:
-        >>> _texts_of("images/train/a.jpg")
+        >>> texts_of("images/train/a.jpg")
         ['labels/train/a.txt', 'images/train/a.txt', 'images/labels/a.txt']
-        >>> _texts_of("a.jpg")
+        >>> texts_of("a.jpg")
         ['a.txt', 'labels/a.txt']
     """
     *folders, last = posixpath.splitext(image)[0].split("/")

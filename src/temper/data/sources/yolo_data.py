@@ -39,6 +39,10 @@ class YoloData:
     """Split -> folders, and lists of images, as they are written; empty if nothing says them."""
     read: list[Path] = field(default_factory=list)
     """Files that were read."""
+    named_by: Path | None = None
+    """The file that names the classes."""
+    lines: dict[str, tuple[Path, str]] = field(default_factory=dict)
+    """Image -> the list of images that names it, and how."""
     _base: str = ""
     _notes: list[Remark] = field(default_factory=list)
     _lost: list[str] = field(default_factory=list)
@@ -115,8 +119,9 @@ class YoloData:
         self.read.append(path)
         lines = [line.strip() for line in read_text(path).splitlines()]
         folders = [posixpath.dirname(place), self._base, "", "images"]
-        found = (find.find(line, folders) for line in lines if line)
-        return [image for image in found if image is not None]
+        found = {image: line for line in lines if line and (image := find.find(line, folders)) is not None}
+        self.lines |= {image: (path, line) for image, line in found.items()}
+        return list(found)
 
     def say(self, remark: Sequence[Remark]) -> None:
         """Add remarks."""
@@ -130,7 +135,8 @@ class YoloData:
         """
         content = _load(path)
         self.read.append(path)
-        self.names = _names(content.get("names"), path) if content.get("names") is not None else None
+        if content.get("names") is not None:
+            self.names, self.named_by = read_names(content["names"], path), path
         base = content.get("path")
         self._base = base.replace("\\", "/") if isinstance(base, str) else ""
         for key in ("train", "val", "valid", "validation", "test"):
@@ -205,7 +211,8 @@ def read_data(root: Path, texts: Sequence[str]) -> YoloData:
     for name in _NAME_FILES if found.names is None else ():
         if (root / name).is_file():
             lines = [line.strip() for line in read_text(root / name).splitlines()]
-            found.names = _names([line for line in lines if line], root / name)
+            found.names = read_names([line for line in lines if line], root / name)
+            found.named_by = root / name
             found.read.append(root / name)
             break
     if found.names is None:
@@ -236,8 +243,8 @@ def _load(path: Path) -> dict[str, Any]:
     return {str(key): value for key, value in content.items()}
 
 
-def _names(written: Any, path: Path) -> dict[int, str]:
-    """Return number -> label.
+def read_names(written: Any, path: Path) -> dict[int, str]:
+    """Return number -> label of a list or mapping.
 
     Raises:
         ValueError: If they have another form, or a number twice.

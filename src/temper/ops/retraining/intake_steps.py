@@ -2,9 +2,9 @@
 
 An interruption at any time neither loses an image nor takes it twice. A new image has a name that contains
 its digest. A lone image appears under that name by one rename. Where a table gets new rows, or several files
-belong together, files appear in their places first, by a link or a copy; then tables are written, that of the
-dataset first; only then files leave the inbox. So the next run finds all it needs: it leaves files that are
-in their places already, and removes rows from the inbox that the dataset has already.
+belong together, files appear in their places first, by a link or a copy; then tables and files of annotations
+are written, that of the dataset first; only then files leave the inbox. So the next run finds all it needs:
+it leaves files that are in their places already, and removes rows from the inbox that the dataset has.
 """
 
 import csv
@@ -32,15 +32,18 @@ def carry_out(intake: incoming.Intake, labelled: Path, aside: Path) -> None:
         aside: Folder of what cannot be taken.
 
     Raises:
-        ValueError: If somebody changes a table meanwhile.
+        ValueError: If somebody changes a table or a file of annotations meanwhile.
     """
     explained, copied = _explained(aside), bool(intake.writes) or intake.together
     # The image is named first and leaves last: an interrupted run is recognised by it.
     stamps = {
         name: _stamp(labelled / name) for arrival in intake.arrivals for name in reversed(arrival.files)
     }
+    for write in intake.writes_before:
+        _write(write)
     for arrival in intake.arrivals:
-        for name, place in zip(arrival.files, arrival.places, strict=False):
+        # The image arrives last, so that it is never in the dataset without what is true of it.
+        for name, place in reversed([*zip(arrival.files, arrival.places, strict=False)]):
             if copied:
                 _copy(labelled / name, place)
             else:
@@ -67,7 +70,7 @@ def _stamp(path: Path) -> tuple[int, ...]:
 
 
 def _write(write: incoming.Write) -> None:
-    """Write or remove a table that nobody changed meanwhile.
+    """Write or remove a file that nobody changed meanwhile.
 
     Raises:
         ValueError: If somebody changed it.
