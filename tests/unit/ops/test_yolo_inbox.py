@@ -261,15 +261,14 @@ def named_batch(folder: Path) -> Project:
 
 
 @pytest.mark.parametrize("batch", [plain_batch, named_batch])
-@pytest.mark.parametrize(("linked", "after"), [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize("linked", [True, False])
 def test_a_kill_at_any_step_loses_nothing_and_takes_nothing_twice(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     batch: Callable[[Path], Project],
     linked: bool,
-    after: bool,
 ):
-    check_kills(tmp_path, monkeypatch, batch, linked=linked, after=after)
+    check_kills(tmp_path, monkeypatch, batch, linked=linked, after=True)
 
 
 def test_no_image_is_in_the_dataset_without_its_text_at_any_moment(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from temper.data.intake import into_files, into_folders, into_table
+from temper.data.intake.coco_files import CocoFiles
 from temper.data.intake.mask_files import MaskFiles
 from temper.data.intake.offer import Intake, Offer
 from temper.data.intake.voc_files import VocFiles
@@ -18,6 +19,7 @@ from temper.data.intake.yolo_files import YoloFiles
 TAKE_IN: dict[str, Callable[[Any, Path, Offer], Intake]] = {
     "imagefolder": into_folders.take_in,
     "table": into_table.take_in,
+    "coco": partial(into_files.take_in, CocoFiles),
     "masks": partial(into_files.take_in, MaskFiles),
     "voc": partial(into_files.take_in, VocFiles),
     "yolo": partial(into_files.take_in, YoloFiles),

@@ -57,6 +57,8 @@ class CocoFolder:
     listing: Listing
     files: Mapping[str, str]
     """Image -> file that lists it, as a path from the folder."""
+    written: Mapping[str, str]
+    """Image -> its name in that file."""
     points: Sequence[str]
     """Names of the points."""
     numbers: Mapping[str, int]
@@ -112,7 +114,7 @@ def read_folder(params: Coco, project: Path) -> CocoFolder:
         *remark_on_labels(objects.used, apart="rename their categories in the annotations"),
     )
     listing = seen.listing(rows, root, remarks, [root / file.name for file, _ in files])
-    return CocoFolder(listing, listed.files, objects.categories.points, seen.numbers)
+    return CocoFolder(listing, listed.files, listed.written, objects.categories.points, seen.numbers)
 
 
 def _choose(

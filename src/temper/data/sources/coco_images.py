@@ -33,6 +33,8 @@ class CocoImages:
     names: ImageNames
     files: dict[str, str] = field(default_factory=dict)
     """Image -> file that lists it."""
+    written: dict[str, str] = field(default_factory=dict)
+    """Image -> its name in that file."""
     nameless: list[str] = field(default_factory=list)
     """Entries without an id or a name."""
     _listed_twice: list[str] = field(default_factory=list)
@@ -65,6 +67,8 @@ class CocoImages:
                     f"{image} is in {other} and in {file.name}; an image can be in one split only: remove it "
                     "from one of the files, or set ingest.annotations to the files that shall be read"
                 )
+            if image is not None:
+                self.written.setdefault(image, written)
             size = read_numbers([each.get("width"), each.get("height")])
             by_id[number] = ListedImage(written, image, None if size is None else (size[0], size[1]))
         return by_id
