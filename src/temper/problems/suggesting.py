@@ -6,6 +6,7 @@ from typing import Any
 
 from temper.problem import Problem, Row
 from temper.problems.detection import Detection
+from temper.problems.keypoints import Keypoints
 from temper.problems.multiclass import Multiclass
 from temper.problems.multilabel import Multilabel
 from temper.problems.regression import Regression
@@ -18,8 +19,8 @@ _ROOM = 1.5
 def suggest_problem(rows: Sequence[Row], *, numbers: Sequence[int | str] = ()) -> Problem:
     """Return the problem that fits the rows, as params.yaml has it: not bound to them.
 
-    Masks give segmentation, boxes give detection, numbers give regression, exactly one label per row gives
-    multiclass, and anything else gives multilabel.
+    Masks give segmentation, boxes give detection, points give keypoints, numbers give regression, exactly one
+    label per row gives multiclass, and anything else gives multilabel.
 
     Args:
         rows: All rows of the dataset.
@@ -29,15 +30,21 @@ def suggest_problem(rows: Sequence[Row], *, numbers: Sequence[int | str] = ()) -
         ValueError: If the masks have fewer than two class numbers.
     """
     problem: Any
-    boxes = [len(json.loads(row.truth or "{}").get("boxes", ())) for row in rows]
+    truths = [json.loads(row.truth or "{}") for row in rows]
+    boxes = [len(truth.get("boxes", ())) for truth in truths]
     if any(row.mask for row in rows):
         values = suggest_mask_values(numbers)
-        names = tuple(map(str, values.values())) if values else _name_classes(numbers)
+        named = tuple(map(str, values.values())) if values else ()
+        # Rows say the names of classes in masks that ingest draws.
+        drawn = any("numbers" in truth for truth in truths)
+        names = () if drawn else named or _name_classes(numbers)
         problem = Segmentation(kind="segmentation", classes=names)
     elif any(boxes):
         problem = Detection(kind="detection")
         if max(boxes) > problem.most:
             problem = Detection(kind="detection", most=round(_ROOM * max(boxes)))
+    elif any("points" in truth for truth in truths):
+        problem = Keypoints(kind="keypoints")
     elif any(row.truth for row in rows):
         problem = Regression(kind="regression")
     elif all(len(row.labels) == 1 for row in rows):

@@ -11,7 +11,8 @@ from temper.data.sources.named_files import NamedFiles
 from temper.data.sources.one_hot import find_one_hot
 from temper.data.sources.split_names import split_of
 from temper.data.sources.table_file import ENDINGS, read_columns
-from temper.recipe.folder_kinds import Recognised, recognise
+from temper.recipe.annotated_folders import Recognised
+from temper.recipe.folder_kinds import recognise
 
 _COLUMNS = {
     "path": (
@@ -50,8 +51,8 @@ def find_source(data: Path) -> Recognised:
     if data.suffix.lower() in ENDINGS and data.is_file():
         return Recognised(_name_columns(data))
     rule = (
-        "a folder of class folders of images, of images with masks or with .xml files of boxes, or a .csv, "
-        ".tsv or .parquet table"
+        "a folder of class folders of images, of images with masks or with annotations (PASCAL VOC, COCO, "
+        "YOLO), or a .csv, .tsv or .parquet table"
     )
     if not data.exists():
         raise ValueError(f"FOLDER = {str(data)!r} does not exist; name {rule}")

@@ -1,32 +1,20 @@
 """What a folder is: each check in the table knows one form of dataset, and returns the source that reads it.
 
-The first check that recognises the folder decides. A new source adds a function and a line here.
+The first check that recognises the folder decides. A new source adds a function and a line to a table here.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import replace
 from pathlib import Path
 
-from temper.data.source_params import AnySource, ImageFolder, Masks, Voc
-from temper.data.sources.litter import is_image, is_litter
+from temper.data.source_params import ImageFolder, Masks
+from temper.data.sources.litter import is_image
 from temper.data.sources.mask_layout import find_pairs
 from temper.data.sources.walk import list_files
+from temper.recipe.annotated_folders import Recognised, find_coco, find_voc, find_yolo
 
-_LOOKED_AT = 20
-"""Number of .xml files whose beginning is read."""
-_BEGINNING = 500
 _MASKS_SHARE = 0.5
 """Share of the images that must have a mask."""
-
-
-@dataclass(frozen=True)
-class Recognised:
-    """A folder whose form is known."""
-
-    source: AnySource
-    why: str = ""
-    """What was found, as a line for the user; empty for class folders."""
 
 
 def recognise(folder: Path) -> Recognised:
@@ -35,24 +23,11 @@ def recognise(folder: Path) -> Recognised:
     Raises:
         ValueError: If the folder is of a form that cannot be read without a choice by the user.
     """
-    return next(found for check in CHECKS if (found := check(folder)) is not None)
-
-
-def _voc(folder: Path) -> Recognised | None:
-    """Recognise .xml files that annotate images, as those of PASCAL VOC."""
-    files = [path for path in folder.rglob("*.xml") if not is_litter(path.name)]
-    if not any(_is_annotation(path) for path in islice(sorted(files), _LOOKED_AT)):
-        return None
-    why = f"{len(files):,} .xml files in the form of PASCAL VOC: boxes (ingest.source: voc)"
-    return Recognised(Voc(source="voc", folder=str(folder.resolve())), why)
-
-
-def _is_annotation(path: Path) -> bool:
-    try:
-        with path.open("rb") as stream:
-            return b"<annotation" in stream.read(_BEGINNING)
-    except OSError:
-        return False
+    found = [each for check in ANNOTATIONS if (each := check(folder)) is not None]
+    if not found:
+        return next(each for check in CHECKS if (each := check(folder)) is not None)
+    others = "".join(f"; not read, though it is there: {each.why}" for each in found[1:])
+    return replace(found[0], why=f"{found[0].why}{others}")
 
 
 def _masks(folder: Path) -> Recognised | None:
@@ -82,5 +57,8 @@ def _images(folder: Path) -> Iterator[str]:
     return (name for name in list_files(str(folder)).files if is_image(name))
 
 
-CHECKS: tuple[Callable[[Path], Recognised | None], ...] = (_voc, _masks, _class_folders)
-"""What a folder may be, in the order in which it is asked. The last one never says no."""
+Check = Callable[[Path], Recognised | None]
+ANNOTATIONS: tuple[Check, ...] = (find_voc, find_coco, find_yolo)
+"""Forms of annotations. The first one that a folder has is read, and the others are named."""
+CHECKS: tuple[Check, ...] = (_masks, _class_folders)
+"""What a folder without annotations may be, in the order in which it is asked. The last one never says no."""

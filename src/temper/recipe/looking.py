@@ -121,7 +121,9 @@ def inspect_data(data: Path) -> Findings:
             f"e.g. {unreadable[0].name}: {unreadable[0].reason}; name the folder of the images, or remove "
             "what is no image"
         )
-    numbers, doubts = judge_numbers([each.mask for each in readable if each.mask is not None])
+    # Masks that ingest draws have no doubtful numbers: the rows say what they mean.
+    masks = [each.mask for each in readable if each.mask is not None and listing.draw is None]
+    numbers, doubts = judge_numbers(masks)
     suggested = suggest_problem(rows, numbers=numbers)
     problem = suggested.bind(rows)
     several = [each.name for each in readable if each.several]

@@ -10,8 +10,6 @@ from PIL import Image
 from temper.artifacts import load as load_artifact
 from temper.cli.project_commands import init_project
 from temper.config import load, parse
-from temper.engine import step_timing
-from temper.recipe import new_project as recipe
 from temper.recipe.finding_source import find_source
 from temper.recipe.looking import inspect_data
 from temper.recipe.new_project import describe, make_text
@@ -21,13 +19,6 @@ from temper.stages.run_stage import run_stage
 from tests.unit.data.test_voc import write as write_voc
 from tests.unit.recipe.images import draw, fill
 from tests.unit.recipe.typical import SPEEDS
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step_timing, "_ENOUGH", 2)
-    monkeypatch.setattr(step_timing, "_ENOUGH_S", 0.0)
-    monkeypatch.setattr(recipe, "find_weights", list)
 
 
 def masks(folder: Path, mask: Callable[[int], np.ndarray], count: int = 24) -> Path:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from temper.data.remark import Remark, remark_on
-from temper.data.source_params import Coco
+from temper.data.source_params import Coco, Truth
 from temper.data.sources.annotated import AnnotatedImages
 from temper.data.sources.coco_file import CocoFile, explain_shape, read_coco
 from temper.data.sources.coco_images import CocoImages, ids_by_place
@@ -141,15 +141,19 @@ def _choose(
             f"{root} has no annotations in COCO's form{listed}: a .json file with images, annotations and "
             "categories; set ingest.annotations to it"
         )
-    if params.truth == "points":
-        files = {name: file for name, file in files.items() if file.has_points} or files
-    else:
-        twins = {name for name in files if name.replace(_POINTS, _OBJECTS) in {*files} - {name}}
-        files = {name: file for name, file in files.items() if name not in twins}
+    files = leave_twins(files, params.truth)
     found.other_files += [name for name in paths if name not in files and name not in found.captions]
     chosen = [(file, split_in(posixpath.splitext(name)[0])) for name, file in files.items()]
     found.splits += [f"{file.name}{f' ({split})' if split else ''}" for file, split in chosen]
     return chosen
+
+
+def leave_twins(files: Mapping[str, CocoFile], truth: Truth) -> dict[str, CocoFile]:
+    """Return the files that are read; COCO itself has two of the same images, with points and without."""
+    if truth == "points":
+        return {name: file for name, file in files.items() if file.has_points} or dict(files)
+    twins = {name for name in files if name.replace(_POINTS, _OBJECTS) in {*files} - {name}}
+    return {name: file for name, file in files.items() if name not in twins}
 
 
 def _read_named(root: Path, key: str | None, name: str) -> tuple[CocoFile, str | None]:

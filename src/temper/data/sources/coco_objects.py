@@ -15,6 +15,22 @@ _MANY = 8
 """Number of boxes from which on it is no chance that all have one property."""
 
 
+def truths_of(annotation: Mapping[str, Any]) -> list[Truth]:
+    """Return what an annotation has of an object.
+
+    Example:
+        >>> truths_of({"bbox": [1, 2, 3, 4], "segmentation": [], "keypoints": [0, 0, 0, 7, 8, 2]})
+        ['boxes', 'points']
+    """
+    points = annotation.get("keypoints")
+    found: dict[Truth, bool] = {
+        "boxes": bool(annotation.get("bbox")),
+        "masks": bool(annotation.get("segmentation")),
+        "points": isinstance(points, list) and any(points[2::3]),
+    }
+    return [truth for truth, has in found.items() if has]
+
+
 @dataclass
 class CocoObjects:
     """Reads annotations, and counts those that cannot be used.
