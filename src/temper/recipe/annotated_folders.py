@@ -67,7 +67,7 @@ def find_coco(folder: Path) -> Recognised | None:
         return None
     truth, found = _choose(Counter(truth for each in annotations for truth in truths_of(each)))
     listed = ", ".join(islice(files, 3)) + (", ..." if len(files) > 3 else "")
-    why = f"{len(files)} JSON files in COCO's form ({listed}): {found} (ingest.source: coco)"
+    why = f"{len(files)} JSON files in COCO's form ({listed}; ingest.source: coco): {found}"
     return Recognised(Coco(source="coco", folder=str(folder.resolve()), truth=truth), why)
 
 
@@ -91,8 +91,8 @@ def find_yolo(folder: Path) -> Recognised | None:
     more = sum(count > 5 for count in counts)
     boxes = len(counts) if data.points else len(counts) - more
     truth, found = _choose(Counter({"boxes": boxes, "points" if data.points else "masks": more}))
-    names = f", classes named by {data.named_by.relative_to(folder)}" if data.named_by else ""
-    why = f"{len(paired):,} .txt files of rows in YOLO's form{names}: {found} (ingest.source: yolo)"
+    names = f"classes named by {data.named_by.relative_to(folder)}; " if data.named_by else ""
+    why = f"{len(paired):,} .txt files of rows in YOLO's form ({names}ingest.source: yolo): {found}"
     return Recognised(Yolo(source="yolo", folder=str(folder.resolve()), truth=truth), why)
 
 
@@ -102,17 +102,18 @@ def _choose(counts: Counter[Truth]) -> tuple[Truth, str]:
     Example:
         >>> _choose(Counter({"boxes": 9}))
         ('boxes', '9 boxes')
-        >>> _choose(Counter({"masks": 3}))[1].partition(", ingest")[0]
-        '3 outlines, drawn as masks (or, for boxes round them'
+        >>> _choose(Counter({"boxes": 9, "masks": 3}))[1].partition(": masks")[0]
+        '9 boxes, 3 outlines; boxes are read; for the outlines, set ingest.truth'
     """
     truth: Truth = next((each for each in _KINDS if counts[each]), "boxes")
     listed = [f"{counts[each]:,} {name}" for each, (name, _) in _KINDS.items() if counts[each]]
     others = {each: f"the {name}" for each, (name, _) in _KINDS.items() if counts[each] and each != truth}
     found = ", ".join(listed) or "no objects"
     if truth == "masks":
-        others["boxes"], found = "boxes round them", f"{found}, drawn as masks"
-    ways = [f"or, for {words}, {_KINDS[each][1]}" for each, words in others.items()]
-    return truth, f"{found} ({'; '.join(ways)})" if ways else found
+        others["boxes"], found = "boxes round them", f"{found}, which are drawn as masks"
+    elif others:
+        found = f"{found}; {_KINDS[truth][0]} are read"
+    return truth, "".join([found, *(f"; for {each}, set {_KINDS[of][1]}" for of, each in others.items())])
 
 
 def _is_annotation(path: Path) -> bool:

@@ -47,6 +47,18 @@ def said(listing: Listing) -> str:
     return "\n".join(map(str, listing.remarks))
 
 
+def test_folders_are_splits_if_they_name_two(tmp_path: Path):
+    for name in ("train", "test"):
+        write(tmp_path / name, f"{name}1", ("cat", [1, 2, 20, 30]))
+    listing = listed(tmp_path)
+    assert [row.split for row in listing.rows] == ["test", "train"]
+    assert "guessed: 2 folders are splits, by their names: test/JPEGImages (test), train/" in said(listing)
+    (tmp_path / "test").rename(tmp_path / "train2")
+    assert {row.split for row in listed(tmp_path).rows} == {None}, (
+        "one folder that all images are in says nothing"
+    )
+
+
 def test_boxes_count_from_1_unless_one_begins_at_0(tmp_path: Path):
     write(tmp_path, "a", ("cat", [1, 2, 20, 30]), ("dog", [5, 5, 9, 9]))
     write(tmp_path, "b")
@@ -98,9 +110,7 @@ def test_lists_of_images_are_splits(tmp_path: Path):
         (lists / f"{name}.txt").write_text("".join(f"{stem} 1\n" for stem in stems) + "\n")
     listing = listed(tmp_path)
     assert [row.split for row in listing.rows] == ["train", "validation", "train", "test", None]
-    assert "noticed: 1 images are in no list of a split, and are trained with: JPEGImages/e.jpg" in said(
-        listing
-    )
+    assert "noticed: 1 images are in no split, and are trained with: JPEGImages/e.jpg" in said(listing)
     assert "left out: 1 images of the lists are not there, or have no annotation: x" in said(listing)
     (lists / "train.txt").write_text("d\n")
     with pytest.raises(ValueError, match=r"d is in the lists of test and of train; .*remove it"):

@@ -111,6 +111,20 @@ def test_new_images_are_trained_with_if_lists_name_the_splits(tmp_path: Path):
         assert splits[listed.index(row)] == "train"
 
 
+def test_new_boxes_go_to_the_training_folder(tmp_path: Path):
+    project = voc_project(tmp_path)
+    data = project.folder / "data"
+    (data / "test").mkdir()
+    for folder in ("Annotations", "JPEGImages"):
+        (data / folder).rename(data / "test" / folder)
+    for number in range(2):
+        write(data / "train", f"x{number}", CAT)
+        pixels(data / "train" / "JPEGImages" / f"x{number}.jpg", 50 + number)
+    drop(project, "new", CAT)
+    assert "1 new images went into train/JPEGImages, whose split is train" in take(project).words()
+    assert [(row.id[:21], row.split) for row in new_rows(project)] == [("train/JPEGImages/new-", "train")]
+
+
 def test_files_without_a_counterpart_stay(tmp_path: Path):
     project = voc_project(tmp_path)
     folder = drop(project, "a", CAT)

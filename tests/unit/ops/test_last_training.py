@@ -67,7 +67,7 @@ def test_files_moved_to_another_class_are_relabelled(folders: Project):
         old.rename(folders.folder / "images" / "dog" / f"cat-{image}.png")
     found = differences(folders)
     assert (found.new, found.relabelled, found.gone) == (0, 8, 0)
-    assert str(found) == "0 new examples, 8 relabelled"
+    assert str(found) == "0 new training examples, 8 relabelled"
 
 
 def test_overwritten_files_are_replaced(folders: Project):

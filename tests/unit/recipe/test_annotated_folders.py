@@ -53,7 +53,7 @@ def yolo_export(root: Path, *rows: str) -> Path:
 def test_a_folder_for_yolo_becomes_a_project(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     init_project(yolo_export(tmp_path / "pets", CAT), tmp_path / "project", minutes=2)
     said = capsys.readouterr().out
-    line = "saw: 64 .txt files of rows in YOLO's form, classes named by data.yaml: 61 boxes (ingest.source"
+    line = "saw: 64 .txt files of rows in YOLO's form (classes named by data.yaml; ingest.source: yolo): 61"
     assert line in said and "saw: problem detection" in said
     assert "saw: splits test 12, train 40, validation 12" in said
     assert load(tmp_path / "project").ingest.truth == "boxes"  # type: ignore[union-attr]
@@ -67,7 +67,7 @@ def test_outlines_without_boxes_become_masks(tmp_path: Path, capsys: pytest.Capt
     )
     said = capsys.readouterr().out
     assert "saw: 3 JSON files in COCO's form (test/_annotations.coco.json, train/" in said
-    assert "64 outlines, drawn as masks (or, for boxes round them, ingest.truth: boxes and" in said
+    assert "64 outlines, which are drawn as masks; for boxes round them, set ingest.truth: boxes and" in said
     assert "saw: problem segmentation" in said and "multiclass" not in said
     params = load(tmp_path / "project")
     assert params.ingest.truth == "masks" and params.prepare.mask_values == {}  # type: ignore[union-attr]
@@ -79,9 +79,9 @@ def test_boxes_are_read_first_and_what_else_there_is_is_named(tmp_path: Path):
     found = find_source(coco_export(tmp_path, segmentation=POLYGON, keypoints=[5, 5, 2]))
     assert found.source.truth == "boxes"  # type: ignore[union-attr]
     assert found.why.endswith(
-        ": 64 boxes, 64 outlines, 64 objects with points (or, for the outlines, ingest.truth: masks and "
-        "problem.kind: segmentation; or, for the objects with points, ingest.truth: points and problem.kind: "
-        "keypoints) (ingest.source: coco)"
+        ": 64 boxes, 64 outlines, 64 objects with points; boxes are read; for the outlines, set "
+        "ingest.truth: masks and problem.kind: segmentation; for the objects with points, set "
+        "ingest.truth: points and problem.kind: keypoints"
     )
     seen = inspect_data(tmp_path)
     assert seen.problem == {"kind": "detection"} and seen.official == {
@@ -99,8 +99,12 @@ def test_points_alone_are_read(tmp_path: Path):
 @pytest.mark.parametrize(
     ("rows", "truth", "words"),
     [
-        ([OUTLINE], "masks", "61 outlines, drawn as masks (or, for boxes round them, ingest.truth: boxes"),
-        ([CAT, OUTLINE], "boxes", "61 boxes, 61 outlines (or, for the outlines, ingest.truth: masks and"),
+        ([OUTLINE], "masks", "61 outlines, which are drawn as masks; for boxes round them, set ingest"),
+        (
+            [CAT, OUTLINE],
+            "boxes",
+            "61 boxes, 61 outlines; boxes are read; for the outlines, set ingest.truth",
+        ),
     ],
 )
 def test_rows_are_boxes_or_outlines(tmp_path: Path, rows: list[str], truth: str, words: str):
@@ -113,7 +117,7 @@ def test_points_of_yolo_are_named(tmp_path: Path):
     yolo_export(tmp_path, f"{CAT} 0.5 0.5 2")
     yaml = tmp_path / "data.yaml"
     yaml.write_text(yaml.read_text() + "kpt_shape: [1, 3]\n")
-    assert "61 boxes, 61 objects with points (or, for the objects with points," in find_source(tmp_path).why
+    assert "61 boxes, 61 objects with points; boxes are read; for the objects" in find_source(tmp_path).why
 
 
 def test_texts_and_json_beside_class_folders_are_no_annotations(tmp_path: Path):
@@ -149,4 +153,7 @@ def test_other_annotations_of_a_folder_are_named(tmp_path: Path):
         (tmp_path / "JPEGImages" / f"{number}.txt").write_text(CAT)
     found = find_source(tmp_path)
     assert found.source.source == "voc"
-    assert "not read, though it is there: 3 .txt files of rows in YOLO's form: 3 boxes" in found.why
+    assert (
+        "not read, though it is there: 3 .txt files of rows in YOLO's form (ingest.source: yolo): 3 boxes"
+        in found.why
+    )

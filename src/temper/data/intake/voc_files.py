@@ -3,10 +3,17 @@
 import unicodedata
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
-from temper.data.intake.annotated_inbox import Decided, Dropped, Inbox, pair_by_name, places_of_pair
+from temper.data.intake.annotated_inbox import (
+    Decided,
+    Dropped,
+    Inbox,
+    first_for_training,
+    pair_by_name,
+    places_of_pair,
+)
 from temper.data.intake.dropped_objects import DroppedObjects, say_objects
 from temper.data.intake.offer import Arrival, Contents, Offer, Write
 from temper.data.source_params import Voc
@@ -37,6 +44,10 @@ class VocFiles:
     def __init__(self, params: Voc, project: Path) -> None:
         self._found, self._params = read_folder(params, project), params
         self.rows: Sequence[Row] = self._found.listing.rows
+        first = first_for_training(self.rows)
+        self._images = self._found.listing.find(first.id).parent
+        self._annotations = self._found.annotations[first.id].parent
+        self._folder, self._split = PurePosixPath(first.id).parent, first.split
         self._objects = DroppedObjects("boxes", params.boxes_in, Path())
 
     @property
@@ -83,8 +94,8 @@ class VocFiles:
         return say_objects(row, None)
 
     def places(self, new: Dropped, image: Path, offer: Offer, contents: Contents) -> tuple[Path, ...]:
-        folders = self._found.listing.find(self.rows[0].id).parent, self._found.annotations
-        pair = places_of_pair(image, folders[0], offer.labelled / new.files[1], folders[1], contents)
+        other = offer.labelled / new.files[1]
+        pair = places_of_pair(image, self._images, other, self._annotations, contents)
         return pair[:1] if new.renamed else pair
 
     def writes_before(self, decided: Decided, offer: Offer) -> list[Write]:
@@ -92,10 +103,9 @@ class VocFiles:
 
     def writes(self, decided: Decided, offer: Offer) -> list[Write]:
         """Return the annotations of new images whose labels are spelled otherwise."""
-        folder = self._found.annotations
         return [
             Write(
-                folder / f"{arrival.places[0].stem}.xml",
+                self._annotations / f"{arrival.places[0].stem}.xml",
                 _respell((offer.labelled / new.files[1]).read_bytes(), new.renamed),
             )
             for new, arrival in decided
@@ -104,11 +114,13 @@ class VocFiles:
 
     def notes(self, taken: Sequence[Dropped]) -> list[str]:
         lines = self._objects.explain([new.name for new in taken], crowds=DIFFICULT)
-        if any(row.split for row in self.rows):
+        if self._found.listed:
             lines.append(
                 f"{len(taken)} new images are in no list of ImageSets/Main, so they are trained with; name "
                 "them in a list to validate or test with them"
             )
+        elif self._split:
+            lines.append(f"{len(taken)} new images went into {self._folder}, whose split is {self._split}")
         return lines
 
 

@@ -1,7 +1,8 @@
 """A folder in the form of PASCAL VOC: an XML file of boxes for each image, and lists of images by split.
 
 Images lie in `JPEGImages` or anywhere below the folder, annotations in `Annotations` or beside the images;
-`ImageSets/Main/train.txt` and the like name the images of the splits.
+`ImageSets/Main/train.txt` and the like name the images of the splits. Without such lists, folders of images
+that are called like two or more splits are splits.
 
 Boxes of VOC count pixels from 1, and the last one belongs to the box; tools of today count from 0. A data set
 in which some box begins at 0 counts from 0, another one from 1, and the report says which.
@@ -9,6 +10,7 @@ in which some box begins at 0 counts from 0, another one from 1, and the report 
 
 import unicodedata
 import xml.etree.ElementTree as ET
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -20,7 +22,7 @@ from temper.data.sources.drawn_boxes import Drawn
 from temper.data.sources.listing import Listing
 from temper.data.sources.litter import is_image, is_litter
 from temper.data.sources.odd_labels import remark_on_labels
-from temper.data.sources.split_names import split_of
+from temper.data.sources.split_names import split_in, split_of
 from temper.data.sources.walk import list_files
 
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
@@ -64,6 +66,7 @@ class _Found:
     same_name: list[str] = field(default_factory=list)
     no_split: list[str] = field(default_factory=list)
     only_listed: list[str] = field(default_factory=list)
+    by_folder: list[str] = field(default_factory=list)
 
     def by_stem(self, names: list[str]) -> dict[str, str]:
         """Return the first file of each name, whatever its folder and ending."""
@@ -82,13 +85,14 @@ class _Found:
                 if guessed
                 else []
             ),
+            *remark_on("guessed", "folders are splits, by their names", self.by_folder),
             *remark_on("left out", "images have no annotation", self.without_truth),
             *remark_on("left out", "annotations have no image", self.without_image),
             *remark_on("left out", "files have the name of another one in another folder", self.same_name),
             *remark_on(
                 "left out", "images of the lists are not there, or have no annotation", self.only_listed
             ),
-            *remark_on("noticed", "images are in no list of a split, and are trained with", self.no_split),
+            *remark_on("noticed", "images are in no split, and are trained with", self.no_split),
         ]
 
 
@@ -99,8 +103,10 @@ class VocFolder:
     listing: Listing
     first: Literal[0, 1]
     """Number of the first pixel."""
-    annotations: Path
-    """Folder of the .xml file of the first image."""
+    annotations: Mapping[str, Path]
+    """Image -> its .xml file."""
+    listed: bool
+    """Whether lists name the images of the splits."""
 
 
 def list_rows(params: Voc, project: Path) -> Listing:
@@ -138,7 +144,9 @@ def read_folder(params: Voc, project: Path) -> VocFolder:
     starts = {side for each in read.values() for side in each.starts}
     guessed: Literal[0, 1] = 0 if 0 in starts else 1
     first = params.first_pixel if params.first_pixel is not None else guessed
-    splits = _splits(root)
+    lists = tuple(sorted(root.joinpath(*_LISTS).glob("*.txt")))
+    by_list = _splits(root)
+    splits = by_list or _by_folder({stem: images[stem] for stem in read if stem in images}, found)
     seen = AnnotatedImages("boxes", params.boxes_in, root.joinpath)
     for stem, each in read.items():
         if stem not in images:
@@ -160,10 +168,9 @@ def read_folder(params: Voc, project: Path) -> VocFolder:
     )
     remarks = found.remarks(first=first, guessed=params.first_pixel is None)
     remarks += seen.remarks(crowds=DIFFICULT)
-    lists = tuple(sorted(root.joinpath(*_LISTS).glob("*.txt")))
     listing = seen.listing(rows, root, [*remarks, *odd], [*(root / name for name in names), *lists])
-    first_image = PurePosixPath(rows[0].id).stem
-    return VocFolder(listing, first, (root / read[first_image].name).parent)
+    annotations = {row.id: root / read[PurePosixPath(row.id).stem].name for row in rows}
+    return VocFolder(listing, first, annotations, bool(by_list))
 
 
 def read_annotation(path: Path, name: str) -> Annotation | None:
@@ -218,6 +225,17 @@ def _splits(root: Path) -> dict[str, str]:
                 )
     both = folder / "trainval.txt"
     return {**dict.fromkeys(_stems(both), "train"), **found} if both.is_file() else found
+
+
+def _by_folder(images: Mapping[str, str], found: _Found) -> dict[str, str]:
+    """Return the split of each image, by the names of folders; empty if they do not say two splits."""
+    folders = {stem: str(PurePosixPath(name).parent) for stem, name in images.items()}
+    splits = {stem: split for stem, folder in folders.items() if (split := split_in(folder)) is not None}
+    if len({*splits.values()}) < 2:
+        return {}
+    named = dict.fromkeys(f"{folders[stem]} ({split})" for stem, split in splits.items())
+    found.by_folder += named
+    return splits
 
 
 def _stems(path: Path) -> list[str]:

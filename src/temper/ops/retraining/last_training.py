@@ -37,7 +37,7 @@ class Differences:
     """Whether prepare's artifact differs at all."""
 
     def __str__(self) -> str:
-        parts = [f"{self.new} new examples"]
+        parts = [f"{self.new} new training examples"]
         parts += [f"{self.relabelled} relabelled"] if self.relabelled else []
         parts += [f"{self.replaced} with other pixels"] if self.replaced else []
         parts += [f"{self.gone} removed"] if self.gone else []
