@@ -1,6 +1,7 @@
 """Images with YOLO's text files in the inbox: taken once, with the class numbers of the dataset."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,7 +116,9 @@ def test_new_classes_are_added_to_the_names(tmp_path: Path, yaml: str, expected:
     assert taken.strange == {"emu": 3, "owl": 3} and not taken.moved
     assert (project.folder / "data" / "data.yaml").read_text() == yaml
     allow(project)
-    assert take(project).moved == {"with text files": 6}
+    taken = take(project)
+    assert taken.moved == {"with text files": 6}
+    assert re.search(r"data\.yaml names new classes: \d emu, \d owl; commit it", taken.words())
     assert (project.folder / "data" / "data.yaml").read_text() == expected
     assert [row.labels for row in new_rows(project)] == [("emu",)] * 3 + [("owl",)] * 3
 

@@ -205,8 +205,12 @@ class YoloFiles:
                 + (f", and got those of the dataset: {', '.join(sorted(changed))}" if changed else "")
                 + f"; {file} stays in the inbox: remove it before images with other numbers come"
             )
+        commit = "commit it if git or DVC tracks it"
+        if added := self._numbers.added:
+            listed = ", ".join(f"{number} {label}" for number, label in added.items())
+            lines.append(f"{Path(str(self._data.named_by)).name} names new classes: {listed}; {commit}")
         if self._first in self._data.lines:
-            lines.append(f"{self._data.lines[self._first][0].name} has {len(taken)} new lines")
+            lines.append(f"{self._data.lines[self._first][0].name} has {len(taken)} new lines: {commit}")
         elif any(row.split for row in self.rows):
             folder = PurePosixPath(self._first).parent
             lines.append(f"{len(taken)} new images went into {folder}, whose split is train")

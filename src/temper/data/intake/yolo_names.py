@@ -53,6 +53,8 @@ class ClassNumbers:
 
     def __init__(self, names: Mapping[int, str] | None, file: Path | None) -> None:
         self._names, self._file = names, file
+        self.added: dict[int, str] = {}
+        """Number -> label of the classes that `writes` adds."""
         self._by_label: dict[str, int] = {}
         for number, label in (names or {}).items():
             self._by_label.setdefault(label, number)
@@ -85,6 +87,7 @@ class ClassNumbers:
         is_yaml = self._file.suffix.lower() in (".yaml", ".yml")
         content = _add_to_yaml(raw, new) if is_yaml else _add_lines(raw, new)
         _check(content, {**(self._names or {}), **new}, self._file, is_yaml=is_yaml)
+        self.added = new
         return [change(self._file, raw, content, str(self._file))]
 
 
