@@ -113,7 +113,7 @@ def test_a_decoder_can_be_wider(kind: str):
             {"full_resolution": "yes"},
             r"head.full_resolution = 'yes': it should be a valid bool",
         ),
-        ("detection", {"full_resolution": True}, r"unknown key head.full_resolution: .* has channels$"),
+        ("detection", {"full_resolution": True}, r"unknown key head.full_resolution: .* has channels"),
         ("multiclass", {"channels": 40}, r"unknown key head.channels: .* has attention, pooling"),
         ("multiclass", {"pooling": "median"}, r"head.pooling = 'median': it should be 'average'"),
     ],
