@@ -138,7 +138,7 @@ def test_a_life(tmp_path: Path, prefect_server: dict[str, str]):
     write(inbox, few, digits, truth)
     said = run("retrain", "--scheduled")
     assert "40 new examples from the inbox" in said
-    assert re.search(r"not training: \d+ new examples, fewer than retrain.min_new = 100", said)
+    assert re.search(r"not training: \d+ new training examples, fewer than retrain.min_new = 100", said)
 
     image = next((folder / "test").glob("*/*.png")).read_bytes()
     with serving(project) as url, Load(url, image) as load:
