@@ -5,7 +5,7 @@ Otherwise they come from the source, as ingest would list it, and from the share
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,8 +22,12 @@ from temper.problem import Row
 from temper.problems.several_inputs import CLIP
 from temper.stages import BY_NAME
 
-_OFFICIAL = {"fashion-mnist": (60_000, 10_000), "digits": (1_797, None)}
-"""Sources whose counts are known beforehand: images for training, and images of an official test split."""
+_OFFICIAL: Mapping[str, Mapping[str, int]] = {
+    "fashion-mnist": {"train": 60_000, "test": 10_000},
+    "digits": {"train": 1_797},
+    "tree-crowns": {"train": 72, "validation": 14, "test": 32},
+}
+"""Source whose counts are known beforehand -> images of each of its splits."""
 LITTLE = 20_000_000
 """Pixels over all draws of a training. Below this number, the training takes less than a minute on any
 machine that was tried (2 cores without matrix units process a million and more per second), and timing it
@@ -107,9 +111,9 @@ def _by_source(project: Path, params: Params) -> Size:
         labels = Counter(name for row in rows for name in row.labels)
         data = digest_json([sorted(official.items()), sorted(labels.items())])
     else:
-        train, test = (source.count, None) if isinstance(source, Toys) else _OFFICIAL[source.source]
-        official, strata = Counter({"train": train} | ({"test": test} if test else {})), []
-        data = digest_json([source.source, train])
+        known = {"train": source.count} if isinstance(source, Toys) else _OFFICIAL[source.source]
+        official, strata = Counter(known), []
+        data = digest_json([source.source, known["train"]])
     train, validation, test = split_counts(official, params.prepare)
     # The strata of all rows stand for those of the training split, which is drawn evenly from all strata.
     share = _draws(strata, params.augment) / len(strata) if strata else 1 + params.augment.copies

@@ -50,6 +50,16 @@ class Digits(Source):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TreeCrowns(Source):
+    """Tiles of about 256 px from four aerial images, with a box round each of 951 trees and fixed splits."""
+
+    source: Literal["tree-crowns"]
+    folder: str | None = None
+    """Folder with the images and their .xml files, or with the wheel of `deepforest` 2.1.0 that holds them.
+    It is tried before the other ways to get the dataset."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImageFolder(Source):
     """A folder with a subfolder of images per class, optionally below `train/`, `validation/` and `test/`."""
 
@@ -240,6 +250,6 @@ class Toys(Source):
 
 
 AnySource = Annotated[
-    FashionMnist | Digits | ImageFolder | Table | Masks | Voc | Coco | Yolo | Toys,
+    FashionMnist | Digits | TreeCrowns | ImageFolder | Table | Masks | Voc | Coco | Yolo | Toys,
     Field(discriminator="source"),
 ]

@@ -41,6 +41,7 @@ def test_official_splits_stay_and_shares_make_the_others(
     [
         ("{source: fashion-mnist}", 48_000),  # 60,000 x 0.8; 10,000 are the official test split
         ("{source: digits}", 1_078),  # (1,797 - 449) x 0.8
+        ("{source: tree-crowns}", 72),
         ("{source: toys, truth: class, count: 240, size_px: 16}", 144),  # (240 - 60) x 0.8
     ],
 )

@@ -38,7 +38,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Seen]:
     }
     seen: Seen = []
 
-    def no_command(command: list[str], folder: Path) -> None:
+    def no_command(command: list[str], folder: Path, patience_s: float) -> None:
         seen.append(
             " ".join(word for word in command if word in ("apt-get", "download", "update", "dpkg-deb"))
         )
@@ -50,7 +50,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Seen]:
 
     monkeypatch.setattr(fashion_mnist, "FILES", digests)
     monkeypatch.setattr(fashion_mnist, "DEBIAN", tmp_path / "usr/share/datasets/fashion-mnist")
-    monkeypatch.setattr(fashion_mnist, "_run", no_command)
+    monkeypatch.setattr(fashion_mnist, "run_command", no_command)
     monkeypatch.setattr(fashion_mnist, "urlopen", no_network)
     monkeypatch.setattr(fashion_mnist.shutil, "which", lambda name: f"/usr/bin/{name}")
     (tmp_path / "out").mkdir()
@@ -85,7 +85,7 @@ def test_then_the_package_fetched_and_unpacked(
     world: tuple[Path, Seen], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, seen = world
-    monkeypatch.setattr(fashion_mnist, "_run", package_server(seen, needs_update=False))
+    monkeypatch.setattr(fashion_mnist, "run_command", package_server(seen, needs_update=False))
     monkeypatch.setattr(fashion_mnist, "DEBIAN", Path("/usr/share/datasets/fashion-mnist-not-installed"))
     assert len(fetch(root)) == 9
     assert seen == ["download", "-x"]
@@ -95,14 +95,14 @@ def test_package_lists_are_fetched_where_there_are_none(
     world: tuple[Path, Seen], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, seen = world
-    monkeypatch.setattr(fashion_mnist, "_run", package_server(seen, needs_update=True))
+    monkeypatch.setattr(fashion_mnist, "run_command", package_server(seen, needs_update=True))
     monkeypatch.setattr(fashion_mnist, "DEBIAN", Path("/usr/share/datasets/fashion-mnist-not-installed"))
     assert len(fetch(root)) == 9
     assert seen == ["download", "update", "download", "-x"]
 
 
-def package_server(seen: Seen, *, needs_update: bool) -> Callable[[list[str], Path], None]:
-    def run(command: list[str], folder: Path) -> None:
+def package_server(seen: Seen, *, needs_update: bool) -> Callable[[list[str], Path, float], None]:
+    def run(command: list[str], folder: Path, patience_s: float) -> None:
         verb = next(word for word in command if word in ("download", "update", "-x"))
         if verb == "download" and needs_update and "update" not in seen:
             seen.append(verb)

@@ -1,9 +1,10 @@
 """A sample of a source's images, processed as in prepare, without copying or decoding the other images.
 
-The images are decoded by the code of prepare. Fashion-MNIST would have to be fetched first, so the sample
-contains noise of its size instead.
+The images are decoded by the code of prepare. Published data sets would have to be fetched first, so the
+sample contains noise of their size instead.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,16 +19,20 @@ from temper.data.dataset.write_encoded import keep_encoded
 from temper.data.images.encoded import FOLDER, Encoded
 from temper.data.images.store import Store
 from temper.data.params import PrepareParams
-from temper.data.source_params import AnySource, FashionMnist, Toys
-from temper.data.sources import LISTED, MADE
-from temper.data.sources.fashion_mnist import CLASSES
+from temper.data.source_params import AnySource, Toys
+from temper.data.sources import LISTED, MADE, fashion_mnist, tree_crowns
 from temper.inputs.facts import Facts, picture_of
 from temper.inputs.image_input import ImageInput
 from temper.problem import Problem, Row
 
 COUNT = 64
 """Number of images to decode: about a batch, and well below a second for images of usual size."""
-_FASHION_PX = 28
+_FETCHED: Mapping[str, tuple[tuple[int, ...], Sequence[str]]] = {
+    "fashion-mnist": ((28, 28), fashion_mnist.CLASSES),
+    "tree-crowns": ((tree_crowns.TILE_PX, tree_crowns.TILE_PX, 3), [tree_crowns.LABEL]),
+}
+"""Source that would have to be fetched -> shape of its images, and its labels."""
+_BOX = [4, 4, 24, 24]
 
 
 @dataclass(frozen=True)
@@ -109,8 +114,8 @@ def _open(source: AnySource, project: Path, work: Path, count: int) -> tuple[Seq
         return listing.rows, Store({}, find=listing.find, draw=listing.draw)
     raw = work / "raw"
     raw.mkdir()
-    if isinstance(source, FashionMnist):
-        rows: Sequence[Row] = _draw_noise(count, raw)
+    if source.source in _FETCHED:
+        rows: Sequence[Row] = _draw_noise(*_FETCHED[source.source], count, raw)
     else:
         few = replace(source, count=max(20, count)) if isinstance(source, Toys) else source
         fetch: Callable[..., list[Row]] = MADE[source.source]
@@ -118,10 +123,16 @@ def _open(source: AnySource, project: Path, work: Path, count: int) -> tuple[Seq
     return rows, Store({path.name: path for path in raw.iterdir()})
 
 
-def _draw_noise(count: int, folder: Path) -> list[Row]:
-    pixels = np.random.default_rng(0).integers(0, 256, (count, _FASHION_PX, _FASHION_PX), dtype=np.uint8)
+def _draw_noise(shape: tuple[int, ...], labels: Sequence[str], count: int, folder: Path) -> list[Row]:
+    """Write noise, and return rows with a label and a box for each image."""
+    pixels = np.random.default_rng(0).integers(0, 256, (count, *shape), dtype=np.uint8)
     np.save(folder / "images.npy", pixels)
-    return [Row(f"{i}", f"images.npy#{i}", labels=(CLASSES[i % len(CLASSES)],)) for i in range(count)]
+    rows = []
+    for number in range(count):
+        label = labels[number % len(labels)]
+        truth = json.dumps({"boxes": [{"label": label, "box": _BOX}]})
+        rows.append(Row(f"{number}", f"images.npy#{number}", labels=(label,), truth=truth))
+    return rows
 
 
 def _as_rows(rows: list[Row], work: Path) -> Rows:

@@ -12,13 +12,25 @@ from typing import Any
 
 from temper.data.images.zip_archive import DRAWN, NAME, write_archive, write_drawn
 from temper.data.remark import Remark
-from temper.data.sources import coco, digits, fashion_mnist, imagefolder, mask_folders, table, toys, voc, yolo
+from temper.data.sources import (
+    coco,
+    digits,
+    fashion_mnist,
+    imagefolder,
+    mask_folders,
+    table,
+    toys,
+    tree_crowns,
+    voc,
+    yolo,
+)
 from temper.data.sources.listing import Listing
 from temper.problem import Row
 
 MADE: dict[str, Callable[[Any, Path, Path], list[Row]]] = {
     "fashion-mnist": fashion_mnist.fetch,
     "digits": digits.fetch,
+    "tree-crowns": tree_crowns.fetch,
     "toys": toys.fetch,
 }
 """`source` in params.yaml -> function that makes or fetches the data."""

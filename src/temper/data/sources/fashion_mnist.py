@@ -9,13 +9,8 @@ Source: Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747; names of the classes fr
 """
 
 import gzip
-import hashlib
 import shutil
-import subprocess
-import sys
-import tempfile
 import zlib
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from urllib.error import URLError
@@ -23,6 +18,7 @@ from urllib.request import urlopen
 
 from temper.data.images.idx import parse_idx
 from temper.data.source_params import FashionMnist
+from temper.data.sources.published_files import Way, fetch_files, run_command, verify_files
 from temper.problem import Row
 
 CLASSES = (
@@ -58,32 +54,31 @@ def fetch(params: FashionMnist, project: Path, out: Path) -> list[Row]:
     Raises:
         ValueError: If no way worked; the message lists the attempts and the ways out.
     """
-    attempts: list[tuple[str, Callable[[Path], Path]]] = []
-    if params.folder is not None:
-        named = project / params.folder
-        attempts.append((f"ingest.folder = {params.folder!r}", lambda scratch: named))
-    attempts.append((f"the folder of the Debian package, {DEBIAN}", lambda scratch: DEBIAN))
-    attempts.append((f"`apt-get download {PACKAGE}`", _download_package))
-    attempts += [(url, partial(_download_mirror, url)) for url in MIRRORS]
-    tried = []
-    for what, attempt in attempts:
-        with tempfile.TemporaryDirectory(prefix="temper-") as scratch:
-            try:
-                folder = attempt(Path(scratch))
-                _verify(folder)
-            except (ValueError, OSError) as error:
-                tried.append(f"{what}: {error}")
-                print(f"fashion-mnist: no success with {tried[-1]}", file=sys.stderr)
-                continue
-            for name in FILES:
-                shutil.copyfile(folder / name, out / name)
-            return _rows(out)
-    listed = "; ".join(f"({number}) {text}" for number, text in enumerate(tried, 1))
-    raise ValueError(
-        f"Fashion-MNIST could not be fetched. Tried: {listed}. Ways out: install it (`apt-get install "
-        f"{PACKAGE}`), or put its four files ({', '.join(FILES)}) into a folder and set ingest.folder to it, "
-        "or try again with a network connection"
+    named = [] if params.folder is None else [_named(params.folder, project)]
+    ways = [
+        *named,
+        Way(f"the folder of the Debian package, {DEBIAN}", lambda scratch: DEBIAN),
+        Way(f"`apt-get download {PACKAGE}`", _download_package),
+        *(Way(url, partial(_download_mirror, url)) for url in MIRRORS),
+    ]
+    return fetch_files(
+        "Fashion-MNIST",
+        ways,
+        lambda folder: _copy(folder, out),
+        f"install it (`apt-get install {PACKAGE}`), or put its four files ({', '.join(FILES)}) into a folder "
+        "and set ingest.folder to it, or try again with a network connection",
     )
+
+
+def _named(folder: str, project: Path) -> Way:
+    return Way(f"ingest.folder = {folder!r}", lambda scratch: project / folder)
+
+
+def _copy(folder: Path, out: Path) -> list[Row]:
+    verify_files(folder, FILES, _content)
+    for name in FILES:
+        shutil.copyfile(folder / name, out / name)
+    return _rows(out)
 
 
 def _rows(folder: Path) -> list[Row]:
@@ -98,24 +93,16 @@ def _rows(folder: Path) -> list[Row]:
     return rows
 
 
-def _verify(folder: Path) -> None:
-    """Check that every file exists and has the published content.
+def _content(path: Path) -> bytes:
+    """Return the decompressed content of a file.
 
     Raises:
-        ValueError: If a file is missing or damaged.
+        ValueError: If it is damaged.
     """
-    missing = [name for name in FILES if not (folder / name).is_file()]
-    if missing:
-        raise ValueError(
-            f"{folder} does not exist" if not folder.is_dir() else f"{folder} lacks {', '.join(missing)}"
-        )
-    for name, expected in FILES.items():
-        try:
-            content = gzip.decompress((folder / name).read_bytes())
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ValueError(f"{folder / name} is damaged ({error})") from error
-        if hashlib.sha256(content).hexdigest() != expected:
-            raise ValueError(f"{folder / name} is not the published file: the SHA-256 of its content differs")
+    try:
+        return gzip.decompress(path.read_bytes())
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path} is damaged ({error})") from error
 
 
 def _download_package(scratch: Path) -> Path:
@@ -132,43 +119,19 @@ def _download_package(scratch: Path) -> Path:
         "Acquire::Retries=1",
     ]
     try:
-        _run([*download, "-q", "download", PACKAGE], scratch)
+        run_command([*download, "-q", "download", PACKAGE], scratch, _APT_PATIENCE_S)
     except ValueError:
         # The machine has no package lists (usual in containers): fetch them into a temporary folder.
         for name in ("lists/partial", "cache/archives/partial"):
             (scratch / name).mkdir(parents=True)
         download += ["-o", f"Dir::State::lists={scratch / 'lists'}", "-o", f"Dir::Cache={scratch / 'cache'}"]
-        _run([*download, "-q", "update"], scratch)
-        _run([*download, "-q", "download", PACKAGE], scratch)
+        run_command([*download, "-q", "update"], scratch, _APT_PATIENCE_S)
+        run_command([*download, "-q", "download", PACKAGE], scratch, _APT_PATIENCE_S)
     found = sorted(scratch.glob(f"{PACKAGE}_*.deb"))
     if not found:
         raise ValueError("apt-get downloaded no package")
-    _run(["dpkg-deb", "-x", str(found[0]), str(scratch / "unpacked")], scratch)
+    run_command(["dpkg-deb", "-x", str(found[0]), str(scratch / "unpacked")], scratch, _APT_PATIENCE_S)
     return scratch / "unpacked" / DEBIAN.relative_to("/")
-
-
-def _run(command: list[str], folder: Path) -> None:
-    """Run a command in a folder.
-
-    Raises:
-        ValueError: If it fails or takes too long; the message contains its errors.
-    """
-    try:
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_APT_PATIENCE_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ValueError(f"{command[0]} took longer than {_APT_PATIENCE_S} s") from error
-    if done.returncode:
-        lines = done.stderr.splitlines()
-        errors = [line for line in lines if line.startswith("E:")] or lines
-        raise ValueError(f"{command[0]} failed: {' '.join(errors[:2]) or f'status {done.returncode}'}")
 
 
 def _download_mirror(url: str, scratch: Path) -> Path:
