@@ -49,7 +49,7 @@ $(STAMP): requirements.lock pyproject.toml
 	VIRTUAL_ENV=$(VENV) $(VENV)/uv/bin/uv pip install --quiet --no-deps --editable .
 	@touch $@
 
-init: setup ## write a project for the images in FOLDER=... (class folders, or a table); PROJECT=, MINUTES=10, FORCE=1
+init: setup ## write a project for the images in FOLDER=... (class folders, masks, boxes, or a table); PROJECT=, MINUTES=10, FORCE=1
 	@test -n "$(FOLDER)" || { echo "error: FOLDER is not set: it must be a folder of class folders, or a .csv or .parquet table; for example: make init FOLDER=~/pets" >&2; exit 2; }
 	@exec $(BIN)/temper init "$(FOLDER)" $(if $(filter-out .,$(PROJECT)),--project "$(PROJECT)") --minutes $(MINUTES) $(if $(FORCE),--force)
 

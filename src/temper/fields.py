@@ -96,6 +96,17 @@ def by_layout(fields: Mapping[str, Field], *layouts: Layout) -> frozenset[str]:
     return frozenset(name for name, field in fields.items() if field.layout in layouts)
 
 
+def listed(fields: Mapping[str, Field]) -> frozenset[str]:
+    """Return the names of the ragged columns, of whose entries only some count, and of those that say which.
+
+    Example:
+        >>> sorted(listed({"boxes": Field("boxes"), "area": Field()}))
+        ['boxes', 'boxes_valid']
+    """
+    names = by_layout(fields, "boxes", "points", "sequence")
+    return names | {f"{name}{VALID}" for name in names}
+
+
 def about_boxes(boxes: str, fields: Mapping[str, Field], columns: Collection[str]) -> dict[str, str]:
     """Return what is known of each box besides its place: what it is called, and the column it is in.
 

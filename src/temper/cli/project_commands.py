@@ -24,7 +24,10 @@ commands = typer.Typer()
 @commands.command("init")
 def init_project(
     folder: Annotated[
-        Path, typer.Argument(help="Folder of class folders of images, or a .csv or .parquet table.")
+        Path,
+        typer.Argument(
+            help="Folder of class folders, or of images with masks or boxes; or a .csv or .parquet table."
+        ),
     ],
     project: Annotated[
         Path | None,

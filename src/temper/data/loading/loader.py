@@ -25,7 +25,7 @@ from temper.data.augmentation.batch_transforms import (
 )
 from temper.data.loading.params import SamplingParams, ViewParams
 from temper.data.loading.sampler import Sampler, Strata, part
-from temper.fields import VALID, Field, by_layout
+from temper.fields import Field, by_layout, listed
 from temper.inputs.facts import Facts, as_networks_take, count_examples, file_of
 from temper.inputs.image_input import pixels_of
 from temper.maths.geometry import hide, move, placed, shift_of
@@ -220,19 +220,13 @@ class TrainLoader:
             # Both images show their objects: a truth that was only one or the other would deny the rest.
             columns |= {
                 name: torch.cat([columns[name], others[name]], dim=1)
-                for name in self._listed & columns.keys()
+                for name in listed(self.truth) & columns.keys()
             }
             inputs, targets = as_batch(columns, self.facts)
             return Batch(inputs=inputs, targets=targets, weights=weights, keys=keys)
         inputs, targets = as_batch(columns, self.facts)
         _, other_targets = as_batch(others, self.facts)
         return Batch(inputs, targets, weights, other_targets, share, keys)
-
-    @property
-    def _listed(self) -> frozenset[str]:
-        """Columns that list the objects of an image."""
-        names = by_layout(self.truth, "boxes", "sequence")
-        return names | {f"{name}{VALID}" for name in names}
 
     def _blend(
         self, columns: dict[str, Tensor], others: dict[str, Tensor], share: Tensor, draws: Tensor

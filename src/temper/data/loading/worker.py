@@ -13,7 +13,7 @@ from temper.data.augmentation.albumentations_policy import apply, compose
 from temper.data.images.decoding import Undecodable, cut_out, stretch
 from temper.data.images.encoded import Encoded
 from temper.data.images.mask_values import IGNORED
-from temper.fields import VALID, Field, by_layout
+from temper.fields import Field, by_layout, listed
 from temper.maths.geometry import crop_of, move
 from temper.parent_death import end_with_parent
 
@@ -65,7 +65,7 @@ class Maker:
             shape = column.shape[1:]
             if name in self._maps:
                 shape = self.shape[:2]
-            elif name in self._ragged:
+            elif name in listed(self.truth):
                 shape = (shape[0] * self.most_parts, *shape[1:])
             made[name] = np.zeros((order.count, *shape), column.dtype)
         start = [0] * order.count
@@ -121,7 +121,7 @@ class Maker:
             )
         count = 0
         for name, column in one.items():
-            if name in self._ragged:
+            if name in listed(self.truth):
                 count = column.shape[1]
                 made[name][order.owners[part], start : start + count] = column[0]
             elif not start:
@@ -131,12 +131,6 @@ class Maker:
     @property
     def _maps(self) -> frozenset[str]:
         return by_layout(self.truth, "map")
-
-    @property
-    def _ragged(self) -> frozenset[str]:
-        """Columns with entries of which only some count."""
-        found = by_layout(self.truth, "boxes", "points", "sequence")
-        return found | {f"{name}{VALID}" for name in found}
 
     def _size(self, order: Order, part: int) -> Sequence[int]:
         """Return height and width of the image of a part."""
