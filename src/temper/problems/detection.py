@@ -235,6 +235,8 @@ class Detection(BoxScores):
             self.tally(self.read(said), true).sum(dim=0) for said, true in zip(outputs, targets, strict=True)
         ]
         best, f1 = self.best_threshold(torch.stack(tallies).sum(dim=0))
+        if not f1:  # no box is right, whatever its score: no threshold is better than another
+            return {}
         network.shift_scores(-math.log(best / (1 - best)))  # type: ignore[operator]
         return {"f1": f1}
 

@@ -192,6 +192,10 @@ def test_decisions_are_set_where_f1_is_best_on_examples_that_were_not_seen():
         answer = toy.problem.read(shifted)
         assert float(toy.problem.score(toy.problem.tally(answer, targets).sum(dim=0))["f1"]) == 1
         assert TOYS["multiclass"].problem.set_decisions(network, [], []) == {}
+        # Where no box is right, no threshold is best, and scores stay.
+        nowhere = {**said, "sides": torch.full_like(said["sides"], -6.0)}
+        assert toy.problem.set_decisions(network, [nowhere], [targets]) == {}
+        assert torch.equal(network(inputs)["logits"] - before, moved)
 
 
 def test_scores_of_many_sums_at_once_are_those_of_each():
